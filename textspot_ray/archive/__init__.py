@@ -1,0 +1,1 @@
+"""Where pixels come from: storage, sources, listings, readers and image decoding."""

@@ -1,0 +1,1 @@
+"""What people do with the tables: query, search, export, view, diff, evaluate."""

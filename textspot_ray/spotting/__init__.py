@@ -1,0 +1,1 @@
+"""What the model does: contract, bundles, detector, recognizer and geometry. No Ray here."""
