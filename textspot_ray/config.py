@@ -1,0 +1,282 @@
+"""The configuration of a run: nested frozen dataclasses, read from YAML, overridden by ``a.b=c``.
+
+Defaults live here; ``configs/`` holds commented samples. An unknown key is an error that names the
+nearest valid one. Secrets never belong here: credentials come from the environment or the
+provider's own chain, so that a stored configuration can be shown to anybody.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from textspot_ray.errors import ConfigError
+
+STORAGE_OPTION_SECRETS = ("secret", "key", "token", "password", "credential", "sas", "account_key")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """What is read, and what of it."""
+
+    uris: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()  # glob patterns on the path or member name; empty = all
+    exclude: tuple[str, ...] = ()
+    limit: int | None = None  # items
+    sample: float | None = None  # share of the items, chosen by a hash of image_id
+    base: str | None = None  # prefix taken off image_ids, to keep them stable over mounts
+    id_column: str | None = None  # column of a source list that gives the image_id
+    uri_column: str | None = None  # column of a source list that holds the URI
+    image_column: str | None = None  # column of a Parquet source that holds image bytes
+    on_changed: str = "keep"  # keep | redo
+    storage_options: dict[str, Any] = field(default_factory=dict)  # fsspec options, by protocol
+
+    def __post_init__(self) -> None:
+        _choice("source.on_changed", self.on_changed, ("keep", "redo"))
+        if self.limit is not None and self.limit < 0:
+            raise ConfigError(f"source.limit must be at least 0, not {self.limit}")
+        if self.sample is not None and not 0 < self.sample <= 1:
+            raise ConfigError(f"source.sample must be in (0, 1], not {self.sample}")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """Limits and rules of decoding and tiling; all but the limits change results."""
+
+    max_pixels: int = 200_000_000  # from the header, before decoding
+    max_bytes: int = 1_000_000_000  # of one encoded image
+    max_pages: int = 10_000  # of one TIFF
+    min_side: int = 0  # pixels; smaller images get zero words without detection
+    tiles: str = "auto"  # off | auto
+    tile_over: float = 2.0  # tile when the image is this many times larger than the input
+    tile_overlap: float = 0.2  # share of a tile's side
+
+    def __post_init__(self) -> None:
+        _choice("image.tiles", self.tiles, ("off", "auto"))
+        _at_least("image.max_pixels", self.max_pixels, 1)
+        _at_least("image.min_side", self.min_side, 0)
+        if not 0 <= self.tile_overlap < 0.9:
+            raise ConfigError(f"image.tile_overlap must be in [0, 0.9), not {self.tile_overlap}")
+        if self.tile_over < 1:
+            raise ConfigError(f"image.tile_over must be at least 1, not {self.tile_over}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Which bundle, at which precision and thresholds."""
+
+    name: str = "embedded"  # embedded | text-spotting-0003/4/5 | a bundle folder
+    precision: str | None = None  # f32 | bf16 | int8; None = the bundle's default
+    detection_threshold: float | None = None  # None = the bundle's
+    max_steps: int | None = None  # symbols a word; None = the bundle's
+
+    def __post_init__(self) -> None:
+        if self.precision is not None:
+            _choice("model.precision", self.precision, ("f32", "bf16", "int8"))
+        if self.detection_threshold is not None and not 0 <= self.detection_threshold < 1:
+            raise ConfigError(
+                f"model.detection_threshold must be in [0, 1), not {self.detection_threshold}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Where and how the work runs; nothing here changes results."""
+
+    kind: str = "ray"  # ray | local
+    address: str | None = None  # of a running Ray cluster; None = start Ray on this machine
+    slots: int | None = None  # None = from the cluster's size
+    cpus_per_slot: float | None = None  # None = sized per node
+    detectors_per_slot: int = 1
+    threads: int | None = None  # inference threads of one detector; None = from the slot's share
+    streams: int = 1
+    in_flight: int = 3  # images ahead in one slot
+    max_bytes_in_flight: int = 512 * 2**20  # encoded bytes plus features, one slot
+    actor_max_uss_bytes: int = 3 * 2**30  # recycle an actor past this
+    min_deadline_s: float = 60.0  # deadline of a stage = max(this, 20 x median)
+    start_timeout_s: float = 120.0  # for an actor to load its models
+    pending_timeout_s: float = 60.0  # a slot that cannot be placed ends the run
+    max_deaths: int = 5  # deaths of actors without one finished image in between
+    progress_s: float = 2.0  # seconds between plain progress lines
+
+    def __post_init__(self) -> None:
+        _choice("engine.kind", self.kind, ("ray", "local"))
+        for name in ("detectors_per_slot", "streams", "in_flight", "max_deaths"):
+            _at_least(f"engine.{name}", getattr(self, name), 1)
+        for name in ("slots", "threads"):
+            value = getattr(self, name)
+            if value is not None:
+                _at_least(f"engine.{name}", value, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputConfig:
+    """Where the tables go and how work is cut."""
+
+    uri: str = ""
+    max_shard_items: int = 256
+    min_shard_items: int = 32
+    max_shard_bytes: int = 512 * 2**20
+    storage_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _at_least("output.min_shard_items", self.min_shard_items, 1)
+        if self.max_shard_items < self.min_shard_items:
+            raise ConfigError("output.max_shard_items must not be below output.min_shard_items")
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything a run needs; what is stored with the run and printed at its start."""
+
+    source: SourceConfig = field(default_factory=SourceConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+
+def load_config(path: str | Path | None = None, overrides: typing.Iterable[str] = ()) -> RunConfig:
+    """Read a YAML file (or none) and apply overrides of the form ``section.key=value``.
+
+    Values of overrides are YAML scalars, so ``a.b=3``, ``a.b=null`` and ``a.b=[x, y]`` work.
+
+    Raises:
+        ConfigError: The file is missing or no mapping, or a key or value is wrong.
+    """
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as exc:
+            raise ConfigError(f"cannot read configuration {path}: {exc.strerror}") from exc
+        except (yaml.YAMLError, UnicodeDecodeError) as exc:
+            reason = " ".join(str(exc).split())
+            raise ConfigError(f"{path} is not valid YAML: {reason}") from exc
+        if loaded is not None and not isinstance(loaded, dict):
+            raise ConfigError(
+                f"{path} must hold a mapping of sections, not {type(loaded).__name__}"
+            )
+        data = loaded or {}
+    for override in overrides:
+        _set(data, override)
+    return config_from_dict(data)
+
+
+def config_from_dict(data: dict[str, Any]) -> RunConfig:
+    """Build a checked `RunConfig` from plain nested dicts (the inverse of `config_to_dict`)."""
+    return typing.cast(RunConfig, _build(RunConfig, data, ""))
+
+
+def config_to_dict(config: RunConfig) -> dict[str, Any]:
+    """Plain nested dicts and lists of a configuration, with values that look secret blanked."""
+    data = _plain(dataclasses.asdict(config))
+    for section in ("source", "output"):
+        data[section]["storage_options"] = _redact(data[section]["storage_options"])
+    return typing.cast("dict[str, Any]", data)
+
+
+def dump_config(config: RunConfig) -> str:
+    """The configuration as YAML, in the order of the dataclasses."""
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def _set(data: dict[str, Any], override: str) -> None:
+    path, sep, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not sep or not all(keys):
+        raise ConfigError(f"--set takes section.key=value, not {override!r}")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"--set {path}: {text!r} is not a YAML value") from exc
+    node = data
+    for key in keys[:-1]:
+        child = node.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {path}: {key} is a value, not a section")
+        node = child
+    node[keys[-1]] = value
+
+
+def _build(cls: type[Any], data: Any, prefix: str) -> Any:
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{prefix.rstrip('.')} must be a section with keys, not {data!r}")
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+            raise ConfigError(f"unknown configuration key {prefix}{key}{hint}")
+        hint_type = hints[key]
+        if dataclasses.is_dataclass(hint_type):
+            values[key] = _build(typing.cast("type[Any]", hint_type), value, f"{prefix}{key}.")
+        else:
+            values[key] = _coerce(f"{prefix}{key}", value, hint_type)
+    return cls(**values)
+
+
+def _coerce(name: str, value: Any, hint: Any) -> Any:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None:
+        if type(None) in options:
+            return None
+        raise ConfigError(f"{name} must not be empty")
+    for option in options:
+        origin = typing.get_origin(option) or option
+        if origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        if origin is int and isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if origin is str and isinstance(value, str):
+            return value
+        if origin is bool and isinstance(value, bool):
+            return value
+        if origin is dict and isinstance(value, dict):
+            return dict(value)
+        if origin is tuple and isinstance(value, (list, tuple)):
+            return tuple(str(v) for v in value)
+        if origin is tuple and isinstance(value, str):
+            return (value,)
+    wanted = " or ".join(getattr(o, "__name__", str(o)) for o in options if o is not type(None))
+    raise ConfigError(f"{name} must be {wanted}, not {value!r}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(child) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(child) for child in value]
+    return value
+
+
+def _redact(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: "***"
+        if any(mark in str(key).lower() for mark in STORAGE_OPTION_SECRETS)
+        and not isinstance(child, dict)
+        else _redact(child)
+        for key, child in value.items()
+    }
+
+
+def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise ConfigError(f"{name} must be at least {least}, not {value}")

@@ -1,0 +1,68 @@
+"""Faults that end a command, each with one line for the user and an exit code."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status means; the numbers are part of the public interface."""
+
+    OK = 0
+    NO_MATCH = 1
+    USAGE = 2
+    FAILED_IMAGES = 3
+    FINGERPRINT = 4
+    ABORTED = 5
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class TextspotError(Exception):
+    """A fault that is not an image's: the message is one line that names the thing and the fix."""
+
+    exit_code: ExitCode = ExitCode.ABORTED
+
+
+class UsageError(TextspotError):
+    """The user asked for something that cannot be done as asked."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(UsageError):
+    """A configuration key or value is wrong."""
+
+
+class BundleError(UsageError):
+    """A model bundle is missing, incomplete, damaged or breaks the contract."""
+
+
+class SourceError(UsageError):
+    """A source cannot be listed at all (missing folder, unknown scheme, broken list file)."""
+
+
+class TableError(UsageError):
+    """A folder is not a table of ours, or not one this version can read."""
+
+
+class MissingExtraError(UsageError):
+    """An optional dependency is needed; the message names the pip extra."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional package: pip install 'textspot-ray[{extra}]'")
+        self.extra = extra
+
+
+class FingerprintError(TextspotError):
+    """The output folder holds a table made with other settings."""
+
+    exit_code = ExitCode.FINGERPRINT
+
+
+class StorageError(TextspotError):
+    """Storage refuses reads or writes that the job cannot do without."""
+
+
+class AbortedError(TextspotError):
+    """The job stopped for a reason that is not an image's."""

@@ -1,0 +1,303 @@
+"""The records that travel between the rooms. All are frozen, picklable and free of heavy imports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Stage(StrEnum):
+    """Where in the pipeline something happened."""
+
+    LIST = "list"
+    READ = "read"
+    DECODE = "decode"
+    DETECT = "detect"
+    RECOGNISE = "recognise"
+    WRITE = "write"
+
+
+class Status(StrEnum):
+    """What became of an image. ``UNCHANGED`` never appears: kept images keep their old row."""
+
+    WORDS = "words"
+    EMPTY = "empty"
+    FAILED = "failed"
+
+
+class ErrorKind(StrEnum):
+    """Why an image failed. The names are stored in tables and must stay stable."""
+
+    MISSING = "missing"  # gone between plan and read
+    CHANGED = "changed"  # content tag differs from the plan's
+    DENIED = "denied"
+    TIMEOUT = "timeout"
+    STORAGE = "storage"  # transient storage fault after all retries
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    EMPTY_FILE = "empty_file"
+    TOO_LARGE = "too_large"  # pixels or bytes over the limit
+    UNSUPPORTED = "unsupported"  # an image, but of a format we cannot read
+    NOT_AN_IMAGE = "not_an_image"
+    BROKEN_ARCHIVE = "broken_archive"
+    CRASHED = "crashed"  # killed its process twice, alone
+    STALLED = "stalled"  # met its deadline twice, alone
+    INTERNAL = "internal"
+
+    @property
+    def transient(self) -> bool:
+        """Whether `retry-failed` tries this kind again without ``--all``."""
+        return self in _TRANSIENT
+
+
+_TRANSIENT = frozenset(
+    {
+        ErrorKind.MISSING,
+        ErrorKind.DENIED,
+        ErrorKind.TIMEOUT,
+        ErrorKind.STORAGE,
+        ErrorKind.CRASHED,
+        ErrorKind.STALLED,
+        ErrorKind.INTERNAL,
+    }
+)
+
+
+class Container(StrEnum):
+    """What an item's source is."""
+
+    FILE = "file"
+    TAR = "tar"
+    TAR_STREAM = "tar_stream"  # gz, zst, bz2, xz: no random access
+    ZIP = "zip"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageError:
+    """A failure of one image, as a value."""
+
+    stage: Stage
+    kind: ErrorKind
+    message: str
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One planned unit of input: a file, an archive member or a table row that is an image.
+
+    Attributes:
+        image_id: Canonical percent-encoded URI, ``#member`` for archive members; unique in a table.
+        source: URI that fsspec opens (the archive's for members).
+        container: What ``source`` is.
+        member: Name inside the archive as found there, or the row number of a Parquet table.
+        offset: Byte offset of the member's data in ``source`` (plain tar and zip), else None.
+            For zip it is the local header's offset; for ``TAR_STREAM`` the offset in the
+            decompressed stream.
+        size: Bytes of the (compressed, for zip) data if known.
+        content_tag: Changes when the content does; None where the store tells nothing.
+        extra: Pass-through columns of a source list, as a JSON object, or None.
+        error: Set when the item is known at listing time to be unreadable (broken archive).
+    """
+
+    image_id: str
+    source: str
+    container: Container = Container.FILE
+    member: str | None = None
+    offset: int | None = None
+    size: int | None = None
+    content_tag: str | None = None
+    extra: str | None = None
+    error: ImageError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something listed that is no image; counted by reason, never silently dropped."""
+
+    uri: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An item's encoded bytes, or why there are none."""
+
+    item: Item
+    data: bytes | None
+    error: ImageError | None = None
+    read_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word as read.
+
+    Attributes:
+        text: Lower-case text over the bundle's alphabet; never empty in tables.
+        text_confidence: Product of the per-step softmax, end step included.
+        char_confidences: One softmax value a character.
+        detection_confidence: The detector's score.
+        box: x_min, y_min, x_max, y_max in pixels of the upright original image.
+        polygon: x0, y0, ... x3, y3, clockwise from the text's top left.
+        angle_deg: Angle of the polygon's top edge, clockwise from the x axis, in (-180, 180].
+    """
+
+    text: str
+    text_confidence: float
+    char_confidences: tuple[float, ...]
+    detection_confidence: float
+    box: tuple[float, float, float, float]
+    polygon: tuple[float, ...]
+    angle_deg: float
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One kept box before reading; fields as in `Word`."""
+
+    confidence: float
+    box: tuple[float, float, float, float]
+    polygon: tuple[float, ...]
+    angle_deg: float
+
+
+@dataclass(frozen=True, slots=True)
+class PageInfo:
+    """What decoding told about a page. Width and height are those of the upright image."""
+
+    width: int
+    height: int
+    format: str
+    exif_orientation: int
+    pages: int = 1
+    tiles: int = 1
+    saturated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedPage:
+    """What the detector says of one page; the features travel beside it, row for row.
+
+    ``detections[i]`` belongs to ``features[i]``. With ``error`` set there are no detections.
+    """
+
+    info: PageInfo | None
+    detections: tuple[Detection, ...]
+    error: ImageError | None = None
+    decode_s: float = 0.0
+    detect_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The recogniser's answer for one box; ``text`` may be empty."""
+
+    text: str
+    confidence: float
+    char_confidences: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Readings of one call, row for row with the features."""
+
+    readings: tuple[Reading, ...]
+    recognise_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """The finished account of one page: its words, or its error, never both."""
+
+    item: Item
+    page: int
+    info: PageInfo | None
+    words: tuple[Word, ...] = ()
+    n_unread: int = 0
+    error: ImageError | None = None
+    read_s: float = 0.0
+    decode_s: float = 0.0
+    detect_s: float = 0.0
+    recognise_s: float = 0.0
+
+    @property
+    def status(self) -> Status:
+        """Words found, none found, or failed."""
+        if self.error is not None:
+            return Status.FAILED
+        return Status.WORDS if self.words else Status.EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class ShardId:
+    """Name of a shard, for ever."""
+
+    plan: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.plan:06d}-{self.index:06d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A unit of work and commit."""
+
+    id: ShardId
+    items: tuple[Item, ...]
+    gen: int = 0
+    reason: str = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Sums that add up over shards."""
+
+    items: int = 0
+    images: int = 0
+    with_words: int = 0
+    empty: int = 0
+    failed: int = 0
+    words: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Counts) -> Counts:
+        kinds = dict(self.failures)
+        for kind, n in other.failures.items():
+            kinds[kind] = kinds.get(kind, 0) + n
+        return Counts(
+            self.items + other.items,
+            self.images + other.images,
+            self.with_words + other.with_words,
+            self.empty + other.empty,
+            self.failed + other.failed,
+            self.words + other.words,
+            kinds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did; `counts` are of the whole table, `run_counts` of this run alone."""
+
+    out: str
+    run_id: str
+    counts: Counts
+    run_counts: Counts
+    shards_done: int
+    shards_total: int
+    skipped: dict[str, int]
+    elapsed_s: float
+    interrupted: bool = False
+
+
+if TYPE_CHECKING:
+    Image = NDArray[np.uint8]  # H x W x 3, BGR
+    Features = NDArray[np.float32]  # N x 64 x 28 x 28
