@@ -1,4 +1,4 @@
-"""The records that travel between the rooms. All are frozen, picklable and free of heavy imports."""
+"""The records that travel between the rooms: frozen, picklable, free of heavy imports."""
 
 from __future__ import annotations
 
