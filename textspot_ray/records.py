@@ -23,7 +23,7 @@ class Stage(StrEnum):
 
 
 class Status(StrEnum):
-    """What became of an image. ``UNCHANGED`` never appears: kept images keep their old row."""
+    """What became of an image."""
 
     WORDS = "words"
     EMPTY = "empty"

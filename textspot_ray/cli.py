@@ -1,0 +1,105 @@
+"""The ``textspot`` program: finds the command's module, loads only that, and runs it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textspot_ray import __version__
+from textspot_ray.errors import ExitCode, TextspotError
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: its one-line help and the module with ``add_arguments`` and ``main``."""
+
+    help: str
+    module: str
+
+
+GROUPS: dict[str, dict[str, Command]] = {
+    "make tables": {
+        "run": Command("spot every word in SOURCE... and write tables", "commands.run"),
+        "plan": Command("dry run: what a run would read and cost", "commands.plan"),
+        "status": Command("how far a table is", "commands.status"),
+        "errors": Command("list failed images with stage, kind and message", "commands.errors"),
+        "retry-failed": Command("try failed images again", "commands.retry_failed"),
+        "verify": Command("check files, checksums, counts and sums", "commands.verify"),
+        "files": Command("list the committed files, for other engines", "commands.files"),
+        "clean": Command("delete litter of killed runs", "commands.clean"),
+        "models": Command("list and check model bundles", "commands.models"),
+    },
+}
+
+
+def find_command(name: str) -> Command | None:
+    """The command of that name, or None."""
+    return next((group[name] for group in GROUPS.values() if name in group), None)
+
+
+def overview() -> str:
+    """The text of ``textspot --help``."""
+    lines = ["usage: textspot COMMAND [...]", "", "Find and read every word in archives of images."]
+    for title, group in GROUPS.items():
+        lines += ["", f"{title}:"]
+        lines += [f"  {name:<14}{command.help}" for name, command in group.items()]
+    lines += [
+        "",
+        "textspot COMMAND --help tells each command's options.",
+        "exit codes: 0 done, 1 no hits, 2 usage, 3 done with failed images, 4 other settings in the",
+        "            table, 5 aborted, 130/143 drained after a signal",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; a user's mistake never shows a traceback."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview())
+        return ExitCode.OK if arguments else ExitCode.USAGE
+    if arguments[0] in ("-V", "--version"):
+        print(f"textspot-ray {__version__}")
+        return ExitCode.OK
+    name = arguments[0]
+    command = find_command(name)
+    if command is None:
+        return _complain(_unknown(name), ExitCode.USAGE)
+    return _run(name, command, arguments[1:])
+
+
+def _run(name: str, command: Command, arguments: list[str]) -> int:
+    module = importlib.import_module(f"textspot_ray.{command.module}")
+    parser = argparse.ArgumentParser(prog=f"textspot {name}", description=module.__doc__)
+    module.add_arguments(parser)
+    try:
+        parsed = parser.parse_args(arguments)
+    except SystemExit as exit_:  # argparse has printed the usage error or the help
+        return int(exit_.code or 0)
+    try:
+        return int(module.main(parsed))
+    except TextspotError as exc:
+        return _complain(str(exc), exc.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted", ExitCode.INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has seen enough (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+
+
+def _unknown(name: str) -> str:
+    import difflib
+
+    names = [known for group in GROUPS.values() for known in group]
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]}?" if near else "; textspot --help lists the commands"
+    return f"no command {name!r}{hint}"
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"textspot: {message}", file=sys.stderr)
+    return code

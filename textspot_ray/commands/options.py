@@ -1,0 +1,92 @@
+"""Options that several commands share, and how they become a `RunConfig`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from textspot_ray.config import RunConfig, load_config
+
+# option -> configuration key; one list, so that run, plan and submit cannot drift apart
+_KEYS = {
+    "include": "source.include",
+    "exclude": "source.exclude",
+    "limit": "source.limit",
+    "sample": "source.sample",
+    "base": "source.base",
+    "id_column": "source.id_column",
+    "uri_column": "source.uri_column",
+    "image_column": "source.image_column",
+    "on_changed": "source.on_changed",
+    "min_side": "image.min_side",
+    "tiles": "image.tiles",
+    "model": "model.name",
+    "precision": "model.precision",
+    "detection_threshold": "model.detection_threshold",
+    "engine": "engine.kind",
+    "address": "engine.address",
+    "slots": "engine.slots",
+    "threads": "engine.threads",
+    "out": "output.uri",
+}
+
+
+def add_run_options(parser: argparse.ArgumentParser, *, out_required: bool) -> None:
+    """Add SOURCE..., --out, --config, --set and the short forms of common keys."""
+    parser.add_argument(
+        "source",
+        nargs="*",
+        metavar="SOURCE",
+        help="folder, glob, image, list (txt, csv, jsonl, parquet), tar, zip; any fsspec URI",
+    )
+    parser.add_argument("--out", "-o", metavar="DIR", help="folder of the tables; any fsspec URI")
+    parser.add_argument("--config", "-c", metavar="YAML", help="configuration file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="A.B=C", help="override one configuration key"
+    )
+    what = parser.add_argument_group("what is read")
+    what.add_argument("--limit", type=int, metavar="N", help="the first N items")
+    what.add_argument("--sample", type=float, metavar="F", help="this share, chosen by a hash")
+    what.add_argument("--include", action="append", metavar="GLOB", help="only names that match")
+    what.add_argument("--exclude", action="append", metavar="GLOB", help="no names that match")
+    what.add_argument("--min-side", type=int, metavar="PX", help="smaller images are not spotted")
+    what.add_argument("--base", metavar="PREFIX", help="taken off image ids")
+    what.add_argument("--id-column", metavar="NAME", help="column of a list with the image id")
+    what.add_argument("--uri-column", metavar="NAME", help="column of a list with the URI")
+    what.add_argument("--image-column", metavar="NAME", help="Parquet column of image bytes")
+    what.add_argument("--on-changed", choices=("keep", "redo"), help="sources that changed")
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", metavar="NAME|DIR", help="embedded (default), or a bundle")
+    model.add_argument("--precision", choices=("f32", "bf16", "int8"), help="default: bundle's")
+    model.add_argument("--detection-threshold", type=float, metavar="T", help="default: bundle's")
+    model.add_argument("--tiles", choices=("off", "auto"), help="cut large images into tiles")
+    where = parser.add_argument_group("where it runs")
+    where.add_argument("--engine", choices=("ray", "local"), help="default: ray")
+    where.add_argument("--address", metavar="ADDR", help="of a running Ray cluster")
+    where.add_argument("--slots", type=int, metavar="N", help="shards worked on at a time")
+    where.add_argument("--threads", type=int, metavar="N", help="inference threads a detector")
+    parser.set_defaults(out_required=out_required)
+
+
+def run_config(args: argparse.Namespace) -> RunConfig:
+    """Merge YAML, ``--set`` and the short options, the later ones winning.
+
+    Raises:
+        ConfigError: A key or value is wrong, or sources or the output are missing.
+    """
+    from textspot_ray.errors import ConfigError
+
+    overrides = list(args.set)
+    if args.source:
+        overrides.append(f"source.uris={json.dumps(args.source)}")
+    for option, key in _KEYS.items():
+        value: Any = getattr(args, option, None)
+        if value is not None:
+            overrides.append(f"{key}={json.dumps(value)}")
+    config = load_config(args.config, overrides)
+    if not config.source.uris:
+        raise ConfigError("no SOURCE given: name a folder, archive, list or image to read")
+    if args.out_required and not config.output.uri:
+        raise ConfigError("no output folder given: add --out DIR")
+    return config
