@@ -50,8 +50,8 @@ def overview() -> str:
     lines += [
         "",
         "textspot COMMAND --help tells each command's options.",
-        "exit codes: 0 done, 1 no hits, 2 usage, 3 done with failed images, 4 other settings in the",
-        "            table, 5 aborted, 130/143 drained after a signal",
+        "exit codes: 0 done, 1 no hits, 2 usage, 3 done with failed images, 4 other settings in",
+        "            the table, 5 aborted, 130/143 drained after a signal",
     ]
     return "\n".join(lines)
 
