@@ -1,0 +1,202 @@
+"""fsspec file systems by URI: drivers, options, streamed listings."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import inspect
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from textspot_ray.errors import ConfigError, MissingExtraError, StorageError, UsageError
+
+LOCAL = "file"
+_ALIASES = {"": LOCAL, "local": LOCAL, "s3a": "s3", "gcs": "gs", "abfss": "abfs"}
+_OPTION_NAMES = {
+    "s3": ("s3", "s3a"),
+    "gs": ("gs", "gcs"),
+    "az": ("az", "abfs", "abfss"),
+    "abfs": ("abfs", "abfss", "az"),
+    "http": ("http", "https"),
+    "https": ("https", "http"),
+    LOCAL: (LOCAL, "local"),
+}
+_EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure", "abfs": "azure", "http": "http", "https": "http"}
+_PAGE = 1000  # entries fetched from an asynchronous listing at a time
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEntry:
+    """One file as a listing shows it; ``info`` is the driver's own record."""
+
+    path: str
+    size: int | None
+    info: Mapping[str, Any]
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Protocol and the rest of a URI; a plain path is of protocol ``file``.
+
+    Raises:
+        UsageError: A chained URI (``zip://a::s3://b``), which we never open.
+    """
+    protocol, sep, rest = uri.partition("://")
+    if not sep or not protocol.replace("+", "").replace("-", "").replace(".", "").isalnum():
+        return LOCAL, uri
+    if "::" in rest and "://" in rest:
+        inner = rest.rpartition("::")[2]
+        raise UsageError(f"chained URI {uri!r}: give the archive itself ({inner})")
+    protocol = protocol.lower()
+    return _ALIASES.get(protocol, protocol), rest
+
+
+def open_filesystem(protocol: str, options: Mapping[str, Any] | None = None) -> Any:
+    """The fsspec file system of a protocol, with the options given for it.
+
+    Args:
+        protocol: As `split_uri` gives it.
+        options: fsspec storage options by protocol, as in ``source.storage_options``.
+
+    Raises:
+        MissingExtraError: The driver is not installed.
+        UsageError: No such protocol.
+        ConfigError: Options are not nested by protocol.
+    """
+    chosen: dict[str, Any] = {}
+    for name in _OPTION_NAMES.get(protocol, (protocol,)):
+        value = (options or {}).get(name)
+        if value is not None:
+            if not isinstance(value, Mapping):
+                raise ConfigError(
+                    f"storage_options.{name} must be a section of fsspec options, as in "
+                    f"storage_options: {{{name}: {{anon: true}}}}"
+                )
+            chosen = dict(value)
+            break
+    if protocol != LOCAL and protocol != "memory":
+        # Another process may write at any time: a listing or size kept from before is wrong.
+        chosen.setdefault("use_listings_cache", False)
+    try:
+        return fsspec.filesystem(protocol, **chosen)
+    except ImportError as exc:
+        extra = _EXTRAS.get(protocol)
+        if extra is None:
+            raise UsageError(f"{protocol}:// needs a driver: {exc}") from exc
+        raise MissingExtraError(f"{protocol}://", extra) from exc
+    except ValueError as exc:
+        if "not known" not in str(exc):
+            raise StorageError(f"cannot open {protocol}://: {exc}") from exc
+        raise UsageError(f"unknown scheme {protocol}:// (s3, gs, az, https, file, ...)") from exc
+
+
+def native_path(protocol: str, rest: str) -> str:
+    """The path as the driver wants it, from the part of a URI behind ``://``."""
+    if protocol in ("http", "https"):
+        return f"{protocol}://{rest}"
+    if protocol == LOCAL:
+        return str(Path(rest).absolute())
+    if protocol == "memory":
+        return "/" + rest.strip("/")
+    return rest.rstrip("/")
+
+
+def supports_exclusive_put(fs: Any) -> bool:
+    """Whether a driver's ``pipe_file`` has a ``mode="create"`` of its own.
+
+    fsspec's default looks first and writes then, which two writers can pass together.
+    """
+    method = getattr(fs, "_pipe_file", None) or fs.pipe_file
+    if not fs.async_impl and type(fs).pipe_file is fsspec.AbstractFileSystem.pipe_file:
+        return False
+    return "mode" in inspect.signature(method).parameters
+
+
+def walk_remote(fs: Any, root: str) -> Iterator[RemoteEntry]:
+    """All files below a folder of a remote store, in a fixed order, streamed where it can be.
+
+    On S3 the pages of one flat listing (in key order) are passed on as they come. Other drivers
+    are asked level by level, sorted, so that one folder level is in memory at a time.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+    """
+    if hasattr(fs, "_iterdir") and hasattr(fs, "split_path"):
+        yield from _walk_s3(fs, root)
+    elif hasattr(fs, "store") and hasattr(fs, "pseudo_dirs"):
+        # The memory store scans all it has on each ls(): one find() instead.
+        for path, info in fs.find(root, detail=True).items():
+            yield RemoteEntry(path, info.get("size"), info)
+    else:
+        yield from _walk_levels(fs, root)
+
+
+def modified_s(info: Mapping[str, Any]) -> float:
+    """Modification time in seconds since the epoch from a driver's record; 0 if it has none."""
+    for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = info.get(key)
+        if isinstance(value, (int, float)):
+            return float(value)
+        if isinstance(value, dt.datetime):
+            return value.timestamp()
+        if isinstance(value, str):
+            try:
+                return dt.datetime.fromisoformat(value).timestamp()
+            except ValueError:
+                continue
+    return 0.0
+
+
+def content_tag(protocol: str, info: Mapping[str, Any]) -> str | None:
+    """What changes when an object's content does; None where the store tells nothing."""
+    if protocol in ("http", "https"):
+        return None  # a mirror or proxy may give each request another ETag
+    for key in ("generation", "ETag", "etag", "content_md5", "md5Hash"):
+        value = info.get(key)
+        if value:
+            return f"{key.lower()}:{str(value).strip(chr(34))}"
+    stamp = modified_s(info)
+    return f"stat:{info.get('size')}-{stamp:.6f}" if stamp else None
+
+
+def _walk_s3(fs: Any, root: str) -> Iterator[RemoteEntry]:
+    bucket, key, _ = fs.split_path(root)
+    prefix = f"{key}/" if key else ""
+    pages = fs._iterdir(bucket, delimiter="", prefix=prefix)
+    while batch := _next_page(fs, pages):
+        for info in batch:
+            if info.get("type") == "file":
+                yield RemoteEntry(str(info["name"]), info.get("size"), info)
+
+
+def _next_page(fs: Any, pages: AsyncIterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    async def take() -> list[dict[str, Any]]:
+        batch: list[dict[str, Any]] = []
+        async for info in pages:
+            batch.append(info)
+            if len(batch) >= _PAGE:
+                break
+        return batch
+
+    return asyncio.run_coroutine_threadsafe(take(), fs.loop).result()
+
+
+def _walk_levels(fs: Any, root: str) -> Iterator[RemoteEntry]:
+    # A stack of iterators, not recursion: depth is the archive's choice, not ours.
+    stack = [iter(_level(fs, root))]
+    while stack:
+        info = next(stack[-1], None)
+        if info is None:
+            stack.pop()
+        elif info.get("type") == "directory":
+            if str(info["name"]).rstrip("/") != root.rstrip("/"):
+                stack.append(iter(_level(fs, str(info["name"]))))
+        else:
+            yield RemoteEntry(str(info["name"]), info.get("size"), info)
+
+
+def _level(fs: Any, path: str) -> list[dict[str, Any]]:
+    return sorted(fs.ls(path, detail=True), key=lambda info: str(info["name"]))
