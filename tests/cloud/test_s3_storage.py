@@ -33,7 +33,7 @@ def options() -> Iterator[Options]:
 def bucket(options: Options) -> str:
     import s3fs
 
-    s3fs.S3FileSystem(**options["s3"]).mkdir("archive")
+    s3fs.S3FileSystem(**options["s3"]).call_s3("create_bucket", Bucket="archive")
     return "s3://archive"
 
 

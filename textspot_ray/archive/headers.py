@@ -1,0 +1,278 @@
+"""Reading image headers without decoding: size, orientation, alpha, and whether the end is there.
+
+Decoders differ in how they treat a file that was cut: some OpenCV versions fill the rest with
+grey and say nothing. So completeness is judged here, from the container's own structure.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+# In entropy-coded data 0xFF is followed by a stuffed 0x00 or a restart marker (T.81, B.1.1.5).
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_NO_LENGTH = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
+_SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+ORIENTATION_TAG = 0x0112
+
+
+class BrokenHeaderError(ValueError):
+    """The header makes no sense."""
+
+
+class CutError(ValueError):
+    """The file ends before the image does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header of a stored image says.
+
+    Attributes:
+        width, height: Pixels as stored, before any turning.
+        orientation: EXIF orientation 1..8.
+        channels: Colour components (JPEG), else 0.
+        bits: Bits a component.
+        alpha: The image may have transparent pixels.
+        animated: More than one frame.
+        process: JPEG's SOF marker, PNG's colour type, else 0.
+        adobe: JPEG with an Adobe marker (its CMYK is stored inverted).
+    """
+
+    width: int
+    height: int
+    orientation: int = 1
+    channels: int = 0
+    bits: int = 8
+    alpha: bool = False
+    animated: bool = False
+    process: int = 0
+    adobe: bool = False
+
+
+def jpeg_header(data: bytes) -> Header:
+    """Walk a JPEG's markers from SOI to EOI; bytes behind EOI do not matter.
+
+    Raises:
+        CutError: No EOI behind the last scan.
+        BrokenHeaderError: No frame header before the scan, or an impossible one.
+    """
+    frame: tuple[int, int, int, int, int] | None = None
+    orientation, adobe, scanned = 1, False, False
+    at, end = 2, len(data)
+    while True:
+        if at + 2 > end:
+            raise CutError("the end-of-image marker is missing")
+        if data[at] != 0xFF:
+            # Some cameras leave bytes between segments; decoders skip to the next marker.
+            found = _NEXT_MARKER.search(data, at)
+            if found is None:
+                raise CutError("the end-of-image marker is missing")
+            at = found.start()
+        marker = data[at + 1]
+        at += 1 if marker == 0xFF else 2  # fill bytes
+        if marker == 0xFF or marker in _NO_LENGTH:
+            continue
+        if marker == 0xD9:
+            if not scanned:
+                raise BrokenHeaderError("no image data before the end-of-image marker")
+            break
+        if at + 2 > end:
+            raise CutError("the file ends inside a marker")
+        length = data[at] << 8 | data[at + 1]
+        body = data[at + 2 : at + length]
+        if length < 2:
+            raise BrokenHeaderError(f"marker segment 0x{marker:02x} of impossible length")
+        if at + length > end:
+            raise CutError("the file ends inside a header segment")
+        if marker in _SOF or marker == 0xF7:
+            if len(body) < 6:
+                raise BrokenHeaderError("frame header too short")
+            frame = (marker, body[0], *struct.unpack(">HHB", body[1:6]))
+        elif marker == 0xE1 and body.startswith(b"Exif\0\0") and not scanned:
+            orientation = exif_orientation(body[6:])
+        elif marker == 0xEE and body.startswith(b"Adobe"):
+            adobe = True
+        at += length
+        if marker == 0xDA:
+            if frame is None:
+                raise BrokenHeaderError("image data before the frame header")
+            scanned = True
+            found = _NEXT_MARKER.search(data, at)
+            if found is None:
+                raise CutError("the end-of-image marker is missing")
+            at = found.start()
+    assert frame is not None
+    process, bits, height, width, channels = frame
+    return Header(width, height, orientation, channels, bits, process=process, adobe=adobe)
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height from a JPEG's frame header, cut or not; None if it is not reached."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker in _SOF:
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return width, height
+        at += 2 if marker in _NO_LENGTH else 2 + (data[at + 2] << 8 | data[at + 3])
+    return None
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """Width and height from IHDR.
+
+    Raises:
+        CutError, BrokenHeaderError: It is not there, or not as it must be.
+    """
+    if len(data) < 33:
+        raise CutError("the file ends inside its header")
+    if data[12:16] != b"IHDR" or data[8:12] != b"\0\0\0\r":
+        raise BrokenHeaderError("the first chunk is not IHDR")
+    width, height = struct.unpack(">II", data[16:24])
+    return width, height
+
+
+def png_header(data: bytes) -> Header:
+    """Walk a PNG's chunks from IHDR to IEND and check their sums.
+
+    Raises:
+        CutError: IEND is not reached.
+        BrokenHeaderError: A critical chunk's CRC is wrong, or there are no image data.
+    """
+    width, height = png_size(data)
+    bits, colour = data[24], data[25]
+    orientation, alpha, animated, has_data = 1, colour in (4, 6), False, False
+    at = 8
+    while True:
+        if at + 12 > len(data):
+            raise CutError("the file ends before the IEND chunk")
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        stop = at + 12 + length
+        if stop > len(data):
+            raise CutError(f"the file ends inside a {kind.decode('latin-1')!a} chunk")
+        critical = not kind[0] & 0x20
+        if critical:
+            (stored,) = struct.unpack(">I", data[stop - 4 : stop])
+            if zlib.crc32(memoryview(data)[at + 4 : stop - 4]) != stored:
+                raise BrokenHeaderError(f"checksum of a {kind.decode('latin-1')!a} chunk is wrong")
+        if kind == b"IDAT":
+            has_data = True
+        elif kind == b"tRNS":
+            alpha = True
+        elif kind == b"acTL":
+            animated = True
+        elif kind == b"eXIf":
+            orientation = exif_orientation(data[at + 8 : stop - 4])
+        elif kind == b"IEND":
+            break
+        at = stop
+    if not has_data:
+        raise BrokenHeaderError("no IDAT chunk")
+    return Header(width, height, orientation, 0, bits, alpha, animated, colour)
+
+
+def webp_header(data: bytes) -> Header:
+    """Walk a WebP's RIFF chunks.
+
+    Raises:
+        CutError: The file is shorter than its RIFF size.
+        BrokenHeaderError: No image chunk, or not as it must be.
+    """
+    if len(data) < 30:
+        raise CutError("the file ends inside its header")
+    (size,) = struct.unpack("<I", data[4:8])
+    end = size + 8
+    if end > len(data):
+        raise CutError(f"the file has {len(data)} of {end} bytes")
+    width = height = 0
+    orientation, alpha, animated = 1, False, False
+    at = 12
+    while at + 8 <= end:
+        kind, length = struct.unpack("<4sI", data[at : at + 8])
+        body = data[at + 8 : at + 8 + min(length, 32)]
+        if kind == b"VP8X" and len(body) >= 10:
+            alpha, animated = bool(body[0] & 0x10), bool(body[0] & 0x02)
+            width = 1 + int.from_bytes(body[4:7], "little")
+            height = 1 + int.from_bytes(body[7:10], "little")
+        elif kind == b"VP8 " and not width and body[3:6] == b"\x9d\x01\x2a":
+            width, height = (v & 0x3FFF for v in struct.unpack("<HH", body[6:10]))
+        elif kind == b"VP8L" and body[:1] == b"\x2f" and len(body) >= 5:
+            packed = int.from_bytes(body[1:5], "little")
+            alpha = alpha or bool(packed >> 28 & 1)
+            if not width:
+                width, height = (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+        elif kind == b"EXIF":
+            exif = data[at + 8 : at + 8 + length]
+            orientation = exif_orientation(exif.removeprefix(b"Exif\0\0"))
+        at += 8 + length + (length & 1)
+    if not width or not height:
+        raise BrokenHeaderError("no image chunk")
+    return Header(width, height, orientation, alpha=alpha, animated=animated)
+
+
+def jpeg2000_is_whole(data: bytes) -> bool:
+    """Whether a JPEG 2000 code stream runs to its EOC marker (T.800, A.4: SOT, tile parts, EOC)."""
+    at = _code_stream(data)
+    if at is None or data[at : at + 2] != b"\xff\x4f":
+        return False
+    at += 2
+    while at + 4 <= len(data):
+        marker, length = struct.unpack(">HH", data[at : at + 4])
+        if marker == 0xFFD9:
+            return True
+        if marker == 0xFF90:  # SOT: Isot, Psot = bytes of the tile part from here
+            if at + 12 > len(data):
+                return False
+            (part,) = struct.unpack(">I", data[at + 6 : at + 10])
+            if part == 0:  # the last tile part, up to EOC
+                return data.rstrip(b"\0").endswith(b"\xff\xd9")
+            if part < 12:
+                return False
+            at += part
+        elif marker < 0xFF00 or length < 2:
+            return False
+        else:
+            at += 2 + length
+    return data[at : at + 2] == b"\xff\xd9"
+
+
+def _code_stream(data: bytes) -> int | None:
+    if data.startswith(b"\xff\x4f"):
+        return 0
+    at = 0
+    while at + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        start = at + 8
+        if length == 1 and at + 16 <= len(data):
+            (length,) = struct.unpack(">Q", data[at + 8 : at + 16])
+            start = at + 16
+        if kind == b"jp2c":
+            return start
+        if length < 8:
+            return None
+        at += length
+    return None
+
+
+def exif_orientation(exif: bytes) -> int:
+    """Orientation (1..8) in an EXIF block, which is a small TIFF; 1 if it has none or is broken."""
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None or len(exif) < 10:
+        return 1
+    (at,) = struct.unpack(order + "I", exif[4:8])
+    if at + 2 > len(exif):
+        return 1
+    (count,) = struct.unpack(order + "H", exif[at : at + 2])
+    for entry in range(at + 2, min(at + 2 + 12 * count, len(exif) - 11), 12):
+        tag, kind, _, value = struct.unpack(order + "HHIH", exif[entry : entry + 10])
+        if tag == ORIENTATION_TAG:
+            if kind == 4:  # LONG instead of SHORT, as some writers have it
+                (value,) = struct.unpack(order + "I", exif[entry + 8 : entry + 12])
+            return value if 1 <= value <= 8 else 1
+    return 1
