@@ -1,0 +1,116 @@
+"""What a new generation of a shard takes over from the one before.
+
+A retry or redo reads only some of a shard's items again. The rows of the others are carried over:
+words files stay by name where they hold nothing of the items read again, everything else is
+rewritten without those items' rows.
+
+Where compact has merged the shard's rows with those of others into base files, nothing is
+rewritten here: the new generation holds the new rows alone, and `absorb` (in `strike`) takes the
+old ones out of the base when it makes the generation visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from textspot_ray.archive.storage import Store
+from textspot_ray.records import Counts, Status
+from textspot_ray.tables.counts import subtract
+from textspot_ray.tables.marker import Marker, PartFile
+from textspot_ray.tables.parts import read_part
+from textspot_ray.tables.schema import clean_text, item_id
+from textspot_ray.tables.snapshot import latest_snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of some items in a set of files: their ``image_id`` values and their sums."""
+
+    image_ids: frozenset[str]
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What stays of the previous generation.
+
+    Attributes:
+        kept: Files that stay by name.
+        counts: Sums over all rows that stay, in kept files and in rewritten ones.
+        rewritten: Files whose rows stay but for ``dropped``.
+        dropped: ``image_id`` values whose rows go.
+    """
+
+    kept: tuple[PartFile, ...]
+    counts: Counts
+    rewritten: tuple[PartFile, ...] = ()
+    dropped: frozenset[str] = field(default_factory=frozenset)
+    store: Store | None = None
+
+    def rows(self) -> Iterator[tuple[str, pa.Table]]:
+        """Rows to write again, with their table's name."""
+        for part in self.rewritten:
+            if self.store is not None:
+                for rows in read_part(self.store, part):
+                    yield part.table, without(rows, self.dropped)
+
+
+def carry_over(store: Store, previous: Marker, item_ids: Iterable[str]) -> Carried:
+    """Split a generation's rows into those of some items, which go, and the others, which stay.
+
+    Raises:
+        StorageError: A committed file is missing or damaged.
+    """
+    ids = frozenset(clean_text(i) for i in item_ids)
+    if previous.base >= 0:
+        base = latest_snapshot(store).base
+        old = find_rows(store, [*base, *previous.files], ids)
+        return Carried((), subtract(previous.counts, old.counts))
+    old = find_rows(store, previous.files, ids)
+    kept = tuple(p for p in previous.files if p.table == "words" and not old.counts.words)
+    return Carried(
+        kept=kept,
+        counts=subtract(previous.counts, old.counts),
+        rewritten=tuple(p for p in previous.files if p not in kept),
+        dropped=old.image_ids,
+        store=store,
+    )
+
+
+def find_rows(store: Store, files: Sequence[PartFile], item_ids: frozenset[str]) -> Rows:
+    """All rows (of every page) of some items, by their names and sums."""
+    image_ids: set[str] = set()
+    sums = {"items": 0, "with_words": 0, "empty": 0, "failed": 0, "words": 0}
+    columns = {Status.WORDS: "with_words", Status.EMPTY: "empty", Status.FAILED: "failed"}
+    for part in files:
+        if part.table != "images":
+            continue
+        for rows in read_part(store, part, ["image_id", "page", "status", "n_words"]):
+            for row in rows.to_pylist():
+                if item_id(row["image_id"], row["page"]) in item_ids:
+                    image_ids.add(row["image_id"])
+                    sums["items"] += row["page"] == 0
+                    sums["words"] += row["n_words"]
+                    sums[columns[Status(row["status"])]] += 1
+    failures: dict[str, int] = {}
+    wanted = pa.array(sorted(image_ids), pa.string())
+    for part in files:
+        if part.table != "errors":
+            continue
+        for rows in read_part(store, part, ["image_id", "kind"]):
+            chosen = rows.filter(pc.is_in(rows.column("image_id"), wanted))
+            for kind in chosen.column("kind").to_pylist():
+                failures[kind] = failures.get(kind, 0) + 1
+    return Rows(frozenset(image_ids), Counts(**sums, images=len(image_ids), failures=failures))
+
+
+def without(rows: pa.Table, image_ids: frozenset[str]) -> pa.Table:
+    """Rows but for those of some images."""
+    if not image_ids:
+        return rows
+    gone = pc.is_in(rows.column("image_id"), pa.array(sorted(image_ids), pa.string()))
+    return rows.filter(pc.invert(gone))

@@ -1,0 +1,151 @@
+"""Part files on their way into storage: written locally in row groups, then uploaded whole."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import file_digest
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from textspot_ray.archive.retry import Fault, fault_of, reason_of
+from textspot_ray.archive.storage import Store
+from textspot_ray.errors import StorageError
+from textspot_ray.tables.marker import TMP, PartFile
+from textspot_ray.tables.schema import SCHEMAS, VERSION_KEY, parquet_options
+
+READ_ROWS = 65_536
+
+
+class PartWriter:
+    """One Parquet file of a table, growing by row groups in a local file.
+
+    On a local output the file grows in the output's own temporary folder, so that a full disk is
+    the output's and the upload a rename; otherwise in the system's temporary folder.
+    """
+
+    def __init__(self, store: Store, table: str, path: str) -> None:
+        self._store = store
+        self._table = table
+        self._path = path
+        self._scratch: _Scratch | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self._rows = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows written so far."""
+        return self._rows
+
+    def write(self, rows: pa.Table) -> None:
+        """Append rows as a row group; none is fine.
+
+        Raises:
+            StorageError: The disk is full, read-only or broken.
+        """
+        if rows.num_rows == 0:
+            return
+        with self._faults():
+            if self._scratch is None or self._writer is None:
+                self._scratch = _Scratch(self._store, self._path)
+                self._writer = pq.ParquetWriter(
+                    self._scratch.file, SCHEMAS[self._table], **parquet_options(self._table)
+                )
+            self._writer.write_table(rows, row_group_size=rows.num_rows)
+        self._rows += rows.num_rows
+
+    def finish(self) -> PartFile | None:
+        """Upload the file; None if no row was written (an empty table has no file)."""
+        if self._scratch is None or self._writer is None:
+            return None
+        with self._faults():
+            self._writer.close()
+            with self._scratch.file.open("rb") as file:
+                digest = file_digest(file, "sha256").hexdigest()
+            size = self._scratch.file.stat().st_size
+        self._store.upload(self._scratch.file, self._path, move=True)
+        self._scratch.clear()
+        return PartFile(self._table, self._path, size, self._rows, digest)
+
+    def discard(self) -> None:
+        """Throw away what was written; never raises."""
+        with suppress(Exception):
+            if self._writer is not None:
+                self._writer.close()
+        if self._scratch is not None:
+            self._scratch.clear()
+        self._scratch = self._writer = None
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            where = self._scratch.file.parent if self._scratch else self._store.uri
+            hint = ": free space and run again" if fault_of(exc) is Fault.FULL else ""
+            raise StorageError(
+                f"cannot write {self._path} in {where}: {reason_of(exc)}{hint}"
+            ) from exc
+
+
+class _Scratch:
+    """The local file behind a part, and the folder made for it if one was."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        name = path.replace("/", "-")
+        local = store.local_path(TMP + name)
+        self._folder: Path | None = None
+        if local is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="textspot-"))
+            self.file = self._folder / name
+        else:
+            try:
+                local.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as exc:
+                raise StorageError(
+                    f"cannot write to {store.uri}: {reason_of(exc)}; choose another output folder"
+                ) from exc
+            self.file = local
+
+    def clear(self) -> None:
+        with suppress(OSError):
+            self.file.unlink(missing_ok=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def read_part(store: Store, part: PartFile, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Rows of a part, some ten thousand at a time.
+
+    Raises:
+        StorageError: The file is missing or damaged.
+    """
+    try:
+        with store.open_read(part.path) as file:
+            parquet = pq.ParquetFile(file)
+            for batch in parquet.iter_batches(batch_size=READ_ROWS, columns=columns):
+                yield pa.Table.from_batches([batch])
+    except FileNotFoundError as exc:
+        raise StorageError(
+            f"{store.uri}/{part.path} is missing though it is committed: run textspot verify"
+        ) from exc
+    except (pa.ArrowException, OSError) as exc:
+        raise StorageError(
+            f"{store.uri}/{part.path} cannot be read ({reason_of(exc)}): run textspot verify"
+        ) from exc
+
+
+def part_version(schema: pa.Schema) -> int:
+    """Table version in a part's metadata, 0 if there is none."""
+    return int((schema.metadata or {}).get(VERSION_KEY, 0))
+
+
+def delete_parts(store: Store, paths: Iterable[str]) -> None:
+    """Delete files that do not count; one that cannot be deleted is litter, not a fault."""
+    for path in paths:
+        with suppress(StorageError):
+            store.delete(path)

@@ -1,0 +1,150 @@
+"""From finished images to rows: column buffers of the three tables, and the sums over them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from textspot_ray.records import (
+    Counts,
+    ErrorKind,
+    ImageError,
+    ImageResult,
+    Stage,
+    Status,
+    Word,
+)
+from textspot_ray.tables.schema import (
+    SCHEMAS,
+    TABLES,
+    clean_extra,
+    clean_message,
+    clean_text,
+    page_id,
+)
+
+
+class RowBuffer:
+    """Rows of finished images, kept as columns until they are taken as Arrow tables."""
+
+    def __init__(self) -> None:
+        self._columns = {table: _empty(table) for table in TABLES}
+        self.n_rows = 0
+
+    def add(self, result: ImageResult) -> Counts:
+        """Append an image's rows.
+
+        A result that cannot be stored as it is (a number that is not finite, a word without text
+        or without four corners) becomes a failed image: one bad image never stops a shard, and a
+        table never holds a NaN.
+
+        Returns:
+            What the image adds to the counts; ``items`` counts it when it is an item's first page.
+        """
+        result = sound(result)
+        words = () if result.error is not None else result.words
+        image_id = clean_text(page_id(result.item.image_id, result.page))
+        self._add_words(image_id, words)
+        self._add_image(image_id, result, len(words))
+        self.n_rows += len(words) + 1
+        error = result.error
+        if error is not None:
+            columns = self._columns["errors"]
+            columns["image_id"].append(image_id)
+            columns["stage"].append(str(error.stage))
+            columns["kind"].append(str(error.kind))
+            columns["message"].append(clean_message(error.message))
+            columns["attempts"].append(error.attempts)
+        status = result.status
+        return Counts(
+            items=1 if result.page == 0 else 0,
+            images=1,
+            with_words=int(status is Status.WORDS),
+            empty=int(status is Status.EMPTY),
+            failed=int(status is Status.FAILED),
+            words=len(words),
+            failures={} if error is None else {str(error.kind): 1},
+        )
+
+    def take(self, table: str) -> pa.Table:
+        """The rows of one table; they leave the buffer."""
+        schema = SCHEMAS[table]
+        columns, self._columns[table] = self._columns[table], _empty(table)
+        self.n_rows -= len(columns["image_id"]) if table != "errors" else 0
+        arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+    def _add_words(self, image_id: str, words: Sequence[Word]) -> None:
+        columns = self._columns["words"]
+        for index, word in enumerate(words):
+            columns["image_id"].append(image_id)
+            columns["word_index"].append(index)
+            columns["text"].append(word.text)
+            columns["text_confidence"].append(word.text_confidence)
+            columns["char_confidences"].append(word.char_confidences)
+            columns["detection_confidence"].append(word.detection_confidence)
+            for name, value in zip(("x_min", "y_min", "x_max", "y_max"), word.box, strict=True):
+                columns[name].append(value)
+            columns["polygon"].append(word.polygon)
+            columns["angle_deg"].append(word.angle_deg)
+
+    def _add_image(self, image_id: str, result: ImageResult, n_words: int) -> None:
+        item, info = result.item, result.info
+        row: dict[str, Any] = {
+            "image_id": image_id,
+            "source": clean_text(item.source),
+            "member": None if item.member is None else clean_text(item.member),
+            "page": result.page,
+            "width": None if info is None else info.width,
+            "height": None if info is None else info.height,
+            "format": None if info is None else info.format,
+            "bytes": item.size,
+            "content_tag": None if item.content_tag is None else clean_text(item.content_tag),
+            "exif_orientation": None if info is None else info.exif_orientation,
+            "tiles": None if info is None else info.tiles,
+            "n_words": n_words,
+            "n_unread": result.n_unread,
+            "saturated": False if info is None else info.saturated,
+            "status": str(result.status),
+            "read_s": result.read_s,
+            "decode_s": result.decode_s,
+            "detect_s": result.detect_s,
+            "recognise_s": result.recognise_s,
+            "extra": clean_extra(item.extra),
+        }
+        columns = self._columns["images"]
+        for name, value in row.items():
+            columns[name].append(value)
+
+
+def sound(result: ImageResult) -> ImageResult:
+    """The result itself, or a failed image that says what is wrong with it."""
+    if result.error is not None:
+        return result if not result.words else replace(result, words=())
+    for index, word in enumerate(result.words):
+        fault = _word_fault(word)
+        if fault:
+            message = f"word {index} cannot be stored: {fault}"
+            error = ImageError(Stage.WRITE, ErrorKind.INTERNAL, message)
+            return replace(result, words=(), n_unread=0, error=error)
+    return result
+
+
+def _word_fault(word: Word) -> str | None:
+    if not word.text:
+        return "its text is empty"
+    if len(word.polygon) != 8 or len(word.box) != 4:
+        return f"its polygon has {len(word.polygon)} numbers, its box {len(word.box)}"
+    scores = (word.text_confidence, word.detection_confidence, word.angle_deg)
+    numbers = (*scores, *word.box, *word.polygon, *word.char_confidences)
+    if not all(map(math.isfinite, numbers)):
+        return "a number is not finite"
+    return None
+
+
+def _empty(table: str) -> dict[str, list[Any]]:
+    return {field.name: [] for field in SCHEMAS[table]}

@@ -1,0 +1,160 @@
+"""Columns of the three tables, and how names and text are made fit for them.
+
+Every part file of a table has exactly the schema given here, so that any engine can read any set
+of parts as one table. Columns passed through from a source list therefore travel as one JSON
+object in ``images.extra`` (lists differ from run to run, part schemas must not); query them with
+``extra->>'column'`` in DuckDB.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+
+TABLE_VERSION = 1
+VERSION_KEY = b"textspot.table_version"
+TABLES = ("words", "images", "errors")
+MAX_MESSAGE_CHARS = 2_000
+_FLOATS = pa.list_(pa.field("element", pa.float32()))  # the name Parquet itself gives
+
+
+def _schema(table: str, fields: list[tuple[str, pa.DataType]]) -> pa.Schema:
+    metadata = {VERSION_KEY: str(TABLE_VERSION).encode(), b"textspot.table": table.encode()}
+    return pa.schema([pa.field(name, kind) for name, kind in fields], metadata=metadata)
+
+
+WORDS = _schema(
+    "words",
+    [
+        ("image_id", pa.string()),
+        ("word_index", pa.int32()),
+        ("text", pa.string()),
+        ("text_confidence", pa.float32()),
+        ("char_confidences", _FLOATS),
+        ("detection_confidence", pa.float32()),
+        ("x_min", pa.float32()),
+        ("y_min", pa.float32()),
+        ("x_max", pa.float32()),
+        ("y_max", pa.float32()),
+        ("polygon", _FLOATS),
+        ("angle_deg", pa.float32()),
+    ],
+)
+
+IMAGES = _schema(
+    "images",
+    [
+        ("image_id", pa.string()),
+        ("source", pa.string()),
+        ("member", pa.string()),
+        ("page", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("format", pa.string()),
+        ("bytes", pa.int64()),
+        ("content_tag", pa.string()),
+        ("exif_orientation", pa.int16()),
+        ("tiles", pa.int32()),
+        ("n_words", pa.int32()),
+        ("n_unread", pa.int32()),
+        ("saturated", pa.bool_()),
+        ("status", pa.string()),
+        ("read_s", pa.float32()),
+        ("decode_s", pa.float32()),
+        ("detect_s", pa.float32()),
+        ("recognise_s", pa.float32()),
+        ("extra", pa.string()),
+    ],
+)
+
+ERRORS = _schema(
+    "errors",
+    [
+        ("image_id", pa.string()),
+        ("stage", pa.string()),
+        ("kind", pa.string()),
+        ("message", pa.string()),
+        ("attempts", pa.int32()),
+    ],
+)
+
+SCHEMAS: dict[str, pa.Schema] = {"words": WORDS, "images": IMAGES, "errors": ERRORS}
+
+_DICTIONARY = {
+    "words": ["image_id", "text"],
+    "images": ["source", "format", "status", "extra"],
+    "errors": ["stage", "kind", "message"],
+}
+
+
+def parquet_options(table: str) -> dict[str, Any]:
+    """Arguments of `pyarrow.parquet.ParquetWriter` that all parts of a table share."""
+    statistics = [f.name for f in SCHEMAS[table] if not pa.types.is_list(f.type)]
+    return {
+        "compression": "zstd",
+        "use_dictionary": _DICTIONARY[table],
+        "write_statistics": statistics,
+    }
+
+
+def page_id(image_id: str, page: int) -> str:
+    """The ``image_id`` of a page: the item's own for the first, ``#page=N`` (from 0) for others."""
+    return image_id if page == 0 else f"{image_id}#page={page}"
+
+
+def item_id(image_id: str, page: int) -> str:
+    """The planned item's id of a row in ``images``: the inverse of `page_id`."""
+    return image_id if page == 0 else image_id.removesuffix(f"#page={page}")
+
+
+def to_bytes(text: str) -> bytes:
+    """Exact bytes of a name that may hold bytes that are no UTF-8 (as surrogate escapes)."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def from_bytes(data: bytes) -> str:
+    """The inverse of `to_bytes` for names that came from a file system or an archive."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def clean_text(text: str) -> str:
+    """Valid UTF-8 for a text column: every byte that is none becomes ``%XX``."""
+    if text.isascii():
+        return text
+    decoded = from_bytes(to_bytes(text))
+    return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in decoded)
+
+
+def clean_message(text: str) -> str:
+    """An error message as one line of bounded length."""
+    line = " ".join(clean_text(text).split())
+    return line if len(line) <= MAX_MESSAGE_CHARS else line[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def clean_extra(extra: str | None) -> str | None:
+    """Pass-through columns as JSON that every engine parses: no lone surrogates, no NaN."""
+    if extra is None:
+        return None
+    if extra.isascii() and "\\ud" not in extra and "NaN" not in extra and "Infinity" not in extra:
+        return extra
+    try:
+        return json.dumps(_clean_json(json.loads(extra)), ensure_ascii=False)
+    except ValueError:
+        return json.dumps({"_raw": clean_text(extra)}, ensure_ascii=False)
+
+
+def _clean_json(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(str(key)): _clean_json(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_clean_json(child) for child in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
