@@ -124,9 +124,6 @@ class Ledger:
         self._live = live
         for shard, gens in live.items():
             self._settled.add(shard, max(gens))
-        # Only redone shards have generations above 0 and something to say about redo.
-        for marker in self._read_live([s for s, gens in live.items() if max(gens) > 0]):
-            self._settled.note_redo(marker.shard, marker.redo)
 
     def settled(self) -> Settled:
         """Newest generation of every settled shard; live, not a copy."""
@@ -141,6 +138,13 @@ class Ledger:
             return False
         self.note(marker)
         return True
+
+    def is_pending(self, shard: ShardId) -> bool:
+        """Whether the shard's newest generation waits for the next snapshot to be seen.
+
+        That is so after a retry or redo of a compacted shard; until then it gets no further one.
+        """
+        return any(m.base >= 0 for m in self._read_live([shard] if shard in self._live else []))
 
     def commit(self, marker: Marker) -> bool:
         """Put a marker; True if it is now the one that settles its shard and generation."""
