@@ -1,0 +1,207 @@
+"""The composite's contract: which tensor of an IR is which, whatever the IR calls it.
+
+Two generations of detectors exist (``im_data`` + ``im_info``, or ``image`` alone), their rows are
+padded to 100 or dynamic, output names come with and without a suffix, and decoders take the last
+symbol as float or integer, as [1] or [1, 1]. All of that is read off the model here, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from textspot_ray.errors import BundleError
+
+Node = Any  # openvino ports; the binding ships no usable types
+
+FEATURE_SHAPE = (64, 28, 28)
+MASK_SIDE = 28
+ENCODED_CHANNELS = 256
+POSITIONS = 784
+HIDDEN = 256
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorPorts:
+    """Where the detector's inputs and outputs are.
+
+    Attributes:
+        image: Index of the image input, 1 x 3 x height x width.
+        im_info: Index of the ``im_info`` input (processed height, width, scale), if there is one.
+        height: Of the input, pixels.
+        width: Of the input, pixels.
+        labels: Index of the output [N], or None where a model has none.
+        boxes: Index of the output [N, 5].
+        masks: Index of the output [N, 28, 28].
+        features: Index of the output [N, 64, 28, 28].
+    """
+
+    image: int
+    im_info: int | None
+    height: int
+    width: int
+    labels: int | None
+    boxes: int
+    masks: int
+    features: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderPorts:
+    """Where the decoder's inputs and outputs are.
+
+    Attributes:
+        encoded: Index of ``encoder_outputs`` [1, 784, 256].
+        symbol: Index of ``prev_symbol``.
+        symbol_shape: (1,) or (1, 1).
+        symbol_type: numpy name of its element type.
+        hidden: Index of ``prev_hidden`` [1, 1, 256].
+        logits: Index of the output [1, symbols] (or [1, 1, symbols]).
+        next_hidden: Index of the output with the carried state.
+        symbols: Size of the vocabulary, start and end included.
+    """
+
+    encoded: int
+    symbol: int
+    symbol_shape: tuple[int, ...]
+    symbol_type: str
+    hidden: int
+    logits: int
+    next_hidden: int
+    symbols: int
+
+
+def detector_ports(model: Any, where: str) -> DetectorPorts:
+    """Read a detector's ports.
+
+    Args:
+        model: An ``openvino.Model``.
+        where: The file, for the message.
+
+    Raises:
+        BundleError: The model does not follow the contract; the message names the file and cause.
+    """
+    inputs = {i: _dims(port) for i, port in enumerate(model.inputs)}
+    images = [i for i, dims in inputs.items() if len(dims) == 4]
+    infos = [i for i, dims in inputs.items() if len(dims) == 2]
+    if len(images) != 1 or len(infos) > 1 or len(images) + len(infos) != len(inputs):
+        raise BundleError(
+            f"{where} is not a detector of the text-spotting contract: its inputs are "
+            f"{_shapes(model.inputs)}, wanted image [1, 3, H, W] (and perhaps im_info [1, 3])"
+        )
+    batch, channels, height, width = inputs[images[0]]
+    if batch not in (1, None) or channels != 3 or height is None or width is None:
+        raise BundleError(
+            f"{where}: the image input is {_shapes([model.inputs[images[0]]])}, wanted "
+            "[1, 3, H, W] with fixed height and width"
+        )
+    outputs = model.outputs
+    found = {
+        "boxes": _find(outputs, "boxes", lambda d: len(d) == 2 and d[1] == 5),
+        "masks": _find(outputs, "masks", lambda d: len(d) == 3 and d[1:] == (28, 28)),
+        "features": _find(
+            outputs, "text_features", lambda d: len(d) == 4 and d[1:] == FEATURE_SHAPE
+        ),
+    }
+    missing = [name for name, index in found.items() if index is None]
+    if missing:
+        raise BundleError(
+            f"{where} has no output for {', '.join(missing)}: its outputs are {_shapes(outputs)}; "
+            "is it the detector of a text-spotting model?"
+        )
+    return DetectorPorts(
+        image=images[0],
+        im_info=infos[0] if infos else None,
+        height=height,
+        width=width,
+        labels=_find(outputs, "labels", lambda d: len(d) == 1),
+        boxes=found["boxes"] or 0,
+        masks=found["masks"] or 0,
+        features=found["features"] or 0,
+    )
+
+
+def check_encoder(model: Any, where: str) -> None:
+    """Check that an encoder maps 1 x 64 x 28 x 28 to 1 x 256 x 28 x 28.
+
+    Raises:
+        BundleError: It does not.
+    """
+    inputs, outputs = [_dims(p) for p in model.inputs], [_dims(p) for p in model.outputs]
+    if inputs != [(1, *FEATURE_SHAPE)] or outputs != [(1, ENCODED_CHANNELS, 28, 28)]:
+        raise BundleError(
+            f"{where} is not a recognizer encoder of the contract: it maps "
+            f"{_shapes(model.inputs)} to {_shapes(model.outputs)}, wanted [1, 64, 28, 28] to "
+            "[1, 256, 28, 28]"
+        )
+
+
+def decoder_ports(model: Any, where: str, symbols: int) -> DecoderPorts:
+    """Read a decoder's ports.
+
+    Args:
+        model: An ``openvino.Model``.
+        where: The file, for the message.
+        symbols: Size of the bundle's alphabet plus start and end.
+
+    Raises:
+        BundleError: The model does not follow the contract or the alphabet has another size.
+    """
+    inputs, outputs = model.inputs, model.outputs
+    encoded = _find(inputs, "encoder_outputs", lambda d: d == (1, POSITIONS, ENCODED_CHANNELS))
+    hidden = _find(inputs, "prev_hidden", lambda d: d == (1, 1, HIDDEN))
+    symbol = _find(inputs, "prev_symbol", lambda d: d in ((1,), (1, 1)))
+    next_hidden = _find(outputs, "hidden", lambda d: d == (1, 1, HIDDEN))
+    # the GRU export also has an attention output [1, 784]; the vocabulary is never that large
+    logits = _find(outputs, "output", lambda d: len(d) in (2, 3) and d[-1] not in (784, 256))
+    if None in (encoded, hidden, symbol, next_hidden, logits) or len(inputs) != 3:
+        raise BundleError(
+            f"{where} is not a recognizer decoder of the contract: it maps {_shapes(inputs)} to "
+            f"{_shapes(outputs)}"
+        )
+    assert encoded is not None and hidden is not None and symbol is not None
+    assert next_hidden is not None and logits is not None
+    size = _dims(outputs[logits])[-1]
+    if size != symbols:
+        raise BundleError(
+            f"{where} yields {size} symbols, but the bundle's alphabet has {symbols} with start "
+            "and end"
+        )
+    port = inputs[symbol]
+    return DecoderPorts(
+        encoded=encoded,
+        symbol=symbol,
+        symbol_shape=tuple(port.shape),
+        symbol_type=port.get_element_type().to_dtype().name,
+        hidden=hidden,
+        logits=logits,
+        next_hidden=next_hidden,
+        symbols=symbols,
+    )
+
+
+def _find(ports: list[Node], name: str, fits: Any) -> int | None:
+    """The port of that name (a suffix aside) if its shape fits, else the only one that fits."""
+    fitting = [i for i, port in enumerate(ports) if fits(_dims(port))]
+    named = [i for i in fitting if any(_stem(n) == name for n in ports[i].get_names())]
+    if named:
+        return named[0]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _stem(name: str) -> str:
+    """``text_features.0`` and ``text_features/sink_port_0`` are ``text_features``."""
+    return name.split("/")[0].split(".")[0]
+
+
+def _dims(port: Node) -> tuple[int | None, ...]:
+    return tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
+
+
+def _shapes(ports: list[Node]) -> str:
+    def shown(port: Node) -> str:
+        name = min(port.get_names(), key=len, default="?")
+        dims = ", ".join("?" if d is None else str(d) for d in _dims(port))
+        return f"{name} [{dims}]"
+
+    return "; ".join(shown(port) for port in ports) or "none"

@@ -1,0 +1,121 @@
+"""Graph surgery: takes out of the decoder's step what does not change from step to step.
+
+The published decoder projects all 784 encoder vectors anew at every step, 99 % of its arithmetic,
+although the projection depends on the encoder's output alone. Here that part is found by structure
+(whatever depends on ``encoder_outputs`` and on neither the last symbol nor the hidden state), moved
+behind the encoder, and fed to the step as inputs. A decoder without such a part is left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+
+from textspot_ray.spotting.contract import ENCODED_CHANNELS, POSITIONS, DecoderPorts
+
+# an invariant part without one of these is mere reshaping: moving it gains nothing
+_ARITHMETIC = frozenset({"MatMul", "Convolution", "Tanh", "Einsum", "GroupConvolution"})
+
+
+@dataclass(frozen=True, slots=True)
+class SplitDecoder:
+    """The reader's graphs as they are run.
+
+    Attributes:
+        encoder: 1 x 64 x 28 x 28 -> the encoder's output as [1, 784, 256], then the step's
+            invariant inputs.
+        step: The decoder; its inputs are ``encoder_outputs``, ``prev_symbol``, ``prev_hidden`` in
+            the ports' order where they remain, then the invariant inputs.
+        encoded_used: Whether the step still reads ``encoder_outputs`` itself.
+        invariants: Number of outputs that were moved out of the step.
+        note: What was found, for the log.
+    """
+
+    encoder: Any
+    step: Any
+    encoded_used: bool
+    invariants: int
+    note: str
+
+
+def split_decoder(encoder: Any, decoder: Any, ports: DecoderPorts) -> SplitDecoder:
+    """Move the decoder's step-independent part behind the encoder.
+
+    Args:
+        encoder: An ``openvino.Model`` that follows the contract.
+        decoder: The same.
+        ports: The decoder's ports.
+    """
+    encoder, step = encoder.clone(), decoder.clone()
+    frontier = _frontier(step, ports.encoded)
+    sequence = _as_sequence(encoder.outputs[0].get_node().input_value(0))
+    outputs, note = [sequence], "the decoder has no step-independent part"
+    parameters = list(step.get_parameters())
+    if frontier:
+        donor = decoder.clone()
+        donated = _frontier(donor, ports.encoded)
+        entry = donor.get_parameters()[ports.encoded].output(0)
+        for target in entry.get_target_inputs():
+            target.replace_source_output(sequence)
+        outputs += donated
+        for i, output in enumerate(frontier):
+            parameter = ops.parameter(
+                output.get_partial_shape(), output.get_element_type(), name=f"invariant_{i}"
+            )
+            parameter.output(0).set_names({f"invariant_{i}"})
+            parameters.append(parameter)
+            for target in output.get_target_inputs():
+                target.replace_source_output(parameter.output(0))
+        note = f"moved {len(frontier)} step-independent result(s) out of the decoder's step"
+    encoded = step.get_parameters()[ports.encoded]
+    used = bool(encoded.output(0).get_target_inputs())
+    if not used:
+        parameters.remove(encoded)
+    return SplitDecoder(
+        encoder=ov.Model([ops.result(o) for o in outputs], encoder.get_parameters(), "encoder"),
+        step=ov.Model(step.get_results(), parameters, "decoder_step"),
+        encoded_used=used,
+        invariants=len(frontier),
+        note=note,
+    )
+
+
+def _as_sequence(feature_map: Any) -> Any:
+    """[1, 256, 28, 28] -> [1, 784, 256], positions row by row."""
+    shape = ops.constant(np.array([1, ENCODED_CHANNELS, POSITIONS], np.int64))
+    flat = ops.reshape(feature_map, shape, False)
+    return ops.transpose(flat, ops.constant(np.array([0, 2, 1], np.int64))).output(0)
+
+
+def _frontier(model: Any, encoded: int) -> list[Any]:
+    """Outputs that depend on the encoded sequence alone and feed something that depends on more.
+
+    In the model's topological order, so that two clones give the same list.
+    """
+    parameters = model.get_parameters()
+    wanted = parameters[encoded].get_friendly_name()
+    others = {p.get_friendly_name() for i, p in enumerate(parameters) if i != encoded}
+    depends: dict[str, tuple[bool, bool, bool]] = {}  # on encoded, on others, has arithmetic
+    ordered = model.get_ordered_ops()
+    for node in ordered:
+        name = node.get_friendly_name()
+        on_encoded, on_others, heavy = name == wanted, name in others, False
+        for source in node.input_values():
+            e, o, h = depends[source.get_node().get_friendly_name()]
+            on_encoded, on_others, heavy = on_encoded or e, on_others or o, heavy or h
+        heavy = heavy or (on_encoded and node.get_type_name() in _ARITHMETIC)
+        depends[name] = (on_encoded, on_others, heavy)
+    found = []
+    for node in ordered:
+        on_encoded, on_others, heavy = depends[node.get_friendly_name()]
+        if not on_encoded or on_others or not heavy or node.get_type_name() == "Result":
+            continue
+        for output in node.outputs():
+            consumers = [t.get_node().get_friendly_name() for t in output.get_target_inputs()]
+            if any(depends[c][1] for c in consumers):
+                found.append(output)
+    return found

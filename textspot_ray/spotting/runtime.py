@@ -1,0 +1,146 @@
+"""Compiled models: threads, streams and precision always stated, and the precision read back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+from filelock import FileLock
+from filelock import Timeout as FileLockTimeout
+
+from textspot_ray.errors import BundleError, TextspotError
+from textspot_ray.spotting.bundle import Bundle, PartFiles, cache_folder
+
+_LOCK_TIMEOUT_S = 300.0
+# int8 graphs run their unquantised parts in f32: bf16 there would differ by CPU
+_HINTS = {"f32": "f32", "int8": "f32", "bf16": "bf16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What of the machine a model may use.
+
+    Attributes:
+        threads: Inference threads; 0 is refused, since OpenVINO would take every core.
+        streams: Inference streams, at most ``threads``.
+    """
+
+    threads: int = 1
+    streams: int = 1
+
+    def __post_init__(self) -> None:
+        if self.threads < 1 or not 1 <= self.streams <= self.threads:
+            raise ValueError(f"need threads >= streams >= 1, not {self.threads}, {self.streams}")
+
+
+class Runtime:
+    """Reads a bundle's IRs and compiles them for this CPU.
+
+    Args:
+        bundle: Already resolved.
+        precision: A resolved precision of the bundle.
+        share: Threads and streams.
+        cache: Folder of compiled models; None = the user's cache; "" = none.
+    """
+
+    def __init__(
+        self, bundle: Bundle, precision: str, share: Share, cache: Path | None = None
+    ) -> None:
+        self.bundle = bundle
+        self.precision = precision
+        self.share = share
+        self._cache = cache
+
+    @cached_property
+    def core(self) -> Any:
+        """The OpenVINO core, made at first use."""
+        return ov.Core()
+
+    def read(self, part: str) -> Any:
+        """Read one IR.
+
+        Raises:
+            BundleError: The files cannot be read as an OpenVINO model.
+        """
+        files: PartFiles = getattr(self.bundle.model_files(self.precision), part)
+        xml, weights = self.bundle.path(files.xml), self.bundle.path(files.bin)
+        try:
+            return self.core.read_model(str(xml), str(weights))
+        except RuntimeError as exc:
+            raise BundleError(f"{xml} cannot be read with {weights.name}: {_reason(exc)}") from exc
+
+    def compile(self, model: Any, *, share: Share | None = None, cached: bool = True) -> Any:
+        """Compile a model at the runtime's precision and read the precision back.
+
+        Args:
+            model: An ``openvino.Model``.
+            share: Instead of the runtime's.
+            cached: Whether the compiled model may be kept on disk.
+
+        Raises:
+            BundleError: The plug-in cannot compile it.
+            TextspotError: The plug-in chose another precision than asked for.
+        """
+        share = share or self.share
+        hint = _HINTS[self.precision]
+        options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": share.threads,
+            "NUM_STREAMS": share.streams,
+            # pinning would put every process of a node on the same cores
+            "ENABLE_CPU_PINNING": False,
+        }
+        folder = self._compiled_folder() if cached else None
+        lock: AbstractContextManager[Any] = nullcontext()
+        if folder is not None:
+            options["CACHE_DIR"] = str(folder)
+            # two actors that start together must not read each other's half-written blob
+            lock = FileLock(folder / "lock", timeout=_LOCK_TIMEOUT_S)
+        try:
+            with lock:
+                compiled = self.core.compile_model(model, "CPU", options)
+        except FileLockTimeout as exc:
+            raise TextspotError(f"{folder} stays locked; delete its lock file") from exc
+        except RuntimeError as exc:
+            name = model.get_friendly_name()
+            raise BundleError(
+                f"bundle {self.bundle.spec.name}: {name} does not compile: {_reason(exc)}"
+            ) from exc
+        _read_back(compiled, hint, self.bundle.spec.name)
+        return compiled
+
+    def _compiled_folder(self) -> Path | None:
+        """A folder of its own for each set of files, precision and OpenVINO version."""
+        base = cache_folder() / "compiled" if self._cache is None else self._cache
+        if str(base) in ("", "."):
+            return None
+        state = repr((sorted(self.bundle.sha256s(self.precision).items()), self.precision))
+        digest = hashlib.sha256(f"{state} {ov.__version__}".encode()).hexdigest()[:16]
+        folder = base / digest
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return None
+        return folder if os.access(folder, os.W_OK) else None
+
+
+def _read_back(compiled: Any, hint: str, name: str) -> None:
+    chosen = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if chosen != hint:
+        raise TextspotError(
+            f"this CPU runs {name} at {chosen}, not at the {hint} asked for; "
+            "ask for a precision it has (--precision f32 always works)"
+        )
+
+
+def _reason(exc: RuntimeError) -> str:
+    """The last telling line of OpenVINO's multi-line messages."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return (telling or lines or ["unknown reason"])[-1][:200]
