@@ -1,0 +1,109 @@
+"""From a box and its 28 x 28 mask to a polygon in the image, without painting the image."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Box = tuple[float, float, float, float]
+
+# Longest side of the window a mask is pasted into: fine enough for a tenth of a mask cell.
+_WINDOW = 160
+# A word at least this much longer than high runs along its long side, whatever its angle.
+_LONG = 1.3
+
+
+def clip_box(box: NDArray[np.floating] | Box, width: int, height: int) -> Box:
+    """Clip x_min, y_min, x_max, y_max to an image of that size in pixels."""
+    x0, y0, x1, y1 = (float(v) for v in box)
+    x0, x1 = sorted((min(max(x0, 0.0), width), min(max(x1, 0.0), width)))
+    y0, y1 = sorted((min(max(y0, 0.0), height), min(max(y1, 0.0), height)))
+    return x0, y0, x1, y1
+
+
+def mask_polygon(mask: NDArray[np.float32], box: Box) -> tuple[float, ...]:
+    """The word's rectangle: minimum-area rectangle of the mask's largest contour.
+
+    The mask is pasted into the box's window alone, as the published demo pastes it into the image:
+    a ring of zeros around it, the box grown by 30/28 about its centre, bilinear, cut at > 0.5. The
+    window has a fixed resolution instead of the image's, which keeps small words exact and large
+    ones cheap.
+
+    Args:
+        mask: 28 x 28 probabilities.
+        box: x_min, y_min, x_max, y_max in pixels, before clipping.
+
+    Returns:
+        x0, y0, ... x3, y3, clockwise from the text's top left as far as an upright box can tell
+        (see `order_corners`); the box's own corners where the mask is empty.
+    """
+    x0, y0, x1, y1 = box
+    side = mask.shape[0]
+    grow = (side + 2) / side
+    width, height = max(x1 - x0, 1e-3) * grow, max(y1 - y0, 1e-3) * grow
+    left, top = (x0 + x1) / 2 - width / 2, (y0 + y1) / 2 - height / 2
+    scale = _WINDOW / max(width, height)
+    columns, rows = (max(4, round(v * scale)) for v in (width, height))
+    ringed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0.0)
+    window = cv2.resize(ringed, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    contours, _ = cv2.findContours(
+        (window > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
+    if not contours:
+        return x0, y0, x1, y0, x1, y1, x0, y1
+    largest = max(contours, key=cv2.contourArea)
+    # contour points are pixel centres: back to the image they sit at + 0.5, and the word's edge
+    # lies half a window pixel outside them
+    points = (largest[:, 0, :].astype(np.float32) + 0.5) * (width / columns, height / rows)
+    points += (left, top)
+    centre, (w, h), angle = cv2.minAreaRect(points.astype(np.float32))
+    pixel = max(width / columns, height / rows)
+    corners = cv2.boxPoints((centre, (w + pixel, h + pixel), angle))
+    return order_corners(corners)
+
+
+def order_corners(corners: NDArray[np.float32]) -> tuple[float, ...]:
+    """Order a rectangle's corners clockwise, starting where its text most likely starts.
+
+    An upright box and a mask do not tell the reading direction. Long rectangles are taken to run
+    along their long side, from left to right, or downwards when exactly vertical: angles in
+    (-90, 90]. Nearly square ones are taken to be the least turned: angles in (-45, 45].
+
+    Args:
+        corners: 4 x 2, in order around the rectangle, either way.
+    """
+    quad = corners.astype(np.float64)
+    edges = np.roll(quad, -1, axis=0) - quad
+    if edges[0, 0] * edges[1, 1] - edges[0, 1] * edges[1, 0] < 0:  # y points down: now clockwise
+        quad = quad[::-1]
+        edges = np.roll(quad, -1, axis=0) - quad
+    lengths = np.hypot(edges[:, 0], edges[:, 1])
+    angles = np.degrees(np.arctan2(edges[:, 1], edges[:, 0]))
+    angles = np.where(angles <= -180 + 1e-9, 180.0, angles)
+    candidates: tuple[int, ...] = (0, 1, 2, 3)
+    if max(lengths[0], lengths[1]) >= _LONG * min(lengths[0], lengths[1]):
+        long = 0 if lengths[0] >= lengths[1] else 1
+        candidates = (long, long + 2)
+    start = min(candidates, key=lambda i: (round(abs(float(angles[i])), 6), -float(angles[i])))
+    return tuple(float(v) for v in np.roll(quad, -start, axis=0).reshape(-1))
+
+
+def angle_deg(polygon: tuple[float, ...]) -> float:
+    """Angle of the polygon's first edge, clockwise from the x axis as seen, in (-180, 180]."""
+    x0, y0, x1, y1 = polygon[:4]
+    angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
+    return 180.0 if angle <= -180 else angle + 0.0
+
+
+def overlap(a: Box, b: Box) -> tuple[float, float]:
+    """Intersection over union, and intersection over the smaller box, of two boxes."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0, 0.0
+    shared = width * height
+    area_a, area_b = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
+    return shared / (area_a + area_b - shared), shared / max(min(area_a, area_b), 1e-9)

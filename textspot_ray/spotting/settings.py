@@ -1,0 +1,112 @@
+"""What a spotter needs to know; small and picklable, so that it travels to actors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from textspot_ray.config import ImageConfig, RunConfig
+from textspot_ray.errors import ConfigError
+from textspot_ray.spotting.bundle import Bundle, load_bundle
+
+# Raised whenever the same inputs would give other words, boxes or confidences than before.
+RESULT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SpotterSettings:
+    """Bundle, precision, thresholds and rules of a spotter, and its share of the machine.
+
+    Attributes:
+        model: Bundle name or folder, as `load_bundle` takes it.
+        precision: f32, bf16, int8; None = the bundle's default.
+        detection_threshold: Scores at or below it are dropped; None = the bundle's.
+        max_steps: Symbols a word at most; None = the bundle's.
+        image: Decoding limits and tiling rules.
+        threads: Inference threads of each part.
+        streams: Images that the detector infers at a time.
+    """
+
+    model: str = "embedded"
+    precision: str | None = None
+    detection_threshold: float | None = None
+    max_steps: int | None = None
+    image: ImageConfig = field(default_factory=ImageConfig)
+    threads: int = 1
+    streams: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Settings with every None replaced by the bundle's value, files verified."""
+
+    bundle: Bundle
+    precision: str
+    detection_threshold: float
+    max_steps: int
+    image: ImageConfig
+
+
+def settings_from(config: RunConfig, *, threads: int = 1, streams: int = 1) -> SpotterSettings:
+    """The spotter's part of a run's configuration."""
+    return SpotterSettings(
+        model=config.model.name,
+        precision=config.model.precision,
+        detection_threshold=config.model.detection_threshold,
+        max_steps=config.model.max_steps,
+        image=config.image,
+        threads=threads,
+        streams=streams,
+    )
+
+
+def resolve(settings: SpotterSettings, *, verify: bool = True) -> Resolved:
+    """Load and verify the bundle and fill in its defaults.
+
+    Raises:
+        BundleError: The bundle is missing, damaged or lacks the precision.
+        ConfigError: A threshold is asked for that the detector's graph makes moot.
+    """
+    bundle = load_bundle(settings.model)
+    precision = bundle.resolve_precision(settings.precision)
+    if verify:
+        bundle.verify(precision)
+    threshold = settings.detection_threshold
+    if threshold is None:
+        threshold = bundle.spec.detection_threshold
+    elif threshold < bundle.spec.graph_threshold:
+        raise ConfigError(
+            f"a detection threshold of {threshold:g} does nothing: {bundle.spec.name} has "
+            f"{bundle.spec.graph_threshold:g} inside its graph; ask for that or more"
+        )
+    return Resolved(
+        bundle=bundle,
+        precision=precision,
+        detection_threshold=threshold,
+        max_steps=settings.max_steps or bundle.spec.max_steps,
+        image=settings.image,
+    )
+
+
+def result_fingerprint(settings: SpotterSettings) -> dict[str, str]:
+    """Everything that changes results, by name, as text: what one table must have in common.
+
+    Raises:
+        BundleError: As `resolve`.
+    """
+    resolved = resolve(settings, verify=False)
+    spec, image = resolved.bundle.spec, resolved.image
+    tiling = "off"
+    if image.tiles == "auto":
+        tiling = f"over {image.tile_over:g}, overlap {image.tile_overlap:g}"
+    return {
+        "bundle": f"{spec.name} {spec.version}",
+        **{f"sha256 {k}": v for k, v in resolved.bundle.sha256s(resolved.precision).items()},
+        "precision": resolved.precision,
+        "detection_threshold": f"{resolved.detection_threshold:g}",
+        "max_steps": str(resolved.max_steps),
+        "alphabet": spec.alphabet,
+        "resize": f"{spec.resize} {spec.interpolation}",
+        "tiles": tiling,
+        "min_side": str(image.min_side),
+        "result_version": str(RESULT_VERSION),
+    }
