@@ -1,4 +1,4 @@
-"""Entry point for ``ray job submit -- python jobs/spot.py SOURCE... --out DIR``; joins a cluster."""
+"""Entry point for ``ray job submit -- python jobs/spot.py SOURCE... --out DIR``."""
 
 import sys
 

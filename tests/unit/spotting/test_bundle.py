@@ -1,0 +1,96 @@
+"""Bundles: found, verified before use, and refused with one line that names the file and cause."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from textspot_ray.errors import BundleError
+from textspot_ray.spotting.bundle import BUNDLE_FILE, load_bundle, read_spec, write_spec
+from textspot_ray.training.stub_bundle import write_stub_bundle
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_stub_bundle(tmp_path / "stub")
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / BUNDLE_FILE
+    data = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        if value is None:
+            data.pop(key)
+        else:
+            data[key] = value
+    path.write_text(yaml.safe_dump(data))
+
+
+def test_description_round_trips(folder: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(str(folder))
+    write_spec(tmp_path, bundle.spec)
+    assert read_spec(tmp_path / BUNDLE_FILE) == bundle.spec
+    assert bundle.spec.alphabet == "abcdefghijklmnopqrstuvwxyz0123456789"
+    bundle.verify("f32")
+
+
+@pytest.mark.parametrize("name", ["detector.bin", "encoder.xml", "decoder.xml"])
+def test_damaged_and_missing_files_are_named(folder: Path, name: str) -> None:
+    bundle = load_bundle(str(folder))
+    (folder / name).write_bytes((folder / name).read_bytes() + b" ")
+    with pytest.raises(BundleError, match=f"{name} is damaged"):
+        bundle.verify("f32")
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=f"cannot read .*{name}: No such file"):
+        bundle.verify("f32")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"alphabet": None}, "key 'alphabet' is missing"),
+        ({"alphabet": "aab"}, "distinct characters"),
+        ({"precisions": {"f64": {}}}, "key 'detector' is missing"),
+        ({"precisions": {}}, "precisions must be of"),
+        ({"resize": "squash"}, "resize must be stretch or keep_aspect"),
+        ({"schema": 9}, "not of bundle schema 1"),
+        ({"detection_threshold": 1.5}, r"detection_threshold must be in \[0, 1\)"),
+        ({"default_precision": "int8"}, "default_precision int8 has no files"),
+        ({"colour": "red"}, "unknown key colour"),
+    ],
+)
+def test_wrong_descriptions_are_one_line(
+    folder: Path, changes: dict[str, object], message: str
+) -> None:
+    edit(folder, **changes)
+    with pytest.raises(BundleError, match=message) as caught:
+        load_bundle(str(folder))
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def test_files_cannot_lie_outside_the_folder(folder: Path) -> None:
+    text = (folder / BUNDLE_FILE).read_text().replace("file: detector.xml", "file: ../../x.xml")
+    (folder / BUNDLE_FILE).write_text(text)
+    with pytest.raises(BundleError, match=r"\.\./\.\./x\.xml leaves the bundle's folder"):
+        load_bundle(str(folder))
+
+
+def test_unknown_names_and_models_not_fetched_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no model bundle 'nonesuch'"):
+        load_bundle("nonesuch")
+    with pytest.raises(BundleError, match="textspot models fetch text-spotting-0005"):
+        load_bundle("text-spotting-0005", cache=tmp_path)
+    with pytest.raises(BundleError, match=r"cannot read bundle\.yaml"):
+        load_bundle(str(tmp_path))
+
+
+def test_precisions(folder: Path) -> None:
+    bundle = load_bundle(str(folder))
+    assert bundle.resolve_precision(None) == "f32"
+    assert bundle.resolve_precision("bf16") == "bf16"
+    assert bundle.sha256s("bf16") == bundle.sha256s("f32")
+    with pytest.raises(BundleError, match="has no int8 files; it has bf16, f32"):
+        bundle.resolve_precision("int8")

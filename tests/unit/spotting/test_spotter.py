@@ -1,0 +1,137 @@
+"""Pages from bytes: words where they were painted, tiles, faults as values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from textspot_ray.config import ImageConfig
+from textspot_ray.errors import UsageError
+from textspot_ray.records import ErrorKind, Item, Readings, Stage, Status
+from textspot_ray.spotting.settings import SpotterSettings
+from textspot_ray.spotting.spotter import PageDetector, TextSpotter, assemble
+from textspot_ray.training.stub_bundle import draw, write_stub_bundle
+
+
+@pytest.fixture(scope="module")
+def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_stub_bundle(tmp_path_factory.mktemp("models") / "stub")
+
+
+def encoded(image: np.ndarray, suffix: str = ".png") -> bytes:
+    return cv2.imencode(suffix, image)[1].tobytes()
+
+
+def test_page_account(stub: Path) -> None:
+    pages = PageDetector(SpotterSettings(str(stub)))
+    detected, features = pages.detect(encoded(draw({3: "one", 70: "two"}), ".jpg"))
+    assert detected.error is None
+    assert detected.info is not None
+    assert (detected.info.width, detected.info.height, detected.info.tiles) == (1280, 768, 1)
+    assert detected.info.format == "jpeg"
+    assert len(detected.detections) == len(features) == 2
+    assert detected.decode_s > 0
+    assert detected.detect_s > 0
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", encoded(draw({}))[:-40]])
+def test_bad_bytes_are_an_error_value(stub: Path, data: bytes) -> None:
+    detected, features = PageDetector(SpotterSettings(str(stub))).detect(data)
+    assert detected.error is not None
+    assert detected.error.stage is Stage.DECODE
+    assert detected.detections == ()
+    assert features.shape == (0, 64, 28, 28)
+    result = assemble(Item("x", "x"), 0, detected, None)
+    assert result.status is Status.FAILED
+    assert result.words == ()
+
+
+def test_a_failing_inference_is_an_error_value(stub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = PageDetector(SpotterSettings(str(stub)))
+
+    def broken(window: np.ndarray) -> None:
+        raise RuntimeError("could not\ninfer")
+
+    monkeypatch.setattr(pages._detector, "detect", broken)
+    detected, _ = pages.detect(encoded(draw({})))
+    assert detected.error is not None
+    assert (detected.error.stage, detected.error.kind) == (Stage.DETECT, ErrorKind.INTERNAL)
+    assert detected.error.message == "could not infer"
+
+
+def test_boxes_without_text_are_counted(stub: Path) -> None:
+    from textspot_ray.spotting.recognizer import Recognizer
+
+    detected, features = PageDetector(SpotterSettings(str(stub))).detect(
+        encoded(draw({0: "a", 1: "", 2: ""}))
+    )
+    readings = Recognizer(SpotterSettings(str(stub))).read(features)
+    result = assemble(Item("x", "x"), 0, detected, readings)
+    assert [w.text for w in result.words] == ["a"]
+    assert result.n_unread == 2
+    assert result.status is Status.WORDS
+
+
+def test_rows_must_match(stub: Path) -> None:
+    detected, _ = PageDetector(SpotterSettings(str(stub))).detect(encoded(draw({0: "a"})))
+    with pytest.raises(ValueError, match="zip"):
+        assemble(Item("x", "x"), 0, detected, Readings(()))
+
+
+def test_small_images_by_rule_get_no_words(stub: Path) -> None:
+    rules = ImageConfig(min_side=800)
+    detected, _ = PageDetector(SpotterSettings(str(stub), image=rules)).detect(
+        encoded(draw({0: "a"}))
+    )
+    assert detected.detections == ()
+    assert detected.info is not None
+    assert detected.info.tiles == 0
+
+
+def test_tiled_image_reads_what_shrinking_would_lose(stub: Path) -> None:
+    """Each tile is a whole lattice of the stub, so what a tile shows is what it must read."""
+    over = ImageConfig(tiles="auto", tile_over=1.0, tile_overlap=0.0)
+    picture = np.zeros((768 * 2, 1280 * 2, 3), np.uint8)
+    picture[:768, :1280] = draw({10: "northw"})
+    picture[768:, 1280:] = draw({20: "southe", 93: "edge"})
+    pages = PageDetector(SpotterSettings(str(stub), image=over))
+    detected, features = pages.detect(encoded(picture))
+    assert detected.info is not None
+    assert detected.info.tiles == 5
+    from textspot_ray.spotting.recognizer import Recognizer
+
+    readings = Recognizer(SpotterSettings(str(stub))).read(features)
+    words = {w.text: w.box for w in assemble(Item("x", "x"), 0, detected, readings).words}
+    assert {"northw", "southe", "edge"} <= set(words)
+    assert words["northw"] == pytest.approx((320, 64, 480, 128), abs=0.01)
+    assert words["southe"] == pytest.approx((1280 + 640, 768 + 128, 1280 + 800, 768 + 192), abs=0.1)
+
+
+def test_large_jpegs_read_alike_at_reduced_scale(stub: Path) -> None:
+    picture = cv2.resize(draw({5: "scaled", 60: "decode"}), (1280 * 5, 768 * 5))
+    rules = ImageConfig(tiles="off")
+    spotter = TextSpotter.load(str(stub), image=rules, threads=1)
+    for suffix in (".jpg", ".png"):
+        words = {w.text: w.box for w in spotter(encoded(picture, suffix))}
+        assert set(words) == {"scaled", "decode"}
+        assert words["scaled"] == pytest.approx((800 * 5, 0, 960 * 5, 64 * 5), abs=1)
+
+
+def test_blank_and_tiny_images(stub: Path) -> None:
+    spotter = TextSpotter.load(str(stub), threads=1)
+    for shape in ((768, 1280, 3), (1, 1, 3), (8000, 20, 3), (20, 8000, 3)):
+        assert spotter(np.full(shape, 255, np.uint8) * 0) == []
+
+
+def test_users_mistakes_are_one_line(stub: Path, tmp_path: Path) -> None:
+    spotter = TextSpotter.load(str(stub), threads=1)
+    with pytest.raises(UsageError, match=r"cannot read .*none\.jpg: No such file"):
+        spotter(tmp_path / "none.jpg")
+    with pytest.raises(UsageError, match=r"must be H x W x 3 uint8 \(BGR\), not \(5, 5\) float64"):
+        spotter(np.zeros((5, 5)))  # type: ignore[arg-type]
+    (tmp_path / "bad.jpg").write_bytes(b"hello")
+    with pytest.raises(UsageError, match=r"cannot spot .*bad\.jpg: not an image"):
+        spotter(tmp_path / "bad.jpg")
