@@ -19,6 +19,7 @@ import yaml
 
 from textspot_ray.errors import ConfigError
 
+REDACTED = "***"
 STORAGE_OPTION_SECRETS = ("secret", "key", "token", "password", "credential", "sas", "account_key")
 
 
@@ -170,6 +171,29 @@ def load_config(path: str | Path | None = None, overrides: typing.Iterable[str] 
     return config_from_dict(data)
 
 
+def stored_config(data: dict[str, Any]) -> RunConfig:
+    """The configuration out of a run's record, without the values that were blanked there."""
+
+    def known(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: known(child) for key, child in value.items() if child != REDACTED}
+
+    return config_from_dict(known(data))
+
+
+def with_overrides(config: RunConfig, overrides: typing.Iterable[str]) -> RunConfig:
+    """A configuration with keys replaced by ``section.key=value``.
+
+    Raises:
+        ConfigError: A key or value is wrong.
+    """
+    data = typing.cast("dict[str, Any]", _plain(dataclasses.asdict(config)))
+    for override in overrides:
+        _set(data, override)
+    return config_from_dict(data)
+
+
 def config_from_dict(data: dict[str, Any]) -> RunConfig:
     """Build a checked `RunConfig` from plain nested dicts (the inverse of `config_to_dict`)."""
     return typing.cast(RunConfig, _build(RunConfig, data, ""))
@@ -264,7 +288,7 @@ def _redact(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {
-        key: "***"
+        key: REDACTED
         if any(mark in str(key).lower() for mark in STORAGE_OPTION_SECRETS)
         and not isinstance(child, dict)
         else _redact(child)

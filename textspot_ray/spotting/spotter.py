@@ -217,14 +217,29 @@ class TextSpotter:
         Raises:
             UsageError: The image cannot be read or decoded.
         """
+        result = self.spot(image)
+        if result.error is not None:
+            raise UsageError(f"cannot spot {_name(image)}: {result.error.message}")
+        return list(result.words)
+
+    def spot(
+        self, image: NDArray[np.uint8] | bytes | str | os.PathLike[str], page: int = 0
+    ) -> ImageResult:
+        """Spot an image and return its whole account: words, or the error, sizes and times.
+
+        Args:
+            image: As for a call of the spotter.
+            page: Page of a multi-page file, from 0.
+
+        Raises:
+            UsageError: The file cannot be read, or the pixels are no image.
+        """
         if isinstance(image, np.ndarray):
             detected, features = self._pages.detect_pixels(_as_decoded(image))
         else:
-            detected, features = self._pages.detect(_bytes(image))
-        if detected.error is not None:
-            raise UsageError(f"cannot spot {_name(image)}: {detected.error.message}")
+            detected, features = self._pages.detect(_bytes(image), page)
         readings = self._recognizer.read(features)
-        return list(assemble(Item("", ""), 0, detected, readings).words)
+        return assemble(Item("", ""), page, detected, readings)
 
 
 def _cut(decoded: Decoded, window: Pass) -> NDArray[np.uint8]:

@@ -1,0 +1,31 @@
+"""List failed images: image_id, stage, kind, attempts and message, one a line, tab-separated."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+from textspot_ray.commands.tables import add_table_argument, table_ledger
+from textspot_ray.errors import ExitCode
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_table_argument(parser)
+    parser.add_argument("--kind", action="append", metavar="KIND", help="only this kind of failure")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the failures; none is a fine answer."""
+    from textspot_ray.tables.status import error_rows
+
+    for row in error_rows(table_ledger(args)):
+        if args.kind and row.kind not in args.kind:
+            continue
+        if args.json:
+            print(json.dumps(dataclasses.asdict(row), ensure_ascii=False))
+        else:
+            print(row.image_id, row.stage, row.kind, row.attempts, row.message, sep="\t")
+    return ExitCode.OK

@@ -1,0 +1,84 @@
+"""Try failed images again, with the settings the table was made with.
+
+By default only failures that may pass (missing files, denied access, time-outs, storage faults,
+crashes); --all tries every failed image.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from textspot_ray.commands.tables import add_table_argument, table_ledger
+from textspot_ray.errors import ExitCode
+
+if TYPE_CHECKING:
+    from textspot_ray.config import RunConfig
+    from textspot_ray.records import ErrorKind
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_table_argument(parser)
+    parser.add_argument("--all", action="store_true", help="every failed image")
+    parser.add_argument("--kind", action="append", metavar="KIND", help="only this kind of failure")
+    parser.add_argument("--engine", choices=("ray", "local"), help="default: as in the last run")
+    parser.add_argument("--address", metavar="ADDR", help="of a running Ray cluster")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="A.B=C", help="override one configuration key"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Retry and report."""
+    from textspot_ray.cluster.engine import exit_code, retry
+    from textspot_ray.cluster.progress import console
+    from textspot_ray.commands.summary import print_report
+    from textspot_ray.tables.status import error_rows
+
+    kinds = _kinds(args)
+    waiting = sum(row.kind in kinds for row in error_rows(table_ledger(args)))
+    if not waiting:
+        print("no failed image of the chosen kinds: nothing to try again")
+        return ExitCode.OK
+    config = _stored_config(args)
+    report = retry(config, kinds=kinds, on_progress=console(config.engine.progress_s))
+    print_report(report)
+    return exit_code(report)
+
+
+def _kinds(args: argparse.Namespace) -> frozenset[ErrorKind]:
+    from textspot_ray.errors import UsageError
+    from textspot_ray.records import ErrorKind
+    from textspot_ray.tables.retry import TRANSIENT
+
+    if not args.kind:
+        return frozenset(ErrorKind) if args.all else TRANSIENT
+    unknown = set(args.kind) - {str(kind) for kind in ErrorKind}
+    if unknown:
+        raise UsageError(
+            f"no kind of failure {sorted(unknown)[0]!r}; there are {', '.join(ErrorKind)}"
+        )
+    return frozenset(ErrorKind(kind) for kind in args.kind)
+
+
+def _stored_config(args: argparse.Namespace) -> RunConfig:
+    """The last run's configuration, with what is asked for now on top."""
+    import json
+
+    from textspot_ray.config import stored_config, with_overrides
+    from textspot_ray.errors import TableError
+    from textspot_ray.tables.status import read_run, run_ids
+
+    ledger = table_ledger(args)
+    for run_id in reversed(run_ids(ledger.store)):
+        stored = read_run(ledger.store, run_id).get("config")
+        if isinstance(stored, dict):
+            break
+    else:
+        raise TableError(f"{args.dir} has no record of a run, so its settings are not known")
+    overrides = [*args.set, f"output.uri={json.dumps(args.dir)}"]
+    for option, key in (("engine", "engine.kind"), ("address", "engine.address")):
+        if getattr(args, option):
+            overrides.append(f"{key}={json.dumps(getattr(args, option))}")
+    return with_overrides(stored_config(stored), overrides)

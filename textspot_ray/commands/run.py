@@ -1,0 +1,35 @@
+"""Spot every word in the sources and write the tables words, images and errors.
+
+Running the same command again goes on where it stopped: committed work is neither redone nor read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from textspot_ray.commands.options import add_run_options, run_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_run_options(parser, out_required=True)
+    parser.add_argument("--quiet", "-q", action="store_true", help="no configuration, no progress")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the job; the exit code tells how it ended."""
+    from textspot_ray.cluster.engine import exit_code, run
+    from textspot_ray.cluster.progress import console
+    from textspot_ray.commands.summary import print_report
+    from textspot_ray.config import dump_config
+
+    config = run_config(args)
+    logging.basicConfig(level=logging.WARNING, format="textspot: %(message)s")
+    if not args.quiet:
+        print(dump_config(config), file=sys.stderr, flush=True)
+    progress = None if args.quiet else console(config.engine.progress_s)
+    report = run(config, on_progress=progress)
+    print_report(report)
+    return exit_code(report)

@@ -1,0 +1,62 @@
+"""What a command prints about counts: one wording for all of them."""
+
+from __future__ import annotations
+
+from textspot_ray.records import Counts, RunReport
+
+
+def number(n: float) -> str:
+    """A count with thousands separated."""
+    return f"{n:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def byte_size(n: float) -> str:
+    """Bytes in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n < 1024:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1024
+    return f"{n:.1f} TiB"
+
+
+def counts_lines(counts: Counts) -> list[str]:
+    """A table's counts, a line each."""
+    lines = [
+        f"images   {number(counts.images)}: {number(counts.with_words)} with words, "
+        f"{number(counts.empty)} without, {number(counts.failed)} failed",
+        f"words    {number(counts.words)}",
+    ]
+    if counts.failures:
+        kinds = sorted(counts.failures.items(), key=lambda kind: (-kind[1], kind[0]))
+        lines.append("failures " + ", ".join(f"{number(n)} {kind}" for kind, n in kinds))
+    return lines
+
+
+def print_report(report: RunReport) -> None:
+    """Print the summary of a run."""
+    done = report.run_counts
+    speed = done.images / report.elapsed_s if report.elapsed_s else 0.0
+    print(
+        f"this run spotted {number(done.images)} images in {duration(report.elapsed_s)} "
+        f"({speed:.1f} images/s); the table now holds"
+    )
+    for line in counts_lines(report.counts):
+        print(f"  {line}")
+    if report.skipped:
+        reasons = ", ".join(f"{number(n)} {reason}" for reason, n in sorted(report.skipped.items()))
+        print(f"  skipped  {reasons}")
+    if report.signal:
+        left = report.shards_total - report.shards_done
+        print(f"stopped by a signal with {left} shard(s) left; run the same command to go on")
+    elif report.counts.failed:
+        print(f"list the failures with: textspot errors {report.out}")
+    print(f'query it with: textspot query {report.out} "SELECT text FROM words LIMIT 10"')

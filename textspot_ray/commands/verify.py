@@ -1,0 +1,30 @@
+"""Check a table: files, checksums, counts, sums, and that each planned item has its row."""
+
+from __future__ import annotations
+
+import argparse
+
+from textspot_ray.commands.tables import add_table_argument, table_ledger, table_plan
+from textspot_ray.errors import ExitCode
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_table_argument(parser)
+    parser.add_argument("--quick", action="store_true", help="sizes and rows, no checksums")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print what was found; exit 5 if the tables are wrong."""
+    from textspot_ray.commands.summary import byte_size, counts_lines, number
+    from textspot_ray.tables.verify import verify
+
+    ledger = table_ledger(args)
+    report = verify(ledger, table_plan(ledger), checksums=not args.quick)
+    for finding in report.findings:
+        print(f"{finding.severity}: {finding.code}: {finding.where}: {finding.message}")
+    print(f"{'sound' if report.sound else 'NOT SOUND'}: {number(report.files)} files, ", end="")
+    print(byte_size(report.bytes))
+    for line in counts_lines(report.counts):
+        print(line)
+    return ExitCode.OK if report.sound else ExitCode.ABORTED
