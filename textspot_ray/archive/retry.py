@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
+from textspot_ray.records import ErrorKind
+
 T = TypeVar("T")
 
 
@@ -31,6 +33,11 @@ class Fault(Enum):
         return self in (Fault.TIMEOUT, Fault.TRANSIENT)
 
 
+_ERROR_KINDS = {
+    Fault.MISSING: ErrorKind.MISSING,
+    Fault.DENIED: ErrorKind.DENIED,
+    Fault.TIMEOUT: ErrorKind.TIMEOUT,
+}
 _BY_ERRNO = {
     errno.ENOENT: Fault.MISSING,
     errno.ENOTDIR: Fault.MISSING,
@@ -90,6 +97,11 @@ def fault_of(exc: BaseException) -> Fault:
         if found is not Fault.OTHER:
             return found
     return Fault.OTHER
+
+
+def error_kind(exc: BaseException) -> ErrorKind:
+    """What a driver's exception is called in the errors table."""
+    return _ERROR_KINDS.get(fault_of(exc), ErrorKind.STORAGE)
 
 
 def reason_of(exc: BaseException) -> str:

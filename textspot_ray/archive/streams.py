@@ -1,0 +1,142 @@
+"""Reading forward only: through ranges of a plain file, or through a decompressor."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable
+from typing import IO, Protocol, cast
+
+import zstandard
+
+_CHUNK = 1 << 20
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+)
+# What decompressors raise for damaged input; each has its own.
+DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, ValueError)
+
+
+class DamagedStreamError(ValueError):
+    """Compressed data that cannot be read further."""
+
+
+class Cursor(Protocol):
+    """A place in a sequence of bytes that only moves forward."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes before this place."""
+
+    def read(self, count: int) -> bytes:
+        """The next bytes, fewer only at the end."""
+
+    def skip(self, count: int) -> int:
+        """Move on; the number of bytes that were really there."""
+
+
+def compression_of(head: bytes) -> str | None:
+    """Name of the compression by magic bytes, or None."""
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    return None
+
+
+class RangeCursor:
+    """Over a file of known size that is read by ranges; what is skipped is not read.
+
+    Args:
+        read_range: ``(start, stop) -> bytes``.
+        size: Bytes of the file.
+        block: Bytes fetched at a time. Small on a local disk; about what a store sends within one
+            round trip otherwise, so that small members need no request each.
+    """
+
+    def __init__(self, read_range: Callable[[int, int], bytes], size: int, block: int) -> None:
+        self._read_range = read_range
+        self._size = size
+        self._block = block
+        self._at = 0
+        self._start = 0
+        self._buffer = b""
+
+    @property
+    def offset(self) -> int:
+        return self._at
+
+    def read(self, count: int) -> bytes:
+        inside = self._at - self._start
+        have = len(self._buffer) - inside
+        if inside < 0 or have < count:
+            stop = min(self._size, self._at + max(count, self._block))
+            self._buffer = self._read_range(self._at, stop) if stop > self._at else b""
+            self._start, inside = self._at, 0
+        data = self._buffer[inside : inside + count]
+        self._at += len(data)
+        return data
+
+    def skip(self, count: int) -> int:
+        moved = max(0, min(count, self._size - self._at))
+        self._at += moved
+        return moved
+
+
+class StreamCursor:
+    """Over a file-like object of a decompressor.
+
+    Args:
+        file: Where to read from.
+        on_progress: Called after each chunk, to show that a long skip is no hang.
+    """
+
+    def __init__(self, file: IO[bytes], on_progress: Callable[[], None] = lambda: None) -> None:
+        self._file = file
+        self._at = 0
+        self._on_progress = on_progress
+
+    @property
+    def offset(self) -> int:
+        return self._at
+
+    def read(self, count: int) -> bytes:
+        parts: list[bytes] = []
+        left = count
+        while left > 0 and (part := self._next(min(left, _CHUNK))):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+
+    def skip(self, count: int) -> int:
+        left = count
+        while left > 0 and (part := self._next(min(left, _CHUNK))):
+            left -= len(part)
+        return count - left
+
+    def _next(self, count: int) -> bytes:
+        try:
+            part = self._file.read(count)
+        except DAMAGE as exc:
+            reason = " ".join(str(exc).split()) or type(exc).__name__
+            raise DamagedStreamError(reason) from exc
+        self._at += len(part)
+        self._on_progress()
+        return part
+
+
+def decompress(file: IO[bytes], compression: str) -> IO[bytes]:
+    """A file-like object of the decompressed bytes; memory stays bounded whatever the ratio."""
+    if compression == "gzip":
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=file, mode="rb"))
+    if compression == "bzip2":
+        return cast("IO[bytes]", bz2.BZ2File(file, mode="rb"))
+    if compression == "xz":
+        return cast("IO[bytes]", lzma.LZMAFile(file, mode="rb"))
+    # As much as `zstd --long` asks for; more would be memory that the archive decides on.
+    decompressor = zstandard.ZstdDecompressor(max_window_size=2**27)
+    return cast("IO[bytes]", decompressor.stream_reader(file, read_across_frames=True))
