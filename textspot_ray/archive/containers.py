@@ -218,7 +218,7 @@ class _Listing:
         stop = member.offset + LOCAL_HEADER_BYTES + len(member.name) + _SNIFF_SLACK
         data = self._read(member.offset, stop)
         try:
-            start = member_bytes(data, lambda _: True)
+            start = member_bytes(data)
         except MemberError:
             return b""
         return head_of(data, data[start : start + member.size], 512) if start else b""

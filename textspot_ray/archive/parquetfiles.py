@@ -11,6 +11,8 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from textspot_ray.archive.retry import fault_of
+
 _IMAGE_NAMES = ("image", "image_bytes", "bytes", "img", "jpg", "jpeg", "png", "webp", "content")
 _LIST_ROWS = 4096
 _IMAGE_ROWS = 8
@@ -66,6 +68,8 @@ def open_parquet(file: IO[bytes]) -> Any:
     try:
         return pq.ParquetFile(file)
     except (pa.ArrowException, OSError) as exc:
+        if fault_of(exc).passes:
+            raise
         raise TableFileError(f"not a whole Parquet file: {_line(exc)}") from exc
 
 
@@ -77,6 +81,8 @@ def rows(table: Any, columns: list[str] | None) -> Iterator[dict[str, Any]]:
         for batch in table.iter_batches(batch_size=_LIST_ROWS, columns=columns):
             yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as exc:
+        if fault_of(exc).passes:
+            raise
         raise TableFileError(f"Parquet data cannot be read: {_line(exc)}") from exc
 
 
@@ -144,6 +150,8 @@ class ImageRows:
                 raise TableFileError(f"row {row} is missing from its row group") from None
             except (pa.ArrowException, OSError) as exc:
                 self._next = -1
+                if fault_of(exc).passes:
+                    raise
                 raise TableFileError(f"Parquet data cannot be read: {_line(exc)}") from exc
             values = batch.column(0)
             if self._column.is_struct:

@@ -102,8 +102,8 @@ def list_zip(read_range: ReadRange, size: int) -> Iterator[ZipMember]:
         at += total
 
 
-def member_bytes(data: bytes, name_check: Callable[[bytes], bool]) -> int:
-    """Offset of a member's data behind its local header; 0 if ``data`` ends before it is clear.
+def member_bytes(data: bytes) -> int:
+    """Offset of a member's data behind its local header; 0 if ``data`` is too short to tell.
 
     Raises:
         MemberError: There is no such header at this place (the archive changed).
@@ -114,10 +114,6 @@ def member_bytes(data: bytes, name_check: Callable[[bytes], bool]) -> int:
     if fields[0] != b"PK\x03\x04":
         raise MemberError("CHANGED", "no member begins where the plan has one")
     stop = _LOCAL.size + fields[9]
-    if len(data) < stop:
-        return 0
-    if not name_check(data[_LOCAL.size : stop]):
-        raise MemberError("CHANGED", "another member is where the plan has this one")
     return int(stop + fields[10])
 
 
@@ -137,18 +133,16 @@ def inflate(header: bytes, data: bytes, tag: str | None, max_bytes: int) -> byte
     flags, method = fields[2], fields[3]
     if flags & _ENCRYPTED:
         raise MemberError("UNSUPPORTED", "encrypted zip member: decrypt the archive first")
+    # Bit 3: the header leaves CRC and sizes to a record behind the data.
+    if tag is not None and not flags & 0x8 and tag[4:12] != f"{fields[6]:08x}":
+        raise MemberError("CHANGED", "the zip member's checksum is not the plan's")
     if method == _STORED:
         content = data
     else:
         content = _bounded(_decompressor(method, data), method, data, max_bytes)
     if len(content) > max_bytes:
         raise MemberError("TOO_LARGE", f"zip member of more than max_bytes = {max_bytes} bytes")
-    found = zip_tag(zlib.crc32(content), len(content))
-    if tag is not None and found != tag:
-        stored = zip_tag(fields[6], 0).rpartition("-")[0]
-        # Bit 3: the header leaves CRC and sizes to a record behind the data.
-        if not flags & 0x8 and tag.rpartition("-")[0] != stored:
-            raise MemberError("CHANGED", "the member's checksum differs from the plan's")
+    if tag is not None and zip_tag(zlib.crc32(content), len(content)) != tag:
         raise MemberError("CORRUPT", "the zip member's checksum is wrong")
     return content
 
