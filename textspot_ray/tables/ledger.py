@@ -11,7 +11,9 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from textspot_ray import __version__
 from textspot_ray.archive.storage import Store
@@ -19,7 +21,13 @@ from textspot_ray.errors import FingerprintError, StorageError, TableError
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.tables.counts import subtract
 from textspot_ray.tables.faultpoints import fault
-from textspot_ray.tables.manifest import ManifestFile, find_marker, read_markers, read_settlings
+from textspot_ray.tables.manifest import (
+    ManifestFile,
+    find_marker,
+    read_forgotten,
+    read_markers,
+    read_settlings,
+)
 from textspot_ray.tables.marker import (
     DONE,
     STATE,
@@ -33,9 +41,13 @@ from textspot_ray.tables.schema import TABLE_VERSION
 from textspot_ray.tables.settled import Settled
 from textspot_ray.tables.snapshot import Snapshot, fold, latest_snapshot, snapshot_numbers
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 TABLE_FILE = f"{STATE}/table.json"
 RUNS = f"{STATE}/runs/"
 FOLD_AT = 1000  # unabsorbed markers
+_TRIES = 10
 _READERS = 16  # markers are tiny: on object stores their latency counts, not their bytes
 
 
@@ -96,34 +108,34 @@ class Ledger:
         self._absorbed = Settled()
         self._settled = Settled()
         self._settlings_of: set[ManifestFile] = set()
-        self._live: dict[ShardId, dict[int, Marker | None]] = {}  # None: there, not read yet
+        self._live: dict[ShardId, Marker] = {}  # newest generation, where no snapshot has it
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the latest snapshot and list the markers that it has not absorbed."""
-        while True:
-            snapshot = latest_snapshot(self.store)
+        """Read the latest snapshot and the markers that it has not absorbed.
+
+        The result is one moment's state: if anything moves between the reads (a snapshot absorbs
+        markers, the sweep takes absorbed ones away), they are done again.
+
+        Raises:
+            TableError: A snapshot or a marker is damaged, or a manifest is missing.
+        """
+        missing: Exception | str = "it keeps changing"
+        for _ in range(_TRIES):
             try:
+                snapshot = latest_snapshot(self.store)
                 self._take_snapshot(snapshot)
-                listed = [parse_marker_path(entry.path) for entry in self.store.list(DONE)]
-            except FileNotFoundError:  # a manifest went with its snapshot: there is a newer one
-                listed = None
-            # Absorbed markers may go once a newer snapshot is there: look again if one came.
+            except FileNotFoundError as exc:
+                missing = exc
+                continue
+            live = self._fetch(self._list_newest())
             numbers = snapshot_numbers(self.store)
-            if listed is not None and (not numbers or numbers[-1] == snapshot.n):
-                break
-            if listed is None and numbers and numbers[-1] == snapshot.n:
-                raise TableError(
-                    f"{self.store.uri}: snapshot {snapshot.n} names a manifest that is missing"
-                )
-        live: dict[ShardId, dict[int, Marker | None]] = {}
-        for found in listed:
-            if found is not None and self._absorbed.get(found[0], -1) < found[1]:
-                known = self._live.get(found[0], {}).get(found[1])
-                live.setdefault(found[0], {})[found[1]] = known
-        self._live = live
-        for shard, gens in live.items():
-            self._settled.add(shard, max(gens))
+            if live is not None and (not numbers or numbers[-1] == snapshot.n):
+                self._live = live
+                for marker in live.values():
+                    self._settled.add(marker.shard, marker.gen, marker.redo)
+                return
+        raise TableError(f"{self.store.uri} cannot be read in one state ({missing})")
 
     def settled(self) -> Settled:
         """Newest generation of every settled shard; live, not a copy."""
@@ -144,7 +156,8 @@ class Ledger:
 
         That is so after a retry or redo of a compacted shard; until then it gets no further one.
         """
-        return any(m.base >= 0 for m in self._read_live([shard] if shard in self._live else []))
+        marker = self._live.get(shard)
+        return marker is not None and marker.base >= 0
 
     def commit(self, marker: Marker) -> bool:
         """Put a marker; True if it is now the one that settles its shard and generation."""
@@ -161,30 +174,54 @@ class Ledger:
         """
         if self._absorbed.get(marker.shard, -1) >= marker.gen:
             return False
-        self._live.setdefault(marker.shard, {})[marker.gen] = marker
+        known = self._live.get(marker.shard)
+        if known is None or known.gen < marker.gen:
+            self._live[marker.shard] = marker
         self._settled.add(marker.shard, marker.gen, marker.redo)
         return True
 
+    def is_absorbed(self, shard: ShardId) -> bool:
+        """Whether a snapshot has absorbed some generation of the shard."""
+        return shard in self._absorbed
+
+    def absorbed(self, older: Snapshot | None = None) -> Settled:
+        """What a snapshot has absorbed: the latest, or an older one."""
+        if older is None:
+            return self._absorbed
+        absorbed = Settled()
+        for manifest in older.manifests:
+            absorbed.absorb(read_settlings(self.store, manifest))
+        return absorbed
+
     def marker(self, shard: ShardId) -> Marker | None:
         """The newest marker of a shard."""
-        for marker in self._read_live([shard] if shard in self._live else []):
-            return marker
+        if shard in self._live:
+            return self._live[shard]
         if shard in self._absorbed:
             return find_marker(self.store, self.snapshot.manifests, shard)
         return None
 
     def markers(self) -> Iterator[Marker]:
-        """The newest marker of every settled shard, streamed."""
+        """The marker of every settled shard that readers go by, streamed."""
         for manifest in self.snapshot.manifests:
             for marker in read_markers(self.store, manifest):
-                if self._absorbed[marker.shard] == marker.gen and marker.shard not in self._live:
+                live = self._live.get(marker.shard)
+                if self._absorbed[marker.shard] == marker.gen and (live is None or live.base >= 0):
                     yield marker
-        yield from self._read_live(list(self._live))
+        yield from self.unabsorbed()
+
+    def unabsorbed(self) -> list[Marker]:
+        """Markers that readers go by and that no snapshot has absorbed yet."""
+        return [marker for marker in self._live.values() if marker.base < 0]
+
+    def pending(self) -> list[Marker]:
+        """Markers whose rows readers will see with the next snapshot (see `is_pending`)."""
+        return [marker for marker in self._live.values() if marker.base >= 0]
 
     def counts(self) -> Counts:
-        """Sums over all settled shards."""
+        """Sums over all rows that readers see."""
         total = self.snapshot.counts
-        for marker in self._read_live(list(self._live)):
+        for marker in self.unabsorbed():
             total += marker.counts
             if marker.shard in self._absorbed:
                 old = find_marker(self.store, self.snapshot.manifests, marker.shard)
@@ -199,16 +236,20 @@ class Ledger:
                 seen.add(part.path)
                 yield part
 
+    def forgotten(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Hashes of the image_ids that were taken out for good."""
+        if self.snapshot.forgotten_file is None:
+            return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
+        return read_forgotten(self.store, self.snapshot.forgotten_file)
+
     def fold(self, at_least: int = FOLD_AT) -> bool:
         """Absorb the markers into a new snapshot if there are enough of them.
 
         Returns:
             Whether a snapshot was written. If another driver was first, nothing is lost.
         """
-        if len(self._live) < at_least:
-            return False
-        markers = [m for m in self._read_live(list(self._live)) if m.base < 0]
-        if not markers:
+        markers = self.unabsorbed()
+        if len(markers) < max(at_least, 1):
             return False
         snapshot = fold(self.store, self.snapshot, markers)
         self.refresh()
@@ -228,21 +269,27 @@ class Ledger:
                 self._settlings_of.add(manifest)
         self.snapshot = snapshot
 
-    def _read_live(self, shards: list[ShardId]) -> Iterator[Marker]:
-        """Newest unabsorbed marker of each shard; unread ones are fetched side by side."""
-        newest = [(shard, max(self._live[shard])) for shard in shards]
-        unread = [key for key in newest if self._live[key[0]][key[1]] is None]
+    def _list_newest(self) -> dict[ShardId, int]:
+        newest: dict[ShardId, int] = {}
+        for entry in self.store.list(DONE):
+            found = parse_marker_path(entry.path)
+            if found is not None and found[1] > self._absorbed.get(found[0], -1):
+                newest[found[0]] = max(found[1], newest.get(found[0], -1))
+        return newest
+
+    def _fetch(self, newest: Mapping[ShardId, int]) -> dict[ShardId, Marker] | None:
+        """Read markers, side by side, but for those known; None if one is gone."""
+        known = self._live
+        unread = [s for s, gen in newest.items() if s not in known or known[s].gen != gen]
         if len(unread) > 1:
             with ThreadPoolExecutor(_READERS) as pool:
-                fetched = list(pool.map(lambda key: read_marker(self.store, *key), unread))
+                fetched = list(pool.map(lambda s: read_marker(self.store, s, newest[s]), unread))
         else:
-            fetched = [read_marker(self.store, *key) for key in unread]
-        for (shard, gen), marker in zip(unread, fetched, strict=True):
-            self._live[shard][gen] = marker
-        for shard, gen in newest:
-            marker = self._live[shard][gen]
-            if marker is not None:
-                yield marker
+            fetched = [read_marker(self.store, s, newest[s]) for s in unread]
+        read = dict(zip(unread, fetched, strict=True))
+        found = {shard: read[shard] if shard in read else known[shard] for shard in newest}
+        markers = {shard: marker for shard, marker in found.items() if marker is not None}
+        return markers if len(markers) == len(found) else None
 
     def _all_files(self) -> Iterator[PartFile]:
         yield from self.snapshot.base

@@ -81,8 +81,13 @@ class Settlings:
     redo: NDArray[np.int32]
 
 
-def write_manifest(store: Store, table: pa.Table) -> ManifestFile:
-    """Put rows (see `to_table`) as a new manifest."""
+def manifest_path(n: int) -> str:
+    """A fresh path for a manifest of snapshot ``n``; the number tells the sweep what is litter."""
+    return f"{SNAPSHOTS}manifest-{n:08d}-{new_attempt()}.parquet"
+
+
+def write_manifest(store: Store, table: pa.Table, n: int) -> ManifestFile:
+    """Put rows (see `to_table`) as a new manifest of snapshot ``n``."""
     sink = io.BytesIO()
     pq.write_table(
         table.sort_by([("plan", "ascending"), ("shard", "ascending")]),
@@ -93,7 +98,7 @@ def write_manifest(store: Store, table: pa.Table) -> ManifestFile:
         write_statistics=["plan", "shard"],
     )
     data = sink.getvalue()
-    path = f"{SNAPSHOTS}manifest-{new_attempt()}.parquet"
+    path = manifest_path(n)
     store.put(path, data)
     return ManifestFile(path, table.num_rows, len(data), sha256(data).hexdigest())
 
@@ -115,7 +120,7 @@ def read_settlings(store: Store, manifest: ManifestFile) -> Settlings:
 
 def read_counts(store: Store, manifest: ManifestFile) -> pa.Table:
     """Identity and counts of every row."""
-    names = ["plan", "shard", "gen", *_COUNTS, "failures", "run_id", "finished_at"]
+    names = ["plan", "shard", "gen", *_COUNTS, "failures", "started_at", "finished_at"]
     with store.open_read(manifest.path) as file:
         return pq.read_table(file, columns=names)
 
@@ -147,6 +152,22 @@ def find_marker(store: Store, manifests: Sequence[ManifestFile], shard: ShardId)
             if newest is None or row["gen"] > newest.gen:
                 newest = _marker(row)
     return newest
+
+
+def write_forgotten(store: Store, n: int, hi: NDArray[np.uint64], lo: NDArray[np.uint64]) -> str:
+    """Put the hashes of the ids that were taken out for good, for snapshot ``n``."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"id_hi": hi, "id_lo": lo}), sink, compression="zstd")
+    path = manifest_path(n)
+    store.put(path, sink.getvalue())
+    return path
+
+
+def read_forgotten(store: Store, path: str) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The inverse of `write_forgotten`."""
+    with store.open_read(path) as file:
+        table = pq.read_table(file)
+    return table.column("id_hi").to_numpy(), table.column("id_lo").to_numpy()
 
 
 def newest_only(table: pa.Table) -> pa.Table:

@@ -7,7 +7,7 @@ and looks at what is committed. It never asks the sources.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -123,6 +123,16 @@ class Plan:
                     if previous is not None and redo > previous.redo:
                         yield self._redo_task(segment, shard, previous)
 
+    def n_redo(self, ledger: Ledger) -> int:
+        """How many settled shards have changed items that wait to be read again."""
+        settled = ledger.settled()
+        waiting = 0
+        for shard, entries in self._redo.items():
+            if shard in settled and entries[-1][0] > settled.redo(shard):
+                marker = ledger.marker(shard)
+                waiting += marker is not None and entries[-1][0] > marker.redo
+        return waiting
+
     def load(self, task: Task) -> Shard:
         """The items of a task, with the newest known version of each.
 
@@ -161,6 +171,20 @@ class Plan:
                 hi, lo, tags = self._open(seq).hashes()
                 self._add_to_index(self._segments[seq], hi, lo, tags)
         return self._index
+
+    def has(self, shard: ShardId) -> bool:
+        """Whether the plan has such a shard."""
+        segment = self._segments.get(shard.plan)
+        return segment is not None and segment.kind == "new" and 0 <= shard.index < len(segment)
+
+    def settled_rows(self, settled: Mapping[ShardId, int]) -> NDArray[np.bool_]:
+        """For every item, by ordinal in the index, whether its shard is settled."""
+        self.index()
+        rows = [
+            np.repeat([ShardId(seq, i) in settled for i in range(len(segment))], segment.rows)
+            for seq, segment in ((seq, self._segments[seq]) for seq in self._start_seqs)
+        ]
+        return np.concatenate([*rows, np.zeros(0, np.bool_)]).astype(np.bool_)
 
     def add_segment(
         self,

@@ -54,9 +54,11 @@ class Snapshot:
         base: Files of the tables that hold rows of many shards, made by compact.
         by_text: Files of ``words_by_text``: the base's words, slim, sorted by text.
         compaction: Number of the compaction that made the base, -1 before the first.
+        rewritten: How often compact, forget or a retry after compact has replaced files.
         counts: Sums over the absorbed markers.
         shards: How many shards are absorbed.
-        forgotten: How many images were taken out for good.
+        forgotten: How many items were taken out for good.
+        forgotten_file: Path of the file with the hashes of their ids.
     """
 
     n: int = 0
@@ -66,9 +68,11 @@ class Snapshot:
     base: tuple[PartFile, ...] = ()
     by_text: tuple[PartFile, ...] = ()
     compaction: int = -1
+    rewritten: int = 0
     counts: Counts = field(default_factory=Counts)
     shards: int = 0
     forgotten: int = 0
+    forgotten_file: str | None = None
 
 
 def snapshot_path(n: int) -> str:
@@ -109,9 +113,11 @@ def read_snapshot(store: Store, n: int) -> Snapshot:
             base=tuple(PartFile(**part) for part in raw["base"]),
             by_text=tuple(PartFile(**part) for part in raw["by_text"]),
             compaction=raw["compaction"],
+            rewritten=raw["rewritten"],
             counts=Counts(**raw["counts"]),
             shards=raw["shards"],
             forgotten=raw["forgotten"],
+            forgotten_file=raw["forgotten_file"],
         )
     except (ValueError, KeyError, TypeError) as exc:
         raise TableError(f"{store.uri}/{path} is a damaged snapshot ({exc!r})") from exc
@@ -145,7 +151,7 @@ def fold(store: Store, head: Snapshot, markers: Sequence[Marker]) -> Snapshot | 
         The new snapshot, or None if another one was first; then nothing has changed.
     """
     new = newest_only(to_table(markers))
-    manifests, written = _merge_tiers(store, head.manifests, new)
+    manifests, written = _merge_tiers(store, head, new)
     if any(marker.gen for marker in markers):  # some may replace rows that are counted already
         counts, shards = count_rows(store, manifests)
     else:
@@ -176,10 +182,10 @@ def count_rows(store: Store, manifests: Sequence[ManifestFile]) -> tuple[Counts,
 
 
 def _merge_tiers(
-    store: Store, manifests: tuple[ManifestFile, ...], new: pa.Table
+    store: Store, head: Snapshot, new: pa.Table
 ) -> tuple[tuple[ManifestFile, ...], ManifestFile]:
     """Manifests with the new rows, merged with those of their size and smaller."""
-    kept = sorted(manifests, key=lambda manifest: -manifest.rows)
+    kept = sorted(head.manifests, key=lambda manifest: -manifest.rows)
     rows = new.num_rows
     merged = [new]
     while True:
@@ -191,7 +197,7 @@ def _merge_tiers(
             merged.append(read_rows(store, manifest))
             rows += manifest.rows
     table = newest_only(pa.concat_tables(merged))
-    written = write_manifest(store, table)
+    written = write_manifest(store, table, head.n + 1)
     return (*kept, written), written
 
 

@@ -1,0 +1,42 @@
+"""What a marker says about the machine that made its rows."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from textspot_ray import __version__
+
+_PACKAGES = ("openvino", "opencv-python-headless", "numpy", "pyarrow", "ray")
+# The instruction sets that decide which kernels run, and so the last digits of confidences.
+_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+
+
+def describe_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Versions, CPU and node, as short strings; imports none of the packages it names."""
+    facts = {
+        "textspot_ray": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "node": platform.node(),
+        "cpu_flags": " ".join(flag for flag in _FLAGS if flag in _cpu_flags()),
+    }
+    for package in _PACKAGES:
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {**facts, **(extra or {})}
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        if line.startswith(("flags", "Features")):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()
