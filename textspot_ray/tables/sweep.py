@@ -18,7 +18,7 @@ from textspot_ray.tables.ledger import Ledger
 from textspot_ray.tables.manifest import SNAPSHOTS
 from textspot_ray.tables.marker import DONE, TMP, parse_marker_path, parse_part_path
 from textspot_ray.tables.schema import TABLES
-from textspot_ray.tables.snapshot import read_snapshot, snapshot_numbers
+from textspot_ray.tables.snapshot import Snapshot, read_snapshot, snapshot_numbers
 
 GRACE_S = 600.0  # readers that opened the state before a compact have this long to finish
 CLEAN_AGE_S = 86_400.0  # no attempt at a shard takes a day
@@ -73,12 +73,11 @@ def sweep_state(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
     retained = _retained(ledger, grace_s)
     if not retained:
         return SweepReport()
-    oldest = read_snapshot(store, retained[0]) if retained[0] != ledger.snapshot.n else None
-    snapshots = [read_snapshot(store, n) for n in retained[:-1]] + [ledger.snapshot]
+    snapshots = [_state(ledger, n) for n in retained]
     named = {m.path for snapshot in snapshots for m in snapshot.manifests}
     named.update(s.forgotten_file for s in snapshots if s.forgotten_file is not None)
     # Markers that even the oldest state still in use has absorbed are read by nobody.
-    absorbed = ledger.absorbed(oldest)
+    absorbed = ledger.absorbed(snapshots[0] if len(snapshots) > 1 else None)
 
     def marker_is_old(entry: Entry) -> bool:
         found = parse_marker_path(entry.path)
@@ -105,15 +104,23 @@ def _retained(ledger: Ledger, grace_s: float) -> list[int]:
         return []
     retained = [ledger.snapshot.n]
     replaced_at = ledger.snapshot.created_at
-    for n in reversed([n for n in snapshot_numbers(ledger.store) if n < ledger.snapshot.n]):
+    older = [n for n in snapshot_numbers(ledger.store) if n < ledger.snapshot.n]
+    # Before the first snapshot there were markers only: state 0.
+    for n in reversed([0, *older] if 1 in (*older, ledger.snapshot.n) else older):
         if replaced_at <= time.time() - grace_s:
             break
         try:
-            replaced_at = read_snapshot(ledger.store, n).created_at
+            replaced_at = _state(ledger, n).created_at
         except FileNotFoundError:
             break
         retained.insert(0, n)
     return retained
+
+
+def _state(ledger: Ledger, n: int) -> Snapshot:
+    if n in (0, ledger.snapshot.n):
+        return Snapshot() if n == 0 else ledger.snapshot
+    return read_snapshot(ledger.store, n)
 
 
 def _sweep_parts(ledger: Ledger, grace_s: float, older_than_s: float | None) -> SweepReport:
@@ -123,7 +130,7 @@ def _sweep_parts(ledger: Ledger, grace_s: float, older_than_s: float | None) -> 
     named.update(part.path for marker in ledger.pending() for part in marker.files)
     in_grace = False  # whether a reader may still use files that compact or forget replaced
     for n in _retained(ledger, grace_s)[:-1]:
-        older = read_snapshot(ledger.store, n)
+        older = _state(ledger, n)
         in_grace = in_grace or older.rewritten != snapshot.rewritten
         named.update(part.path for part in (*older.base, *older.by_text))
     limit = None if older_than_s is None else time.time() - older_than_s
