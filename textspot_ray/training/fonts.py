@@ -1,0 +1,255 @@
+"""Font faces for the scene renderer: found on this machine, checked by drawing every letter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+ALPHANUMERICS = LETTERS + LETTERS.upper() + "0123456789"
+FONT_SUFFIXES = frozenset({".ttf", ".otf", ".ttc", ".otc", ".pfb"})
+
+# Bump when the check below changes, so that lists kept by an older check are not used.
+_CHECK_VERSION = 5
+_CHECK_SIZE_PX = 40
+_SHAPE_CELLS = 20
+# Mean agreement with plain sans letters below which a face is pictures, ornaments or unreadable
+# (chosen by eye on a contact sheet of ~900 faces).
+_MIN_PLAINNESS = 0.40
+# Pillow's own scalable face: the one font that is there wherever Pillow (with FreeType) is.
+BUILTIN_PATH = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FontFace:
+    """One face of one font file.
+
+    Attributes:
+        path: The font file; empty for Pillow's built-in face.
+        index: The face's number in a collection (.ttc), otherwise 0.
+        plainness: Mean agreement (0..1) of its letters with those of a plain sans face.
+    """
+
+    path: str
+    index: int
+    plainness: float
+
+
+@dataclass(slots=True)
+class FontLibrary:
+    """Faces to draw with, plain ones more often than fancy ones.
+
+    Args:
+        faces: Checked faces, as `find_fonts` gives them; must not be empty.
+        max_open: How many (face, size) pairs are kept open.
+    """
+
+    faces: Sequence[FontFace]
+    max_open: int = 384
+    _cumulative: NDArray[np.float64] = field(init=False, repr=False)
+    _open: OrderedDict[tuple[str, int, int], ImageFont.FreeTypeFont] = field(
+        init=False, repr=False, default_factory=OrderedDict
+    )
+
+    def __post_init__(self) -> None:
+        if not self.faces:
+            raise ValueError("a FontLibrary needs at least one face")
+        # Street lettering is mostly plain: a face at 0.9 is drawn about five times as often as
+        # one at 0.45.
+        weights = np.array([max(face.plainness, 0.05) for face in self.faces]) ** 2.3
+        self._cumulative = np.cumsum(weights) / weights.sum()
+
+    def draw(self, rng: np.random.Generator) -> FontFace:
+        """Pick a face at random."""
+        place = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
+        return self.faces[min(place, len(self.faces) - 1)]
+
+    def open(self, face: FontFace, size_px: int) -> ImageFont.FreeTypeFont:
+        """Return the face at a pixel size, from the open ones where it is among them."""
+        key = (face.path, face.index, size_px)
+        font = self._open.get(key)
+        if font is None:
+            font = open_face(face.path, face.index, size_px)
+            self._open[key] = font
+            if len(self._open) > self.max_open:
+                self._open.popitem(last=False)
+        else:
+            self._open.move_to_end(key)
+        return font
+
+
+def open_face(path: str, index: int, size_px: int) -> ImageFont.FreeTypeFont:
+    """Open a face; an empty path is Pillow's built-in one.
+
+    Raises:
+        OSError: The file cannot be read as a font.
+    """
+    if path == BUILTIN_PATH:
+        font = ImageFont.load_default(size_px)
+        if not isinstance(font, ImageFont.FreeTypeFont):
+            raise OSError("this Pillow was built without FreeType: it has no scalable font")
+        return font
+    return ImageFont.truetype(
+        path, size_px, index=index, layout_engine=ImageFont.Layout.BASIC
+    )
+
+
+def platform_font_dirs() -> tuple[Path, ...]:
+    """Folders where this platform keeps fonts, existing ones only."""
+    home = Path.home()
+    if sys.platform == "win32":
+        places = [Path(os.environ.get("WINDIR", r"C:\Windows")) / "Fonts"]
+    elif sys.platform == "darwin":
+        places = [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"]
+    else:
+        places = [
+            Path("/usr/share/fonts"),
+            Path("/usr/local/share/fonts"),
+            home / ".local/share/fonts",
+            home / ".fonts",
+        ]
+    return tuple(place for place in places if place.is_dir())
+
+
+def find_fonts(
+    folders: Iterable[Path] | None = None, cache_dir: Path | None = None
+) -> FontLibrary:
+    """Find every face that really draws a-z, A-Z and 0-9.
+
+    The checked list is kept in a file of the user's cache folder, under a name that depends on
+    the font files' paths, sizes and times, so a new font is seen and an unchanged set costs
+    only a walk.
+
+    Args:
+        folders: Where to look, recursively; the platform's font folders when None.
+        cache_dir: Where to keep the checked list; the user's cache folder when None.
+
+    Returns:
+        A library with at least one face: Pillow's built-in one where nothing else passes.
+    """
+    files = sorted(
+        path
+        for folder in (platform_font_dirs() if folders is None else folders)
+        for path in Path(folder).rglob("*")
+        if path.suffix.lower() in FONT_SUFFIXES and path.is_file()
+    )
+    digest = hashlib.sha256(f"check {_CHECK_VERSION}\n".encode())
+    for path in files:
+        stat = path.stat()
+        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    keep = cache_dir or Path(platformdirs.user_cache_dir("textspot-ray"))
+    listing = keep / f"fonts-{digest.hexdigest()[:16]}.json"
+    faces = _read_listing(listing)
+    if faces is None:
+        faces = _check_files(files)
+        _write_listing(listing, faces)
+    return FontLibrary(faces or (_builtin_face(),))
+
+
+def _read_listing(listing: Path) -> tuple[FontFace, ...] | None:
+    try:
+        rows = json.loads(listing.read_text(encoding="utf-8"))
+        return tuple(FontFace(str(path), int(at), float(plain)) for path, at, plain in rows)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write_listing(listing: Path, faces: Sequence[FontFace]) -> None:
+    # A cache that cannot be written costs a few seconds next time, never the run.
+    try:
+        listing.parent.mkdir(parents=True, exist_ok=True)
+        draft = listing.with_suffix(f".{os.getpid()}.tmp")
+        rows = [[face.path, face.index, round(face.plainness, 4)] for face in faces]
+        draft.write_text(json.dumps(rows), encoding="utf-8")
+        draft.replace(listing)
+    except OSError:
+        return
+
+
+def _builtin_face() -> FontFace:
+    return FontFace(BUILTIN_PATH, 0, 1.0)
+
+
+def _check_files(files: Sequence[Path]) -> tuple[FontFace, ...]:
+    reference = _shapes(open_face(BUILTIN_PATH, 0, _CHECK_SIZE_PX))
+    if reference is None:
+        raise RuntimeError("Pillow's built-in face does not draw the alphabet")
+    faces = []
+    seen: set[bytes] = set()
+    for path in files:
+        for index in range(64):
+            try:
+                font = open_face(str(path), index, _CHECK_SIZE_PX)
+                shapes = _shapes(font)
+            except (OSError, ValueError):
+                break
+            if shapes is not None and shapes.tobytes() not in seen:
+                # The same face is often installed twice, as .otf and .ttf or .pfb.
+                seen.add(shapes.tobytes())
+                plainness = _agreement(shapes, reference)
+                if plainness >= _MIN_PLAINNESS:
+                    faces.append(FontFace(str(path), index, plainness))
+            if path.suffix.lower() not in {".ttc", ".otc"}:
+                break
+    return tuple(faces)
+
+
+def _draw_glyph(font: ImageFont.FreeTypeFont, char: str) -> NDArray[np.uint8]:
+    side = 3 * _CHECK_SIZE_PX
+    canvas = Image.new("L", (side, side))
+    ImageDraw.Draw(canvas).text((side // 3, 2 * side // 3), char, font=font, fill=255, anchor="ls")
+    return np.asarray(canvas)
+
+
+def _shapes(font: ImageFont.FreeTypeFont) -> NDArray[np.float32] | None:
+    """Every letter and digit, cut to its ink and resized to a small square.
+
+    Returns:
+        [62, cells, cells] in 0..1, or None where a glyph is empty, absurdly small or large, is
+        the face's missing-glyph box, or equals another letter of its case.
+    """
+    missing = {_draw_glyph(font, char).tobytes() for char in ("\uffff", "\ue6f3")}
+    shapes: list[NDArray[np.float32]] = []
+    groups: list[set[bytes]] = [set(), set(), set()]
+    for char in ALPHANUMERICS:
+        glyph = _draw_glyph(font, char)
+        rows, columns = np.nonzero(glyph > 96)
+        if not len(rows):
+            return None
+        height, width = int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
+        if not (0.15 <= height / _CHECK_SIZE_PX <= 1.7 and width / _CHECK_SIZE_PX <= 2.0):
+            return None
+        drawn = glyph.tobytes()
+        group = groups[0 if char.islower() else 1 if char.isupper() else 2]
+        if drawn in missing or drawn in group:
+            return None
+        group.add(drawn)
+        ink = Image.fromarray(glyph[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1])
+        small = ink.resize((_SHAPE_CELLS, _SHAPE_CELLS), Image.Resampling.BOX)
+        shapes.append(np.asarray(small, dtype=np.float32) / 255.0)
+    return np.stack(shapes)
+
+
+def _agreement(shapes: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """Mean correlation with the reference letters; a capital counts for its small letter."""
+    flat = shapes.reshape(len(shapes), -1)
+    plain = reference.reshape(len(reference), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    plain = plain - plain.mean(axis=1, keepdims=True)
+    flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    plain = plain / np.maximum(np.linalg.norm(plain, axis=1, keepdims=True), 1e-6)
+    own = (flat * plain).sum(axis=1)
+    # Faces with capitals or small capitals in place of small letters are good sign lettering.
+    own[:26] = np.maximum(own[:26], (flat[:26] * plain[26:52]).sum(axis=1))
+    return float(np.clip(own.mean(), 0.0, 1.0))
