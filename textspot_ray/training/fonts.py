@@ -100,9 +100,7 @@ def open_face(path: str, index: int, size_px: int) -> ImageFont.FreeTypeFont:
         if not isinstance(font, ImageFont.FreeTypeFont):
             raise OSError("this Pillow was built without FreeType: it has no scalable font")
         return font
-    return ImageFont.truetype(
-        path, size_px, index=index, layout_engine=ImageFont.Layout.BASIC
-    )
+    return ImageFont.truetype(path, size_px, index=index, layout_engine=ImageFont.Layout.BASIC)
 
 
 def platform_font_dirs() -> tuple[Path, ...]:
@@ -122,9 +120,7 @@ def platform_font_dirs() -> tuple[Path, ...]:
     return tuple(place for place in places if place.is_dir())
 
 
-def find_fonts(
-    folders: Iterable[Path] | None = None, cache_dir: Path | None = None
-) -> FontLibrary:
+def find_fonts(folders: Iterable[Path] | None = None, cache_dir: Path | None = None) -> FontLibrary:
     """Find every face that really draws a-z, A-Z and 0-9.
 
     The checked list is kept in a file of the user's cache folder, under a name that depends on

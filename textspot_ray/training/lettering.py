@@ -131,8 +131,7 @@ def set_lines(
         return None
     longest = max(widths)
     spots = [
-        (round(x + align * (longest - widths[number])), round(y))
-        for _, x, y, _, number in placed
+        (round(x + align * (longest - widths[number])), round(y)) for _, x, y, _, number in placed
     ]
     left = min(x for x, _ in spots) - margin_px
     top = min(y for _, y in spots) - margin_px

@@ -119,7 +119,11 @@ def photograph(
         most = max(1.2, min(6.0 * d, 0.28 * text_px))
         image = motion_blur(image, float(rng.uniform(1.0, most)), float(rng.uniform(0, np.pi)))
     if rng.random() < 0.65 * d:
-        image = resample(image, float(rng.uniform(max(0.5, 6.5 / text_px), 0.95)) if text_px > 7 else 0.95, rng.random() < 0.4)
+        image = resample(
+            image,
+            float(rng.uniform(max(0.5, 6.5 / text_px), 0.95)) if text_px > 7 else 0.95,
+            rng.random() < 0.4,
+        )
     if rng.random() < 0.3 * d:
         image = sharpen(image, float(rng.uniform(0.2, 1.0)))
     if rng.random() < 0.6 * d:

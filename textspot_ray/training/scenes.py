@@ -72,7 +72,9 @@ def render_word(
             break
     height = _text_height(rng, d)
     box_h = float(box[3] - box[1])
-    if not any(char.isalnum() and (char.isupper() or char.isdigit() or char in "bdfhklt") for char in text):
+    if not any(
+        char.isalnum() and (char.isupper() or char.isdigit() or char in "bdfhklt") for char in text
+    ):
         height = max(height * 0.78, 7.0)
     to_patch, size = _place(rng, d, box, height, lettering)
     mask, to_patch = _warp(lettering.mask, to_patch, size, height / box_h)
@@ -157,7 +159,11 @@ def project(matrix: NDArray[np.float64], points: Quad) -> Quad:
 
 
 def _place(
-    rng: np.random.Generator, d: float, box: NDArray[np.float32], height: float, lettering: Lettering
+    rng: np.random.Generator,
+    d: float,
+    box: NDArray[np.float32],
+    height: float,
+    lettering: Lettering,
 ) -> tuple[NDArray[np.float64], tuple[int, int]]:
     """Where the word's box goes: a homography and the patch's size."""
     box_w, box_h = float(box[2] - box[0]), float(box[3] - box[1])

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from textspot_ray.errors import SetupError
+from textspot_ray.errors import SourceError
 
 Pixels = NDArray[np.uint8]
 
@@ -52,7 +52,9 @@ class BackgroundLibrary:
             image = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if image is not None and min(image.shape[:2]) >= 16:
                 return np.asarray(image, dtype=np.uint8)
-        raise SetupError(f"no image can be decoded among the backgrounds in {self.paths[0].parent}")
+        raise SourceError(
+            f"no image can be decoded among the backgrounds in {self.paths[0].parent}"
+        )
 
     def cut(self, rng: np.random.Generator, width: int, height: int) -> Pixels:
         """A piece of a photograph at a random scale, width x height."""
@@ -76,11 +78,11 @@ def load_backgrounds(folder: Path) -> BackgroundLibrary:
     """List the images in a folder, recursively.
 
     Raises:
-        SetupError: There is none.
+        SourceError: There is none.
     """
     paths = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES))
     if not paths:
-        raise SetupError(f"no images in {folder}: name a folder of textless photographs")
+        raise SourceError(f"no images in {folder}: name a folder of textless photographs")
     return BackgroundLibrary(paths)
 
 

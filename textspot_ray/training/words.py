@@ -121,9 +121,7 @@ class Vocabulary:
         return _invented_name(rng)
 
 
-def load_vocabulary(
-    dictionary: Path | None = None, extra: Iterable[str] = ()
-) -> Vocabulary:
+def load_vocabulary(dictionary: Path | None = None, extra: Iterable[str] = ()) -> Vocabulary:
     """Read a word list, one word a line, as the system's spelling dictionaries are.
 
     Args:
@@ -173,7 +171,9 @@ def _number(rng: np.random.Generator) -> str:
         return _digits(rng, int(rng.choice([1, 2, 2, 3, 3, 4, 4, 5, 6])))
     if kind == 5:
         sign = ("$", "$", "S$", "", "RM")[int(rng.integers(5))]
-        return f"{sign}{int(rng.integers(1, 200))}.{rng.choice(['00', '50', '90', '95', '99', '20'])}"
+        return (
+            f"{sign}{int(rng.integers(1, 200))}.{rng.choice(['00', '50', '90', '95', '99', '20'])}"
+        )
     if kind == 6:
         return f"{int(rng.integers(5, 100))}%"
     if kind == 7:
