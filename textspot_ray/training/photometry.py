@@ -30,6 +30,18 @@ def uneven_light(rng: np.random.Generator, image: Pixels, strength: float) -> Pi
     return np.asarray((image * gain[:, :, None]).clip(0, 255), dtype=np.uint8)
 
 
+def exposure(rng: np.random.Generator, image: Pixels, strength: float) -> Pixels:
+    """Darken or overexpose, veil, and pale the colours, as dim rooms and cheap lenses do."""
+    gain = float(np.exp(rng.normal(-0.18, 0.35) * strength))
+    veil = float(rng.exponential(14.0)) * strength
+    pale = float(rng.beta(1.2, 2.2)) * strength
+    tint = rng.normal(0, 5.0 * strength, 3)
+    # Mixing each colour towards its own grey is one 3x4 matrix with gain and veil.
+    mix = (1 - pale) * np.eye(3) + pale * np.array([0.114, 0.587, 0.299])
+    matrix = np.column_stack([gain * mix, veil + tint])
+    return np.asarray(cv2.transform(image, matrix), dtype=np.uint8)
+
+
 def glare(rng: np.random.Generator, image: Pixels, strength: float) -> Pixels:
     """Lay a soft bright spot or streak over the picture."""
     height, width = image.shape[:2]
@@ -108,26 +120,25 @@ def photograph(
     d = difficulty
     if d <= 0.02:
         return image
-    if rng.random() < 0.5 * d:
-        image = uneven_light(rng, image, 0.3 * d)
-    if rng.random() < 0.10 * d:
-        image = glare(rng, image, float(rng.uniform(0.2, 0.75)))
-    if rng.random() < 0.25 + 0.45 * d:
-        most = min(0.3 + 1.0 * d, 0.09 * text_px)
-        image = lens_blur(image, float(rng.uniform(0.25, max(0.3, most))))
-    if rng.random() < 0.22 * d:
-        most = max(1.2, min(6.0 * d, 0.28 * text_px))
+    if rng.random() < 0.6 * d:
+        image = exposure(rng, image, d)
+    if rng.random() < 0.4 * d:
+        image = uneven_light(rng, image, 0.25 * d)
+    if rng.random() < 0.06 * d:
+        image = glare(rng, image, float(rng.uniform(0.2, 0.7)))
+    if rng.random() < 0.25 + 0.4 * d:
+        most = max(0.35, min(0.4 + 1.6 * d, 0.06 * text_px))
+        image = lens_blur(image, float(rng.uniform(0.25, most)))
+    if rng.random() < 0.20 * d:
+        most = max(1.3, min(7.0 * d, 0.22 * text_px))
         image = motion_blur(image, float(rng.uniform(1.0, most)), float(rng.uniform(0, np.pi)))
     if rng.random() < 0.65 * d:
-        image = resample(
-            image,
-            float(rng.uniform(max(0.5, 6.5 / text_px), 0.95)) if text_px > 7 else 0.95,
-            rng.random() < 0.4,
-        )
-    if rng.random() < 0.3 * d:
-        image = sharpen(image, float(rng.uniform(0.2, 1.0)))
-    if rng.random() < 0.6 * d:
-        image = sensor_noise(rng, image, float(rng.uniform(0.5, 1.0 + 8 * d * rng.random())))
+        least = min(0.9, max(0.55, 8.0 / text_px))
+        image = resample(image, float(rng.uniform(least, 0.97)), rng.random() < 0.4)
+    if rng.random() < 0.35 * d:
+        image = sharpen(image, float(rng.uniform(0.2, 1.2)))
+    if rng.random() < 0.5 * d:
+        image = sensor_noise(rng, image, float(rng.uniform(0.5, 1.0 + 5 * d * rng.random())))
     if rng.random() < 0.2 + 0.6 * d:
-        image = jpeg(image, int(rng.uniform(95 - 60 * d * rng.random(), 97)))
+        image = jpeg(image, int(rng.uniform(95 - 55 * d * rng.random(), 97)))
     return image
