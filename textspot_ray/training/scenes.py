@@ -1,7 +1,352 @@
-"""Rendered pictures of words and the words' exact places, for training the embedded bundle."""
+"""Rendered pictures of words and the words' exact places, for training the embedded bundle.
+
+Places are quads in continuous pixel coordinates: the pixel in column i covers i .. i + 1. A quad
+runs clockwise from the text's own top left, so its first edge points in reading direction
+whatever the angle.
+"""
 
 from __future__ import annotations
 
-from textspot_ray.training.patches import WordPatch, render_word
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["WordPatch", "render_word"]
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from textspot_ray.training import clutter, paint, photometry, surfaces
+from textspot_ray.training.fonts import FontLibrary, find_fonts
+from textspot_ray.training.patches import WordPatch, render_word
+from textspot_ray.training.planes import (
+    Matrix,
+    Pose,
+    Quad,
+    box_corners,
+    cover_polygon,
+    draw_pose,
+    project,
+    shift,
+    side_lengths,
+    warp_mask,
+    zoom,
+)
+from textspot_ray.training.signs import Block, Sign, SignKind, block_boxes, compose_sign
+from textspot_ray.training.surfaces import BackgroundLibrary, load_backgrounds
+from textspot_ray.training.words import Vocabulary, load_vocabulary
+
+__all__ = ["Scene", "SceneWord", "WordPatch", "render_scene", "render_word", "write_scenes"]
+
+Pixels = NDArray[np.uint8]
+
+# A phone camera's focal length over the picture's width.
+_FOCAL = 0.85
+# Ink lower than this cannot be read, whatever the light.
+_LEGIBLE_PX = 7.5
+# Cells of the grid in which signs find free places, px.
+_CELL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SceneWord:
+    """One word of a scene.
+
+    Attributes:
+        quad: [4, 2] float32, tight around the ink, clockwise from the text's top left.
+        text: As drawn, case and punctuation kept.
+        legible: Whether a person could read it; "###" in ICDAR's form where not.
+    """
+
+    quad: Quad
+    text: str
+    legible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A photograph-like picture and all its words.
+
+    Attributes:
+        image: [H, W, 3] uint8, BGR.
+        words: Every word drawn, legible or not; no quad leaves the picture.
+    """
+
+    image: Pixels
+    words: tuple[SceneWord, ...]
+
+
+def render_scene(
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    difficulty: float,
+    fonts: FontLibrary,
+    words: Vocabulary,
+    backgrounds: BackgroundLibrary | None = None,
+    *,
+    clean: bool = False,
+) -> Scene:
+    """Render a picture with signs.
+
+    Args:
+        rng: Where all chance comes from: the same state gives the same scene.
+        width: Picture width, px.
+        height: Picture height, px.
+        difficulty: 0 is a few large, plain words; 1 is like ICDAR2015's incidental photographs.
+        fonts: Faces to draw with.
+        words: What to write.
+        backgrounds: Real photographes to draw on; made-up surfaces only when None.
+        clean: Ink at least 16 px high, high contrast, no distortion but rotations up to 5
+            degrees: for measuring a reader, not for training one.
+    """
+    d = float(np.clip(difficulty, 0.0, 1.0))
+    if clean:
+        d = 0.0
+    unit = height / 720.0
+    image = _backdrop(rng, width, height, d, backgrounds)
+    taken = np.zeros((height // _CELL + 1, width // _CELL + 1), np.uint8)
+    camera_roll = 0.0 if clean else float(rng.normal(0, 0.05 * d))
+    found: list[SceneWord] = []
+    wanted = int(np.clip(rng.lognormal(np.log(6 + 9 * d), 0.45), 2, 60))
+    for _ in range(12 + 3 * wanted):
+        if len(found) >= wanted:
+            break
+        kind, cap_px = _draw_kind(rng, d, unit, clean)
+        floor = 23.0 if clean else max(4.5, (18.0 - 13.0 * d) * unit)
+        sign = compose_sign(rng, kind, cap_px, d, fonts, words, floor)
+        if sign is None:
+            continue
+        placed = _find_place(rng, sign, d, (width, height), taken, camera_roll, clean)
+        if placed is None:
+            continue
+        image, new = _lay_sign(rng, image, sign, placed, d, backgrounds, clean)
+        found += new
+    if clean:
+        return Scene(image, tuple(found))
+    heights = sorted(side_lengths(word.quad)[1] for word in found) or [20.0]
+    usual = max(10.0 * unit, heights[len(heights) // 3])
+    return Scene(photometry.photograph(rng, image, d, usual), tuple(found))
+
+
+def _backdrop(
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    d: float,
+    backgrounds: BackgroundLibrary | None,
+) -> Pixels:
+    if backgrounds is not None and rng.random() < 0.75:
+        image = backgrounds.cut(rng, width, height)
+        if rng.random() < 0.5 * d:
+            image = clutter.add_structures(rng, image, d)
+        return image
+    if d <= 0.02 and rng.random() < 0.5:
+        return surfaces.shaded(rng, width, height, 0.3)
+    return clutter.add_structures(rng, surfaces.textured(rng, width, height), d)
+
+
+def _draw_kind(
+    rng: np.random.Generator, d: float, unit: float, clean: bool
+) -> tuple[SignKind, float]:
+    """What comes next, and how high its capitals are."""
+    shares = [0.30, 0.27, 0.15, 0.08, 0.20]
+    kind = list(SignKind)[int(rng.choice(len(shares), p=shares))]
+    low = 26.0 if clean else (24.0 - 13.0 * d) * unit
+    cap = low * float(np.exp(rng.gamma(1.6, 0.42)))
+    if kind is SignKind.POSTER:
+        cap *= 1.5
+    return kind, min(cap, 130.0 * unit)
+
+
+def _find_place(
+    rng: np.random.Generator,
+    sign: Sign,
+    d: float,
+    size: tuple[int, int],
+    taken: Pixels,
+    camera_roll: float,
+    clean: bool,
+) -> Matrix | None:
+    """A homography from the sign to a free place in the picture, which is then taken."""
+    width, height = size
+    focal = _FOCAL * width
+    for _ in range(6):
+        x, y = float(rng.uniform(0, width)), float(rng.uniform(0, height))
+        if clean:
+            pose = Pose(0.0, 0.0, float(np.radians(rng.uniform(-5, 5))), 0.0, 0.0)
+        else:
+            there = ((x - width / 2) / focal, (y - height / 2) / focal)
+            pose = draw_pose(rng, d, *there, roll=camera_roll)
+        middle = shift(-sign.width / 2, -sign.height / 2)
+        matrix = shift(x, y) @ pose.matrix(focal) @ middle
+        whole = np.array([0, 0, sign.width, sign.height], np.float32)
+        panel = project(matrix, box_corners(whole))
+        spots = [project(matrix, box_corners(b)) for at in sign.blocks for b in block_boxes(at)]
+        inks = np.concatenate(spots)
+        if inks.min() < 1 or (inks > np.array([width - 1, height - 1])).any():
+            continue
+        if _folded(panel, sign):
+            continue
+        spot = np.zeros_like(taken)
+        cv2.fillConvexPoly(spot, np.round(panel / _CELL - 0.5).astype(np.int32), 1)
+        if (spot & taken).any():
+            continue
+        taken |= spot
+        return matrix
+    return None
+
+
+def _folded(panel: Quad, sign: Sign) -> bool:
+    """Whether the plane is seen edge-on, or reaches behind the camera."""
+    across, down = side_lengths(panel)
+    area = float(cv2.contourArea(panel, oriented=True))
+    return area < 0.15 * sign.width * sign.height or max(across, down) > 4 * max(
+        sign.width, sign.height
+    )
+
+
+def _lay_sign(
+    rng: np.random.Generator,
+    image: Pixels,
+    sign: Sign,
+    matrix: Matrix,
+    d: float,
+    backgrounds: BackgroundLibrary | None,
+    clean: bool,
+) -> tuple[Pixels, list[SceneWord]]:
+    """Paint one sign into the picture (in place) and give its words."""
+    panel = project(matrix, box_corners(np.array([0, 0, sign.width, sign.height], np.float32)))
+    height, width = image.shape[:2]
+    x0, y0 = np.floor(panel.min(axis=0) - 6).astype(int).clip(0, None)
+    x1, y1 = np.ceil(panel.max(axis=0) + 6).astype(int).clip(None, (width, height))
+    window = image[y0:y1, x0:x1]
+    size = (int(x1 - x0), int(y1 - y0))
+    local = shift(-float(x0), -float(y0)) @ matrix
+    if sign.panel:
+        corners = project(local, box_corners(np.array([0, 0, sign.width, sign.height], np.float32)))
+        cover = cover_polygon(corners, size).astype(np.float32) / np.float32(255)
+        poster = sign.kind is SignKind.POSTER and rng.random() < 0.3 and not clean
+        face = (
+            surfaces.any_surface(rng, *size, 1.0, backgrounds)
+            if poster
+            else surfaces.shaded(rng, *size, 0.3 if clean else max(d, 0.1))
+        )
+        window = paint.blend(window, face, cover)
+        if rng.random() < 0.3:
+            window = paint.lay_rim(rng, window, corners, int(rng.integers(1, 5)))
+    found: list[SceneWord] = []
+    for block in sign.blocks:
+        window, new = _lay_block(rng, window, block, local, size, d, clean)
+        found += new
+    image[y0:y1, x0:x1] = window
+    back = np.array([x0, y0], np.float32)
+    return image, [SceneWord(word.quad + back, word.text, word.legible) for word in found]
+
+
+def _lay_block(
+    rng: np.random.Generator,
+    window: Pixels,
+    block: Block,
+    local: Matrix,
+    size: tuple[int, int],
+    d: float,
+    clean: bool,
+) -> tuple[Pixels, list[SceneWord]]:
+    to_sign = shift(block.x, block.y) @ zoom(block.scale * block.stretch, block.scale)
+    mask = warp_mask(block.lettering.mask, local @ to_sign, size, block.scale)
+    quads = [project(local, box_corners(box)) for box in block_boxes(block)]
+    everything = np.concatenate(quads)
+    contrast = float(rng.uniform(110 - 75 * d, 150 - 60 * d))
+    ground = paint.mean_under(window, everything)
+    ink = paint.ink_colour(rng, ground, contrast)
+    heights = [side_lengths(quad)[1] for quad in quads]
+    window = paint.lay_ink(rng, 0.0 if clean else d, window, mask, ink, min(heights))
+    clear = abs(paint.luminance(ground) - paint.luminance(ink)) >= 22
+    found = []
+    for quad, text, high in zip(quads, block.lettering.texts, heights, strict=True):
+        wide_enough = side_lengths(quad)[0] >= 3.0 * len(text)
+        found.append(SceneWord(quad, text, clear and high >= _LEGIBLE_PX and wide_enough))
+    return window, found
+
+
+def gt_lines(words: Sequence[SceneWord]) -> str:
+    """Words in ICDAR2015's form: eight whole coordinates and the text, "###" where illegible."""
+    lines = []
+    for word in words:
+        numbers = ",".join(str(round(float(v))) for v in word.quad.reshape(-1))
+        lines.append(f"{numbers},{word.text if word.legible else '###'}\r\n")
+    return "".join(lines)
+
+
+def write_scenes(
+    out: Path,
+    count: int,
+    seed: int,
+    size: tuple[int, int],
+    difficulty: float,
+    fonts: FontLibrary,
+    words: Vocabulary,
+    backgrounds: BackgroundLibrary | None = None,
+    *,
+    clean: bool = False,
+) -> int:
+    """Write img_1.jpg .. img_N.jpg to out/images and gt_img_1.txt .. to out/gt.
+
+    Picture n depends on the seed and n alone, so a longer run begins with the same pictures.
+
+    Returns:
+        How many words were written.
+    """
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    (out / "gt").mkdir(parents=True, exist_ok=True)
+    total = 0
+    for number in range(1, count + 1):
+        rng = np.random.default_rng([seed, number])
+        scene = render_scene(rng, *size, difficulty, fonts, words, backgrounds, clean=clean)
+        _, data = cv2.imencode(".jpg", scene.image, [cv2.IMWRITE_JPEG_QUALITY, 92])
+        (out / "images" / f"img_{number}.jpg").write_bytes(data.tobytes())
+        gt = out / "gt" / f"gt_img_{number}.txt"
+        gt.write_text(gt_lines(scene.words), encoding="utf-8", newline="")
+        total += len(scene.words)
+    return total
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) >= 64 and int(height) >= 64):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WxH with sides of at least 64")
+    return int(width), int(height)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command: render scenes and their ground truth to a folder."""
+    parser = argparse.ArgumentParser(
+        prog="python -m textspot_ray.training.scenes", description="Render scenes with words."
+    )
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=_parse_size, default=(1280, 720), metavar="WxH")
+    parser.add_argument("--difficulty", type=float, default=0.5, help="0 (easy) to 1")
+    parser.add_argument("--clean", action="store_true", help="undistorted words of >= 16 px")
+    parser.add_argument("--backgrounds", type=Path, help="folder of textless photographs")
+    parser.add_argument("--fonts", type=Path, action="append", help="font folder (repeatable)")
+    args = parser.parse_args(argv)
+    total = write_scenes(
+        args.out,
+        args.count,
+        args.seed,
+        args.size,
+        args.difficulty,
+        find_fonts(args.fonts),
+        load_vocabulary(),
+        load_backgrounds(args.backgrounds) if args.backgrounds else None,
+        clean=args.clean,
+    )
+    print(f"{args.count} pictures with {total} words in {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

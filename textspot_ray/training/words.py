@@ -92,6 +92,10 @@ class Vocabulary:
                 return text
         return str(int(rng.integers(10, 100)))
 
+    def draw_code(self, rng: np.random.Generator) -> str:
+        """A number plate, unit number or other code."""
+        return _code(rng) if rng.random() < 0.7 else _number(rng)
+
     def _draw_once(self, rng: np.random.Generator, max_chars: int) -> str:
         kind = rng.random()
         if kind < 0.34:
