@@ -117,8 +117,10 @@ def _marks(rng: np.random.Generator, image: Pixels) -> None:
         elif kind == 1:
             cv2.rectangle(image, (left, y), (left + cell, y + cell), fill, -1)
         elif kind == 2:
-            ends = ((left, y + cell // 2), (left + cell, y + cell // 2))
-            cv2.arrowedLine(image, *ends[:: int(rng.choice([-1, 1]))], fill, thickness, cv2.LINE_AA)
+            start, tip = (left, y + cell // 2), (left + cell, y + cell // 2)
+            if rng.random() < 0.5:
+                start, tip = tip, start
+            cv2.arrowedLine(image, start, tip, fill, thickness, cv2.LINE_AA)
         else:
             # Strokes within one cell, as a glyph of an unknown script.
             for _ in range(int(rng.integers(4, 9))):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +21,11 @@ ALPHANUMERICS = LETTERS + LETTERS.upper() + "0123456789"
 FONT_SUFFIXES = frozenset({".ttf", ".otf", ".ttc", ".otc", ".pfb"})
 
 # Bump when the check below changes, so that lists kept by an older check are not used.
-_CHECK_VERSION = 5
+_CHECK_VERSION = 8
 _CHECK_SIZE_PX = 40
 _SHAPE_CELLS = 20
-# Mean agreement with plain sans letters below which a face is pictures, ornaments or unreadable
-# (chosen by eye on a contact sheet of ~900 faces).
+# Mean agreement with the average letters below which a face is pictures, ornaments or unreadable
+# (chosen by eye on contact sheets of ~900 faces).
 _MIN_PLAINNESS = 0.40
 # Pillow's own scalable face: the one font that is there wherever Pillow (with FreeType) is.
 BUILTIN_PATH = ""
@@ -38,11 +38,13 @@ class FontFace:
     Attributes:
         path: The font file; empty for Pillow's built-in face.
         index: The face's number in a collection (.ttc), otherwise 0.
-        plainness: Mean agreement (0..1) of its letters with those of a plain sans face.
+        family: The family's name, as the file gives it.
+        plainness: Mean agreement (0..1) of its letters with the average of all faces' letters.
     """
 
     path: str
     index: int
+    family: str
     plainness: float
 
 
@@ -65,9 +67,12 @@ class FontLibrary:
     def __post_init__(self) -> None:
         if not self.faces:
             raise ValueError("a FontLibrary needs at least one face")
-        # Street lettering is mostly plain: a face at 0.9 is drawn about five times as often as
-        # one at 0.45.
-        weights = np.array([max(face.plainness, 0.05) for face in self.faces]) ** 2.3
+        # Street lettering is mostly plain. And a family of fifty weights and widths must not be
+        # drawn fifty times as often as a family of one.
+        sizes = Counter(face.family for face in self.faces)
+        weights = np.array(
+            [max(face.plainness, 0.05) ** 3 / sizes[face.family] ** 0.75 for face in self.faces]
+        )
         self._cumulative = np.cumsum(weights) / weights.sum()
 
     def draw(self, rng: np.random.Generator) -> FontFace:
@@ -156,7 +161,10 @@ def find_fonts(folders: Iterable[Path] | None = None, cache_dir: Path | None = N
 def _read_listing(listing: Path) -> tuple[FontFace, ...] | None:
     try:
         rows = json.loads(listing.read_text(encoding="utf-8"))
-        return tuple(FontFace(str(path), int(at), float(plain)) for path, at, plain in rows)
+        return tuple(
+            FontFace(str(path), int(at), str(family), float(plain))
+            for path, at, family, plain in rows
+        )
     except (OSError, ValueError, TypeError):
         return None
 
@@ -166,7 +174,7 @@ def _write_listing(listing: Path, faces: Sequence[FontFace]) -> None:
     try:
         listing.parent.mkdir(parents=True, exist_ok=True)
         draft = listing.with_suffix(f".{os.getpid()}.tmp")
-        rows = [[face.path, face.index, round(face.plainness, 4)] for face in faces]
+        rows = [[face.path, face.index, face.family, round(face.plainness, 4)] for face in faces]
         draft.write_text(json.dumps(rows), encoding="utf-8")
         draft.replace(listing)
     except OSError:
@@ -174,14 +182,12 @@ def _write_listing(listing: Path, faces: Sequence[FontFace]) -> None:
 
 
 def _builtin_face() -> FontFace:
-    return FontFace(BUILTIN_PATH, 0, 1.0)
+    return FontFace(BUILTIN_PATH, 0, "built-in", 1.0)
 
 
 def _check_files(files: Sequence[Path]) -> tuple[FontFace, ...]:
-    reference = _shapes(open_face(BUILTIN_PATH, 0, _CHECK_SIZE_PX))
-    if reference is None:
-        raise RuntimeError("Pillow's built-in face does not draw the alphabet")
-    faces = []
+    found: list[tuple[str, int, str]] = []
+    drawn: list[NDArray[np.float32]] = []
     seen: set[bytes] = set()
     for path in files:
         for index in range(64):
@@ -190,15 +196,24 @@ def _check_files(files: Sequence[Path]) -> tuple[FontFace, ...]:
                 shapes = _shapes(font)
             except (OSError, ValueError):
                 break
+            # The same face is often installed twice, as .otf and .ttf or .pfb.
             if shapes is not None and shapes.tobytes() not in seen:
-                # The same face is often installed twice, as .otf and .ttf or .pfb.
                 seen.add(shapes.tobytes())
-                plainness = _agreement(shapes, reference)
-                if plainness >= _MIN_PLAINNESS:
-                    faces.append(FontFace(str(path), index, plainness))
+                found.append((str(path), index, font.getname()[0] or path.stem))
+                drawn.append(_centred(shapes))
             if path.suffix.lower() not in {".ttc", ".otc"}:
                 break
-    return tuple(faces)
+    plain = _shapes(open_face(BUILTIN_PATH, 0, _CHECK_SIZE_PX))
+    if plain is None:
+        raise RuntimeError("Pillow's built-in face does not draw the alphabet")
+    # With few faces the average leans on one that is known to be ordinary.
+    average = np.mean([*drawn, *[_centred(plain)] * 5], axis=0, dtype=np.float32)
+    average /= np.linalg.norm(average, axis=1, keepdims=True)
+    graded = (
+        FontFace(*face, plainness=_agreement(shapes, average))
+        for face, shapes in zip(found, drawn, strict=True)
+    )
+    return tuple(face for face in graded if face.plainness >= _MIN_PLAINNESS)
 
 
 def _draw_glyph(font: ImageFont.FreeTypeFont, char: str) -> NDArray[np.uint8]:
@@ -237,15 +252,24 @@ def _shapes(font: ImageFont.FreeTypeFont) -> NDArray[np.float32] | None:
     return np.stack(shapes)
 
 
-def _agreement(shapes: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
-    """Mean correlation with the reference letters; a capital counts for its small letter."""
-    flat = shapes.reshape(len(shapes), -1)
-    plain = reference.reshape(len(reference), -1)
+def _centred(shapes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[62, cells**2], softened, each letter of zero mean and unit length."""
+    padded = np.pad(shapes, ((0, 0), (1, 1), (1, 1)))
+    soft = padded[:, 1:-1] * 2 + padded[:, :-2] + padded[:, 2:]
+    soft = soft[:, :, 1:-1] * 2 + soft[:, :, :-2] + soft[:, :, 2:]
+    flat = soft.reshape(len(soft), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
-    plain = plain - plain.mean(axis=1, keepdims=True)
-    flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-    plain = plain / np.maximum(np.linalg.norm(plain, axis=1, keepdims=True), 1e-6)
-    own = (flat * plain).sum(axis=1)
+    return np.asarray(
+        flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6), dtype=np.float32
+    )
+
+
+def _agreement(shapes: NDArray[np.float32], average: NDArray[np.float32]) -> float:
+    """Mean correlation with the average letters; a capital counts for its small letter."""
+    own = (shapes * average).sum(axis=1)
     # Faces with capitals or small capitals in place of small letters are good sign lettering.
-    own[:26] = np.maximum(own[:26], (flat[:26] * plain[26:52]).sum(axis=1))
+    own[:26] = np.maximum(own[:26], (shapes[:26] * average[26:52]).sum(axis=1))
+    # Greek faces under Latin names: most letters look right, a few are others altogether.
+    if np.percentile(own, 10) < 0.0:
+        return 0.0
     return float(np.clip(own.mean(), 0.0, 1.0))

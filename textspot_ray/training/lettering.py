@@ -161,7 +161,8 @@ def bend(lettering: Lettering, sag_px: float) -> Lettering:
     map_x = np.broadcast_to(columns, map_y.shape)
 
     def bent(mask: Mask) -> Mask:
-        return cv2.remap(mask, np.ascontiguousarray(map_x), map_y, cv2.INTER_LINEAR)
+        moved = cv2.remap(mask, np.ascontiguousarray(map_x), map_y, cv2.INTER_LINEAR)
+        return np.asarray(moved, np.uint8)
 
     boxes = lettering.boxes.copy()
     for at, (x0, y0, x1, y1) in enumerate(lettering.boxes.astype(int)):

@@ -40,7 +40,7 @@ def ink_colour(rng: np.random.Generator, ground: Colour, contrast: float) -> Col
     if pick < 0.15:
         step = contrast * float(rng.uniform(1.0, 1.6)) * (1 if rng.random() < 0.5 else -1)
         shade = ground + step
-        if 0 <= float(shade.min()) and float(shade.max()) <= 255:
+        if shade.min() >= 0 and shade.max() <= 255:
             return np.asarray(shade, np.float32)
     for _ in range(12):
         if pick < 0.55:

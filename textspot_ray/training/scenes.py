@@ -86,6 +86,7 @@ def render_scene(
     backgrounds: BackgroundLibrary | None = None,
     *,
     clean: bool = False,
+    base: Scene | None = None,
 ) -> Scene:
     """Render a picture with signs.
 
@@ -99,15 +100,19 @@ def render_scene(
         backgrounds: Real photographes to draw on; made-up surfaces only when None.
         clean: Ink at least 16 px high, high contrast, no distortion but rotations up to 5
             degrees: for measuring a reader, not for training one.
+        base: A photograph of width x height with its words, to hang more signs in; its words
+            stay, uncovered, before the new ones.
     """
     d = float(np.clip(difficulty, 0.0, 1.0))
     if clean:
         d = 0.0
     unit = height / 720.0
-    image = _backdrop(rng, width, height, d, backgrounds)
+    image = _backdrop(rng, width, height, d, backgrounds) if base is None else base.image.copy()
     taken = np.zeros((height // _CELL + 1, width // _CELL + 1), np.uint8)
     camera_roll = 0.0 if clean else float(rng.normal(0, 0.05 * d))
     found: list[SceneWord] = []
+    for word in base.words if base is not None else ():
+        _occupy(taken, word.quad)
     wanted = int(np.clip(rng.lognormal(np.log(6 + 9 * d), 0.45), 2, 60))
     for _ in range(12 + 3 * wanted):
         if len(found) >= wanted:
@@ -122,11 +127,14 @@ def render_scene(
             continue
         image, new = _lay_sign(rng, image, sign, placed, d, backgrounds, clean)
         found += new
+    kept = base.words if base is not None else ()
     if clean:
-        return Scene(image, tuple(found))
+        return Scene(image, (*kept, *found))
     heights = sorted(side_lengths(word.quad)[1] for word in found) or [20.0]
     usual = max(10.0 * unit, heights[len(heights) // 3])
-    return Scene(photometry.photograph(rng, image, d, usual), tuple(found))
+    # A photograph has been through a camera once already.
+    again = d if base is None else 0.4 * d
+    return Scene(photometry.photograph(rng, image, again, usual), (*kept, *found))
 
 
 def _backdrop(
@@ -189,12 +197,17 @@ def _find_place(
         if _folded(panel, sign):
             continue
         spot = np.zeros_like(taken)
-        cv2.fillConvexPoly(spot, np.round(panel / _CELL - 0.5).astype(np.int32), 1)
+        _occupy(spot, panel)
         if (spot & taken).any():
             continue
         taken |= spot
         return matrix
     return None
+
+
+def _occupy(taken: Pixels, quad: Quad) -> None:
+    """Mark the cells that a convex quad touches."""
+    cv2.fillConvexPoly(taken, np.round(quad / _CELL - 0.5).astype(np.int32), 1)
 
 
 def _folded(panel: Quad, sign: Sign) -> bool:
@@ -301,6 +314,8 @@ def write_scenes(
     (out / "images").mkdir(parents=True, exist_ok=True)
     (out / "gt").mkdir(parents=True, exist_ok=True)
     total = 0
+    if backgrounds is not None:
+        backgrounds = BackgroundLibrary(backgrounds.photos, pool_size=1, keep_uses=1)
     for number in range(1, count + 1):
         rng = np.random.default_rng([seed, number])
         scene = render_scene(rng, *size, difficulty, fonts, words, backgrounds, clean=clean)

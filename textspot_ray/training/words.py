@@ -13,40 +13,43 @@ TARGET_SYMBOLS = frozenset(string.ascii_lowercase + string.digits)
 DICTIONARY_PATHS = ("/usr/share/dict/words", "/usr/share/dict/american-english-large")
 
 # What signs, shop fronts, packages and screens say most, whatever the town.
-STREET_WORDS = """
+_STREET_WORDS_TEXT = """
 the of and to in for on at by or no not is it be you we our your all from with this that are as an
 exit entrance enter open closed push pull sale sales shop shops store stores mall level floor lift
-lifts stairs toilet toilets men women ladies gents way out only one two new now free off up down buy
-get save more best food court cafe coffee tea bar restaurant hotel bank bus stop stops taxi train
-station mrt line gate street road avenue lane drive park parking car cars lot center centre plaza
-square tower house building north south east west left right city hall office post school college
-hospital clinic dental pharmacy police fire hose reel extinguisher danger warning caution do enter
-smoking camera cctv notice please keep clear emergency help info information customer service
+lifts stairs toilet toilets men women ladies gents way out only one two new now free off up down
+buy get save more best food court cafe coffee tea bar restaurant hotel bank bus stop stops taxi
+train station mrt line gate street road avenue lane drive park parking car cars lot center centre
+plaza square tower house building north south east west left right city hall office post school
+college hospital clinic dental pharmacy police fire hose reel extinguisher danger warning caution
+do smoking camera cctv notice please keep clear emergency help info information customer service
 services counter cash card atm visa mastercard pay payment ticket tickets price promotion special
-offer discount up member members only reserved private property staff authorised access push button
-watch mind gap platform bread bakery cake pizza burger chicken rice noodle noodles fish seafood soup
-sushi ramen curry chinese japanese thai korean indian western beer wine juice water ice cream milk
-sugar fresh fruit hot cold spicy sweet salad grill kitchen deli fashion shoes bags books music
-optical eye hair salon beauty spa nail nails skin care massage health fitness gym sport sports golf
-club travel tours money changer change jewellery gold diamond watch watches time phone mobile
-computer digital electronics camera photo print copy laundry dry cleaning tailor gifts toys baby
-kids children family home living furniture design gallery art museum theatre cinema market super
-mart express mini world global international group company pte ltd inc co bhd llc tel fax www com
-net org http email street no max min height speed limit km kg cm hrs am pm mon tue wed thu fri sat
-sun monday tuesday wednesday thursday friday saturday sunday jan feb mar apr may jun jul aug sep oct
-nov dec daily hours open till late 24hrs 7days big small large extra plus super power energy life
-love happy good great first class quality original classic since est made china singapore malaysia
-london paris new york tokyo hong kong asia europe america orchard bay marina river hill garden
-gardens beach airport terminal arrival departure baggage bridge tunnel highway exit expressway end
-ahead slow stop yield give way one no u-turn bicycle pedestrian cross crossing walk wait green red
-blue white black yellow orange pink purple brown silver
-""".split()
+offer discount member members reserved private property staff authorised access button watch mind
+gap platform bread bakery cake pizza burger chicken rice noodle noodles fish seafood soup sushi
+ramen curry chinese japanese thai korean indian western beer wine juice water ice cream milk sugar
+fresh fruit hot cold spicy sweet salad grill kitchen deli fashion shoes bags books music optical
+eye hair salon beauty spa nail nails skin care massage health fitness gym sport sports golf club
+travel tours money changer change jewellery gold diamond watches time phone mobile computer
+digital electronics photo print copy laundry dry cleaning tailor gifts toys baby kids children
+family home living furniture design gallery art museum theatre cinema market super mart express
+mini world global international group company pte ltd inc co bhd llc tel fax www com net org http
+email max min height speed limit km kg cm hrs am pm mon tue wed thu fri sat sun monday tuesday
+wednesday thursday friday saturday sunday jan feb mar apr may jun jul aug sep oct nov dec daily
+hours till late 24hrs 7days big small large extra plus power energy life love happy good great
+first class quality original classic since est made china singapore malaysia london paris york
+tokyo hong kong asia europe america orchard bay marina river hill garden gardens beach airport
+terminal arrival departure baggage bridge tunnel highway expressway end ahead slow yield give
+bicycle pedestrian cross crossing walk wait green red blue white black yellow orange pink purple
+brown silver
+"""
+STREET_WORDS = tuple(_STREET_WORDS_TEXT.split())
 
-_SYLLABLES = (
-    "an ar ba be bi bo ca ce chi co da de di do el en er es fa fi fo ga go gra ha he ho in is ja ka ke "
-    "ki ko la le li lo ma me mi mo na ne ni no on or pa pe po ra re ri ro sa se shi so sta ta te ti to "
-    "tri tu un va ve vi vo wa we xi ya yo za zen"
-).split()
+_SYLLABLES_TEXT = """
+an ar ba be bi bo ca ce chi co da de di do el en er es fa fi fo ga go gra ha he ho in is ja ka ke
+ki ko la le li lo ma me mi mo na ne ni no on or pa pe po ra re ri ro sa se shi so sta ta te ti to
+tri tu un va ve vi vo wa we xi ya yo za zen
+"""
+_SYLLABLES = tuple(_SYLLABLES_TEXT.split())
+_UNITS = ("km", "kg", "m", "cm", "ml", "g", "th", "GB", "hrs")
 _NAME_ENDS = ("", "", "", "n", "s", "x", "o", "a", "tech", "mart", "co", "ly", "z", "el")
 _CONSONANTS_HEAVY = "BCDFGHJKLMNPRSTVWXYZAEIOU"
 
@@ -66,7 +69,7 @@ class Vocabulary:
     """
 
     dictionary: Sequence[str]
-    street: Sequence[str] = tuple(STREET_WORDS)
+    street: Sequence[str] = STREET_WORDS
     _by_length: dict[int, list[str]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -98,13 +101,13 @@ class Vocabulary:
 
     def _draw_once(self, rng: np.random.Generator, max_chars: int) -> str:
         kind = rng.random()
-        if kind < 0.34:
+        if kind < 0.36:
             return _recase(rng, self._dictionary_word(rng, max_chars))
-        if kind < 0.68:
+        if kind < 0.72:
             return _recase(rng, str(self.street[int(rng.integers(len(self.street)))]))
-        if kind < 0.78:
+        if kind < 0.82:
             return _recase(rng, _invented_name(rng))
-        if kind < 0.91:
+        if kind < 0.92:
             return _number(rng)
         if kind < 0.96:
             return _code(rng)
@@ -191,7 +194,7 @@ def _number(rng: np.random.Generator) -> str:
     if kind == 10:
         return str(int(rng.integers(1900, 2026)))
     if kind == 11:
-        return f"{int(rng.integers(1, 100))}{('km', 'kg', 'm', 'cm', 'ml', 'g', 'th', 'GB', 'hrs')[int(rng.integers(9))]}"
+        return f"{int(rng.integers(1, 100))}{_UNITS[int(rng.integers(len(_UNITS)))]}"
     if kind == 12:
         return f"{_digits(rng, 2)}/{_digits(rng, 2)}"
     return f"{int(rng.integers(1, 30))}-{int(rng.integers(1, 60))}"
