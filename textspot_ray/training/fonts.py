@@ -18,10 +18,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ALPHANUMERICS = LETTERS + LETTERS.upper() + "0123456789"
+MARKS = "-.,'\":;!?$%&#/()[]@"
 FONT_SUFFIXES = frozenset({".ttf", ".otf", ".ttc", ".otc", ".pfb"})
 
 # Bump when the check below changes, so that lists kept by an older check are not used.
-_CHECK_VERSION = 8
+_CHECK_VERSION = 9
 _CHECK_SIZE_PX = 40
 _SHAPE_CELLS = 20
 # Mean agreement with the average letters below which a face is pictures, ornaments or unreadable
@@ -40,12 +41,15 @@ class FontFace:
         index: The face's number in a collection (.ttc), otherwise 0.
         family: The family's name, as the file gives it.
         plainness: Mean agreement (0..1) of its letters with the average of all faces' letters.
+        punctuation: Whether it draws the usual marks as marks; some faces have their maker's
+            logo in those places.
     """
 
     path: str
     index: int
     family: str
     plainness: float
+    punctuation: bool
 
 
 @dataclass(slots=True)
@@ -75,10 +79,15 @@ class FontLibrary:
         )
         self._cumulative = np.cumsum(weights) / weights.sum()
 
-    def draw(self, rng: np.random.Generator) -> FontFace:
-        """Pick a face at random."""
-        place = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
-        return self.faces[min(place, len(self.faces) - 1)]
+    def draw(self, rng: np.random.Generator, text: str = "") -> FontFace:
+        """Pick a face at random, one with proper marks where the text has any."""
+        marks = any(not char.isalnum() and not char.isspace() for char in text)
+        for _ in range(8):
+            place = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
+            face = self.faces[min(place, len(self.faces) - 1)]
+            if face.punctuation or not marks:
+                break
+        return face
 
     def open(self, face: FontFace, size_px: int) -> ImageFont.FreeTypeFont:
         """Return the face at a pixel size, from the open ones where it is among them."""
@@ -162,8 +171,8 @@ def _read_listing(listing: Path) -> tuple[FontFace, ...] | None:
     try:
         rows = json.loads(listing.read_text(encoding="utf-8"))
         return tuple(
-            FontFace(str(path), int(at), str(family), float(plain))
-            for path, at, family, plain in rows
+            FontFace(str(path), int(at), str(family), float(plain), bool(marks))
+            for path, at, family, plain, marks in rows
         )
     except (OSError, ValueError, TypeError):
         return None
@@ -174,7 +183,10 @@ def _write_listing(listing: Path, faces: Sequence[FontFace]) -> None:
     try:
         listing.parent.mkdir(parents=True, exist_ok=True)
         draft = listing.with_suffix(f".{os.getpid()}.tmp")
-        rows = [[face.path, face.index, face.family, round(face.plainness, 4)] for face in faces]
+        rows = [
+            [face.path, face.index, face.family, round(face.plainness, 4), face.punctuation]
+            for face in faces
+        ]
         draft.write_text(json.dumps(rows), encoding="utf-8")
         draft.replace(listing)
     except OSError:
@@ -182,11 +194,11 @@ def _write_listing(listing: Path, faces: Sequence[FontFace]) -> None:
 
 
 def _builtin_face() -> FontFace:
-    return FontFace(BUILTIN_PATH, 0, "built-in", 1.0)
+    return FontFace(BUILTIN_PATH, 0, "built-in", 1.0, True)
 
 
 def _check_files(files: Sequence[Path]) -> tuple[FontFace, ...]:
-    found: list[tuple[str, int, str]] = []
+    found: list[tuple[str, int, str, bool]] = []
     drawn: list[NDArray[np.float32]] = []
     seen: set[bytes] = set()
     for path in files:
@@ -199,7 +211,8 @@ def _check_files(files: Sequence[Path]) -> tuple[FontFace, ...]:
             # The same face is often installed twice, as .otf and .ttf or .pfb.
             if shapes is not None and shapes.tobytes() not in seen:
                 seen.add(shapes.tobytes())
-                found.append((str(path), index, font.getname()[0] or path.stem))
+                family = font.getname()[0] or path.stem
+                found.append((str(path), index, family, _draws_marks(font)))
                 drawn.append(_centred(shapes))
             if path.suffix.lower() not in {".ttc", ".otc"}:
                 break
@@ -210,8 +223,8 @@ def _check_files(files: Sequence[Path]) -> tuple[FontFace, ...]:
     average = np.mean([*drawn, *[_centred(plain)] * 5], axis=0, dtype=np.float32)
     average /= np.linalg.norm(average, axis=1, keepdims=True)
     graded = (
-        FontFace(*face, plainness=_agreement(shapes, average))
-        for face, shapes in zip(found, drawn, strict=True)
+        FontFace(path, index, family, _agreement(shapes, average), marks)
+        for (path, index, family, marks), shapes in zip(found, drawn, strict=True)
     )
     return tuple(face for face in graded if face.plainness >= _MIN_PLAINNESS)
 
@@ -221,6 +234,20 @@ def _draw_glyph(font: ImageFont.FreeTypeFont, char: str) -> NDArray[np.uint8]:
     canvas = Image.new("L", (side, side))
     ImageDraw.Draw(canvas).text((side // 3, 2 * side // 3), char, font=font, fill=255, anchor="ls")
     return np.asarray(canvas)
+
+
+def _draws_marks(font: ImageFont.FreeTypeFont) -> bool:
+    """Whether the marks of prices, times and sentences are there and as low or narrow as usual."""
+    for char in MARKS:
+        x0, y0, x1, y1 = font.getbbox(char, anchor="ls")
+        high, wide = (y1 - y0) / _CHECK_SIZE_PX, (x1 - x0) / _CHECK_SIZE_PX
+        if high <= 0 or wide <= 0 or wide > 1.3 or _draw_glyph(font, char).max() < 96:
+            return False
+        if char in "-.,'\"" and high > (0.3 if char == "-" else 0.55):
+            return False
+        if char in ".-" and high * wide >= 0.2:
+            return False
+    return True
 
 
 def _shapes(font: ImageFont.FreeTypeFont) -> NDArray[np.float32] | None:

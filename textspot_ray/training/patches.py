@@ -99,9 +99,9 @@ def render_word(
 
 
 def _text_height(rng: np.random.Generator, d: float, text: str) -> float:
-    """Ink height: 24..48 px when easy, 9..60 px with the mode near 15 when hard."""
-    low, high = 24.0 - 15.0 * d, 48.0 + 12.0 * d
-    height = float(low * (high / low) ** (rng.random() ** (1.0 + 0.5 * d)))
+    """Ink height: 24..48 px when easy, 9.5..62 px with a median near 22 when hard."""
+    low, high = 24.0 - 14.5 * d, 48.0 + 14.0 * d
+    height = float(low * (high / low) ** (rng.random() ** (1.0 + 0.2 * d)))
     # "sun" is lower than "SUN" and "tall" at the same type size.
     flat = not any(char.isupper() or char.isdigit() or char in _TALL for char in text)
     return max(0.78 * height, 8.0 + 10.0 * (1 - d)) if flat else height
@@ -112,7 +112,6 @@ def _set_word(
 ) -> tuple[Lettering | None, int]:
     """Set the word, with neighbours now and then; its place among the lettering's words."""
     size = _DRAW_SIZE_PX
-    font = fonts.open(fonts.draw(rng), size)
     spacing = 0.0
     if rng.random() < 0.35 * d:
         tight = rng.random() < 0.35
@@ -130,8 +129,9 @@ def _set_word(
             at += len(lines[0])
         if rng.random() < 0.35:
             lines.append([words.draw(rng, 10) for _ in range(int(rng.integers(1, 3)))])
+    everything = "".join(word for line in lines for word in line)
     lettering = set_lines(
-        font,
+        fonts.open(fonts.draw(rng, everything), size),
         lines,
         spacing_px=spacing,
         space_px=size * float(rng.uniform(0.2, 0.6)),
@@ -157,7 +157,7 @@ def _place(
 ) -> tuple[Matrix, tuple[int, int], float]:
     """Where the word goes: a homography, the window's width and height, the scale."""
     scale = text_px / float(box[3] - box[1])
-    stretch = float(np.exp(rng.normal(-0.03 * d, 0.17 * d)))
+    stretch = float(np.exp(rng.normal(-0.13 * d, 0.16 * d)))
     slant = float(rng.normal(0, 0.10 * d)) if rng.random() < 0.3 else 0.0
     lean = np.array([[1, -slant, 0], [0, 1, 0], [0, 0, 1.0]])
     middle = (box[:2] + box[2:]) / 2

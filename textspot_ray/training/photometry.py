@@ -34,7 +34,7 @@ def exposure(rng: np.random.Generator, image: Pixels, strength: float) -> Pixels
     """Darken or overexpose, veil, and pale the colours, as dim rooms and cheap lenses do."""
     gain = float(np.exp(rng.normal(-0.18, 0.35) * strength))
     veil = float(rng.exponential(14.0)) * strength
-    pale = float(rng.beta(1.2, 2.2)) * strength
+    pale = float(rng.beta(1.0, 5.0)) * strength
     tint = rng.normal(0, 5.0 * strength, 3)
     # Mixing each colour towards its own grey is one 3x4 matrix with gain and veil.
     mix = (1 - pale) * np.eye(3) + pale * np.array([0.114, 0.587, 0.299])
@@ -126,11 +126,11 @@ def photograph(
         image = uneven_light(rng, image, 0.25 * d)
     if rng.random() < 0.06 * d:
         image = glare(rng, image, float(rng.uniform(0.2, 0.7)))
-    if rng.random() < 0.25 + 0.4 * d:
-        most = max(0.35, min(0.4 + 1.6 * d, 0.06 * text_px))
-        image = lens_blur(image, float(rng.uniform(0.25, most)))
-    if rng.random() < 0.20 * d:
-        most = max(1.3, min(7.0 * d, 0.22 * text_px))
+    if rng.random() < 0.2 + 0.7 * d:
+        most = max(0.55, min(0.4 + 1.6 * d, 0.045 * text_px))
+        image = lens_blur(image, float(rng.uniform(0.3, most)))
+    if rng.random() < 0.18 * d:
+        most = max(1.3, min(7.0 * d, 0.2 * text_px))
         image = motion_blur(image, float(rng.uniform(1.0, most)), float(rng.uniform(0, np.pi)))
     if rng.random() < 0.65 * d:
         least = min(0.9, max(0.55, 8.0 / text_px))

@@ -102,16 +102,16 @@ def draw_pose(
     d = difficulty
     if d <= 0.02:
         return Pose(0.0, 0.0, 0.0, x, y)
-    yaw = float(np.clip(rng.normal(0, 0.62 * d), -1.05, 1.05))
+    yaw = float(np.clip(rng.normal(0, 0.52 * d), -0.95, 0.95))
     pitch = float(np.clip(rng.normal(0, 0.20 * d), -0.6, 0.6))
     own = float(rng.normal(0, 0.012 + 0.045 * d))
     pick = rng.random()
-    if pick < 0.03 * d:
+    if pick < 0.015 * d:
         own = float(rng.uniform(-np.pi, np.pi))
-    elif pick < 0.075 * d:
+    elif pick < 0.05 * d:
         own = float(rng.choice([-np.pi / 2, np.pi / 2]) + rng.normal(0, 0.06))
-    elif pick < 0.16 * d:
-        own = float(rng.normal(0, 0.30))
+    elif pick < 0.14 * d:
+        own = float(rng.normal(0, 0.26))
     return Pose(yaw, pitch, roll + own, x, y)
 
 

@@ -97,8 +97,9 @@ def _set_block(
     spacing = 0.0
     if difficulty > 0.02 and rng.random() < 0.3:
         spacing = size * float(rng.uniform(0.01, 0.2))
+    everything = "".join(word for line in lines for word in line)
     lettering = set_lines(
-        fonts.open(fonts.draw(rng), size),
+        fonts.open(fonts.draw(rng, everything), size),
         lines,
         spacing_px=spacing,
         space_px=spacing + size * float(rng.uniform(0.22, 0.5)),

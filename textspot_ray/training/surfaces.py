@@ -18,6 +18,10 @@ Pixels = NDArray[np.uint8]
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
 
+# OpenCV's hues (0..180), each as often as it is listed.
+_HUES = (0, 0, 3, 177, 8, 14, 22, 28, 45, 62, 75, 92, 105, 108, 112, 118, 140, 165)
+
+
 @dataclass(frozen=True, slots=True)
 class BackgroundPhoto:
     """A photograph to draw on.
@@ -174,17 +178,18 @@ def _read_quads(truth: Path, size: tuple[int, int]) -> NDArray[np.float32]:
 def plain_colour(rng: np.random.Generator) -> NDArray[np.float32]:
     """A surface's colour, BGR: white, grey and black more often than colours."""
     kind = rng.random()
-    if kind < 0.22:
+    if kind < 0.17:
         base = np.full(3, rng.uniform(185, 255))
         return np.asarray(base + rng.normal(0, 6, 3), dtype=np.float32).clip(0, 255)
-    if kind < 0.40:
+    if kind < 0.32:
         base = np.full(3, rng.uniform(0, 70))
         return np.asarray(base + rng.normal(0, 8, 3), dtype=np.float32).clip(0, 255)
-    if kind < 0.58:
+    if kind < 0.45:
         base = np.full(3, rng.uniform(60, 190))
         return np.asarray(base + rng.normal(0, 10, 3), dtype=np.float32).clip(0, 255)
-    hue = rng.uniform(0, 180)
-    saturation = 255 * rng.beta(2.0, 1.6)
+    # Paints and prints are red, orange, blue and green before they are pink or violet.
+    hue = (_HUES[int(rng.integers(len(_HUES)))] + rng.normal(0, 7)) % 180
+    saturation = 255 * rng.beta(1.8, 1.3)
     value = rng.uniform(40, 255)
     pixel = np.array([[[hue, saturation, value]]], dtype=np.uint8)
     return np.asarray(cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0], dtype=np.float32)
@@ -257,7 +262,7 @@ def any_surface(
     """The surface behind a word: plain at difficulty 0, anything at all at 1."""
     if difficulty <= 0.02:
         return flat(width, height, plain_colour(rng))
-    busy = rng.random() < 0.45 * difficulty
+    busy = rng.random() < 0.30 * difficulty
     if not busy:
         return shaded(rng, width, height, difficulty)
     if backgrounds is not None and rng.random() < 0.75:
