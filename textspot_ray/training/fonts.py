@@ -22,7 +22,7 @@ MARKS = "-.,'\":;!?$%&#/()[]@"
 FONT_SUFFIXES = frozenset({".ttf", ".otf", ".ttc", ".otc", ".pfb"})
 
 # Bump when the check below changes, so that lists kept by an older check are not used.
-_CHECK_VERSION = 9
+_CHECK_VERSION = 10
 _CHECK_SIZE_PX = 40
 _SHAPE_CELLS = 20
 # Mean agreement with the average letters below which a face is pictures, ornaments or unreadable
@@ -239,9 +239,11 @@ def _draw_glyph(font: ImageFont.FreeTypeFont, char: str) -> NDArray[np.uint8]:
 def _draws_marks(font: ImageFont.FreeTypeFont) -> bool:
     """Whether the marks of prices, times and sentences are there and as low or narrow as usual."""
     for char in MARKS:
-        x0, y0, x1, y1 = font.getbbox(char, anchor="ls")
-        high, wide = (y1 - y0) / _CHECK_SIZE_PX, (x1 - x0) / _CHECK_SIZE_PX
-        if high <= 0 or wide <= 0 or wide > 1.3 or _draw_glyph(font, char).max() < 96:
+        rows, columns = np.nonzero(_draw_glyph(font, char) > 96)
+        if not len(rows):
+            return False
+        high, wide = (np.ptp(rows) + 1) / _CHECK_SIZE_PX, (np.ptp(columns) + 1) / _CHECK_SIZE_PX
+        if wide > 1.3:
             return False
         if char in "-.,'\"" and high > (0.3 if char == "-" else 0.55):
             return False
