@@ -22,7 +22,7 @@ MARKS = "-.,'\":;!?$%&#/()[]@"
 FONT_SUFFIXES = frozenset({".ttf", ".otf", ".ttc", ".otc", ".pfb"})
 
 # Bump when the check below changes, so that lists kept by an older check are not used.
-_CHECK_VERSION = 10
+_CHECK_VERSION = 11
 _CHECK_SIZE_PX = 40
 _SHAPE_CELLS = 20
 # Mean agreement with the average letters below which a face is pictures, ornaments or unreadable
@@ -184,8 +184,7 @@ def _write_listing(listing: Path, faces: Sequence[FontFace]) -> None:
         listing.parent.mkdir(parents=True, exist_ok=True)
         draft = listing.with_suffix(f".{os.getpid()}.tmp")
         rows = [
-            [face.path, face.index, face.family, round(face.plainness, 4), face.punctuation]
-            for face in faces
+            [face.path, face.index, face.family, face.plainness, face.punctuation] for face in faces
         ]
         draft.write_text(json.dumps(rows), encoding="utf-8")
         draft.replace(listing)
@@ -301,4 +300,4 @@ def _agreement(shapes: NDArray[np.float32], average: NDArray[np.float32]) -> flo
     # Greek faces under Latin names: most letters look right, a few are others altogether.
     if np.percentile(own, 10) < 0.0:
         return 0.0
-    return float(np.clip(own.mean(), 0.0, 1.0))
+    return round(float(np.clip(own.mean(), 0.0, 1.0)), 4)
