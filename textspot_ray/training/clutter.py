@@ -48,7 +48,7 @@ def _slab(rng: np.random.Generator, image: Pixels) -> None:
     cover = np.zeros((y1 - y0, x1 - x0), np.uint8)
     spots = np.round((corners - (x0, y0)) * 16).astype(np.int32)
     cv2.fillConvexPoly(cover, cv2.convexHull(spots), 255, cv2.LINE_AA, 4)
-    face = surfaces.shaded(rng, x1 - x0, y1 - y0, 0.8)
+    face = surfaces.shaded(rng, x1 - x0, y1 - y0, 0.8, pale=float(rng.uniform(0.2, 0.9)))
     window = image[y0:y1, x0:x1]
     cv2.copyTo(face, cover, window)
 

@@ -22,12 +22,12 @@ MARKS = "-.,'\":;!?$%&#/()[]@"
 FONT_SUFFIXES = frozenset({".ttf", ".otf", ".ttc", ".otc", ".pfb"})
 
 # Bump when the check below changes, so that lists kept by an older check are not used.
-_CHECK_VERSION = 11
+_CHECK_VERSION = 12
 _CHECK_SIZE_PX = 40
 _SHAPE_CELLS = 20
 # Mean agreement with the average letters below which a face is pictures, ornaments or unreadable
 # (chosen by eye on contact sheets of ~900 faces).
-_MIN_PLAINNESS = 0.40
+_MIN_PLAINNESS = 0.45
 # Pillow's own scalable face: the one font that is there wherever Pillow (with FreeType) is.
 BUILTIN_PATH = ""
 
@@ -75,7 +75,7 @@ class FontLibrary:
         # drawn fifty times as often as a family of one.
         sizes = Counter(face.family for face in self.faces)
         weights = np.array(
-            [max(face.plainness, 0.05) ** 3 / sizes[face.family] ** 0.75 for face in self.faces]
+            [max(face.plainness, 0.05) ** 7 / sizes[face.family] ** 0.6 for face in self.faces]
         )
         self._cumulative = np.cumsum(weights) / weights.sum()
 

@@ -126,7 +126,7 @@ def _backdrop(
     backgrounds: BackgroundLibrary | None,
 ) -> Pixels:
     if backgrounds is not None and rng.random() < 0.85:
-        image = backgrounds.cut(rng, width, height)
+        image = backgrounds.cut(rng, width, height, smallest_scale=0.6)
         if rng.random() < 0.5 * d:
             image = clutter.add_structures(rng, image, d)
         return image
@@ -141,8 +141,8 @@ def _draw_kind(
     """What comes next, and how high its capitals are."""
     shares = [0.30, 0.27, 0.15, 0.08, 0.20]
     kind = list(SignKind)[int(rng.choice(len(shares), p=shares))]
-    low = 26.0 if clean else (24.0 - 13.0 * d) * unit
-    cap = low * float(np.exp(rng.gamma(1.6, 0.42)))
+    low = 26.0 if clean else (26.0 - 13.0 * d) * unit
+    cap = low * float(np.exp(rng.gamma(1.6, 0.45)))
     if kind is SignKind.POSTER:
         cap *= 1.5
     return kind, min(cap, 130.0 * unit)

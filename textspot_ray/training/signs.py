@@ -148,7 +148,7 @@ def compose_sign(
     elif kind is SignKind.POSTER:
         plan.append((_draw_lines(rng, words, int(rng.integers(1, 3)), 2, 10), cap_px))
         for _ in range(int(rng.integers(1, 3))):
-            small = cap_px * float(rng.uniform(0.3, 0.6))
+            small = cap_px * float(rng.uniform(0.35, 0.7))
             plan.append((_draw_lines(rng, words, int(rng.integers(2, 7)), 4, 12), small))
     elif kind is SignKind.PLATE:
         plan.append(([[words.draw_code(rng)]], cap_px))

@@ -200,9 +200,12 @@ def flat(width: int, height: int, colour: NDArray[np.float32]) -> Pixels:
     return np.broadcast_to(colour.astype(np.uint8), (height, width, 3)).copy()
 
 
-def shaded(rng: np.random.Generator, width: int, height: int, strength: float) -> Pixels:
-    """One colour under uneven light with faint blotches; strength 0..1."""
+def shaded(
+    rng: np.random.Generator, width: int, height: int, strength: float, pale: float = 0.0
+) -> Pixels:
+    """One colour, paler towards its own grey by 0..1, under uneven light with faint blotches."""
     colour = plain_colour(rng)
+    colour += (colour.mean() - colour) * np.float32(pale)
     corners = rng.normal(0, 22 * strength, (2, 2, 1)) + rng.normal(0, 5 * strength, (2, 2, 3))
     light = cv2.resize(corners.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     if strength > 0.2 and rng.random() < 0.6:
@@ -217,7 +220,8 @@ def shaded(rng: np.random.Generator, width: int, height: int, strength: float) -
 
 def textured(rng: np.random.Generator, width: int, height: int) -> Pixels:
     """A made-up wall: shaded, with stripes, bricks, panes or stray shapes."""
-    surface = shaded(rng, width, height, 1.0)
+    # Walls, floors and skies have little colour, unlike signs.
+    surface = shaded(rng, width, height, 1.0, pale=float(rng.uniform(0.3, 1.0)))
     kind = int(rng.integers(0, 4))
     shade = plain_colour(rng)
     if rng.random() < 0.6:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -147,6 +147,25 @@ def test_a_word_on_a_plane_in_space_stays_in_its_quad(
     )
     core = planes.cover_polygon(shrunk.astype(np.float32), mask.shape[::-1])
     assert mask[core == 0].max(initial=0) > 64, "the quad is wider than its ink"
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 1.7])
+def test_warped_ink_is_where_the_homography_says_to_a_tenth_of_a_pixel(scale: float) -> None:
+    mask = np.zeros((60, 90), np.uint8)
+    mask[20:40, 30:70] = 255
+    matrix = planes.shift(5.3, 7.6) @ planes.zoom(scale, scale)
+    warped = planes.warp_mask(mask, matrix, (200, 150), scale).astype(float)
+    rows, columns = np.mgrid[0:150, 0:200] + 0.5
+    seen = np.array([(columns * warped).sum(), (rows * warped).sum()]) / warped.sum()
+    assert seen == pytest.approx(
+        planes.project(matrix, np.array([[50, 30]], np.float32))[0], abs=0.1
+    )
+    cover = planes.cover_polygon(
+        planes.project(matrix, planes.box_corners(np.array([30, 20, 70, 40], np.float32))),
+        (200, 150),
+    ).astype(float)
+    spot = np.array([(columns * cover).sum(), (rows * cover).sum()]) / cover.sum()
+    assert spot == pytest.approx(seen, abs=0.1)
 
 
 def test_bent_words_stay_in_their_boxes() -> None:
@@ -373,7 +392,7 @@ def test_without_fonts_the_built_in_face_is_used(tmp_path: Path) -> None:
 
 
 def test_font_check_keeps_letters_and_drops_the_rest(tmp_path: Path) -> None:
-    faces = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    faces = Path(mpl.get_data_path()) / "fonts" / "ttf"
     cache = tmp_path / "cache"
     (tmp_path / "rubbish.ttf").write_bytes(b"not a font")
     library = find_fonts([faces, tmp_path], cache_dir=cache)
