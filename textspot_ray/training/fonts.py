@@ -62,7 +62,7 @@ class FontLibrary:
     """
 
     faces: Sequence[FontFace]
-    max_open: int = 384
+    max_open: int = 1200
     _cumulative: NDArray[np.float64] = field(init=False, repr=False)
     _open: OrderedDict[tuple[str, int, int], ImageFont.FreeTypeFont] = field(
         init=False, repr=False, default_factory=OrderedDict

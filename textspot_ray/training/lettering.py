@@ -54,36 +54,32 @@ def draw_word(font: ImageFont.FreeTypeFont, text: str, spacing_px: float = 0.0) 
     """Draw one word; spacing is added after every letter.
 
     Returns:
-        The ink, or None where the face draws nothing for this text.
+        The ink, or None where the face draws nothing for this text, or far outside its line.
     """
-    if not spacing_px:
-        x0, y0, x1, y1 = font.getbbox(text, anchor="ls")
-        width, height = int(x1 - x0) + 4, int(y1 - y0) + 4
-        if width <= 4 or height <= 4:
-            return None
-        canvas = Image.new("L", (width, height))
-        pen = (2 - int(x0), 2 - int(y0))
-        ImageDraw.Draw(canvas).text(pen, text, font=font, fill=255, anchor="ls")
-        mask: Mask = np.asarray(canvas)
-        return _trim(mask, pen[0], pen[1], font.getlength(text))
-    ascent, descent = font.getmetrics()
-    size = ascent + descent
-    advances = [max(1.0, font.getlength(char) + spacing_px) for char in text]
-    canvas = Image.new("L", (int(sum(advances)) + 2 * size, 3 * size))
-    pen = (size, 2 * ascent)
+    size = int(font.size)
+    if spacing_px:
+        advances = [max(1.0, font.getlength(char) + spacing_px) for char in text]
+    else:
+        advances = [font.getlength(text)]
+    pen_x, pen_y = size // 2 + 2, round(1.5 * size)
+    canvas = Image.new("L", (int(sum(advances)) + 2 * pen_x, round(2.2 * size)))
     draw = ImageDraw.Draw(canvas)
-    x = float(pen[0])
-    for char, advance in zip(text, advances, strict=True):
-        draw.text((x, pen[1]), char, font=font, fill=255, anchor="ls")
-        x += advance
-    return _trim(np.asarray(canvas), pen[0], pen[1], sum(advances))
-
-
-def _trim(mask: Mask, pen_x: int, pen_y: int, advance: float) -> Ink | None:
-    x, y, width, height = cv2.boundingRect((mask > _INK_FLOOR).view(np.uint8))
-    if not width or not height:
+    if spacing_px:
+        x = float(pen_x)
+        for char, advance in zip(text, advances, strict=True):
+            draw.text((x, pen_y), char, font=font, fill=255, anchor="ls")
+            x += advance
+    else:
+        draw.text((pen_x, pen_y), text, font=font, fill=255, anchor="ls")
+    mask: Mask = np.asarray(canvas)
+    box = ink_box(mask)
+    if box is None:
         return None
-    return Ink(mask[y : y + height, x : x + width], x - pen_x, y - pen_y, advance)
+    x0, y0, x1, y1 = box
+    if x0 == 0 or y0 == 0 or x1 == mask.shape[1] or y1 == mask.shape[0]:
+        # Swashes beyond the canvas: cut letters are worse than none.
+        return None
+    return Ink(mask[y0:y1, x0:x1], x0 - pen_x, y0 - pen_y, sum(advances))
 
 
 def ink_box(mask: Mask) -> tuple[int, int, int, int] | None:

@@ -27,8 +27,10 @@ from textspot_ray.training.words import Vocabulary
 
 Pixels = NDArray[np.uint8]
 
-# Letters are drawn at this size and shrunk, as a lens shrinks them (no hinting).
-_DRAW_SIZE_PX = 80
+# Letters are drawn at one of these sizes and shrunk, as a lens shrinks them (no hinting): the
+# smaller one for words up to so many pixels.
+_DRAW_SIZES_PX = (40, 80)
+_SMALL_TEXT_PX = 28.0
 # Focal length of the camera that sees the window, px: a phone's, for a picture 1280 px wide.
 _FOCAL_PX = 1100.0
 _TALL = frozenset("bdfhklt")
@@ -73,20 +75,21 @@ def render_word(
     while True:
         plain = d < 0.15 or rng.random() > d
         text = words.draw(rng, 4 + round(d * 18), plain)
-        lettering, at = _set_word(rng, d, fonts, words, text)
+        text_px = _text_height(rng, d, text)
+        draw_px = _DRAW_SIZES_PX[0 if text_px <= _SMALL_TEXT_PX else 1]
+        lettering, at = _set_word(rng, d, draw_px, fonts, words, text)
         if lettering is None:
             continue
         box = lettering.boxes[at]
         if box[2] - box[0] >= 2 and box[3] - box[1] >= 4:
             break
-    text_px = _text_height(rng, d, text)
     to_patch, size, scale = _place(rng, d, box, text_px)
     quad = project(to_patch, box_corners(box))
     text_px = min(text_px, side_lengths(quad)[1])
     mask = warp_mask(lettering.mask, to_patch, size, scale)
     image = surfaces.any_surface(rng, size[0], size[1], d, backgrounds)
     if rng.random() < 0.25 * d:
-        corners = project(to_patch, box_corners(_padded_extent(rng, lettering)))
+        corners = project(to_patch, box_corners(_padded_extent(rng, lettering, draw_px)))
         cover = cover_polygon(corners, size).astype(np.float32) / np.float32(255)
         image = paint.blend(image, surfaces.shaded(rng, *size, d), cover)
         if rng.random() < 0.5:
@@ -108,10 +111,15 @@ def _text_height(rng: np.random.Generator, d: float, text: str) -> float:
 
 
 def _set_word(
-    rng: np.random.Generator, d: float, fonts: FontLibrary, words: Vocabulary, text: str
+    rng: np.random.Generator,
+    d: float,
+    draw_px: int,
+    fonts: FontLibrary,
+    words: Vocabulary,
+    text: str,
 ) -> tuple[Lettering | None, int]:
     """Set the word, with neighbours now and then; its place among the lettering's words."""
-    size = _DRAW_SIZE_PX
+    size = draw_px
     spacing = 0.0
     if rng.random() < 0.35 * d:
         tight = rng.random() < 0.35
@@ -145,10 +153,12 @@ def _set_word(
     return lettering, at
 
 
-def _padded_extent(rng: np.random.Generator, lettering: Lettering) -> NDArray[np.float32]:
+def _padded_extent(
+    rng: np.random.Generator, lettering: Lettering, draw_px: int
+) -> NDArray[np.float32]:
     x0, y0 = lettering.boxes[:, :2].min(axis=0)
     x1, y1 = lettering.boxes[:, 2:].max(axis=0)
-    pad_x, pad_y = rng.uniform(0.1, 0.8, 2) * _DRAW_SIZE_PX
+    pad_x, pad_y = rng.uniform(0.1, 0.8, 2) * draw_px
     return np.array([x0 - pad_x, y0 - pad_y, x1 + pad_x, y1 + pad_y], np.float32)
 
 

@@ -215,7 +215,9 @@ def shaded(
             blotches.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
         )
         light += spread[:, :, None]
-    return np.asarray((light + colour).clip(0, 255), dtype=np.uint8)
+    light += colour
+    # Saturating at both ends, unlike numpy's own conversion.
+    return np.asarray(cv2.add(light, 0.0, dtype=cv2.CV_8U), dtype=np.uint8)
 
 
 def textured(rng: np.random.Generator, width: int, height: int) -> Pixels:
