@@ -14,11 +14,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = commands.add_parser("check", help="files, checksums, compile, one image")
     check.add_argument("model", nargs="?", default="embedded", metavar="NAME|DIR")
     check.add_argument("--precision", choices=("f32", "bf16", "int8"))
+    fetch = commands.add_parser("fetch", help="bring a published model into the cache, verified")
+    fetch.add_argument("model", metavar="NAME", help="text-spotting-0003, -0004 or -0005")
+    fetch.add_argument(
+        "--weights",
+        action="append",
+        choices=("FP32", "FP16", "FP16-INT8"),
+        help="which published files (default FP32); may be given several times",
+    )
+    fetch.add_argument(
+        "--from", dest="origin", metavar="DIR|URL", help="a folder with the files, or a mirror"
+    )
+    made = commands.add_parser("stand-in", help="write the published architecture, random weights")
+    made.add_argument("folder", metavar="DIR")
+    made.add_argument("--boxes", type=int, default=10, metavar="N", help="words an image")
+    made.add_argument("--symbols", type=int, default=7, metavar="N", help="decoder steps a word")
+    made.add_argument("--signature", choices=("image", "im_data"), default="image")
+    made.add_argument("--rows", choices=("100", "dynamic"), default="100")
+    made.add_argument("--precision", choices=("f32", "int8"), default="f32")
+    made.add_argument("--seed", type=int, default=0)
 
 
 def main(args: argparse.Namespace) -> int:
     """Dispatch to the action."""
-    actions = {"list": _list, "check": _check}
+    actions = {"list": _list, "check": _check, "fetch": _fetch, "stand-in": _stand_in}
     return actions[args.action](args)
 
 
@@ -53,4 +72,38 @@ def _check(args: argparse.Namespace) -> int:
     spotter = TextSpotter.load(args.model, precision=args.precision)
     words = spotter(np.full((720, 1280, 3), 127, np.uint8))
     print(f"compiles, and finds {len(words)} words in a grey image")
+    return ExitCode.OK
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from textspot_ray.spotting.fetch import fetch_model, published_weights
+
+    weights = args.weights or ["FP32"]
+    available = published_weights(args.model)
+    total = sum(available[name].size for name in weights if name in available)
+    with tqdm(total=total, unit="B", unit_scale=True, desc=args.model, leave=False) as bar:
+        folder = fetch_model(
+            args.model, weights, origin=args.origin, on_bytes=lambda _, n: bar.update(n)
+        )
+    print(f"{args.model} is in {folder}; use it with --model {args.model}")
+    return ExitCode.OK
+
+
+def _stand_in(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from textspot_ray.training.stand_in import write_stand_in
+
+    write_stand_in(
+        Path(args.folder),
+        boxes=args.boxes,
+        symbols=args.symbols,
+        signature=args.signature,
+        dynamic_rows=args.rows == "dynamic",
+        precision=args.precision,
+        seed=args.seed,
+    )
+    print(f"wrote a stand-in of the published size to {args.folder}: random weights, reads nothing")
     return ExitCode.OK

@@ -225,7 +225,9 @@ def write_spec(folder: Path, spec: BundleSpec) -> None:
         value = getattr(spec, name)
         data[name] = _plain(value) if name != "precisions" else _plain_files(value)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
-    (folder / BUNDLE_FILE).write_text(text, encoding="utf-8")
+    fresh = folder / f".{BUNDLE_FILE}.new"
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(folder / BUNDLE_FILE)  # never half a description
 
 
 def describe_files(folder: Path, names: Mapping[str, tuple[str, str]]) -> ModelFiles:

@@ -54,6 +54,9 @@ class Patience:
     timeout_s: float = 30.0
 
 
+PATIENT = Patience()
+
+
 class _Transient(Exception):
     """Worth another try."""
 
@@ -74,7 +77,7 @@ def download(
     target: Path,
     *,
     session: requests.Session,
-    patience: Patience = Patience(),
+    patience: Patience = PATIENT,
     on_bytes: Callable[[int], None] = lambda n: None,
 ) -> None:
     """Bring a file to ``target``, which exists only once its size and checksum are right.
