@@ -167,7 +167,7 @@ def _place(
 ) -> tuple[Matrix, tuple[int, int], float]:
     """Where the word goes: a homography, the window's width and height, the scale."""
     scale = text_px / float(box[3] - box[1])
-    stretch = float(np.exp(rng.normal(-0.13 * d, 0.16 * d)))
+    stretch = float(np.exp(rng.normal(-0.22 * d, 0.16 * d)))
     slant = float(rng.normal(0, 0.10 * d)) if rng.random() < 0.3 else 0.0
     lean = np.array([[1, -slant, 0], [0, 1, 0], [0, 0, 1.0]])
     middle = (box[:2] + box[2:]) / 2

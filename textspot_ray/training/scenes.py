@@ -263,8 +263,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--difficulty", type=float, default=0.5, help="0 (easy) to 1")
     parser.add_argument("--clean", action="store_true", help="undistorted words of >= 16 px")
     parser.add_argument("--backgrounds", type=Path, help="folder of textless photographs")
+    parser.add_argument(
+        "--backgrounds-gt", type=Path, help="their ICDAR2015 ground truth: words painted over"
+    )
+    parser.add_argument(
+        "--backgrounds-gt-size", type=_parse_size, metavar="WxH", help="size it is for"
+    )
     parser.add_argument("--fonts", type=Path, action="append", help="font folder (repeatable)")
     args = parser.parse_args(argv)
+    backgrounds = None
+    if args.backgrounds is not None:
+        backgrounds = load_backgrounds(
+            args.backgrounds, args.backgrounds_gt, args.backgrounds_gt_size
+        )
     total = write_scenes(
         args.out,
         args.count,
@@ -273,7 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.difficulty,
         find_fonts(args.fonts),
         load_vocabulary(),
-        load_backgrounds(args.backgrounds) if args.backgrounds else None,
+        backgrounds,
         clean=args.clean,
     )
     print(f"{args.count} pictures with {total} words in {args.out}")

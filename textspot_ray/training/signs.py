@@ -110,7 +110,7 @@ def _set_block(
         return None
     if len(lines) == 1 and difficulty > 0.3 and rng.random() < 0.05:
         lettering = bend(lettering, size * float(rng.uniform(-0.3, 0.3)))
-    stretch = float(np.exp(rng.normal(-0.03, 0.16) * min(1.0, 2 * difficulty)))
+    stretch = float(np.exp(rng.normal(-0.15, 0.16) * min(1.0, 2 * difficulty)))
     return lettering, type_px / size, stretch
 
 
@@ -148,7 +148,10 @@ def compose_sign(
     elif kind is SignKind.POSTER:
         plan.append((_draw_lines(rng, words, int(rng.integers(1, 3)), 2, 10), cap_px))
         for _ in range(int(rng.integers(1, 3))):
-            small = cap_px * float(rng.uniform(0.35, 0.7))
+            # Often the small print, to be read from close by only.
+            small = cap_px * float(
+                rng.uniform(0.15, 0.4) if rng.random() < 0.4 else rng.uniform(0.4, 0.7)
+            )
             plan.append((_draw_lines(rng, words, int(rng.integers(2, 7)), 4, 12), small))
     elif kind is SignKind.PLATE:
         plan.append(([[words.draw_code(rng)]], cap_px))
