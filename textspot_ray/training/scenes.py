@@ -269,6 +269,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--backgrounds-gt-size", type=_parse_size, metavar="WxH", help="size it is for"
     )
+    parser.add_argument(
+        "--words", type=Path, help="word list; the system's dictionary if not given"
+    )
     parser.add_argument("--fonts", type=Path, action="append", help="font folder (repeatable)")
     args = parser.parse_args(argv)
     backgrounds = None
@@ -283,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.size,
         args.difficulty,
         find_fonts(args.fonts),
-        load_vocabulary(),
+        load_vocabulary(args.words),
         backgrounds,
         clean=args.clean,
     )

@@ -379,7 +379,10 @@ def test_the_command_writes_clean_scenes(
     nothing.mkdir()
     out = tmp_path / "out"
     arguments = [str(out), "--count", "2", "--seed", "3", "--size", "320x240", "--clean"]
-    assert scenes.main([*arguments, "--fonts", str(nothing)]) == 0
+    listing = tmp_path / "words"
+    listing.write_text("harbour\n", encoding="utf-8")
+    arguments += ["--fonts", str(nothing), "--words", str(listing)]
+    assert scenes.main(arguments) == 0
     assert "2 pictures" in capsys.readouterr().out
     assert sorted(p.name for p in (out / "gt").iterdir()) == ["gt_img_1.txt", "gt_img_2.txt"]
     with pytest.raises(SystemExit):
