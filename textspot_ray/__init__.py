@@ -1,3 +1,44 @@
-"""Find and read every word in very large archives of images, and leave tables to query."""
+"""Find and read every word in very large archives of images, and leave tables to query.
+
+The names below are the public Python interface; each loads what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textspot_ray.cluster.engine import run
+    from textspot_ray.config import RunConfig, load_config
+    from textspot_ray.records import RunReport, Word
+    from textspot_ray.spotting.spotter import TextSpotter
+    from textspot_ray.tables.open import open_tables
 
 __version__ = "0.1.0"
+__all__ = [
+    "RunConfig",
+    "RunReport",
+    "TextSpotter",
+    "Word",
+    "__version__",
+    "load_config",
+    "open_tables",
+    "run",
+]
+
+_HOMES = {
+    "RunConfig": "config",
+    "RunReport": "records",
+    "TextSpotter": "spotting.spotter",
+    "Word": "records",
+    "load_config": "config",
+    "open_tables": "tables.open",
+    "run": "cluster.engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,29 @@
+"""The public names are there, and importing the package loads nothing heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import textspot_ray
+
+
+@pytest.mark.parametrize("name", textspot_ray.__all__)
+def test_public_names_resolve(name: str) -> None:
+    assert getattr(textspot_ray, name) is not None
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
+        textspot_ray.nonesuch  # noqa: B018
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, textspot_ray; "
+        "sys.exit(str({'ray', 'openvino', 'cv2', 'pyarrow', 'numpy'} & set(sys.modules) or ''))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
