@@ -17,7 +17,7 @@ DONT_CARE = "###"
 _MAX_GT_BYTES = 8 * 2**20  # of one file; the largest known has 90 lines
 _LINE = re.compile(r"^\s*" + r"(-?\d+(?:\.\d+)?)\s*,\s*" * 8 + r"(.*)$", re.DOTALL)
 _QUOTED = re.compile(r'^\s*"(.*)"\s*$', re.DOTALL)
-_PAGE = re.compile(r"^page=\d+$|^\d+$")
+_PAGE = re.compile(r"^page=\d+$")
 
 
 @dataclass(frozen=True, slots=True)
