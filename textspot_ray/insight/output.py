@@ -1,0 +1,220 @@
+"""Results on a terminal or in a file: aligned table, CSV, JSON lines or Parquet, as they stream."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime
+import io
+import json
+import math
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from textspot_ray.errors import UsageError
+
+_TABLE_ROWS = 1000  # widths are chosen from so many rows at a time
+_MAX_WIDTH = 80
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"  # one object a line
+    PARQUET = "parquet"
+
+
+def write_result(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], format: Format, out: str | None
+) -> int:
+    """Write rows to a file, or to standard output.
+
+    Returns:
+        How many rows there were.
+
+    Raises:
+        UsageError: The file cannot be written, or Parquet would go to a terminal.
+    """
+    if format is Format.PARQUET:
+        return _write_parquet(schema, batches, out)
+    with open_text(out) as file:
+        if format is Format.CSV:
+            return _write_csv(schema, batches, file)
+        if format is Format.JSON:
+            return _write_json(schema, batches, file)
+        return _write_table(schema, batches, file)
+
+
+@contextlib.contextmanager
+def open_text(out: str | None) -> Iterator[IO[str]]:
+    """A text file to write (UTF-8), or standard output for None and ``-``."""
+    if out is None or out == "-":
+        yield sys.stdout
+        return
+    try:
+        with Path(out).open("w", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as exc:
+        raise UsageError(f"cannot write {out}: {exc.strerror or exc}") from exc
+
+
+def text_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Rows as aligned text; numbers to the right, control characters shown as escapes."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [
+        min(_MAX_WIDTH, max([_width(name), *(_width(row[n]) for row in cells)]))
+        for n, name in enumerate(names)
+    ]
+    right = [bool(rows) and all(_is_number(row[n]) for row in rows) for n in range(len(names))]
+    lines = [
+        _line(names, widths, [False] * len(names)),
+        "  ".join("─" * width for width in widths),
+    ]
+    lines += [_line(row, widths, right) for row in cells]
+    return "\n".join(lines) + "\n"
+
+
+def _write_table(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: IO[str]) -> int:
+    count = 0
+    page: list[list[Any]] = []
+    first = True
+    for row in _rows(batches):
+        page.append(row)
+        count += 1
+        if len(page) == _TABLE_ROWS:
+            file.write(_page(schema.names, page, first))
+            page, first = [], False
+    if page or first:
+        file.write(_page(schema.names, page, first))
+    return count
+
+
+def _page(names: Sequence[str], rows: list[list[Any]], with_head: bool) -> str:
+    text = text_table(names, rows)
+    return text if with_head else text.split("\n", 2)[2]
+
+
+def _write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: IO[str]) -> int:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(schema.names)
+    count = 0
+    for row in _rows(batches):
+        writer.writerow([_flat(value) for value in row])
+        count += 1
+    return count
+
+
+def _write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: IO[str]) -> int:
+    count = 0
+    for row in _rows(batches):
+        record = dict(zip(schema.names, (_plain(value) for value in row), strict=True))
+        file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        count += 1
+    return count
+
+
+def _write_parquet(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: str | None
+) -> int:
+    target: Any = out
+    if out is None or out == "-":
+        if sys.stdout.isatty():
+            raise UsageError("Parquet is no text: add --out FILE or redirect the output")
+        target = pa.PythonFile(sys.stdout.buffer, mode="w")
+    count = 0
+    try:
+        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+                count += batch.num_rows
+    except OSError as exc:
+        raise UsageError(f"cannot write {out}: {exc.strerror or exc}") from exc
+    return count
+
+
+def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[list[Any]]:
+    for batch in batches:
+        columns = [column.to_pylist() for column in batch.columns]
+        for n in range(batch.num_rows):
+            yield [column[n] for column in columns]
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: no NaN, dates as ISO text, bytes as hex."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int, bool)):
+        return value
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {str(key): _plain(child) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(child) for child in value]
+    return str(value)
+
+
+def _flat(value: Any) -> Any:
+    plain = _plain(value)
+    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, (list, dict)) else plain
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_cell(child) for child in value) + "]"
+    return printable(str(_plain(value)))
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which could move a terminal's cursor or colour it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() or character == " "
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    line = io.StringIO()
+    for n, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        shown = cell if _width(cell) <= width else _cut(cell, width)
+        pad = " " * (width - _width(shown))
+        line.write(("  " if n else "") + (pad + shown if right[n] else shown + pad))
+    return line.getvalue().rstrip()
+
+
+def _cut(text: str, width: int) -> str:
+    while _width(text) > width - 1:
+        text = text[:-1]
+    return text + "…"

@@ -1,0 +1,134 @@
+"""SQL over the tables: checked to be a reading statement, run, and written out as it streams."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa
+
+from textspot_ray.errors import UsageError
+from textspot_ray.insight.relations import TableViews, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_EXPLAIN = re.compile(r"^\s*explain(\s+analyze)?\s+", re.IGNORECASE)
+_NEEDS_SHARDS = re.compile(r"\b(runs|shards)\b", re.IGNORECASE)
+_BATCH_ROWS = 8192
+
+
+class SqlError(UsageError):
+    """A statement that DuckDB or we refuse: one line with its position."""
+
+
+def run_query(tables: TableViews, sql: str, max_rows: int | None = None) -> pa.RecordBatchReader:
+    """Run one reading statement (SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN).
+
+    Args:
+        tables: The opened table.
+        sql: One statement.
+        max_rows: Stop after so many rows.
+
+    Returns:
+        The result, streamed. Its batches can raise `SqlError` too: pass them through `batches`.
+
+    Raises:
+        SqlError: Not one statement, not a reading one, or DuckDB refuses it.
+    """
+    connection = tables.cursor()
+    check_reads_only(sql)
+    if _NEEDS_SHARDS.search(sql):
+        tables.add_shards()
+    try:
+        if max_rows is None or _EXPLAIN.match(sql) or _is_listing(sql):
+            connection.execute(sql)
+        else:
+            inner = sql.strip().rstrip(";")
+            connection.execute(f"SELECT * FROM (\n{inner}\n) LIMIT {max_rows}")
+        return arrow_reader(connection)
+    except duckdb.Error as exc:
+        raise sql_error(sql, exc) from exc
+
+
+def batches(sql: str, reader: pa.RecordBatchReader) -> Iterable[pa.RecordBatch]:
+    """The reader's batches; what fails while rows are made becomes a `SqlError` too."""
+    try:
+        yield from reader
+    except (duckdb.Error, pa.ArrowException, OSError) as exc:
+        raise sql_error(sql, exc) from exc
+
+
+def check_reads_only(sql: str) -> None:
+    """Refuse everything but one statement that only reads.
+
+    The connection is locked as well; this keeps out what works on its own views (DROP, CREATE).
+
+    Raises:
+        SqlError: Naming the kind of statement.
+    """
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as exc:
+        raise sql_error(sql, exc) from exc
+    if not statements:
+        raise SqlError("SQL: no statement given")
+    if len(statements) > 1:
+        raise SqlError(f"SQL: one statement at a time, not {len(statements)}")
+    kind = statements[0].type.name
+    if kind == "EXPLAIN":
+        rest = _EXPLAIN.sub("", sql, count=1)
+        if rest == sql:
+            raise SqlError("SQL: write EXPLAIN or EXPLAIN ANALYZE directly before a SELECT")
+        check_reads_only(rest)
+    elif kind != "SELECT":
+        raise SqlError(f"SQL: tables are read-only, {kind} statements are refused")
+
+
+def arrow_reader(connection: duckdb.DuckDBPyConnection) -> pa.RecordBatchReader:
+    """The pending result of a connection as a stream of Arrow batches."""
+    make: Any = getattr(connection, "to_arrow_reader", None)  # DuckDB 1.4 renamed it
+    if make is None:
+        make = connection.fetch_record_batch
+    return make(_BATCH_ROWS)
+
+
+def sql_error(sql: str, exc: BaseException) -> SqlError:
+    """DuckDB's complaint as one line that says where in the statement."""
+    return SqlError(f"SQL{_position(sql, str(exc))}: {one_line(exc)}")
+
+
+def _position(sql: str, message: str) -> str:
+    start = message.find("{")
+    offset: int | None = None
+    if start >= 0:
+        try:
+            offset = int(json.loads(message[start:])["position"])
+        except (ValueError, KeyError, TypeError):
+            offset = None
+    if offset is None:
+        offset = _caret(message, sql)
+    if offset is None or offset > len(sql.encode()):
+        return ""
+    before = sql.encode()[:offset].decode(errors="replace")
+    return f", line {before.count(chr(10)) + 1}, column {len(before.rpartition(chr(10))[2]) + 1}"
+
+
+def _caret(message: str, sql: str) -> int | None:
+    """Byte offset from the plain form, which shows the line and a caret under the place."""
+    match = re.search(r"LINE (\d+): (.*)\n( *)\^", message)
+    if match is None or match.group(2).startswith("..."):
+        return None
+    lines = sql.split("\n")
+    number = int(match.group(1)) - 1
+    column = len(match.group(3)) - len(f"LINE {match.group(1)}: ")
+    if number >= len(lines) or column < 0:
+        return None
+    return len("\n".join([*lines[:number], lines[number][:column]]).encode())
+
+
+def _is_listing(sql: str) -> bool:
+    # these are SELECTs to the parser but cannot stand in a subquery everywhere
+    return re.match(r"^\s*(describe|desc|show|summarize)\b", sql, re.IGNORECASE) is not None
