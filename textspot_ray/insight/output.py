@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import datetime
+import datetime as dt
 import io
 import json
 import math
@@ -122,9 +122,7 @@ def _write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: IO[s
     return count
 
 
-def _write_parquet(
-    schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: str | None
-) -> int:
+def _write_parquet(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: str | None) -> int:
     target: Any = out
     if out is None or out == "-":
         if sys.stdout.isatty():
@@ -154,7 +152,7 @@ def _plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int, bool)):
         return value
-    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+    if isinstance(value, (dt.datetime, dt.date, dt.time)):
         return value.isoformat()
     if isinstance(value, bytes):
         return value.hex()

@@ -1,4 +1,4 @@
-"""The interactive prompt of ``textspot query``: statements end with ``;``, commands start with ``.``."""
+"""The interactive prompt of ``textspot query``."""
 
 from __future__ import annotations
 

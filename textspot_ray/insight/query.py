@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _EXPLAIN = re.compile(r"^\s*explain(\s+analyze)?\s+", re.IGNORECASE)
 _NEEDS_SHARDS = re.compile(r"\b(runs|shards)\b", re.IGNORECASE)
+# these are SELECTs to the parser, but no subqueries
+_UNLIMITED = re.compile(r"^\s*(explain|describe|desc|show|summarize)\b", re.IGNORECASE)
+_PREFIX = "EXPLAIN "
 _BATCH_ROWS = 8192
 
 
@@ -42,15 +45,13 @@ def run_query(tables: TableViews, sql: str, max_rows: int | None = None) -> pa.R
     check_reads_only(sql)
     if _NEEDS_SHARDS.search(sql):
         tables.add_shards()
+    limited = sql
+    if max_rows is not None and not _UNLIMITED.match(sql):
+        limited = f"SELECT * FROM (\n{_without_end(sql)}\n) LIMIT {max_rows}"
     try:
-        if max_rows is None or _EXPLAIN.match(sql) or _is_listing(sql):
-            connection.execute(sql)
-        else:
-            inner = sql.strip().rstrip(";")
-            connection.execute(f"SELECT * FROM (\n{inner}\n) LIMIT {max_rows}")
-        return arrow_reader(connection)
+        return arrow_reader(connection.sql(limited))
     except duckdb.Error as exc:
-        raise sql_error(sql, exc) from exc
+        raise _placed(connection, sql, exc) from exc
 
 
 def batches(sql: str, reader: pa.RecordBatchReader) -> Iterable[pa.RecordBatch]:
@@ -87,11 +88,11 @@ def check_reads_only(sql: str) -> None:
         raise SqlError(f"SQL: tables are read-only, {kind} statements are refused")
 
 
-def arrow_reader(connection: duckdb.DuckDBPyConnection) -> pa.RecordBatchReader:
-    """The pending result of a connection as a stream of Arrow batches."""
-    make: Any = getattr(connection, "to_arrow_reader", None)  # DuckDB 1.4 renamed it
+def arrow_reader(relation: duckdb.DuckDBPyRelation) -> pa.RecordBatchReader:
+    """A relation as a stream of Arrow batches."""
+    make: Any = getattr(relation, "to_arrow_reader", None)  # DuckDB renamed it
     if make is None:
-        make = connection.fetch_record_batch
+        make = relation.fetch_record_batch
     return make(_BATCH_ROWS)
 
 
@@ -100,7 +101,19 @@ def sql_error(sql: str, exc: BaseException) -> SqlError:
     return SqlError(f"SQL{_position(sql, str(exc))}: {one_line(exc)}")
 
 
-def _position(sql: str, message: str) -> str:
+def _placed(connection: duckdb.DuckDBPyConnection, sql: str, exc: duckdb.Error) -> SqlError:
+    """The error with its place, which relations lose: the statement is bound again, not run."""
+    if not _UNLIMITED.match(sql):
+        try:
+            connection.execute(_PREFIX + sql)
+        except duckdb.Error as again:
+            return SqlError(
+                f"SQL{_position(_PREFIX + sql, str(again), len(_PREFIX))}: {one_line(again)}"
+            )
+    return sql_error(sql, exc)
+
+
+def _position(sql: str, message: str, skip: int = 0) -> str:
     start = message.find("{")
     offset: int | None = None
     if start >= 0:
@@ -112,7 +125,7 @@ def _position(sql: str, message: str) -> str:
         offset = _caret(message, sql)
     if offset is None or offset > len(sql.encode()):
         return ""
-    before = sql.encode()[:offset].decode(errors="replace")
+    before = sql.encode()[skip:offset].decode(errors="replace")
     return f", line {before.count(chr(10)) + 1}, column {len(before.rpartition(chr(10))[2]) + 1}"
 
 
@@ -129,6 +142,6 @@ def _caret(message: str, sql: str) -> int | None:
     return len("\n".join([*lines[:number], lines[number][:column]]).encode())
 
 
-def _is_listing(sql: str) -> bool:
-    # these are SELECTs to the parser but cannot stand in a subquery everywhere
-    return re.match(r"^\s*(describe|desc|show|summarize)\b", sql, re.IGNORECASE) is not None
+def _without_end(sql: str) -> str:
+    """The statement without the semicolon that ends it; comments may follow that."""
+    return str(duckdb.extract_statements(sql)[0].query).strip().rstrip(";")

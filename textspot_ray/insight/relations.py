@@ -9,6 +9,7 @@ again from SQL: no other file, no write, no extension, no setting.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -172,7 +173,8 @@ class TableViews:
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> list[tuple[Any, ...]]:
         """All rows of a statement."""
-        return self.execute(sql, parameters).fetchall()
+        found: list[tuple[Any, ...]] = self.execute(sql, parameters).fetchall()
+        return found
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Another connection to the same views, for another thread."""
@@ -184,7 +186,9 @@ class TableViews:
             return
         rows = [_shard_row(marker) for marker in self.files.markers()]
         table = pa.Table.from_pylist(rows, schema=_SHARDS)
-        self._connection.register("shards", table)
+        self._connection.register("_shards", table)
+        self._connection.execute("CREATE TABLE shards AS SELECT * FROM _shards")
+        self._connection.unregister("_shards")
         self._connection.execute(_RUNS_SQL)
         self._has_shards = True
 
@@ -223,7 +227,7 @@ class TableViews:
         return names
 
     def _make_lookup(self) -> list[str]:
-        """``lookup``: what a search needs of every word, from the sorted copy where there is one."""
+        """``lookup``: what a search needs of every word, from the sorted copy if there is one."""
         columns = ", ".join(SLIM)
         sources = []
         names: list[str] = []
@@ -263,10 +267,8 @@ def one_line(exc: BaseException) -> str:
     text = str(exc)
     start = text.find("{")
     if start >= 0:
-        try:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             text = str(json.loads(text[start:])["exception_message"])
-        except (ValueError, KeyError, TypeError):
-            pass
     return " ".join(text.split())
 
 

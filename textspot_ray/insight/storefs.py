@@ -6,7 +6,7 @@ credential of ours works, and nothing can be written.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import IO, TYPE_CHECKING, Any
 
 from fsspec.spec import AbstractFileSystem
@@ -52,9 +52,9 @@ class StoreFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """The path itself."""
         return [path]
 
-    def modified(self, path: str) -> datetime.datetime:
+    def modified(self, path: str) -> dt.datetime:
         """A constant: committed files never change."""
-        return datetime.datetime.fromtimestamp(0, datetime.UTC)
+        return dt.datetime.fromtimestamp(0, dt.UTC)
 
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> IO[bytes]:
         if mode != "rb":

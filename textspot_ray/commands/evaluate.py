@@ -1,0 +1,98 @@
+"""Score a table against ICDAR2015 ground truth: word spotting, end-to-end and detection.
+
+An image is joined to its ground truth by name: img_7.jpg to gt_img_7.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from textspot_ray.commands.table_options import (
+    add_min_confidence,
+    add_table_argument,
+    count,
+    open_views,
+    size,
+)
+from textspot_ray.errors import ExitCode
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add_table_argument(parser)
+    parser.add_argument("--gt", required=True, help="folder, tar or zip of gt_<image>.txt files")
+    parser.add_argument(
+        "--gt-size", type=size, metavar="WxH", help="image size the gt's coordinates belong to"
+    )
+    parser.add_argument(
+        "--rules", choices=("rrc", "accuracy-checker"), default="rrc", help="default: rrc"
+    )
+    parser.add_argument("--lexicon", metavar="PATH", help="word list, or one a photo (voc_*.txt)")
+    parser.add_argument(
+        "--lexicon-distance",
+        type=int,
+        default=1,
+        metavar="N",
+        help="drop readings farther than this from every word of the lexicon (default: 1)",
+    )
+    add_min_confidence(parser)
+    parser.add_argument(
+        "--only-in-table", action="store_true", help="leave out gt of images the table lacks"
+    )
+    parser.add_argument("--against", metavar="DIR", help="another table: paired differences")
+    parser.add_argument("--per-image", metavar="CSV", help="write the account of each image")
+    parser.add_argument("--misses", metavar="HTML", help="write a page of the worst misses")
+    parser.add_argument("--worst", type=count, default=20, metavar="N", help="images on that page")
+    parser.add_argument("--json", action="store_true", help="figures as one JSON object")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from textspot_ray.insight.evaluate import (
+        EvaluateSettings,
+        compare_evaluations,
+        evaluate_table,
+    )
+    from textspot_ray.insight.evaluate_report import (
+        as_json,
+        comparison_report,
+        report,
+        write_images_csv,
+    )
+    from textspot_ray.insight.icdar import read_ground_truth
+    from textspot_ray.insight.lexicon import read_lexicon
+    from textspot_ray.insight.output import open_text
+    from textspot_ray.insight.rules import Variant
+
+    gt = read_ground_truth(args.gt)
+    settings = EvaluateSettings(
+        variant=Variant(args.rules),
+        gt_size=args.gt_size,
+        min_confidence=args.min_confidence,
+        lexicon=read_lexicon(args.lexicon) if args.lexicon else None,
+        max_distance=args.lexicon_distance,
+        only_in_table=args.only_in_table,
+    )
+    comparisons = None
+    with open_views(args) as tables:
+        found = evaluate_table(tables, gt, settings)
+        if args.against:
+            with open_views(args, args.against) as others:
+                other = evaluate_table(others, gt, settings)
+            comparisons = compare_evaluations(other, found)
+        if args.per_image:
+            with open_text(args.per_image) as file:
+                write_images_csv(found, file)
+        if args.misses:
+            from textspot_ray.insight.misses import write_misses
+
+            write_misses(tables, found, args.gt_size, args.worst, args.misses)
+    if args.json:
+        print(json.dumps(as_json(found, comparisons)))
+    else:
+        sys.stdout.write(report(found))
+        if comparisons is not None:
+            sys.stdout.write(comparison_report(args.against, comparisons))
+    return ExitCode.OK
