@@ -55,7 +55,7 @@ def open_views(args: argparse.Namespace, uri: str | None = None) -> TableViews:
     return open_tables(where, storage_options(args), threads=args.db_threads)
 
 
-def add_min_confidence(parser: argparse.ArgumentParser) -> None:
+def add_min_confidence(parser: argparse._ActionsContainer) -> None:
     """Add ``--min-confidence``."""
     parser.add_argument(
         "--min-confidence",

@@ -1,0 +1,163 @@
+"""Find words: image, word, box and confidence of each hit, best first.
+
+Several terms are a phrase on one line unless --all or --any is given. Without a term, every word
+that the other conditions leave is listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from textspot_ray.commands.table_options import (
+    add_min_confidence,
+    add_table_argument,
+    open_views,
+)
+from textspot_ray.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from textspot_ray.insight.search import Hit, Region, SearchQuery
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add_table_argument(parser)
+    parser.add_argument("terms", nargs="*", metavar="TERM", help="compared in lower case")
+    add_search_options(parser)
+    out = parser.add_argument_group("output")
+    out.add_argument("--limit", type=int, default=100, metavar="N", help="0: all; default: 100")
+    out.add_argument("--json", action="store_true", help="one JSON object a line")
+    out.add_argument("--open", action="store_true", help="show the hits as a page in the browser")
+    out.add_argument("--html", metavar="FILE", help="write that page")
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what `search_query` reads; the view command has the same."""
+    how = parser.add_argument_group("how terms are compared (default: exactly)")
+    modes = how.add_mutually_exclusive_group()
+    modes.add_argument("--prefix", action="store_true", help="words that start so")
+    modes.add_argument("--contains", action="store_true", help="words with that part")
+    modes.add_argument("--fuzzy", type=int, metavar="N", help="up to N edits away")
+    modes.add_argument("--regex", action="store_true", help="words in which the pattern is found")
+    how.add_argument(
+        "--ocr", action="store_true", help="with --fuzzy: 0/o, 1/l/i, 5/s, 8/b, ... cost half"
+    )
+    several = parser.add_argument_group("several terms (default: a phrase on one line)")
+    combine = several.add_mutually_exclusive_group()
+    combine.add_argument("--all", action="store_true", help="all terms in one image")
+    combine.add_argument("--any", action="store_true", help="any of the terms")
+    several.add_argument(
+        "--gap", type=float, default=1.5, metavar="H", help="widest gap, in text heights (1.5)"
+    )
+    several.add_argument(
+        "--slope", type=float, default=15.0, metavar="DEG", help="largest slope of the line (15)"
+    )
+    where = parser.add_argument_group("where")
+    where.add_argument(
+        "--box",
+        metavar="X0,Y0,X1,Y1",
+        help="the word's centre is in there: pixels, or shares of the image if none is above 1",
+    )
+    where.add_argument("--source", metavar="GLOB", help="on the source URI or the image id")
+    add_min_confidence(where)
+
+
+def search_query(args: argparse.Namespace, terms: list[str], limit: int | None) -> SearchQuery:
+    """The query that the options describe."""
+    from textspot_ray.insight.phrase import Line
+    from textspot_ray.insight.search import Combine, Mode, SearchQuery
+
+    mode = Mode.EXACT
+    for option, chosen in (
+        (args.fuzzy is not None or args.ocr, Mode.FUZZY),
+        (args.prefix, Mode.PREFIX),
+        (args.contains, Mode.CONTAINS),
+        (args.regex, Mode.REGEX),
+    ):
+        if option:
+            mode = chosen
+    if args.ocr and (args.prefix or args.contains or args.regex):
+        raise UsageError("--ocr goes with --fuzzy, not with --prefix, --contains or --regex")
+    return SearchQuery(
+        terms=tuple(terms),
+        mode=mode,
+        distance=1 if args.fuzzy is None else args.fuzzy,
+        ocr=args.ocr,
+        combine=Combine.ALL if args.all else Combine.ANY if args.any else Combine.PHRASE,
+        line=Line(max_gap=args.gap, max_slope_deg=args.slope),
+        region=None if args.box is None else parse_box(args.box),
+        min_confidence=args.min_confidence,
+        source=args.source,
+        limit=limit,
+    )
+
+
+def parse_box(text: str) -> Region:
+    """``x0,y0,x1,y1``; shares of the image where no number is above 1.
+
+    Raises:
+        UsageError: Not four numbers in order.
+    """
+    from textspot_ray.insight.search import Region
+
+    try:
+        x_min, y_min, x_max, y_max = (float(part) for part in text.split(","))
+    except ValueError as exc:
+        raise UsageError(f"--box takes x0,y0,x1,y1, not {text!r}") from exc
+    if not (0 <= x_min < x_max and 0 <= y_min < y_max):
+        raise UsageError(f"--box {text}: x0 must be below x1 and y0 below y1, none negative")
+    return Region(x_min, y_min, x_max, y_max, relative=x_max <= 1 and y_max <= 1)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; no hits are exit status 1, as with grep."""
+    from textspot_ray.insight.search import search
+
+    if args.limit < 0:
+        raise UsageError(f"--limit must be at least 0, not {args.limit}")
+    query = search_query(args, args.terms, args.limit or None)
+    with open_views(args) as tables:
+        hits = search(tables, query)
+        if args.open or args.html:
+            from textspot_ray.insight.view import show_hits
+
+            show_hits(tables, hits, " ".join(args.terms), out=args.html, show=args.open)
+    if args.json:
+        for hit in hits:
+            print(json.dumps(_as_json(hit), ensure_ascii=False))
+    elif not (args.open or args.html):
+        _print_table(hits)
+    return ExitCode.OK if hits else ExitCode.NO_MATCH
+
+
+def _print_table(hits: list[Hit]) -> None:
+    from textspot_ray.insight.output import text_table
+
+    if not hits:
+        return
+    rows = [
+        (hit.image_id, hit.text, ",".join(f"{v:.0f}" for v in hit.box), round(hit.confidence, 3))
+        for hit in hits
+    ]
+    print(text_table(("image", "text", "box", "confidence"), rows), end="")
+
+
+def _as_json(hit: Hit) -> dict[str, object]:
+    return {
+        "image_id": hit.image_id,
+        "text": hit.text,
+        "box": list(hit.box),
+        "confidence": hit.confidence,
+        "cost": hit.cost,
+        "words": [
+            {
+                "word_index": word.word_index,
+                "text": word.text,
+                "box": list(word.box),
+                "confidence": word.confidence,
+            }
+            for word in hit.words
+        ],
+    }
