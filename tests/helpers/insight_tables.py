@@ -5,8 +5,13 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from textspot_ray.archive.storage import Store
+from textspot_ray.archive.imaging import decode
+from textspot_ray.archive.listing import list_items
+from textspot_ray.archive.reader import Reader
+from textspot_ray.archive.storage import Store, open_store
+from textspot_ray.config import ImageConfig, OutputConfig, SourceConfig
 from textspot_ray.records import (
+    Encoded,
     ErrorKind,
     ImageError,
     ImageResult,
@@ -18,6 +23,8 @@ from textspot_ray.records import (
     Word,
 )
 from textspot_ray.tables.ledger import open_ledger
+from textspot_ray.tables.plan import Plan
+from textspot_ray.tables.planner import update_plan
 from textspot_ray.tables.writer import ShardWriter
 
 FINGERPRINT = {"precision": "f32", "detector": "0123abcd"}
@@ -95,3 +102,42 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"textspot {name}")
     module.add_arguments(parser)
     return int(module.main(parser.parse_args(list(arguments))))
+
+
+def write_run(
+    out: str,
+    sources: Sequence[str],
+    words_of: Callable[[Item], Sequence[Word]],
+    shard_items: int = 32,
+) -> None:
+    """A table over real sources, planned and committed as a run does, with given words."""
+    image = ImageConfig()
+    config = SourceConfig(uris=tuple(sources))
+    store = open_store(out, create=True)
+    ledger = open_ledger(store, FINGERPRINT)
+    output = OutputConfig(max_shard_items=shard_items, min_shard_items=min(32, shard_items))
+    plan = Plan(store)
+    update_plan(plan, list_items(config, image), output, "run-1")
+    with Reader(config, image) as reader:
+        for task in plan.tasks(ledger):
+            shard = plan.load(task)
+            with ShardWriter(
+                store, shard, run_id="run-1", fingerprint=ledger.digest, environment={"node": "n1"}
+            ) as writer:
+                for encoded in reader.read(shard.items):
+                    writer.add(_spotted(encoded, image, words_of))
+                assert writer.commit() is not None
+
+
+def _spotted(
+    encoded: Encoded, image: ImageConfig, words_of: Callable[[Item], Sequence[Word]]
+) -> ImageResult:
+    item = encoded.item
+    if encoded.data is None:
+        return ImageResult(item, 0, None, error=encoded.error)
+    found = decode(encoded.data, max_pixels=image.max_pixels)
+    if isinstance(found, ImageError):
+        return ImageResult(item, 0, None, error=found, read_s=0.01)
+    info = PageInfo(found.width, found.height, found.format, found.exif_orientation)
+    words = tuple(words_of(item))
+    return ImageResult(item, 0, info, words, 0, None, 0.01, 0.02, 0.3, 0.01 * len(words))

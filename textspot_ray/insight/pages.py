@@ -13,7 +13,9 @@ from textspot_ray.errors import TableError
 from textspot_ray.insight.query import arrow_reader
 from textspot_ray.insight.relations import TableViews
 
-_IMAGE_COLUMNS = "image_id, source, member, page, width, height, status, n_words"
+_IMAGE_COLUMNS = (
+    "image_id, source, member, page, width, height, status, content_tag, bytes, n_words"
+)
 _WORD_COLUMNS = (
     "image_id, word_index, text, text_confidence, char_confidences, detection_confidence, "
     "x_min, y_min, x_max, y_max, polygon, angle_deg"
@@ -45,6 +47,8 @@ class Page:
     width: int | None
     height: int | None
     status: str
+    content_tag: str | None
+    bytes: int | None
     words: tuple[PageWord, ...]
 
 
@@ -82,12 +86,11 @@ def read_pages(
         words_sql += f" WHERE image_id IN ({ids})"
     groups = _groups(_rows(tables, words_sql, parameters))
     waiting: dict[str, list[tuple[Any, ...]]] = {}
-    for image_id, *rest, n_words in _rows(tables, images_sql, parameters):
+    for image in _rows(tables, images_sql, parameters):
         rows: list[tuple[Any, ...]] = []
-        if n_words:
-            rows = _take(groups, waiting, image_id, tables.uri)
-        words = tuple(_word(row) for row in rows if row[3] >= least)
-        yield Page(image_id, *rest, words)
+        if image[-1]:
+            rows = _take(groups, waiting, image[0], tables.uri)
+        yield _page(image, [row for row in rows if row[3] >= least])
 
 
 def read_page(tables: TableViews, image_id: str) -> Page | None:
@@ -98,8 +101,7 @@ def read_page(tables: TableViews, image_id: str) -> Page | None:
     rows = tables.rows(
         f"SELECT {_WORD_COLUMNS} FROM words WHERE image_id = ? ORDER BY word_index", [image_id]
     )
-    key, *rest, _ = found[0]
-    return Page(key, *rest, tuple(_word(row) for row in rows))
+    return _page(found[0], rows)
 
 
 def read_some(tables: TableViews, image_ids: list[str]) -> dict[str, Page]:
@@ -113,8 +115,8 @@ def read_some(tables: TableViews, image_ids: list[str]) -> dict[str, Page]:
     ):
         words.setdefault(row[0], []).append(row)
     return {
-        key: Page(key, *rest, tuple(_word(row) for row in words.get(key, ())))
-        for key, *rest, _ in tables.rows(
+        image[0]: _page(image, words.get(image[0], []))
+        for image in tables.rows(
             f"SELECT {_IMAGE_COLUMNS} FROM images WHERE {chosen}", {"ids": image_ids}
         )
     }
@@ -157,6 +159,12 @@ def _take(
             raise TableError(f"{uri}: the words of {image_id} are missing; run textspot verify")
         waiting.setdefault(found[0], []).extend(found[1])
     return waiting.pop(image_id)
+
+
+def _page(image: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> Page:
+    image_id, source, member, page, width, height, status, tag, size, _ = image
+    words = tuple(_word(row) for row in rows)
+    return Page(image_id, source, member, page, width, height, status, tag, size, words)
 
 
 def _word(row: tuple[Any, ...]) -> PageWord:

@@ -1,0 +1,59 @@
+"""Write one self-contained HTML file: pictures with their words, errors and figures."""
+
+from __future__ import annotations
+
+import argparse
+
+from textspot_ray.commands.search import add_search_options, search_query
+from textspot_ray.commands.table_options import (
+    add_table_argument,
+    count,
+    open_views,
+    storage_options,
+)
+from textspot_ray.errors import ExitCode
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add_table_argument(parser)
+    parser.add_argument("--out", "-o", metavar="FILE", default="textspot.html")
+    parser.add_argument("--open", action="store_true", help="show it in the browser")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--sample", type=count, default=60, metavar="N", help="images; default: 60")
+    what.add_argument("--search", nargs="+", metavar="TERM", help="the images with these hits")
+    what.add_argument("--errors", action="store_true", help="open on the errors")
+    parser.add_argument("--limit", type=count, default=200, metavar="N", help="of hits (200)")
+    parser.add_argument(
+        "--thumb", type=count, default=960, metavar="PX", help="longer side of pictures (960)"
+    )
+    add_search_options(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from textspot_ray.insight.search import search
+    from textspot_ray.insight.view import ViewSettings, render, sample_ids, write_page
+
+    with open_views(args) as tables:
+        marked: dict[str, list[int]] = {}
+        title = f"textspot-ray: {args.table}"
+        if args.search:
+            hits = search(tables, search_query(args, args.search, args.limit))
+            if not hits:
+                return ExitCode.NO_MATCH
+            for hit in hits:
+                words = marked.setdefault(hit.image_id, [])
+                words += [word.word_index for word in hit.words]
+            title = f"textspot-ray: {' '.join(args.search)}"
+        ids = list(marked) if args.search else sample_ids(tables, args.sample)
+        settings = ViewSettings(
+            title=title,
+            least=args.min_confidence,
+            thumb_px=args.thumb,
+            errors_first=args.errors,
+            source_options=storage_options(args),
+        )
+        path = write_page(render(tables, ids, settings, marked), args.out, args.open)
+    print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB, {len(ids)} images)")
+    return ExitCode.OK
