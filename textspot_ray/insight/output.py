@@ -116,7 +116,7 @@ def _write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: IO[st
 def _write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: IO[str]) -> int:
     count = 0
     for row in _rows(batches):
-        record = dict(zip(schema.names, (_plain(value) for value in row), strict=True))
+        record = dict(zip(schema.names, (plain(value) for value in row), strict=True))
         file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
         count += 1
     return count
@@ -146,7 +146,7 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[list[Any]]:
             yield [column[n] for column in columns]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value as JSON has it: no NaN, dates as ISO text, bytes as hex."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -157,15 +157,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):
-        return {str(key): _plain(child) for key, child in value.items()}
+        return {str(key): plain(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(child) for child in value]
+        return [plain(child) for child in value]
     return str(value)
 
 
 def _flat(value: Any) -> Any:
-    plain = _plain(value)
-    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, (list, dict)) else plain
+    found = plain(value)
+    return json.dumps(found, ensure_ascii=False) if isinstance(found, (list, dict)) else found
 
 
 def _cell(value: Any) -> str:
@@ -175,7 +175,7 @@ def _cell(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_cell(child) for child in value) + "]"
-    return printable(str(_plain(value)))
+    return printable(str(plain(value)))
 
 
 def printable(text: str) -> str:

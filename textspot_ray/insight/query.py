@@ -27,13 +27,20 @@ class SqlError(UsageError):
     """A statement that DuckDB or we refuse: one line with its position."""
 
 
-def run_query(tables: TableViews, sql: str, max_rows: int | None = None) -> pa.RecordBatchReader:
+def run_query(
+    tables: TableViews,
+    sql: str,
+    max_rows: int | None = None,
+    *,
+    connection: duckdb.DuckDBPyConnection | None = None,
+) -> pa.RecordBatchReader:
     """Run one reading statement (SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN).
 
     Args:
         tables: The opened table.
         sql: One statement.
         max_rows: Stop after so many rows.
+        connection: A cursor of the tables to run it on, for who wants to interrupt it.
 
     Returns:
         The result, streamed. Its batches can raise `SqlError` too: pass them through `batches`.
@@ -41,10 +48,10 @@ def run_query(tables: TableViews, sql: str, max_rows: int | None = None) -> pa.R
     Raises:
         SqlError: Not one statement, not a reading one, or DuckDB refuses it.
     """
-    connection = tables.cursor()
     check_reads_only(sql)
     if _NEEDS_SHARDS.search(sql):
         tables.add_shards()
+    connection = connection or tables.cursor()
     limited = sql
     if max_rows is not None and not _UNLIMITED.match(sql):
         limited = f"SELECT * FROM (\n{_without_end(sql)}\n) LIMIT {max_rows}"

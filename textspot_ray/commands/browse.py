@@ -1,0 +1,39 @@
+"""Serve the live page of a table on this machine: search, images, errors, figures, SQL."""
+
+from __future__ import annotations
+
+import argparse
+
+from textspot_ray.commands.table_options import add_table_argument, open_views, storage_options
+from textspot_ray.errors import ExitCode
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add_table_argument(parser)
+    parser.add_argument("--port", type=int, default=8000, metavar="N", help="0: any free one")
+    parser.add_argument("--open", action="store_true", help="show it in the browser")
+    parser.add_argument(
+        "--sql-timeout", type=float, default=60.0, metavar="S", help="stop statements after (60)"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from textspot_ray.insight.browse import serve
+    from textspot_ray.insight.browse_data import BrowseData
+
+    def ready(address: str) -> None:
+        print(f"{args.table} at {address} (Ctrl+C ends)", flush=True)
+        if args.open:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    with open_views(args) as tables:
+        data = BrowseData(tables, storage_options(args), args.sql_timeout)
+        try:
+            serve(data, f"textspot-ray: {args.table}", port=args.port, on_ready=ready)
+        finally:
+            data.close()
+    return ExitCode.OK
