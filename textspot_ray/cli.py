@@ -31,7 +31,15 @@ GROUPS: dict[str, dict[str, Command]] = {
         "verify": Command("check files, checksums, counts and sums", "commands.verify"),
         "files": Command("list the committed files, for other engines", "commands.files"),
         "clean": Command("delete litter of killed runs", "commands.clean"),
-        "models": Command("list and check model bundles", "commands.models"),
+        "models": Command("list, check and fetch model bundles", "commands.models"),
+    },
+    "use tables": {
+        "query": Command("SQL over words, images, errors and runs", "commands.query"),
+        "search": Command("find words: exact, prefix, fuzzy, phrases, in a box", "commands.search"),
+        "view": Command("one HTML page of images with their words", "commands.view"),
+        "browse": Command("the same live in a browser, for large tables", "commands.browse"),
+        "export": Command("TSV, hOCR, ALTO, JSON lines, text, ICDAR, COCO", "commands.export"),
+        "evaluate": Command("score a table against ground truth", "commands.evaluate"),
     },
 }
 
@@ -77,7 +85,9 @@ def _run(name: str, command: Command, arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"textspot {name}", description=module.__doc__)
     module.add_arguments(parser)
     try:
-        parsed = parser.parse_args(arguments)
+        # intermixed: `search DIR --fuzzy 1 TERM` must work; sub-commands cannot be parsed so
+        mixed = parser.parse_args if parser._subparsers else parser.parse_intermixed_args
+        parsed = mixed(arguments)
     except SystemExit as exit_:  # argparse has printed the usage error or the help
         return int(exit_.code or 0)
     try:

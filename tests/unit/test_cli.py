@@ -61,3 +61,10 @@ def test_help_loads_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_options_and_operands_mix(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "a", "--limit", "3", "b", "--set", "engine.kin=ray"]) == ExitCode.USAGE
+    assert "engine.kind" in capsys.readouterr().err, "both operands were taken"
+    assert cli.main(["search", "nowhere", "--fuzzy", "1", "exit"]) == ExitCode.USAGE
+    assert "unrecognized" not in capsys.readouterr().err
