@@ -132,7 +132,12 @@ class _Listing:
         self._container = Container.TAR_STREAM
         with self._volume.open(self._path) as file:
             stream = file if compression is None else decompress(file, compression)
-            yield from self._tar_members(StreamCursor(stream))
+            cursor = StreamCursor(stream)
+            yield from self._tar_members(cursor)
+            try:
+                cursor.drain()
+            except DamagedStreamError as exc:
+                raise DamagedStreamError(f"{exc}: some of the members are damaged") from exc
 
     def _tar_members(self, cursor: Cursor) -> Iterator[Item | Skipped]:
         for member in list_tar(cursor, self._peek):

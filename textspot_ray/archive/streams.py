@@ -18,6 +18,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\0", "xz"),
 )
+_TRAILING_GARBAGE = "Not a gzipped file"
 # What decompressors raise for damaged input; each has its own.
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, ValueError)
 
@@ -118,12 +119,25 @@ class StreamCursor:
             left -= len(part)
         return count - left
 
+    def drain(self) -> None:
+        """Read to the end, where decompressors verify their checksum."""
+        try:
+            while self._next(_CHUNK):
+                pass
+        except DamagedStreamError as exc:
+            if not str(exc).startswith(_TRAILING_GARBAGE):  # which gzip itself ignores
+                raise
+
     def _next(self, count: int) -> bytes:
         try:
             part = self._file.read(count)
         except DAMAGE as exc:
             reason = " ".join(str(exc).split()) or type(exc).__name__
             raise DamagedStreamError(reason) from exc
+        except OSError as exc:
+            if exc.errno is None and str(exc) == "Invalid data stream":  # bz2's way to say so
+                raise DamagedStreamError("invalid bzip2 data") from exc
+            raise
         self._at += len(part)
         self._on_progress()
         return part
