@@ -68,7 +68,7 @@ def _csv(
     text: io.TextIOWrapper, name: str, uri_column: str | None, id_column: str | None
 ) -> Iterator[ListRow]:
     first = text.readline()
-    delimiter = max("\t;,", key=first.count)
+    delimiter = max(",\t;", key=first.count)
     csv.field_size_limit(2**24)
 
     def lines() -> Iterator[str]:

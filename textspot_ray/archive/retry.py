@@ -92,11 +92,15 @@ _NETWORK_WORDS = ("connect", "disconnect", "incomplete", "payload", "protocolerr
 
 def fault_of(exc: BaseException) -> Fault:
     """Classify an exception of a driver; looks through the chain of causes."""
+    missing = False
     for link in _chain(exc):
+        if isinstance(link, FileNotFoundError) and link.errno is None:
+            missing = True  # fsspec calls any refusal of a web server so; the cause knows better
+            continue
         found = _fault_of_one(link)
         if found is not Fault.OTHER:
             return found
-    return Fault.OTHER
+    return Fault.MISSING if missing else Fault.OTHER
 
 
 def error_kind(exc: BaseException) -> ErrorKind:
@@ -106,6 +110,8 @@ def error_kind(exc: BaseException) -> ErrorKind:
 
 def reason_of(exc: BaseException) -> str:
     """One line that says what went wrong, without the exception's path repetition."""
+    if isinstance(exc, FileNotFoundError) and exc.errno is None:
+        exc = exc.__cause__ or FileNotFoundError("no such file")
     text = (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__
     return " ".join(text.split())[:300]
 

@@ -21,12 +21,12 @@ from textspot_ray.archive.formats import (
     name_kind,
 )
 from textspot_ray.archive.identity import canonical
-from textspot_ray.archive.retry import RetryPolicy, fault_of, reason_of
+from textspot_ray.archive.retry import Fault, RetryPolicy, fault_of, reason_of
 from textspot_ray.archive.streams import compression_of
 from textspot_ray.archive.volume import FileInfo, Volume, open_volume
 from textspot_ray.errors import SourceError, UsageError
 
-_MAX_BRACES = 1_000_000
+_MAX_BRACES = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)\Z")
 _GLOB = re.compile(r"[*?\[]")
@@ -63,9 +63,10 @@ class Glob:
     """A glob pattern below its fixed folder; a folder that matches is taken with all in it."""
 
     def __init__(self, pattern: str) -> None:
-        self.text = pattern
-        self._parts = pattern.split("/")
-        self._full = re.compile(glob_translate(pattern))
+        # Only a whole part may be "**"; elsewhere shells take it for "*".
+        parts = pattern.split("/")
+        self._parts = [p if p == "**" else re.sub(r"\*+", "*", p) for p in parts]
+        self._full = re.compile(glob_translate("/".join(self._parts)))
 
     def matches(self, path: str) -> bool:
         """Whether a file's path (relative to the folder) or a folder above it matches."""
@@ -204,13 +205,13 @@ def _resolve_one(
 def _look(uri: str, volume: Volume, path: str, retry: RetryPolicy) -> FileInfo:
     try:
         return retry.call(lambda: volume.info(path))
-    except FileNotFoundError as exc:
-        raise SourceError(f"no such file or folder: {uri}{_hint(uri)}") from exc
     except UsageError:
         raise
     except Exception as exc:
         fault = fault_of(exc)
-        hint = " (check permissions or credentials)" if fault.value == "denied" else ""
+        if fault is Fault.MISSING:
+            raise SourceError(f"no such file or folder: {uri}{_hint(uri)}") from exc
+        hint = " (check permissions or credentials)" if fault is Fault.DENIED else ""
         raise SourceError(f"cannot look at {uri}: {reason_of(exc)}{hint}") from exc
 
 
