@@ -179,5 +179,5 @@ def test_faults_of_web_servers(web: tuple[str, Path, Any]) -> None:
     assert last is not None and last.kind is ErrorKind.STORAGE
     with pytest.raises(SourceError, match="no such file"):
         listed(f"{url}/gone.jpg")
-    with pytest.raises(SourceError, match="cannot look at.*credentials"):
+    with pytest.raises(SourceError, match=r"cannot look at.*credentials"):
         listed(f"{url}/denied.jpg")
