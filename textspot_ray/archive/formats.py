@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from pathlib import PurePosixPath
 
 
 class Format(StrEnum):
@@ -52,13 +51,8 @@ OTHER_SUFFIXES = _words(
     "o a class jar whl pyc pth pt onnx npy npz pkl pickle h5 hdf5 mat db sqlite sqlite3 xmp thm "
     "lnk url tmp part crdownload bak swp ttf otf woff woff2 arrow feather cls geojson bin"
 )
-_STREAM_ENDINGS = (
-    (".tar.gz", ".tgz"),
-    (".tar.zst", ".tar.zstd", ".tzst"),
-    (".tar.bz2", ".tbz", ".tbz2"),
-    (".tar.xz", ".txz"),
-)
-_STREAM_SUFFIXES = tuple(ending for group in _STREAM_ENDINGS for ending in group)
+_STREAM_SHORT = _words("tgz tzst tbz tbz2 txz")
+_STREAM_PACKED = _words("gz zst zstd bz2 xz")
 _LIST_SUFFIXES = _words("txt lst list csv tsv jsonl ndjson")
 NESTED_SUFFIXES = _words("tar tgz tzst tbz tbz2 txz zip gz zst bz2 xz 7z rar cbz cbr")
 
@@ -103,12 +97,13 @@ SNIFF_BYTES = 512
 
 def name_kind(name: str) -> NameKind:
     """What a path's ending says, case ignored."""
-    lower = name.rsplit("/", 1)[-1].lower()
-    if lower.endswith(_STREAM_SUFFIXES):
-        return NameKind.TAR_STREAM
-    suffix = PurePosixPath(lower).suffix[1:]
+    stem, _, suffix = name.rpartition("/")[2].lower().rpartition(".")
+    if not stem:
+        return NameKind.UNKNOWN
     if suffix in IMAGE_SUFFIXES:
         return NameKind.IMAGE
+    if suffix in _STREAM_SHORT or (suffix in _STREAM_PACKED and stem.endswith(".tar")):
+        return NameKind.TAR_STREAM
     if suffix == "tar":
         return NameKind.TAR
     if suffix == "zip":

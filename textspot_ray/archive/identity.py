@@ -15,6 +15,7 @@ from textspot_ray.archive.filesystem import LOCAL, split_uri
 
 _SAFE = "/-._!$&()+,;=:@"
 _PLAIN = re.compile(r"[A-Za-z0-9/\-._!$&()+,;=:@]*\Z")
+_PLAIN_BYTES = re.compile(_PLAIN.pattern.encode())
 _URL_SAFE = "%/-._~!$&'()*+,;=:@?[]"
 _WEB = ("http", "https")
 
@@ -54,6 +55,8 @@ def encode(text: str) -> str:
 
 def encode_bytes(raw: bytes) -> str:
     """Percent-encode the bytes of a name."""
+    if _PLAIN_BYTES.match(raw):
+        return raw.decode("ascii")
     return quote_from_bytes(raw, safe=_SAFE).replace("~", "%7E")
 
 

@@ -52,6 +52,15 @@ class TarMember:
     head: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class TarHeader:
+    """What matters of a header block: name, size of the data, type flag."""
+
+    name: bytes
+    size: int
+    type: bytes
+
+
 def list_tar(cursor: Cursor, peek: Callable[[bytes], bool]) -> Iterator[TarMember]:
     """Members in order, each only once its data are known to be there in full.
 
@@ -86,7 +95,7 @@ def list_tar(cursor: Cursor, peek: Callable[[bytes], bool]) -> Iterator[TarMembe
         if info.type == tarfile.XGLTYPE:
             _extension(cursor, info.size)
             continue
-        name = long_name or pax.get("path") or info.name.encode("utf-8", "surrogateescape")
+        name = long_name or pax.get("path") or info.name
         passed = _KINDS.get(info.type)
         if passed is None and info.type not in _REGULAR:
             passed = "not a regular file"
@@ -104,12 +113,39 @@ def list_tar(cursor: Cursor, peek: Callable[[bytes], bool]) -> Iterator[TarMembe
         long_name, pax = None, {}
 
 
-def read_header(block: bytes) -> tarfile.TarInfo | None:
+def read_header(block: bytes) -> TarHeader | None:
     """A header block, or None if it is none (its checksum is verified)."""
     try:
-        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except (tarfile.HeaderError, ValueError, OverflowError):
+        if len(block) != BLOCK or not _checksum_fits(block):
+            return None
+        name = _text(block[:100])
+        if block[257:263] == b"ustar\0" and block[345]:
+            name = _text(block[345:500]) + b"/" + name
+        return TarHeader(name, _number(block[124:136]), block[156:157])
+    except ValueError:
         return None
+
+
+def _checksum_fits(block: bytes) -> bool:
+    """The sum of all bytes with the checksum field as blanks; some old tars added signed bytes."""
+    stored = _number(block[148:156])
+    total = sum(block) - sum(block[148:156]) + 8 * 0x20
+    if stored == total:
+        return True
+    return stored == total - 256 * sum(b > 127 for b in block[:148] + block[156:])
+
+
+def _number(field: bytes) -> int:
+    """Octal digits, or a big-endian number behind a byte 0x80 (GNU, and 0xFF for negatives)."""
+    if field[0] & 0x80:
+        value = int.from_bytes(field[1:], "big")
+        return value - 256 ** (len(field) - 1) if field[0] == 0xFF else value
+    text = _text(field).strip()
+    return int(text, 8) if text else 0
+
+
+def _text(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]
 
 
 def tar_tag(block: bytes, offset: int) -> str:
