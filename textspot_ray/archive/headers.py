@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 # In entropy-coded data 0xFF is followed by a stuffed 0x00 or a restart marker (T.81, B.1.1.5).
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_FILL = re.compile(rb"\xff+")
+_MAX_SCANS = 500
+_MAX_STEPS = 100_000  # segments, chunks or boxes; real files have tens, or some ten thousand
 _NO_LENGTH = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 ORIENTATION_TAG = 0x0112
@@ -52,17 +56,24 @@ class Header:
     adobe: bool = False
 
 
-def jpeg_header(data: bytes) -> Header:
+def jpeg_header(data: bytes, check: Callable[[int, int], None]) -> Header:
     """Walk a JPEG's markers from SOI to EOI; bytes behind EOI do not matter.
+
+    Args:
+        data: The file.
+        check: Called with width and height as soon as they are known, before anything else can
+            be found wrong; may raise.
 
     Raises:
         CutError: No EOI behind the last scan.
-        BrokenHeaderError: No frame header before the scan, or an impossible one.
+        BrokenHeaderError: No frame header before the scan, or an impossible one; more scans or
+            segments than any encoder makes (each scan of a progressive file is a pass over all
+            pixels, so that a small file could keep a decoder busy for hours).
     """
     frame: tuple[int, int, int, int, int] | None = None
-    orientation, adobe, scanned = 1, False, False
+    orientation, adobe, scans = 1, False, 0
     at, end = 2, len(data)
-    while True:
+    for _ in range(_MAX_STEPS):
         if at + 2 > end:
             raise CutError("the end-of-image marker is missing")
         if data[at] != 0xFF:
@@ -72,11 +83,15 @@ def jpeg_header(data: bytes) -> Header:
                 raise CutError("the end-of-image marker is missing")
             at = found.start()
         marker = data[at + 1]
-        at += 1 if marker == 0xFF else 2  # fill bytes
-        if marker == 0xFF or marker in _NO_LENGTH:
+        if marker == 0xFF:  # fill bytes
+            fill = _FILL.match(data, at)
+            at = fill.end() - 1 if fill else at + 1
+            continue
+        at += 2
+        if marker in _NO_LENGTH:
             continue
         if marker == 0xD9:
-            if not scanned:
+            if not scans:
                 raise BrokenHeaderError("no image data before the end-of-image marker")
             break
         if at + 2 > end:
@@ -91,7 +106,8 @@ def jpeg_header(data: bytes) -> Header:
             if len(body) < 6:
                 raise BrokenHeaderError("frame header too short")
             frame = (marker, body[0], *struct.unpack(">HHB", body[1:6]))
-        elif marker == 0xE1 and body.startswith(b"Exif\0\0") and not scanned:
+            check(frame[3], frame[2])
+        elif marker == 0xE1 and body.startswith(b"Exif\0\0") and not scans:
             orientation = exif_orientation(body[6:])
         elif marker == 0xEE and body.startswith(b"Adobe"):
             adobe = True
@@ -99,29 +115,18 @@ def jpeg_header(data: bytes) -> Header:
         if marker == 0xDA:
             if frame is None:
                 raise BrokenHeaderError("image data before the frame header")
-            scanned = True
+            scans += 1
+            if scans > _MAX_SCANS:
+                raise BrokenHeaderError(f"more than {_MAX_SCANS} scans")
             found = _NEXT_MARKER.search(data, at)
             if found is None:
                 raise CutError("the end-of-image marker is missing")
             at = found.start()
+    else:
+        raise BrokenHeaderError(f"more than {_MAX_STEPS} segments")
     assert frame is not None
     process, bits, height, width, channels = frame
     return Header(width, height, orientation, channels, bits, process=process, adobe=adobe)
-
-
-def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height from a JPEG's frame header, cut or not; None if it is not reached."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
-            continue
-        if marker in _SOF:
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return width, height
-        at += 2 if marker in _NO_LENGTH else 2 + (data[at + 2] << 8 | data[at + 3])
-    return None
 
 
 def png_size(data: bytes) -> tuple[int, int]:
@@ -149,7 +154,7 @@ def png_header(data: bytes) -> Header:
     bits, colour = data[24], data[25]
     orientation, alpha, animated, has_data = 1, colour in (4, 6), False, False
     at = 8
-    while True:
+    for _ in range(10 * _MAX_STEPS):  # image data may come in chunks of a few bytes
         if at + 12 > len(data):
             raise CutError("the file ends before the IEND chunk")
         length, kind = struct.unpack(">I4s", data[at : at + 8])
@@ -172,6 +177,8 @@ def png_header(data: bytes) -> Header:
         elif kind == b"IEND":
             break
         at = stop
+    else:
+        raise BrokenHeaderError("endless chunks")
     if not has_data:
         raise BrokenHeaderError("no IDAT chunk")
     return Header(width, height, orientation, 0, bits, alpha, animated, colour)
@@ -193,7 +200,9 @@ def webp_header(data: bytes) -> Header:
     width = height = 0
     orientation, alpha, animated = 1, False, False
     at = 12
-    while at + 8 <= end:
+    for _ in range(_MAX_STEPS):
+        if at + 8 > end:
+            break
         kind, length = struct.unpack("<4sI", data[at : at + 8])
         body = data[at + 8 : at + 8 + min(length, 32)]
         if kind == b"VP8X" and len(body) >= 10:
@@ -222,7 +231,9 @@ def jpeg2000_is_whole(data: bytes) -> bool:
     if at is None or data[at : at + 2] != b"\xff\x4f":
         return False
     at += 2
-    while at + 4 <= len(data):
+    for _ in range(10 * _MAX_STEPS):
+        if at + 4 > len(data):
+            break
         marker, length = struct.unpack(">HH", data[at : at + 4])
         if marker == 0xFFD9:
             return True
@@ -246,7 +257,9 @@ def _code_stream(data: bytes) -> int | None:
     if data.startswith(b"\xff\x4f"):
         return 0
     at = 0
-    while at + 8 <= len(data):
+    for _ in range(_MAX_STEPS):
+        if at + 8 > len(data):
+            break
         length, kind = struct.unpack(">I4s", data[at : at + 8])
         start = at + 8
         if length == 1 and at + 16 <= len(data):

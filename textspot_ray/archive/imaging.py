@@ -35,7 +35,6 @@ from textspot_ray.archive.headers import (
     CutError,
     jpeg2000_is_whole,
     jpeg_header,
-    jpeg_size,
     png_header,
     png_size,
     webp_header,
@@ -181,12 +180,7 @@ def _no_image(data: bytes) -> ImageError:
 
 
 def _jpeg(job: _Job) -> Decoded:
-    # A cut bomb is a bomb first; the size stands in front of what may be missing.
-    size = jpeg_size(job.data)
-    if size is not None:
-        job.check(*size)
-    header = jpeg_header(job.data)
-    job.check(header.width, header.height)
+    header = jpeg_header(job.data, job.check)
     if header.bits != 8 or header.process in _JPEG_LOSSLESS:
         what = "lossless" if header.process in _JPEG_LOSSLESS else f"{header.bits}-bit"
         raise _Refused(

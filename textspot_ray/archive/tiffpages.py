@@ -19,6 +19,7 @@ _VITAL = frozenset({258, 273, 279, 320, 324, 325})
 _BYTES = {1: 1, 3: 2, 4: 4, 16: 8}
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 MAX_DIRECTORIES = 100_000
+_MAX_ENTRIES = 2_000_000  # in all directories: some twenty a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class _Layout:
         self.data = data
         self.order = "<" if data[:2] == b"II" else ">"
         self.big = self._int("H", 2) == 43
+        self._entries = 0
         self.first = self._int("Q", 8) if self.big else self._int("I", 4)
 
     def read(self, at: int) -> tuple[TiffPage, int]:
@@ -103,7 +105,8 @@ class _Layout:
         entry_bytes = 20 if self.big else 12
         start = at + (8 if self.big else 2)
         stop = start + count * entry_bytes
-        if count > 65_535:
+        self._entries += count
+        if count > 65_535 or self._entries > _MAX_ENTRIES:
             raise BrokenHeaderError("a directory with an impossible number of entries")
         values: dict[int, int] = {}
         orientation_at, orientation_type = 0, 3

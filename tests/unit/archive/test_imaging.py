@@ -355,6 +355,43 @@ def test_bytes_behind_the_end_do_not_matter(kind: str) -> None:
         assert np.array_equal(good(data + tail).image, whole)
 
 
+def test_files_made_to_keep_us_busy_are_refused_soon() -> None:
+    import time
+
+    jpeg = encode(scene(), "JPEG", progressive=True)
+    first, end = jpeg.index(b"\xff\xda"), len(jpeg) - 2
+    png = encode(scene(), "PNG")
+    files = [
+        jpeg[:first] + jpeg[first:end] * 600 + jpeg[end:],
+        jpeg[:2] + b"\xff" * 20_000_000 + jpeg[2:],
+        jpeg[:2] + b"\xff\xfe\0\x02" * 5_000_000 + jpeg[2:],
+        png[:33] + chunk(b"teXt", b"") * 2_000_000 + png[33:],
+        b"RIFF" + struct.pack("<I", 24_000_004) + b"WEBP" + b"XXXX\0\0\0\0" * 3_000_000,
+    ]
+    for data in files:
+        start = time.monotonic()
+        result = decode(data, max_pixels=MAX)
+        assert time.monotonic() - start < 10
+        if data is not files[1]:
+            assert isinstance(result, ImageError) and result.kind is ErrorKind.CORRUPT
+
+
+def test_big_tiff_with_orientation() -> None:
+    stored = scene().transpose(Image.Transpose.ROTATE_90)
+    data = encode(stored, "TIFF", big_tiff=True, tiffinfo={0x0112: 6})
+    assert data[2] == 43
+    result = good(data)
+    assert (result.pages, result.exif_orientation) == (1, 6)
+    assert corners(result.image) == UPRIGHT
+
+
+def test_second_picture_behind_the_first_is_left_alone() -> None:
+    data = encode(scene(), "MPO", save_all=True, append_images=[photo()])
+    result = good(data)
+    assert (result.format, result.pages) == ("jpeg", 1)
+    assert corners(result.image) == UPRIGHT
+
+
 def test_flipped_byte_in_png_data_is_corrupt() -> None:
     data = bytearray(encode(photo(), "PNG"))
     data[len(data) // 2] ^= 0x40
