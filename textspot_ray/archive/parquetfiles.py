@@ -16,6 +16,7 @@ from textspot_ray.archive.retry import fault_of
 _IMAGE_NAMES = ("image", "image_bytes", "bytes", "img", "jpg", "jpeg", "png", "webp", "content")
 _LIST_ROWS = 4096
 _IMAGE_ROWS = 8
+_BUFFER_BYTES = 4 << 20  # and no pre-buffering: else a whole column chunk is read
 
 
 class TableFileError(ValueError):
@@ -66,7 +67,7 @@ def open_parquet(file: IO[bytes]) -> Any:
         TableFileError: Not a whole Parquet file.
     """
     try:
-        return pq.ParquetFile(file)
+        return pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
     except (pa.ArrowException, OSError) as exc:
         if fault_of(exc).passes:
             raise
@@ -97,7 +98,8 @@ def extra_json(values: dict[str, Any]) -> str | None:
 class ImageRows:
     """Encoded images of one table by row number; cheap in rising order.
 
-    Rows are decoded a few at a time, so that a row group of gigabytes never sits in memory.
+    Rows are decoded a few at a time, so that a row group of gigabytes never sits in memory: no
+    more than a data page does, whose size is the writer's (mostly 1 MiB, or 1,024 rows).
     """
 
     def __init__(self, file: IO[bytes], wanted: str | None) -> None:
