@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from textspot_ray.archive.storage import Store
 from textspot_ray.records import Counts, Status
 from textspot_ray.tables.counts import subtract
+from textspot_ray.tables.manifest import find_marker
 from textspot_ray.tables.marker import Marker, PartFile
 from textspot_ray.tables.parts import read_part
 from textspot_ray.tables.schema import clean_text, item_id
@@ -59,6 +60,15 @@ class Carried:
                     yield part.table, without(rows, self.dropped)
 
 
+def current_marker(store: Store, previous: Marker) -> Marker:
+    """The same generation as it stands now: compact may have moved its rows meanwhile."""
+    snapshot = latest_snapshot(store)
+    if not snapshot.rewritten:
+        return previous
+    now = find_marker(store, snapshot.manifests, previous.shard)
+    return now if now is not None and now.gen == previous.gen else previous
+
+
 def carry_over(store: Store, previous: Marker, item_ids: Iterable[str]) -> Carried:
     """Split a generation's rows into those of some items, which go, and the others, which stay.
 
@@ -86,11 +96,16 @@ def find_rows(store: Store, files: Sequence[PartFile], item_ids: frozenset[str])
     image_ids: set[str] = set()
     sums = {"items": 0, "with_words": 0, "empty": 0, "failed": 0, "words": 0}
     columns = {Status.WORDS: "with_words", Status.EMPTY: "empty", Status.FAILED: "failed"}
+    firsts = pa.array(sorted(item_ids), pa.string())
     for part in files:
         if part.table != "images":
             continue
         for rows in read_part(store, part, ["image_id", "page", "status", "n_words"]):
-            for row in rows.to_pylist():
+            # Only first pages bear the item's own id; the few others are looked at one by one.
+            likely = pc.or_(
+                pc.is_in(rows.column("image_id"), firsts), pc.greater(rows.column("page"), 0)
+            )
+            for row in rows.filter(likely).to_pylist():
                 if item_id(row["image_id"], row["page"]) in item_ids:
                     image_ids.add(row["image_id"])
                     sums["items"] += row["page"] == 0

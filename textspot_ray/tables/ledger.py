@@ -154,10 +154,10 @@ class Ledger:
     def is_pending(self, shard: ShardId) -> bool:
         """Whether the shard's newest generation waits for the next snapshot to be seen.
 
-        That is so after a retry or redo of a compacted shard; until then it gets no further one.
+        That is so after a retry or redo of a compacted shard, whose old rows are still in files
+        shared with other shards; until then it gets no further generation.
         """
-        marker = self._live.get(shard)
-        return marker is not None and marker.base >= 0
+        return shard in self._live and self._absorbed.is_based(shard)
 
     def commit(self, marker: Marker) -> bool:
         """Put a marker; True if it is now the one that settles its shard and generation."""
@@ -205,18 +205,19 @@ class Ledger:
         """The marker of every settled shard that readers go by, streamed."""
         for manifest in self.snapshot.manifests:
             for marker in read_markers(self.store, manifest):
-                live = self._live.get(marker.shard)
-                if self._absorbed[marker.shard] == marker.gen and (live is None or live.base >= 0):
+                shard = marker.shard
+                replaced = shard in self._live and not self.is_pending(shard)
+                if self._absorbed[shard] == marker.gen and not replaced:
                     yield marker
         yield from self.unabsorbed()
 
     def unabsorbed(self) -> list[Marker]:
         """Markers that readers go by and that no snapshot has absorbed yet."""
-        return [marker for marker in self._live.values() if marker.base < 0]
+        return [m for m in self._live.values() if not self.is_pending(m.shard)]
 
     def pending(self) -> list[Marker]:
         """Markers whose rows readers will see with the next snapshot (see `is_pending`)."""
-        return [marker for marker in self._live.values() if marker.base >= 0]
+        return [m for m in self._live.values() if self.is_pending(m.shard)]
 
     def counts(self) -> Counts:
         """Sums over all rows that readers see."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SNAPSHOTS = f"{STATE}/snap/"
 _ROWS_PER_GROUP = 16_384
+_SETTLINGS = ("plan", "shard", "gen", "redo", "base")
 _COUNTS = ("items", "images", "with_words", "empty", "failed", "words")
 
 _FILE = pa.struct(
@@ -79,6 +80,7 @@ class Settlings:
     shard: NDArray[np.int32]
     gen: NDArray[np.int32]
     redo: NDArray[np.int32]
+    base: NDArray[np.int32]
 
 
 def manifest_path(n: int) -> str:
@@ -113,9 +115,8 @@ def to_table(markers: Iterable[Marker]) -> pa.Table:
 def read_settlings(store: Store, manifest: ManifestFile) -> Settlings:
     """The few columns that resuming needs."""
     with store.open_read(manifest.path) as file:
-        table = pq.read_table(file, columns=["plan", "shard", "gen", "redo"])
-    columns = (table.column(name).to_numpy() for name in ("plan", "shard", "gen", "redo"))
-    return Settlings(*columns)
+        table = pq.read_table(file, columns=list(_SETTLINGS))
+    return Settlings(*(table.column(name).to_numpy() for name in _SETTLINGS))
 
 
 def read_counts(store: Store, manifest: ManifestFile) -> pa.Table:

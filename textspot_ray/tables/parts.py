@@ -16,7 +16,7 @@ from textspot_ray.archive.retry import Fault, fault_of, reason_of
 from textspot_ray.archive.storage import Store
 from textspot_ray.errors import StorageError
 from textspot_ray.tables.marker import TMP, PartFile
-from textspot_ray.tables.schema import SCHEMAS, VERSION_KEY, parquet_options
+from textspot_ray.tables.schema import VERSION_KEY, parquet_options, schema_of
 
 READ_ROWS = 65_536
 
@@ -53,7 +53,7 @@ class PartWriter:
             if self._scratch is None or self._writer is None:
                 self._scratch = _Scratch(self._store, self._path)
                 self._writer = pq.ParquetWriter(
-                    self._scratch.file, SCHEMAS[self._table], **parquet_options(self._table)
+                    self._scratch.file, schema_of(self._table), **parquet_options(self._table)
                 )
             self._writer.write_table(rows, row_group_size=rows.num_rows)
         self._rows += rows.num_rows

@@ -12,6 +12,7 @@ from textspot_ray.tables.ledger import Ledger
 from textspot_ray.tables.marker import Marker, PartFile
 from textspot_ray.tables.parts import read_part
 from textspot_ray.tables.plan import Plan, Task
+from textspot_ray.tables.strike import absorb_pending
 
 TRANSIENT = frozenset(kind for kind in ErrorKind if kind.transient)
 _PAGE = "#page="
@@ -31,6 +32,7 @@ def retry_tasks(
         kinds: Which failures; by default those that may pass.
     """
     plan.refresh()
+    absorb_pending(ledger)
     waiting = {task.shard for task in plan.tasks(ledger)}
     names = pa.array(sorted(str(kind) for kind in kinds), pa.string())
     compacted: dict[ShardId, Marker] = {}

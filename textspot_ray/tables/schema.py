@@ -80,18 +80,40 @@ ERRORS = _schema(
     ],
 )
 
+# A slim copy of words, sorted by text, that compact makes for look-ups.
+WORDS_BY_TEXT = _schema(
+    "words_by_text",
+    [
+        ("text", pa.string()),
+        ("text_confidence", pa.float32()),
+        ("image_id", pa.string()),
+        ("word_index", pa.int32()),
+        ("x_min", pa.float32()),
+        ("y_min", pa.float32()),
+        ("x_max", pa.float32()),
+        ("y_max", pa.float32()),
+    ],
+)
+BY_TEXT = "words_by_text"
+
 SCHEMAS: dict[str, pa.Schema] = {"words": WORDS, "images": IMAGES, "errors": ERRORS}
 
 _DICTIONARY = {
     "words": ["image_id", "text"],
     "images": ["source", "format", "status", "extra"],
     "errors": ["stage", "kind", "message"],
+    "words_by_text": ["text", "image_id"],
 }
+
+
+def schema_of(table: str) -> pa.Schema:
+    """Schema of a table, or of the sorted copy of words."""
+    return WORDS_BY_TEXT if table == BY_TEXT else SCHEMAS[table]
 
 
 def parquet_options(table: str) -> dict[str, Any]:
     """Arguments of `pyarrow.parquet.ParquetWriter` that all parts of a table share."""
-    statistics = [f.name for f in SCHEMAS[table] if not pa.types.is_list(f.type)]
+    statistics = [f.name for f in schema_of(table) if not pa.types.is_list(f.type)]
     return {
         "compression": "zstd",
         "use_dictionary": _DICTIONARY[table],

@@ -24,6 +24,7 @@ class Settled(Mapping[ShardId, int]):
 
     def __init__(self) -> None:
         self._gens: dict[int, NDArray[np.int16]] = {}
+        self._based: dict[int, NDArray[np.bool_]] = {}
         self._redo: dict[ShardId, int] = {}  # only the shards that were ever redone
         self._size = 0
 
@@ -56,6 +57,11 @@ class Settled(Mapping[ShardId, int]):
         self.note_redo(shard, redo)
         return True
 
+    def is_based(self, shard: ShardId) -> bool:
+        """Whether rows of the shard are in files that compact has made of many shards'."""
+        based = self._based.get(shard.plan)
+        return based is not None and 0 <= shard.index < len(based) and bool(based[shard.index])
+
     def note_redo(self, shard: ShardId, redo: int) -> None:
         """Note the newest redo segment that a generation holds."""
         if redo > self.redo(shard):
@@ -70,9 +76,19 @@ class Settled(Mapping[ShardId, int]):
             before = np.count_nonzero(gens >= 0)
             np.maximum.at(gens, shard, settlings.gen[rows].astype(np.int16))
             self._size += int(np.count_nonzero(gens >= 0) - before)
+            in_base = shard[settlings.base[rows] >= 0]
+            if len(in_base):
+                self._based_room(int(plan), int(in_base.max()))[in_base] = True
         for row in np.flatnonzero(settlings.redo >= 0):
             shard_id = ShardId(int(settlings.plan[row]), int(settlings.shard[row]))
             self.note_redo(shard_id, int(settlings.redo[row]))
+
+    def _based_room(self, plan: int, index: int) -> NDArray[np.bool_]:
+        based = self._based.get(plan, np.zeros(0, np.bool_))
+        if index >= len(based):
+            based = np.pad(based, (0, 2 * index + 64 - len(based)))
+            self._based[plan] = based
+        return based
 
     def _room(self, plan: int, index: int) -> NDArray[np.int16]:
         gens = self._gens.get(plan)

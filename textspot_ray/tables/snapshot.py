@@ -54,6 +54,7 @@ class Snapshot:
         base: Files of the tables that hold rows of many shards, made by compact.
         by_text: Files of ``words_by_text``: the base's words, slim, sorted by text.
         compaction: Number of the compaction that made the base, -1 before the first.
+        replaced: Base files of older snapshots that wait to be deleted.
         rewritten: How often compact, forget or a retry after compact has replaced files.
         counts: Sums over the absorbed markers.
         shards: How many shards are absorbed.
@@ -68,6 +69,7 @@ class Snapshot:
     base: tuple[PartFile, ...] = ()
     by_text: tuple[PartFile, ...] = ()
     compaction: int = -1
+    replaced: tuple[str, ...] = ()
     rewritten: int = 0
     counts: Counts = field(default_factory=Counts)
     shards: int = 0
@@ -113,6 +115,7 @@ def read_snapshot(store: Store, n: int) -> Snapshot:
             base=tuple(PartFile(**part) for part in raw["base"]),
             by_text=tuple(PartFile(**part) for part in raw["by_text"]),
             compaction=raw["compaction"],
+            replaced=tuple(raw["replaced"]),
             rewritten=raw["rewritten"],
             counts=Counts(**raw["counts"]),
             shards=raw["shards"],
@@ -151,7 +154,7 @@ def fold(store: Store, head: Snapshot, markers: Sequence[Marker]) -> Snapshot | 
         The new snapshot, or None if another one was first; then nothing has changed.
     """
     new = newest_only(to_table(markers))
-    manifests, written = _merge_tiers(store, head, new)
+    manifests, written = merge_tiers(store, head, new)
     if any(marker.gen for marker in markers):  # some may replace rows that are counted already
         counts, shards = count_rows(store, manifests)
     else:
@@ -181,7 +184,7 @@ def count_rows(store: Store, manifests: Sequence[ManifestFile]) -> tuple[Counts,
     return sum_counts(table), table.num_rows
 
 
-def _merge_tiers(
+def merge_tiers(
     store: Store, head: Snapshot, new: pa.Table
 ) -> tuple[tuple[ManifestFile, ...], ManifestFile]:
     """Manifests with the new rows, merged with those of their size and smaller."""

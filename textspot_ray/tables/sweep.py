@@ -19,6 +19,7 @@ from textspot_ray.tables.manifest import SNAPSHOTS
 from textspot_ray.tables.marker import DONE, TMP, parse_marker_path, parse_part_path
 from textspot_ray.tables.schema import TABLES
 from textspot_ray.tables.snapshot import Snapshot, read_snapshot, snapshot_numbers
+from textspot_ray.tables.strike import absorb_pending
 
 GRACE_S = 600.0  # readers that opened the state before a compact have this long to finish
 CLEAN_AGE_S = 86_400.0  # no attempt at a shard takes a day
@@ -41,9 +42,11 @@ class SweepReport:
 def finish(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
     """Sweep after a run that ended cleanly: from then on ``words/*.parquet`` is the words table.
 
-    Parts that a retry or redo has replaced go at once, for the sake of that promise; files that
-    compact has replaced stay for the grace period.
+    Retries and redos of compacted shards become visible (see `strike`). Parts that a retry or
+    redo has replaced go at once, for the sake of that promise; files that compact has replaced
+    stay for the grace period.
     """
+    absorb_pending(ledger)
     ledger.refresh()
     return sweep_state(ledger, grace_s) + _sweep_parts(ledger, grace_s, None)
 
@@ -128,6 +131,7 @@ def _sweep_parts(ledger: Ledger, grace_s: float, older_than_s: float | None) -> 
     named = {part.path for part in ledger.files()}
     named.update(part.path for part in snapshot.by_text)
     named.update(part.path for marker in ledger.pending() for part in marker.files)
+    replaced = frozenset(snapshot.replaced)
     in_grace = False  # whether a reader may still use files that compact or forget replaced
     for n in _retained(ledger, grace_s)[:-1]:
         older = _state(ledger, n)
@@ -141,8 +145,8 @@ def _sweep_parts(ledger: Ledger, grace_s: float, older_than_s: float | None) -> 
             return False
         if limit is not None and 0 < entry.mtime < limit:
             return True
-        if part is None:
-            return numbered is not None and int(numbered[1]) <= snapshot.n
+        if part is None:  # of a compact: one that is still going on, unless a snapshot says so
+            return entry.path in replaced
         shard, gen, _ = part
         if settled.get(shard, -1) < gen:
             return False

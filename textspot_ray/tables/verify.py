@@ -23,7 +23,7 @@ from textspot_ray.tables.ledger import Ledger
 from textspot_ray.tables.marker import PartFile
 from textspot_ray.tables.parts import READ_ROWS, part_version
 from textspot_ray.tables.plan import Plan
-from textspot_ray.tables.schema import SCHEMAS, TABLE_VERSION, item_id
+from textspot_ray.tables.schema import SCHEMAS, TABLE_VERSION, item_id, schema_of
 from textspot_ray.tables.sweep import FOLDERS
 
 _CHUNK_BYTES = 8 * 2**20
@@ -173,7 +173,7 @@ class _Check:
             return False
         if rows != part.rows:
             self._say("rows", part.path, f"{rows} rows instead of {part.rows}")
-        if part.table in SCHEMAS and not schema.equals(SCHEMAS[part.table]):
+        if not schema.equals(schema_of(part.table)):
             self._say("schema", part.path, f"its columns are not those of version {TABLE_VERSION}")
             return False
         if part_version(schema) > TABLE_VERSION:

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from textspot_ray.archive.storage import Store
 from textspot_ray.records import Counts, ImageResult, Shard
-from textspot_ray.tables.carry import carry_over
+from textspot_ray.tables.carry import carry_over, current_marker
 from textspot_ray.tables.faultpoints import fault
 from textspot_ray.tables.marker import Marker, PartFile, commit_marker, new_attempt, part_path
 from textspot_ray.tables.parts import PartWriter, delete_parts
@@ -142,11 +142,12 @@ class ShardWriter:
             self._counts += self._rows.add(ready)
         self._flush()
         kept: tuple[PartFile, ...] = ()
-        counts, stage_s = self._counts, self._stage_s
+        counts, base = self._counts, -1
         if self._previous is not None:
-            carried = carry_over(
-                self._store, self._previous, [item.image_id for item in self._shard.items]
-            )
+            previous = current_marker(self._store, self._previous)
+            base = previous.base
+            ids = [item.image_id for item in self._shard.items]
+            carried = carry_over(self._store, previous, ids)
             for table, rows in carried.rows():
                 self._parts[table].write(rows)
             kept, counts = carried.kept, carried.counts + counts
@@ -166,11 +167,11 @@ class ShardWriter:
             counts=counts,
             files=(*kept, *self._uploaded),
             redo=self._redo,
-            base=-1 if self._previous is None else self._previous.base,
+            base=base,
             environment=self._environment,
             started_at=self._started_at,
             finished_at=time.time(),
-            stage_s=stage_s,
+            stage_s=self._stage_s,
         )
 
     def _flush(self) -> None:
