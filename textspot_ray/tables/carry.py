@@ -11,8 +11,8 @@ old ones out of the base when it makes the generation visible.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,11 +28,15 @@ from textspot_ray.tables.snapshot import latest_snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows of some items in a set of files: their ``image_id`` values and their sums."""
+class ImageRow:
+    """What a row of ``images`` and its row of ``errors`` add to the counts."""
 
-    image_ids: frozenset[str]
-    counts: Counts
+    image_id: str
+    item_id: str
+    page: int
+    status: Status
+    n_words: int
+    kind: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,49 +82,63 @@ def carry_over(store: Store, previous: Marker, item_ids: Iterable[str]) -> Carri
     ids = frozenset(clean_text(i) for i in item_ids)
     if previous.base >= 0:
         base = latest_snapshot(store).base
-        old = find_rows(store, [*base, *previous.files], ids)
-        return Carried((), subtract(previous.counts, old.counts))
-    old = find_rows(store, previous.files, ids)
-    kept = tuple(p for p in previous.files if p.table == "words" and not old.counts.words)
+        gone = sum_images(find_images(store, [*base, *previous.files], ids))
+        return Carried((), subtract(previous.counts, gone))
+    rows = find_images(store, previous.files, ids)
+    gone = sum_images(rows)
+    kept = tuple(p for p in previous.files if p.table == "words" and not gone.words)
     return Carried(
         kept=kept,
-        counts=subtract(previous.counts, old.counts),
+        counts=subtract(previous.counts, gone),
         rewritten=tuple(p for p in previous.files if p not in kept),
-        dropped=old.image_ids,
+        dropped=frozenset(row.image_id for row in rows),
         store=store,
     )
 
 
-def find_rows(store: Store, files: Sequence[PartFile], item_ids: frozenset[str]) -> Rows:
-    """All rows (of every page) of some items, by their names and sums."""
-    image_ids: set[str] = set()
-    sums = {"items": 0, "with_words": 0, "empty": 0, "failed": 0, "words": 0}
-    columns = {Status.WORDS: "with_words", Status.EMPTY: "empty", Status.FAILED: "failed"}
+def find_images(
+    store: Store, files: Iterable[PartFile], item_ids: frozenset[str]
+) -> list[ImageRow]:
+    """The rows (of every page) of some items in a set of files."""
+    parts = list(files)
     firsts = pa.array(sorted(item_ids), pa.string())
-    for part in files:
-        if part.table != "images":
-            continue
+    found: list[ImageRow] = []
+    for part in (part for part in parts if part.table == "images"):
         for rows in read_part(store, part, ["image_id", "page", "status", "n_words"]):
             # Only first pages bear the item's own id; the few others are looked at one by one.
             likely = pc.or_(
                 pc.is_in(rows.column("image_id"), firsts), pc.greater(rows.column("page"), 0)
             )
             for row in rows.filter(likely).to_pylist():
-                if item_id(row["image_id"], row["page"]) in item_ids:
-                    image_ids.add(row["image_id"])
-                    sums["items"] += row["page"] == 0
-                    sums["words"] += row["n_words"]
-                    sums[columns[Status(row["status"])]] += 1
-    failures: dict[str, int] = {}
-    wanted = pa.array(sorted(image_ids), pa.string())
-    for part in files:
-        if part.table != "errors":
-            continue
+                item = item_id(row["image_id"], row["page"])
+                if item in item_ids:
+                    status = Status(row["status"])
+                    found.append(
+                        ImageRow(row["image_id"], item, row["page"], status, row["n_words"], None)
+                    )
+    failed = pa.array((r.image_id for r in found if r.status is Status.FAILED), pa.string())
+    kinds: dict[str, str] = {}
+    for part in (part for part in parts if part.table == "errors" and len(failed)):
         for rows in read_part(store, part, ["image_id", "kind"]):
-            chosen = rows.filter(pc.is_in(rows.column("image_id"), wanted))
-            for kind in chosen.column("kind").to_pylist():
-                failures[kind] = failures.get(kind, 0) + 1
-    return Rows(frozenset(image_ids), Counts(**sums, images=len(image_ids), failures=failures))
+            chosen = rows.filter(pc.is_in(rows.column("image_id"), failed))
+            ids, names = chosen.column("image_id").to_pylist(), chosen.column("kind").to_pylist()
+            kinds.update(zip(ids, names, strict=True))
+    return [replace(row, kind=kinds.get(row.image_id)) for row in found]
+
+
+def sum_images(rows: Iterable[ImageRow]) -> Counts:
+    """What rows add to the counts."""
+    total = {"items": 0, "images": 0, "with_words": 0, "empty": 0, "failed": 0, "words": 0}
+    columns = {Status.WORDS: "with_words", Status.EMPTY: "empty", Status.FAILED: "failed"}
+    failures: dict[str, int] = {}
+    for row in rows:
+        total["items"] += row.page == 0
+        total["images"] += 1
+        total["words"] += row.n_words
+        total[columns[row.status]] += 1
+        if row.kind is not None:
+            failures[row.kind] = failures.get(row.kind, 0) + 1
+    return Counts(**total, failures=failures)
 
 
 def without(rows: pa.Table, image_ids: frozenset[str]) -> pa.Table:

@@ -60,6 +60,9 @@ class Plan:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._clear()
+
+    def _clear(self) -> None:
         self._segments: dict[int, Segment] = {}
         self._files: OrderedDict[int, SegmentFile] = OrderedDict()
         self._redo: dict[ShardId, list[tuple[int, int, int]]] = {}  # segment, start, stop
@@ -73,6 +76,17 @@ class Plan:
         for seq in segment_seqs(self.store):
             if seq not in self._segments:
                 self._note(self._open(seq).head)
+
+    def reload(self) -> None:
+        """Forget what was read: segments have been rewritten (by `forget`)."""
+        self.close()
+        self._clear()
+        self.refresh()
+
+    @property
+    def seqs(self) -> list[int]:
+        """Numbers of all segments, as of the last `refresh`."""
+        return sorted(self._segments)
 
     @property
     def next_seq(self) -> int:
@@ -163,6 +177,17 @@ class Plan:
         self.index()
         ordinals = self._index.find(*hash_ids(image_ids))
         return [None if o < 0 else self.shard_at(int(o)) for o in ordinals]
+
+    def image_ids(self, shard: ShardId) -> list[str]:
+        """Names of a shard's items."""
+        return [item.image_id for item in self._shard_items(shard)]
+
+    def hashes(self) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
+        """Both halves of the hashes of all ids, in the order of the index."""
+        self.index()
+        for seq in self._start_seqs:
+            hi, lo, _ = self._open(seq).hashes()
+            yield hi, lo
 
     def index(self) -> IdIndex:
         """All planned ids and their newest content tags; read once, then kept up to date."""

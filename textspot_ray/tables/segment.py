@@ -11,13 +11,14 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from textspot_ray.archive.storage import Store
@@ -141,6 +142,37 @@ def build_segment(
 
 def encode_segment(segment: Segment, items: Sequence[Item]) -> bytes:
     """The file of a segment."""
+    return encode_rows(segment, item_rows(items))
+
+
+def blank_items(store: Store, seqs: Iterable[int], image_ids: Sequence[str]) -> int:
+    """Blank some items' lines in all segments; their hashes stay. Returns how many lines."""
+    hashes = set(zip(*(half.tolist() for half in hash_ids(image_ids)), strict=True))
+    blanked = 0
+    for seq in seqs:
+        file = SegmentFile(store, seq)
+        rows = file.rows()
+        pairs = zip(rows["id_hi"].to_pylist(), rows["id_lo"].to_pylist(), strict=True)
+        names = rows["image_id"].to_pylist()
+        gone = [bool(name) and pair in hashes for pair, name in zip(pairs, names, strict=True)]
+        if any(gone):
+            blanked += sum(gone)
+            store.put(segment_path(seq), encode_rows(file.head, _blank(rows, pa.array(gone))))
+        file.close()
+    return blanked
+
+
+def _blank(rows: pa.Table, gone: pa.Array) -> pa.Table:
+    empty = {"image_id": b"", "source": b"", "container": str(Container.FILE), "tag": 0}
+    for at, field in enumerate(rows.schema):
+        if field.name not in ("id_hi", "id_lo"):
+            blank = pa.scalar(empty.get(field.name), field.type)
+            rows = rows.set_column(at, field, pc.if_else(gone, blank, rows.column(at)))
+    return rows
+
+
+def encode_rows(segment: Segment, rows: pa.Table) -> bytes:
+    """The file of a segment, from its rows as a table."""
     head = {
         "attempt": segment.attempt,
         "run_id": segment.run_id,
@@ -155,6 +187,21 @@ def encode_segment(segment: Segment, items: Sequence[Item]) -> bytes:
     schema = _SCHEMA.with_metadata(
         {VERSION_KEY: str(TABLE_VERSION), _HEAD_KEY: json.dumps(head, separators=(",", ":"))}
     )
+    table = rows.cast(_SCHEMA).replace_schema_metadata(schema.metadata)
+    sink = io.BytesIO()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        row_group_size=ROWS_PER_GROUP,
+        use_dictionary=["source", "container", "error_stage", "error_kind", "extra"],
+        write_statistics=False,
+    )
+    return sink.getvalue()
+
+
+def item_rows(items: Sequence[Item]) -> pa.Table:
+    """Items as a segment's rows."""
     id_hi, id_lo = hash_ids(item.image_id for item in items)
     errors = [item.error for item in items]
     columns = {
@@ -175,19 +222,8 @@ def encode_segment(segment: Segment, items: Sequence[Item]) -> bytes:
             None if e is None else to_bytes(e.message).decode("utf-8", "replace") for e in errors
         ],
     }
-    table = pa.Table.from_arrays(
-        [pa.array(columns[f.name], type=f.type) for f in schema], schema=schema
-    )
-    sink = io.BytesIO()
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        row_group_size=ROWS_PER_GROUP,
-        use_dictionary=["source", "container", "error_stage", "error_kind", "extra"],
-        write_statistics=False,
-    )
-    return sink.getvalue()
+    arrays = [pa.array(columns[f.name], type=f.type) for f in _SCHEMA]
+    return pa.Table.from_arrays(arrays, schema=_SCHEMA)
 
 
 class SegmentFile:
@@ -224,9 +260,15 @@ class SegmentFile:
         hi, lo, tag = (table.column(name).to_numpy() for name in ("id_hi", "id_lo", "tag"))
         return hi, lo, tag
 
+    def rows(self) -> pa.Table:
+        """All rows, as they are stored."""
+        return self._file.read()
+
     def items(self, start: int, stop: int) -> list[Item]:
         """The items of rows ``start`` to ``stop``."""
-        first, last = start // ROWS_PER_GROUP, max(start, stop - 1) // ROWS_PER_GROUP
+        if start >= stop:
+            return []
+        first, last = start // ROWS_PER_GROUP, (stop - 1) // ROWS_PER_GROUP
         groups = self._file.read_row_groups(list(range(first, last + 1)))
         offset = first * ROWS_PER_GROUP
         rows = groups.slice(start - offset, stop - start).to_pylist()

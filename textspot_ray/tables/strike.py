@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from textspot_ray.archive.storage import Store
 from textspot_ray.errors import AbortedError
 from textspot_ray.tables.base import BaseWriter
-from textspot_ray.tables.carry import find_rows, without
+from textspot_ray.tables.carry import find_images, without
 from textspot_ray.tables.ledger import Ledger
 from textspot_ray.tables.manifest import find_marker, to_table
 from textspot_ray.tables.marker import Marker, PartFile, new_attempt
@@ -90,7 +90,8 @@ def _absorb(ledger: Ledger, pending: Sequence[Marker]) -> bool:
     for marker in before.values():
         if marker is not None:
             old.update((part.path, part) for part in marker.files)
-    image_ids = find_rows(store, [*head.base, *old.values()], ids).image_ids
+    found = find_images(store, [*head.base, *old.values()], ids)
+    image_ids = frozenset(row.image_id for row in found)
     base = strike(store, head.base, image_ids, n)
     by_text = strike(store, head.by_text, image_ids, n)
     written += [*base.written, *by_text.written]

@@ -285,7 +285,11 @@ class _Check:
             self._say("lost", "images", f"{missing} items of committed shards have no row")
         early = int(np.count_nonzero(self._planned & ~due))
         if early:
-            self._say("early", "images", f"{early} rows are of items whose shard is not committed")
+            self._say(
+                "early",
+                "images",
+                f"{early} items have a row that are forgotten or in no committed shard",
+            )
         unknown = sum(not self._plan.has(shard) for shard in settled)
         if unknown:
             self._say("plan", "ledger", f"{unknown} committed shards are in no segment of the plan")

@@ -1,0 +1,77 @@
+"""Kill compact, and what follows it, at every step: readers never notice."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.table_data import found, table_rows
+from helpers.table_job import job, killed_at, retry_job
+
+from textspot_ray.archive.storage import open_store
+from textspot_ray.tables.compact import compact
+from textspot_ray.tables.plan import Plan
+from textspot_ray.tables.sweep import clean, finish
+from textspot_ray.tables.verify import verify
+
+
+def compact_job(uri):
+    ledger = found(open_store(uri))
+    compact(ledger)
+    finish(ledger, grace_s=0)
+
+
+def check(uri, rows):
+    store = open_store(uri)
+    report = verify(found(store), Plan(store))
+    assert report.sound, report.findings
+    assert table_rows(store) == rows
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "compact_parts:1",
+        "compact_parts:3",
+        "compact_parts:4",
+        "before_snapshot:1",
+        "after_snapshot:1",
+        "before_delete:1",
+        "before_delete:9",
+    ],
+)
+def test_a_killed_compact_changes_no_row_and_the_next_one_tidies_up(point, tmp_path):
+    uri = str(tmp_path / "out")
+    job(uri, fold_at=3)
+    rows = table_rows(open_store(uri))
+    assert killed_at(point, compact_job, uri)
+    check(uri, rows)
+    compact_job(uri)
+    check(uri, rows)
+    clean(found(open_store(uri)), older_than_s=-1, grace_s=0)
+    store = open_store(uri)
+    for table in ("words", "images", "errors", "words_by_text"):
+        assert len(list(store.list(f"{table}/"))) == 1
+    check(uri, rows)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "before_marker:2",
+        "after_marker:2",
+        "before_snapshot:1",
+        "after_snapshot:1",
+        "compact_parts:1",
+    ],
+)
+def test_a_killed_retry_of_a_compacted_table_ends_right(point, tmp_path):
+    plain, hurt = str(tmp_path / "plain"), str(tmp_path / "hurt")
+    for uri in (plain, hurt):
+        job(uri, fold_at=99)
+    retry_job(plain)
+    compact_job(hurt)
+    assert killed_at(point, retry_job, hurt)
+    report = verify(found(open_store(hurt)), Plan(open_store(hurt)))
+    assert report.sound, report.findings
+    retry_job(hurt)
+    finish(found(open_store(hurt)), grace_s=0)
+    check(hurt, table_rows(open_store(plain)))
