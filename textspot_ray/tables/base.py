@@ -12,7 +12,7 @@ import pyarrow as pa
 from textspot_ray.archive.storage import Store
 from textspot_ray.tables.faultpoints import fault
 from textspot_ray.tables.marker import PartFile, new_attempt
-from textspot_ray.tables.parts import PartWriter, delete_parts, read_part
+from textspot_ray.tables.parts import PartWriter, delete_parts, read_ahead, read_part
 from textspot_ray.tables.schema import BY_TEXT, WORDS_BY_TEXT
 
 ROWS_PER_FILE = 8_000_000
@@ -124,7 +124,7 @@ def write_by_text(
             sorted_words = connection.sql(query)
             # The newer name, where there is one (DuckDB 1.4): the older one warns.
             read = getattr(sorted_words, "to_arrow_reader", sorted_words.fetch_record_batch)
-            for batch in read(BY_TEXT_ROWS_PER_GROUP):
+            for batch in read_ahead(iter(read(BY_TEXT_ROWS_PER_GROUP))):
                 writer.write(pa.Table.from_batches([batch]).cast(WORDS_BY_TEXT))
         return writer.finish()
     except BaseException:
@@ -134,9 +134,9 @@ def write_by_text(
 
 def copy_rows(store: Store, parts: Iterable[PartFile], writer: BaseWriter) -> None:
     """Append the rows of some files, in order."""
-    for part in parts:
-        for rows in read_part(store, part):
-            writer.write(rows)
+    rows_of_parts = (rows for part in parts for rows in read_part(store, part))
+    for rows in read_ahead(rows_of_parts):
+        writer.write(rows)
 
 
 def _scratch(store: Store) -> Path | None:

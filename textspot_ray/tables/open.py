@@ -27,11 +27,19 @@ class Tables:
         store: The folder the tables lie in.
         parts: Every committed file, by table; ``words_by_text`` holds the slim copy that
             compact makes, for look-ups.
+        storage_options: fsspec options by protocol.
+        sorted_words: Paths of the words files that ``words_by_text`` is a copy of.
     """
 
     store: Store
     parts: Mapping[str, tuple[PartFile, ...]]
     storage_options: Mapping[str, Any] | None = None
+    sorted_words: frozenset[str] = frozenset()
+
+    @property
+    def words_beside_sorted(self) -> tuple[PartFile, ...]:
+        """Words files whose rows ``words_by_text`` does not have: a look-up reads both."""
+        return tuple(part for part in self.parts["words"] if part.path not in self.sorted_words)
 
     @property
     def words(self) -> ds.Dataset:
@@ -94,4 +102,9 @@ def open_tables(where: str | Store, storage_options: Mapping[str, Any] | None = 
             "words_by_text": ledger.snapshot.by_text,
         },
         storage_options=storage_options,
+        sorted_words=frozenset(
+            part.path
+            for part in ledger.snapshot.base
+            if part.table == "words" and ledger.snapshot.by_text
+        ),
     )

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +22,7 @@ from textspot_ray.tables.marker import TMP, PartFile
 from textspot_ray.tables.schema import VERSION_KEY, parquet_options, schema_of
 
 READ_ROWS = 65_536
+T = TypeVar("T")
 
 
 class PartWriter:
@@ -137,6 +141,42 @@ def read_part(store: Store, part: PartFile, columns: list[str] | None = None) ->
         raise StorageError(
             f"{store.uri}/{part.path} cannot be read ({reason_of(exc)}): run textspot verify"
         ) from exc
+
+
+def read_ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:
+    """The same items, read by a thread of their own while the caller works on earlier ones."""
+    ready: Queue[tuple[T | None, BaseException | None, bool]] = Queue(depth)
+    stop = Event()
+
+    def put(entry: tuple[T | None, BaseException | None, bool]) -> None:
+        while not stop.is_set():
+            with suppress(Full):
+                ready.put(entry, timeout=0.1)
+                return
+
+    def read() -> None:
+        try:
+            for item in items:
+                put((item, None, False))
+                if stop.is_set():
+                    return
+            put((None, None, True))
+        except BaseException as exc:
+            put((None, exc, True))
+
+    thread = Thread(target=read, name="textspot-read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, fault, last = ready.get()
+            if fault is not None:
+                raise fault
+            if last:
+                return
+            yield cast("T", item)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def part_version(schema: pa.Schema) -> int:

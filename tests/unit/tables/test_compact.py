@@ -47,8 +47,9 @@ def check_by_text(tables):
     for part in tables.parts["words_by_text"]:
         assert pq.read_schema(tables.store.local_path(part.path)).equals(WORDS_BY_TEXT)
         copy += pq.read_table(tables.store.local_path(part.path)).to_pylist()
+    beside = tables.words_beside_sorted
     for part in tables.parts["words"]:
-        if "/base-" in part.path and part in found(tables.store).snapshot.base:
+        if part not in beside:
             rows = pq.read_table(tables.store.local_path(part.path), columns=columns)
             base += rows.to_pylist()
     order = [(row["text"], row["image_id"], row["word_index"]) for row in copy]
