@@ -254,10 +254,14 @@ def _spec(data: dict[str, Any]) -> BundleSpec:
     alphabet = str(data["alphabet"])
     if not alphabet or len(set(alphabet)) != len(alphabet):
         raise ValueError("alphabet must hold distinct characters")
-    precisions = {str(k): _model_files(v) for k, v in data["precisions"].items()}
-    wrong = set(precisions) - set(PRECISIONS)
-    if wrong or not precisions:
+    listed = data["precisions"]
+    if not isinstance(listed, dict) or not listed or set(listed) - set(PRECISIONS):
         raise ValueError(f"precisions must be of {', '.join(PRECISIONS)}")
+    precisions = {str(k): _model_files(f"precisions.{k}", v) for k, v in listed.items()}
+    for key in ("detection_threshold", "graph_threshold", "text_threshold", "max_steps"):
+        value = data.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"{key} must be a number, not {value!r}")
     spec = BundleSpec(
         **{
             **data,
@@ -281,20 +285,22 @@ def _spec(data: dict[str, Any]) -> BundleSpec:
     return spec
 
 
-def _model_files(data: dict[str, Any]) -> ModelFiles:
-    return ModelFiles(
-        **{
-            part: PartFiles(**{s: _bundle_file(data[part][s]) for s in ("xml", "bin")})
-            for part in PARTS
-        }
-    )
+def _model_files(where: str, data: Any) -> ModelFiles:
+    def file(part: str, suffix: str) -> BundleFile:
+        try:
+            found = data[part][suffix]
+            return _bundle_file(str(found["file"]), str(found["sha256"]))
+        except (KeyError, TypeError) as exc:
+            raise ValueError(f"{where}.{part}.{suffix} must have file and sha256") from exc
+
+    return ModelFiles(**{p: PartFiles(file(p, "xml"), file(p, "bin")) for p in PARTS})
 
 
-def _bundle_file(data: dict[str, Any]) -> BundleFile:
-    path = PurePosixPath(str(data["file"]))
+def _bundle_file(file: str, sha256: str) -> BundleFile:
+    path = PurePosixPath(file)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"file {path} leaves the bundle's folder")
-    return BundleFile(str(path), str(data["sha256"]))
+    return BundleFile(str(path), sha256)
 
 
 def _plain(value: Any) -> Any:
