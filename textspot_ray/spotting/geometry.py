@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 Box = tuple[float, float, float, float]
 
-# Longest side of the window a mask is pasted into: fine enough for a tenth of a mask cell.
-_WINDOW = 160
+# Sides of the window a mask is pasted into: the image's resolution within these bounds, that is
+# half a mask cell or finer for small words and a tenth of a cell for large ones.
+_WINDOW_MIN, _WINDOW_MAX = 60, 300
+_SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
 # A word at least this much longer than high runs along its long side, whatever its angle.
 _LONG = 1.3
 
@@ -29,7 +31,7 @@ def mask_polygon(mask: NDArray[np.float32], box: Box) -> tuple[float, ...]:
 
     The mask is pasted into the box's window alone, as the published demo pastes it into the image:
     a ring of zeros around it, the box grown by 30/28 about its centre, bilinear, cut at > 0.5. The
-    window has a fixed resolution instead of the image's, which keeps small words exact and large
+    window's resolution is bounded from below and above, which keeps small words exact and large
     ones cheap.
 
     Args:
@@ -45,8 +47,7 @@ def mask_polygon(mask: NDArray[np.float32], box: Box) -> tuple[float, ...]:
     grow = (side + 2) / side
     width, height = max(x1 - x0, 1e-3) * grow, max(y1 - y0, 1e-3) * grow
     left, top = (x0 + x1) / 2 - width / 2, (y0 + y1) / 2 - height / 2
-    scale = _WINDOW / max(width, height)
-    columns, rows = (max(4, round(v * scale)) for v in (width, height))
+    columns, rows = (min(max(math.ceil(v), _WINDOW_MIN), _WINDOW_MAX) for v in (width, height))
     ringed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0.0)
     window = cv2.resize(ringed, (columns, rows), interpolation=cv2.INTER_LINEAR)
     contours, _ = cv2.findContours(
@@ -54,14 +55,10 @@ def mask_polygon(mask: NDArray[np.float32], box: Box) -> tuple[float, ...]:
     )
     if not contours:
         return x0, y0, x1, y0, x1, y1, x0, y1
-    largest = max(contours, key=cv2.contourArea)
-    # contour points are pixel centres: back to the image they sit at + 0.5, and the word's edge
-    # lies half a window pixel outside them
-    points = (largest[:, 0, :].astype(np.float32) + 0.5) * (width / columns, height / rows)
-    points += (left, top)
-    centre, (w, h), angle = cv2.minAreaRect(points.astype(np.float32))
-    pixel = max(width / columns, height / rows)
-    corners = cv2.boxPoints((centre, (w + pixel, h + pixel), angle))
+    # contour points name pixels; the word's edge runs around those pixels' squares
+    hull = cv2.convexHull(max(contours, key=cv2.contourArea))
+    points = (hull + _SQUARE).reshape(-1, 2) * (width / columns, height / rows) + (left, top)
+    corners = cv2.boxPoints(cv2.minAreaRect(points.astype(np.float32)))
     return order_corners(corners)
 
 
