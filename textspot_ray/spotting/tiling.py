@@ -11,14 +11,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from textspot_ray.records import Detection
-from textspot_ray.spotting.geometry import Box, overlap
 
 _LEVEL_FACTOR = 4.0
 # a box that ends this close to an inner edge, in input pixels, is taken to be cut by it
 _EDGE_PX = 3.0
 _SAME_IOU = 0.5
 _SAME_SHARE = 0.7
+_FILLED = 0.5  # smaller boxes that fill this share of a box are its words
+_FULL_HEIGHT = 0.5  # letters of a word reach across this share of its height or more
+_PIECE_SHARE = 0.3
+_CHAIN_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +83,19 @@ def plan_passes(
 
 
 def merge(seen: Sequence[Seen], width: int, height: int) -> list[Seen]:
-    """Keep each word once: from the finest pass that holds it whole.
+    """Keep each word once, from the pass that shows it best.
 
-    Boxes cut by an inner edge of their tile give way to any other box of the same place; where
-    nothing else saw the word, its largest piece stays.
+    Only detections of different passes are weighed against each other: within one pass the model
+    has decided. In this order:
+
+    1. The same place seen more than once: boxes clear of their tile's inner edges come first, then
+       the finest pass, then the surest box. Boxes close to an inner edge may lack letters, so they
+       also give way to a box that holds most of them.
+    2. A box that holds smaller ones, of finer or equal passes: where those fill most of it they are
+       its words, and it goes; otherwise those as high as it are letters of it and go, and lower
+       ones are words of their own.
+    3. Boxes cut by an inner edge give way to whatever is left there. Of a word that no pass shows
+       whole, the largest piece stays.
 
     Args:
         seen: Detections of all passes.
@@ -89,37 +105,163 @@ def merge(seen: Sequence[Seen], width: int, height: int) -> list[Seen]:
     Returns:
         The kept ones from top to bottom, left to right.
     """
-    ranked = sorted(
-        seen,
-        key=lambda s: (
-            is_cut(s, width, height),
-            s.seen_in.shrink if not is_cut(s, width, height) else -_area(s.detection.box),
-            -s.detection.confidence,
-            s.detection.box,
-        ),
-    )
-    kept: list[Seen] = []
-    for candidate in ranked:
-        same_share = 0.1 if is_cut(candidate, width, height) else _SAME_SHARE
-        for other in kept:
-            iou, shared = overlap(candidate.detection.box, other.detection.box)
-            if iou > _SAME_IOU or shared > same_share:
-                break
+    ranked = sorted(seen, key=lambda s: _rank(s, width, height))
+    rivals = _Rivals(ranked)
+    gaps = [_gap(s, width, height) for s in ranked]
+    kept: set[int] = set()
+    for i, gap in enumerate(gaps):
+        if gap < _EDGE_PX:
+            continue
+        doubtful = gap < _doubt_px(ranked[i])
+        if not any(
+            rivals.iou(i, j) > _SAME_IOU or (doubtful and rivals.inside(i, j) > _SAME_SHARE)
+            for j in rivals.of(i)
+            if j in kept
+        ):
+            kept.add(i)
+    _drop_nested(kept, ranked, rivals)
+    pieces = {
+        i
+        for i, gap in enumerate(gaps)
+        if gap < _EDGE_PX
+        and not any(rivals.inside(i, j) > _PIECE_SHARE for j in rivals.of(i) if j in kept)
+    }
+    chosen = [ranked[i] for i in kept | _largest_pieces(pieces, rivals)]
+    return sorted(chosen, key=lambda s: (s.detection.box[1], s.detection.box[0], s.detection.box))
+
+
+def _drop_nested(kept: set[int], ranked: Sequence[Seen], rivals: _Rivals) -> None:
+    """Rule 2 of `merge`, in place, from the largest box down."""
+    for outer in sorted(kept, key=lambda i: (-rivals.area(i), i)):
+        if outer not in kept:
+            continue
+        inner = [
+            i
+            for i in rivals.of(outer)
+            if i in kept
+            and rivals.area(i) < rivals.area(outer)
+            and rivals.inside(i, outer) > _SAME_SHARE
+        ]
+        coarser = [i for i in inner if ranked[i].seen_in.shrink > ranked[outer].seen_in.shrink]
+        finer = [i for i in inner if i not in coarser]
+        kept.difference_update(coarser)
+        filled = sum(rivals.area(i) for i in finer) / max(rivals.area(outer), 1e-9)
+        if filled >= _FILLED:
+            kept.remove(outer)
         else:
-            kept.append(candidate)
-    return sorted(kept, key=lambda s: (s.detection.box[1], s.detection.box[0], s.detection.box))
+            kept.difference_update(i for i in finer if rivals.height_in(i, outer) > _FULL_HEIGHT)
 
 
-def is_cut(seen: Seen, width: int, height: int) -> bool:
-    """Whether the box ends at an edge of its pass that is not the image's own edge."""
-    tile, (x0, y0, x1, y1) = seen.seen_in, seen.detection.box
-    near = _EDGE_PX * tile.shrink
+def _largest_pieces(pieces: set[int], rivals: _Rivals) -> set[int]:
+    """One of each chain of pieces that overlap from tile to tile."""
+    left, largest = set(pieces), set()
+    while left:
+        chain: list[int] = []
+        reach = [min(left)]
+        left.discard(reach[0])
+        while reach:
+            i = reach.pop()
+            chain.append(i)
+            linked = [
+                j
+                for j in rivals.of(i)
+                if j in left and max(rivals.inside(i, j), rivals.inside(j, i)) > _CHAIN_SHARE
+            ]
+            reach += linked
+            left.difference_update(linked)
+        largest.add(min(chain, key=lambda i: (-rivals.area(i), i)))
+    return largest
+
+
+def _rank(seen: Seen, width: int, height: int) -> tuple[object, ...]:
+    gap = _gap(seen, width, height)
     return (
-        (tile.x > 0 and x0 < tile.x + near)
-        or (tile.y > 0 and y0 < tile.y + near)
-        or (tile.x + tile.width < width and x1 > tile.x + tile.width - near)
-        or (tile.y + tile.height < height and y1 > tile.y + tile.height - near)
+        gap < _doubt_px(seen),
+        seen.seen_in.shrink,
+        -seen.detection.confidence,
+        seen.detection.box,
+        seen.seen_in.y,
+        seen.seen_in.x,
+        seen.row,
     )
+
+
+def _doubt_px(seen: Seen) -> float:
+    """A word's next letter may begin half its height away: closer to an edge it may be hidden."""
+    x0, y0, x1, y1 = seen.detection.box
+    return max(_EDGE_PX, min(x1 - x0, y1 - y0) / 2 / seen.seen_in.shrink)
+
+
+def _gap(seen: Seen, width: int, height: int) -> float:
+    """Distance in input pixels to the nearest edge of the pass that is not the image's own."""
+    tile, (x0, y0, x1, y1) = seen.seen_in, seen.detection.box
+    gaps = [math.inf]
+    if tile.x > 0:
+        gaps.append(x0 - tile.x)
+    if tile.y > 0:
+        gaps.append(y0 - tile.y)
+    if tile.x + tile.width < width:
+        gaps.append(tile.x + tile.width - x1)
+    if tile.y + tile.height < height:
+        gaps.append(tile.y + tile.height - y1)
+    return min(gaps) / tile.shrink
+
+
+class _Rivals:
+    """Which detections of other passes lie over a detection, and how much, by their polygons."""
+
+    def __init__(self, seen: Sequence[Seen]) -> None:
+        self._quads = [_quad(s.detection) for s in seen]
+        self._areas = [float(cv2.contourArea(quad)) for quad in self._quads]
+        self._boxes = np.array([s.detection.box for s in seen], np.float64).reshape(-1, 4)
+        numbers: dict[Pass, int] = {}
+        self._pass = np.array([numbers.setdefault(s.seen_in, len(numbers)) for s in seen])
+        self._rivals: dict[int, list[int]] = {}
+        self._shared: dict[tuple[int, int], float] = {}
+
+    def of(self, i: int) -> list[int]:
+        """Those of other passes whose boxes meet box i; one row at a time, to stay small."""
+        if i not in self._rivals:
+            low, high = self._boxes[:, :2], self._boxes[:, 2:]
+            meet = (low < self._boxes[i, 2:]).all(axis=1) & (high > self._boxes[i, :2]).all(axis=1)
+            self._rivals[i] = np.flatnonzero(meet & (self._pass != self._pass[i])).tolist()
+        return self._rivals[i]
+
+    def area(self, i: int) -> float:
+        """Square pixels."""
+        return self._areas[i]
+
+    def inside(self, i: int, j: int) -> float:
+        """Share of i's area that lies in j."""
+        return self._both(i, j) / max(self._areas[i], 1e-9)
+
+    def height_in(self, i: int, j: int) -> float:
+        """How much of j's height, across its long side, i spans."""
+        sides = np.roll(self._quads[j], -1, axis=0) - self._quads[j]
+        lengths = np.hypot(sides[:2, 0], sides[:2, 1])
+        short = int(lengths.argmin())
+        return float(np.ptp(self._quads[i] @ sides[short]) / max(lengths[short] ** 2, 1e-9))
+
+    def iou(self, i: int, j: int) -> float:
+        """Intersection over union."""
+        both = self._both(i, j)
+        return both / max(self._areas[i] + self._areas[j] - both, 1e-9)
+
+    def _both(self, i: int, j: int) -> float:
+        key = (i, j) if i < j else (j, i)
+        if key not in self._shared:
+            shared, _ = cv2.intersectConvexConvex(self._quads[key[0]], self._quads[key[1]])
+            self._shared[key] = float(shared)
+        return self._shared[key]
+
+
+def _quad(detection: Detection) -> NDArray[np.float32]:
+    """The polygon, or the box's corners where the polygon has no area."""
+    quad = np.array(detection.polygon, np.float32).reshape(4, 2)
+    if cv2.contourArea(quad) > 0:
+        return quad
+    x0, y0, x1, y1 = detection.box
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
 
 
 def _cuts(length: int, tile: int, share: float) -> list[tuple[int, int]]:
@@ -128,7 +270,3 @@ def _cuts(length: int, tile: int, share: float) -> list[tuple[int, int]]:
         return [(0, length)]
     n = math.ceil((length - tile) / (tile * (1 - share))) + 1
     return [(round(i * (length - tile) / (n - 1)), tile) for i in range(n)]
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
