@@ -91,9 +91,9 @@ def merge(seen: Sequence[Seen], width: int, height: int) -> list[Seen]:
     1. The same place seen more than once: boxes clear of their tile's inner edges come first, then
        the finest pass, then the surest box. Boxes close to an inner edge may lack letters, so they
        also give way to a box that holds most of them.
-    2. A box that holds smaller ones, of finer or equal passes: where those fill most of it they are
-       its words, and it goes; otherwise those as high as it are letters of it and go, and lower
-       ones are words of their own.
+    2. A box that holds smaller ones, of finer or equal passes: where several clear ones fill most
+       of it they are its words, and it goes; otherwise those as high as it are letters of it and
+       go, and lower ones are words of their own.
     3. Boxes cut by an inner edge give way to whatever is left there. Of a word that no pass shows
        whole, the largest piece stays.
 
@@ -108,18 +108,18 @@ def merge(seen: Sequence[Seen], width: int, height: int) -> list[Seen]:
     ranked = sorted(seen, key=lambda s: _rank(s, width, height))
     rivals = _Rivals(ranked)
     gaps = [_gap(s, width, height) for s in ranked]
+    clear = {i for i, gap in enumerate(gaps) if gap >= _doubt_px(ranked[i])}
     kept: set[int] = set()
     for i, gap in enumerate(gaps):
         if gap < _EDGE_PX:
             continue
-        doubtful = gap < _doubt_px(ranked[i])
         if not any(
-            rivals.iou(i, j) > _SAME_IOU or (doubtful and rivals.inside(i, j) > _SAME_SHARE)
+            rivals.iou(i, j) > _SAME_IOU or (i not in clear and rivals.inside(i, j) > _SAME_SHARE)
             for j in rivals.of(i)
             if j in kept
         ):
             kept.add(i)
-    _drop_nested(kept, ranked, rivals)
+    _drop_nested(kept, clear, ranked, rivals)
     pieces = {
         i
         for i, gap in enumerate(gaps)
@@ -130,7 +130,7 @@ def merge(seen: Sequence[Seen], width: int, height: int) -> list[Seen]:
     return sorted(chosen, key=lambda s: (s.detection.box[1], s.detection.box[0], s.detection.box))
 
 
-def _drop_nested(kept: set[int], ranked: Sequence[Seen], rivals: _Rivals) -> None:
+def _drop_nested(kept: set[int], clear: set[int], ranked: Sequence[Seen], rivals: _Rivals) -> None:
     """Rule 2 of `merge`, in place, from the largest box down."""
     for outer in sorted(kept, key=lambda i: (-rivals.area(i), i)):
         if outer not in kept:
@@ -145,8 +145,9 @@ def _drop_nested(kept: set[int], ranked: Sequence[Seen], rivals: _Rivals) -> Non
         coarser = [i for i in inner if ranked[i].seen_in.shrink > ranked[outer].seen_in.shrink]
         finer = [i for i in inner if i not in coarser]
         kept.difference_update(coarser)
-        filled = sum(rivals.area(i) for i in finer) / max(rivals.area(outer), 1e-9)
-        if filled >= _FILLED:
+        words = [i for i in finer if i in clear]
+        filled = sum(rivals.area(i) for i in words) / max(rivals.area(outer), 1e-9)
+        if len(words) > 1 and filled >= _FILLED:
             kept.remove(outer)
         else:
             kept.difference_update(i for i in finer if rivals.height_in(i, outer) > _FULL_HEIGHT)
@@ -187,9 +188,10 @@ def _rank(seen: Seen, width: int, height: int) -> tuple[object, ...]:
 
 
 def _doubt_px(seen: Seen) -> float:
-    """A word's next letter may begin half its height away: closer to an edge it may be hidden."""
+    """Closer than this to an edge, input pixels, a letter may be hidden: one letter's width."""
     x0, y0, x1, y1 = seen.detection.box
-    return max(_EDGE_PX, min(x1 - x0, y1 - y0) / 2 / seen.seen_in.shrink)
+    short, long = sorted((x1 - x0, y1 - y0))
+    return max(_EDGE_PX, min(long, 1.5 * short) / seen.seen_in.shrink)
 
 
 def _gap(seen: Seen, width: int, height: int) -> float:

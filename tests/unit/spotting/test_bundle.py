@@ -52,7 +52,7 @@ def test_damaged_and_missing_files_are_named(folder: Path, name: str) -> None:
     [
         ({"alphabet": None}, "key 'alphabet' is missing"),
         ({"alphabet": "aab"}, "distinct characters"),
-        ({"precisions": {"f64": {}}}, "key 'detector' is missing"),
+        ({"precisions": {"f64": {}}}, "precisions must be of"),
         ({"precisions": {}}, "precisions must be of"),
         ({"resize": "squash"}, "resize must be stretch or keep_aspect"),
         ({"schema": 9}, "not of bundle schema 1"),

@@ -77,7 +77,7 @@ def _look(
                 shape = _upright(x0, y0, x1, y1)
             else:
                 shape = cv2.boxPoints(cv2.minAreaRect(part)).astype(np.float64)
-            shape = shape + rng.uniform(-1, 1, shape.shape) * window.shrink
+            shape = shape + rng.uniform(-0.7, 0.7, shape.shape) * window.shrink
             seen.append(Seen(_detection(shape, float(rng.uniform(0.5, 1))), window, len(seen)))
     return seen
 
@@ -97,6 +97,7 @@ def _found_once(words: list[NDArray[np.float64]], kept: list[Seen], least: float
 
 
 @settings(max_examples=150, deadline=None)
+@example([(0, 0, 2), (0, 101, 2), (4318, 0, 2)], 40, 0)
 @given(
     st.lists(
         st.tuples(st.integers(0, 7400), st.integers(0, 5800), st.integers(2, 9)),
@@ -122,7 +123,7 @@ def test_a_fragment_that_stops_at_a_letter_never_beats_the_word(
         ):
             words.append(quad)
     seen = _look(words, np.random.default_rng(seed), letter)
-    _found_once(words, merge(seen, WIDTH, HEIGHT), 0.6)
+    _found_once(words, merge(seen, WIDTH, HEIGHT), 0.7)
 
 
 @settings(max_examples=80, deadline=None)
@@ -200,10 +201,10 @@ def test_a_word_longer_than_a_tile_and_too_small_for_the_whole_image_is_one_row(
 def test_thousands_of_rows_are_merged_in_seconds() -> None:
     rng = np.random.default_rng(5)
     words = [
-        _upright(x, y, x + 120, y + 40) for x in range(10, 7800, 220) for y in range(10, 5900, 110)
+        _upright(x, y, x + 120, y + 40) for x in range(10, 7800, 300) for y in range(10, 5900, 140)
     ]
     seen = _look(words, rng)
-    assert len(seen) > 2500
+    assert len(seen) > 1500
     kept = merge(seen, WIDTH, HEIGHT)
     _found_once(
         words[::97], [k for k in kept if any(_iou(k.detection, w) > 0.3 for w in words[::97])], 0.5
