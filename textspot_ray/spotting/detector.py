@@ -66,13 +66,16 @@ class Detector:
         """Width and height of the model's input in pixels."""
         return self._ports.width, self._ports.height
 
-    def detect(self, window: NDArray[np.uint8]) -> RawRows:
+    def detect(self, window: NDArray[np.uint8], *, stretch: bool = True) -> RawRows:
         """Find words in a window.
 
         Args:
             window: H x W x 3, uint8, BGR.
+            stretch: False = keep the aspect, whatever the bundle's rule says.
         """
-        image, used_width, used_height = self._fit(window)
+        image, used_width, used_height = self._fit(
+            window, stretch and self._spec.resize == "stretch"
+        )
         inputs: dict[int, Any] = {self._ports.image: image[np.newaxis]}
         if self._ports.im_info is not None:
             inputs[self._ports.im_info] = np.array([[used_height, used_width, 1.0]], np.float32)
@@ -83,11 +86,11 @@ class Detector:
         finally:
             self._requests.put(request)
 
-    def _fit(self, window: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, int]:
-        """Resize by the bundle's rule; also the size of the picture inside the input."""
+    def _fit(self, window: NDArray[np.uint8], stretch: bool) -> tuple[NDArray[np.uint8], int, int]:
+        """Resize, with zeros at the bottom or right if need be; also the picture's size in it."""
         width, height = self.input_size
         rows, columns = window.shape[:2]
-        if self._spec.resize == "stretch":
+        if stretch:
             return self._resized(window, width, height), width, height
         scale = min(height / rows, width / columns)
         w = min(width, max(1, round(columns * scale)))

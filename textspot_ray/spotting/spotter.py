@@ -36,6 +36,8 @@ from textspot_ray.spotting.tiling import Pass, Seen, merge, plan_passes
 
 Features = NDArray[np.float32]
 
+_MAX_DISTORTION = 1.5
+
 
 class PageDetector:
     """Decodes a page and finds its words; holds the compiled detector.
@@ -90,7 +92,8 @@ class PageDetector:
         rows: list[RawRows] = []
         first = 0
         for window in passes:
-            found = self._detector.detect(_cut(decoded, window))
+            stretch = len(passes) == 1 or self._is_like_input(window)
+            found = self._detector.detect(_cut(decoded, window), stretch=stretch)
             rows.append(found)
             seen += _seen(found, window, decoded, first)
             first += len(found.scores)
@@ -98,8 +101,19 @@ class PageDetector:
             seen = merge(seen, width, height)
         features = np.concatenate([found.features for found in rows])
         info = _info(decoded, tiles=len(passes), saturated=any(r.saturated for r in rows))
-        kept = features[[s.row for s in seen]] if len(passes) > 1 else features
+        kept = (
+            features[[s.row for s in seen]] if len(seen) != first or len(passes) > 1 else features
+        )
         return DetectedPage(info, tuple(s.detection for s in seen)), kept
+
+    def _is_like_input(self, window: Pass) -> bool:
+        """Whether stretching a window of a tiled image distorts it by less than the limit.
+
+        Panoramas and strips would otherwise be pulled many times as high as they are.
+        """
+        width, height = self._detector.input_size
+        ratio = (window.width / window.height) / (width / height)
+        return 1 / _MAX_DISTORTION <= ratio <= _MAX_DISTORTION
 
     def _passes(self, width: int, height: int) -> tuple[Pass, ...]:
         over = self._rules.tile_over if self._rules.tiles == "auto" else math.inf
@@ -258,10 +272,13 @@ def _seen(found: RawRows, window: Pass, decoded: Decoded, first: int) -> list[Se
     boxes += (window.x, window.y, window.x, window.y)
     seen = []
     for i, (box, score, mask) in enumerate(zip(boxes, found.scores, found.masks, strict=True)):
+        inside = clip_box(box, decoded.width, decoded.height)
+        if inside[0] >= inside[2] or inside[1] >= inside[3]:
+            continue  # wholly in the padding beside the picture
         polygon = mask_polygon(mask, (box[0], box[1], box[2], box[3]))
         detection = Detection(
             confidence=float(score),
-            box=clip_box(box, decoded.width, decoded.height),
+            box=inside,
             polygon=polygon,
             angle_deg=angle_deg(polygon),
         )

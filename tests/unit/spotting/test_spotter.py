@@ -52,7 +52,7 @@ def test_bad_bytes_are_an_error_value(stub: Path, data: bytes) -> None:
 def test_a_failing_inference_is_an_error_value(stub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = PageDetector(SpotterSettings(str(stub)))
 
-    def broken(window: np.ndarray) -> None:
+    def broken(window: np.ndarray, **_: object) -> None:
         raise RuntimeError("could not\ninfer")
 
     monkeypatch.setattr(pages._detector, "detect", broken)
