@@ -18,6 +18,7 @@ from textspot_ray.errors import BundleError, TextspotError
 from textspot_ray.spotting.bundle import Bundle, PartFiles, cache_folder
 
 _LOCK_TIMEOUT_S = 300.0
+_SUMS = "sha256sums"
 # int8 graphs run their unquantised parts in f32: bf16 there would differ by CPU
 _HINTS = {"f32": "f32", "int8": "f32", "bf16": "bf16"}
 
@@ -104,7 +105,11 @@ class Runtime:
             lock = FileLock(folder / "lock", timeout=_LOCK_TIMEOUT_S)
         try:
             with lock:
+                if folder is not None:
+                    _drop_unsound(folder)
                 compiled = self.core.compile_model(model, "CPU", options)
+                if folder is not None:
+                    _note_sums(folder)
         except FileLockTimeout as exc:
             raise TextspotError(f"{folder} stays locked; delete its lock file") from exc
         except RuntimeError as exc:
@@ -128,6 +133,42 @@ class Runtime:
         except OSError:
             return None
         return folder if os.access(folder, os.W_OK) else None
+
+
+def _drop_unsound(folder: Path) -> None:
+    """Delete kept models that are not as they were written.
+
+    OpenVINO notices a cut file but not a changed one, and would run other weights than the
+    bundle's, whose checksums were verified.
+    """
+    noted = _noted_sums(folder)
+    for blob in folder.glob("*.blob"):
+        if noted.get(blob.name) != _sha256(blob):
+            blob.unlink(missing_ok=True)
+
+
+def _note_sums(folder: Path) -> None:
+    noted = _noted_sums(folder)
+    fresh = {blob.name: _sha256(blob) for blob in folder.glob("*.blob") if blob.name not in noted}
+    if fresh:
+        lines = [f"{value}  {name}\n" for name, value in sorted({**noted, **fresh}.items())]
+        part = folder / f"{_SUMS}.part"
+        part.write_text("".join(lines), encoding="utf-8")
+        part.replace(folder / _SUMS)
+
+
+def _noted_sums(folder: Path) -> dict[str, str]:
+    try:
+        lines = (folder / _SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    pairs = (line.split("  ", 1) for line in lines if "  " in line)
+    return {name: value for value, name in pairs if (folder / name).is_file()}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_back(compiled: Any, hint: str, name: str) -> None:
