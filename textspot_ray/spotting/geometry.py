@@ -72,27 +72,37 @@ def order_corners(corners: NDArray[np.float32]) -> tuple[float, ...]:
     Args:
         corners: 4 x 2, in order around the rectangle, either way.
     """
-    quad = corners.astype(np.float64)
-    edges = np.roll(quad, -1, axis=0) - quad
-    if edges[0, 0] * edges[1, 1] - edges[0, 1] * edges[1, 0] < 0:  # y points down: now clockwise
-        quad = quad[::-1]
-        edges = np.roll(quad, -1, axis=0) - quad
-    lengths = np.hypot(edges[:, 0], edges[:, 1])
-    angles = np.degrees(np.arctan2(edges[:, 1], edges[:, 0]))
-    angles = np.where(angles <= -180 + 1e-9, 180.0, angles)
+    # four corners: plain floats are several times faster than arrays
+    quad = [(float(x), float(y)) for x, y in corners]
+    edges = _edges(quad)
+    if edges[0][0] * edges[1][1] - edges[0][1] * edges[1][0] < 0:  # y points down: now clockwise
+        quad.reverse()
+        edges = _edges(quad)
+    lengths = [math.hypot(x, y) for x, y in edges[:2]]
+    angles = [_half_open(math.degrees(math.atan2(y, x)), 1e-9) for x, y in edges]
     candidates: tuple[int, ...] = (0, 1, 2, 3)
-    if max(lengths[0], lengths[1]) >= _LONG * min(lengths[0], lengths[1]):
+    if max(lengths) >= _LONG * min(lengths):
         long = 0 if lengths[0] >= lengths[1] else 1
         candidates = (long, long + 2)
-    start = min(candidates, key=lambda i: (round(abs(float(angles[i])), 6), -float(angles[i])))
-    return tuple(float(v) for v in np.roll(quad, -start, axis=0).reshape(-1))
+    start = min(candidates, key=lambda i: (round(abs(angles[i]), 6), -angles[i]))
+    return tuple(v for corner in quad[start:] + quad[:start] for v in corner)
+
+
+def _edges(quad: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [
+        (bx - ax, by - ay) for (ax, ay), (bx, by) in zip(quad, quad[1:] + quad[:1], strict=True)
+    ]
+
+
+def _half_open(angle: float, slack: float = 0.0) -> float:
+    """-180 degrees is 180; no negative zero."""
+    return 180.0 if angle <= -180 + slack else angle + 0.0
 
 
 def angle_deg(polygon: tuple[float, ...]) -> float:
     """Angle of the polygon's first edge, clockwise from the x axis as seen, in (-180, 180]."""
     x0, y0, x1, y1 = polygon[:4]
-    angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
-    return 180.0 if angle <= -180 else angle + 0.0
+    return _half_open(math.degrees(math.atan2(y1 - y0, x1 - x0)))
 
 
 def overlap(a: Box, b: Box) -> tuple[float, float]:

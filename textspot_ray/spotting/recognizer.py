@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -152,6 +153,8 @@ class _Worker:
             logits = step.get_output_tensor(ports.logits).data.reshape(-1).astype(np.float64)
             best = int(logits.argmax())
             probability = 1.0 / float(np.exp(logits - logits[best]).sum())
+            if not math.isfinite(probability):  # broken features: no reading, no invented figure
+                return Reading("", 0.0, ())
             confidence *= probability
             if best == END:
                 break
