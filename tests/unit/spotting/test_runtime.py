@@ -96,7 +96,7 @@ def test_processes_that_start_together_share_one_cache(
     spawn = multiprocessing.get_context("spawn")
     answers: Any = spawn.Queue()
     jobs = [
-        spawn.Process(target=_start, args=(str(stub()), str(tmp_path), answers)) for _ in range(3)
+        spawn.Process(target=_start, args=(str(stub()), str(tmp_path), answers)) for _ in range(2)
     ]
     for job in jobs:
         job.start()
