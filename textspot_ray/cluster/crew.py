@@ -1,0 +1,127 @@
+"""The workers of a slot as the runner sees them: who is up, who does what, who is due to be ended."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from textspot_ray.cluster.deadlines import Deadlines
+from textspot_ray.cluster.ports import Worker
+from textspot_ray.records import Stage
+
+_MIN_CALLS_BEFORE_RECYCLE = 20  # a limit below what the models need must not stop the work
+
+
+class State(StrEnum):
+    """What a worker is doing."""
+
+    DOWN = "down"
+    STARTING = "starting"
+    PROBING = "probing"
+    READY = "ready"
+
+
+@dataclass(slots=True)
+class Call:
+    """A question a worker has not answered yet."""
+
+    stage: Stage
+    since_s: float
+
+
+@dataclass(slots=True)
+class Member:
+    """One worker, its present process and its open calls by ticket."""
+
+    worker: Worker
+    state: State = State.DOWN
+    generation: int = 0
+    since_s: float = 0.0
+    calls: dict[int, Call] = field(default_factory=dict)
+    answered: int = 0
+    recycle: bool = False
+
+    @property
+    def name(self) -> str:
+        """The worker's name in messages."""
+        return self.worker.name
+
+    @property
+    def first_stage(self) -> Stage:
+        """The stage at which images enter this worker."""
+        return Stage.DETECT if Stage.DETECT in self.worker.stages else Stage.RECOGNISE
+
+    def start(self) -> None:
+        """Start a fresh process."""
+        self.generation += 1
+        self.state = State.STARTING
+        self.since_s = time.monotonic()
+        self.answered = 0
+        self.recycle = False
+        self.worker.start(self.generation)
+
+    def stop(self) -> None:
+        """End the process; calls that are open are forgotten."""
+        self.state = State.DOWN
+        self.calls.clear()
+        self.worker.kill()
+
+    def takes(self, stage: Stage) -> bool:
+        """Whether a call of this stage can be sent now."""
+        if self.state is not State.READY or stage not in self.worker.stages:
+            return False
+        # Features that lie in this process must be read before it is recycled.
+        return not (self.recycle and stage is self.first_stage)
+
+    def open(self, ticket: int, stage: Stage) -> None:
+        """Note a call that is being sent."""
+        self.calls[ticket] = Call(stage, time.monotonic())
+
+    def close(self, ticket: int, uss_bytes: int, max_uss_bytes: int) -> Call | None:
+        """Note an answer; a process grown past the limit is marked to be recycled."""
+        call = self.calls.pop(ticket, None)
+        self.answered += 1
+        if uss_bytes > max_uss_bytes and self.answered >= _MIN_CALLS_BEFORE_RECYCLE:
+            self.recycle = True
+        return call
+
+    def overdue(self, deadlines: Deadlines, start_timeout_s: float) -> str | None:
+        """Why this worker must be killed now, if it must."""
+        now = time.monotonic()
+        if self.state in (State.STARTING, State.PROBING) and now - self.since_s > start_timeout_s:
+            return f"did not load its models within {start_timeout_s:.0f} s"
+        for call in self.calls.values():
+            limit_s = deadlines.limit_s(call.stage)
+            if now - call.since_s > limit_s:
+                return f"{call.stage} gave no answer within {limit_s:.0f} s"
+        return None
+
+
+class Crew:
+    """All workers of a slot."""
+
+    def __init__(self, workers: list[Worker]) -> None:
+        self.members = [Member(worker) for worker in workers]
+
+    def find(self, name: str, generation: int) -> Member | None:
+        """The member whose present process sent an event; None if that process is history."""
+        for member in self.members:
+            if member.name == name:
+                return member if member.generation == generation else None
+        return None
+
+    def least_busy(self, stage: Stage) -> Member | None:
+        """The member to send a call of this stage to, if any can take it."""
+        able = [member for member in self.members if member.takes(stage)]
+        return min(able, key=lambda member: len(member.calls), default=None)
+
+    @property
+    def detectors(self) -> int:
+        """Number of workers that detect."""
+        return sum(Stage.DETECT in member.worker.stages for member in self.members)
+
+    def stop(self) -> None:
+        """End every process."""
+        for member in self.members:
+            member.stop()

@@ -1,0 +1,461 @@
+"""The runner of one slot: reads ahead, keeps images in flight, and writes what comes out.
+
+It is the same for every engine: workers, reader and writers are handed in. Everything that happens
+(an item was read, a worker answered or died, a commit ended) is an event on one queue, and `pump`
+takes them in one thread; no wait is without a limit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from textspot_ray.cluster.crew import Crew, Member, State
+from textspot_ray.cluster.deadlines import Deadlines
+from textspot_ray.cluster.ladder import Ladder
+from textspot_ray.cluster.openshard import OpenShard, Writes
+from textspot_ray.cluster.ports import (
+    FEATURE_BYTES,
+    MAX_BOXES,
+    Answered,
+    Committed,
+    Died,
+    Event,
+    Events,
+    ItemRead,
+    Raised,
+    ReaderFailed,
+    Refused,
+    Started,
+    Worker,
+    blank_png,
+)
+from textspot_ray.cluster.readahead import ReadAhead, read_deadline_s
+from textspot_ray.cluster.tasks import Task
+from textspot_ray.errors import AbortedError, ExitCode, TextspotError
+from textspot_ray.records import (
+    DetectedPage,
+    Encoded,
+    ErrorKind,
+    ImageError,
+    ImageResult,
+    Readings,
+    Shard,
+    Stage,
+)
+
+if TYPE_CHECKING:
+    from textspot_ray.tables.marker import Marker
+
+_PROBE: Final = 0  # ticket of the blank image
+_MAX_OPEN_SHARDS: Final = 3  # one being read, one ending, one being committed
+_TICK_S: Final = 0.5  # longest wait between two looks at the deadlines
+_WORST_FEATURES: Final = FEATURE_BYTES * MAX_BOXES
+
+Assemble = Callable[[Encoded, int, DetectedPage, Readings | None], ImageResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a slot; see `EngineConfig`."""
+
+    in_flight: int = 3
+    max_feature_bytes: int = 256 * 2**20
+    max_uss_bytes: int = 3 * 2**30
+    max_pages: int = 10_000
+    min_deadline_s: float = 60.0
+    start_timeout_s: float = 120.0
+    max_deaths: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A shard and the marker that settles it."""
+
+    shard: Shard
+    marker: Marker
+
+
+class ShardRunner:
+    """Runs shards through a slot's workers; driven by calls of `pump` from one thread."""
+
+    def __init__(
+        self,
+        workers: list[Worker],
+        read_ahead: ReadAhead,
+        events: Events,
+        assemble: Assemble,
+        limits: Limits,
+    ) -> None:
+        self._crew = Crew(workers)
+        self._read_ahead = read_ahead
+        self._events = events
+        self._assemble = assemble
+        self._limits = limits
+        self._deadlines = Deadlines(limits.min_deadline_s)
+        self._ladder = Ladder(limits.max_deaths)
+        self._window = limits.in_flight * self._crew.detectors
+        self._tickets = itertools.count(_PROBE + 1)
+        self._keys = itertools.count()
+        self._shards: dict[int, OpenShard] = {}
+        self._ready: deque[Task] = deque()  # read, not started
+        self._active: dict[int, Task] = {}  # started, by ticket
+        self._detected: deque[Task] = deque()  # waiting for a recogniser
+        self._feature_bytes = 0
+        self._settled: list[Settled] = []
+        self._draining = False
+
+    # What the slot asks.
+
+    @property
+    def wants_shard(self) -> bool:
+        """Whether another shard should be offered now, so that the workers never wait for one."""
+        if self._draining or len(self._shards) >= _MAX_OPEN_SHARDS:
+            return False
+        unread = sum(shard.unread for shard in self._shards.values())
+        return unread + len(self._ready) < 4 * self._window
+
+    @property
+    def idle(self) -> bool:
+        """Whether no shard is open."""
+        return not self._shards
+
+    @property
+    def open_counts(self) -> tuple[int, int, int]:
+        """Images, words and failures of shards that have no marker yet."""
+        shards = self._shards.values()
+        return (
+            sum(s.images for s in shards),
+            sum(s.words for s in shards),
+            sum(s.failed for s in shards),
+        )
+
+    @property
+    def deaths(self) -> int:
+        """Deaths of workers so far."""
+        return self._ladder.deaths
+
+    def take_notes(self) -> tuple[str, ...]:
+        """Lines about what went wrong since the last call."""
+        return self._ladder.take_notes()
+
+    def start(self) -> None:
+        """Start the workers, ahead of the first shard."""
+        for member in self._crew.members:
+            if member.state is State.DOWN:
+                member.start()
+
+    def offer(self, shard: Shard, writer: Writes) -> None:
+        """Take on a shard."""
+        key = next(self._keys)
+        opened = OpenShard(key, shard, writer, self._read_ahead.release)
+        self._shards[key] = opened
+        self._read_ahead.add(key, shard)
+        self._commit_if_complete(opened)  # it may have no items
+
+    def pump(self, timeout_s: float) -> list[Settled]:
+        """Work until shards are settled, another one is wanted, or the time is up.
+
+        Raises:
+            AbortedError: Workers keep dying, or storage keeps stalling.
+            TextspotError: The models cannot be loaded, or a commit failed.
+        """
+        end = time.monotonic() + timeout_s
+        wanted_before = self.wants_shard
+        while True:
+            self._watch()
+            self._dispatch()
+            left = end - time.monotonic()
+            if self._settled or left <= 0 or (self.wants_shard and not wanted_before):
+                break
+            if self._draining and self.idle:
+                break
+            self._take_events(min(left, _TICK_S))
+        settled, self._settled = self._settled, []
+        return settled
+
+    def drain(self) -> None:
+        """Start no more images: what is in flight ends, shards that are then whole are committed."""
+        self._draining = True
+        self._read_ahead.clear()
+        for shard in {task.shard.key: task.shard for task in self._ready}.values():
+            self._drop(shard)
+        for shard in [shard for shard in self._shards.values() if shard.unread]:
+            self._drop(shard)
+        self._ready.clear()
+
+    def close(self) -> None:
+        """End the workers and drop what is not committed."""
+        self._read_ahead.clear()
+        self._crew.stop()
+        for shard in [shard for shard in self._shards.values() if not shard.committing]:
+            self._drop(shard)
+
+    # The turn.
+
+    def _watch(self) -> None:
+        for member in self._crew.members:
+            reason = member.overdue(self._deadlines, self._limits.start_timeout_s)
+            if reason is not None:
+                self._on_end(member, reason, ErrorKind.STALLED, blame=True)
+            if member.recycle and not member.calls and member.state is State.READY:
+                self._ladder.note(f"{member.name} recycled: it had grown over the memory limit")
+                member.stop()
+            if member.state is State.DOWN and not (self._draining and self.idle):
+                member.start()
+        awaited = self._read_ahead.awaited
+        if awaited is None:
+            return
+        limit_s = read_deadline_s(awaited.item, self._limits.min_deadline_s)
+        if time.monotonic() - awaited.since_s > limit_s:
+            stuck = self._read_ahead.abandon()
+            if stuck is not None:
+                error = self._ladder.read_stalled(stuck.item, limit_s)
+                self._on_no_data(stuck.shard_key, stuck.index, Encoded(stuck.item, None, error))
+
+    def _dispatch(self) -> None:
+        while self._detected and (member := self._crew.least_busy(Stage.RECOGNISE)) is not None:
+            task = self._detected.popleft()
+            member.open(task.ticket, Stage.RECOGNISE)
+            member.worker.recognise(task.ticket, task.features)
+        suspects = self._ladder.suspects
+        while suspects and suspects[0].shard.dropped:
+            suspects.popleft()
+        if suspects:
+            if not self._active:
+                self._detect(suspects)
+            return
+        if any(task.suspect for task in self._active.values()):
+            return
+        while self._ready and len(self._active) < self._window and self._has_room():
+            if not self._detect(self._ready):
+                return
+
+    def _has_room(self) -> bool:
+        enough = self._feature_bytes + _WORST_FEATURES <= self._limits.max_feature_bytes
+        return enough or not self._active
+
+    def _detect(self, tasks: deque[Task]) -> bool:
+        member = self._crew.least_busy(Stage.DETECT)
+        if member is None:
+            return False
+        task = tasks.popleft()
+        assert task.encoded.data is not None
+        self._active[task.ticket] = task
+        self._reserve(task, _WORST_FEATURES)
+        member.open(task.ticket, Stage.DETECT)
+        member.worker.detect(task.ticket, task.encoded.data, task.page)
+        return True
+
+    def _reserve(self, task: Task, size: int) -> None:
+        self._feature_bytes += size - task.reserved
+        task.reserved = size
+
+    def _take_events(self, timeout_s: float) -> None:
+        try:
+            self._handle(self._events.get(timeout=timeout_s))
+            while True:
+                self._handle(self._events.get_nowait())
+        except queue.Empty:
+            return
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case ItemRead():
+                self._on_read(event)
+            case ReaderFailed(epoch, error):
+                if epoch == self._read_ahead.epoch:
+                    _raise(error, "the reader failed")
+            case Committed():
+                self._on_committed(event)
+            case _:
+                member = self._crew.find(event.worker, event.generation)
+                if member is not None and member.state is not State.DOWN:
+                    self._on_worker(member, event)
+
+    def _on_worker(self, member: Member, event: Event) -> None:
+        match event:
+            case Started():
+                self._on_started(member)
+            case Refused(_, _, message, exit_code):
+                error = TextspotError(message)
+                error.exit_code = ExitCode(exit_code)
+                raise error
+            case Answered():
+                self._on_answered(member, event)
+            case Raised():
+                self._on_raised(member, event)
+            case Died(_, _, reason, system):
+                self._on_end(member, reason, ErrorKind.CRASHED, blame=not system)
+
+    # What happens.
+
+    def _on_read(self, event: ItemRead) -> None:
+        self._ladder.read()
+        shard = self._shards.get(event.shard_key)
+        if event.encoded.data is None or shard is None:
+            self._read_ahead.decoded()
+            self._on_no_data(event.shard_key, event.index, event.encoded)
+            return
+        shard.read(event.index, len(event.encoded.data))
+        self._ready.append(Task(next(self._tickets), shard, event.index, 0, event.encoded))
+
+    def _on_no_data(self, shard_key: int, index: int, encoded: Encoded) -> None:
+        shard = self._shards.get(shard_key)
+        if shard is None:
+            return
+        shard.read(index, 0)
+        shard.set_pages(index, 1)
+        error = encoded.error or ImageError(Stage.READ, ErrorKind.INTERNAL, "the reader gave none")
+        task = Task(next(self._tickets), shard, index, 0, encoded)
+        self._finish(task, task.failed(error))
+
+    def _on_started(self, member: Member) -> None:
+        if not self._ladder.wants_probe:
+            member.state = State.READY
+            return
+        member.state = State.PROBING
+        member.since_s = time.monotonic()
+        if Stage.DETECT in member.worker.stages:
+            member.worker.detect(_PROBE, blank_png(), 0)
+        else:
+            member.worker.recognise(_PROBE, None)
+
+    def _on_answered(self, member: Member, event: Answered) -> None:
+        if event.ticket == _PROBE:
+            self._ladder.probed()
+            member.state = State.READY
+            return
+        call = member.close(event.ticket, event.uss_bytes, self._limits.max_uss_bytes)
+        task = self._active.get(event.ticket)
+        if call is None or task is None:
+            return
+        self._deadlines.note(call.stage, time.monotonic() - call.since_s)
+        if isinstance(event.value, DetectedPage):
+            self._on_detected(task, event.value, event.features)
+        else:
+            assert task.detected is not None
+            self._finish(task, self._account(task, task.detected, event.value))
+
+    def _on_detected(self, task: Task, detected: DetectedPage, features: Any) -> None:
+        if not task.shard.pages_known(task.index):
+            self._plan_pages(task, detected.info.pages if detected.info else 1)
+        if detected.error is not None or not detected.detections:
+            self._finish(task, self._account(task, detected, None))
+            return
+        task.detected, task.features = detected, features
+        self._reserve(task, FEATURE_BYTES * len(detected.detections))
+        self._detected.append(task)
+
+    def _plan_pages(self, first: Task, pages: int) -> None:
+        shard, limit = first.shard, self._limits.max_pages
+        shard.set_pages(first.index, min(pages, limit + 1))
+        self._read_ahead.decoded()
+        if pages == 1 or shard.dropped:
+            return
+        if self._draining:
+            self._drop(shard)
+            return
+        # Pages go before the next items, or bytes of half-done items would pile up.
+        for page in range(min(pages, limit) - 1, 0, -1):
+            task = Task(next(self._tickets), shard, first.index, page, first.encoded)
+            self._ready.appendleft(task)
+        if pages > limit:
+            message = f"{pages} pages, of which image.max_pages = {limit} are read"
+            over = replace(first, page=limit, reserved=0)
+            error = ImageError(Stage.DECODE, ErrorKind.TOO_LARGE, message)
+            shard.finish(first.index, over.failed(error))
+
+    def _account(self, task: Task, page: DetectedPage, readings: Readings | None) -> ImageResult:
+        try:
+            return self._assemble(task.encoded, task.page, page, readings)
+        except Exception as exc:  # a fault of ours must cost one image, not days of work
+            message = f"{type(exc).__name__}: {exc}"
+            return task.failed(ImageError(Stage.RECOGNISE, ErrorKind.INTERNAL, message))
+
+    def _finish(self, task: Task, result: ImageResult) -> None:
+        self._active.pop(task.ticket, None)
+        self._reserve(task, 0)
+        task.features = None
+        self._ladder.finished(result)
+        shard = task.shard
+        if shard.dropped:
+            return
+        if not shard.pages_known(task.index):  # it failed before its pages could be counted
+            shard.set_pages(task.index, 1)
+            self._read_ahead.decoded()
+        shard.finish(task.index, result)
+        self._commit_if_complete(shard)
+
+    def _commit_if_complete(self, shard: OpenShard) -> None:
+        if shard.complete and not shard.committing:
+            shard.committing = True
+            # Off this thread, so that the next shard's images go on meanwhile.
+            thread = threading.Thread(
+                target=shard.commit, args=(self._events,), name="commit", daemon=True
+            )
+            thread.start()
+
+    def _on_committed(self, event: Committed) -> None:
+        shard = self._shards.pop(event.shard_key)
+        if event.marker is None:
+            _raise(event.error, f"shard {shard.shard.id} could not be committed")
+        else:
+            self._settled.append(Settled(shard.shard, event.marker))
+
+    def _on_raised(self, member: Member, event: Raised) -> None:
+        if event.ticket == _PROBE:
+            reason = f"a blank image raised {event.message}"
+            self._on_end(member, reason, ErrorKind.CRASHED, blame=False)
+            return
+        call = member.close(event.ticket, 0, self._limits.max_uss_bytes)
+        task = self._active.get(event.ticket)
+        if call is None or task is None:
+            return
+        error = self._ladder.raised(task, call.stage, event.message, lost=event.lost)
+        if error is None:
+            self._take_back(task)
+        else:
+            self._finish(task, task.failed(error))
+
+    def _on_end(self, member: Member, reason: str, kind: ErrorKind, *, blame: bool) -> None:
+        tasks = [
+            (self._active[ticket], call.stage)
+            for ticket, call in member.calls.items()
+            if ticket in self._active
+        ]
+        # Features that only the dead process had are gone with it; on Ray they outlive it.
+        tasks += [(task, Stage.RECOGNISE) for task in self._detected if task.features is None]
+        alone = len(self._active) == 1
+        member.stop()
+        for task, error in self._ladder.ended(
+            member.name, reason, kind, tasks, alone=alone, blame=blame
+        ):
+            self._finish(task, task.failed(error))
+        for task, _ in tasks:
+            self._take_back(task)
+
+    def _take_back(self, task: Task) -> None:
+        self._active.pop(task.ticket, None)
+        if task in self._detected:
+            self._detected.remove(task)
+        self._reserve(task, 0)
+        task.reset(next(self._tickets))
+
+    def _drop(self, shard: OpenShard) -> None:
+        shard.dropped = True
+        self._shards.pop(shard.key, None)
+        shard.writer.abort()
+
+
+def _raise(error: BaseException | None, what: str) -> None:
+    """Pass on a fault as one line; an unforeseen one keeps its cause for the log."""
+    if isinstance(error, TextspotError):
+        raise error
+    raise AbortedError(f"{what}: {type(error).__name__}: {error}") from error
