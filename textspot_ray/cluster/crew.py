@@ -1,4 +1,4 @@
-"""The workers of a slot as the runner sees them: who is up, who does what, who is due to be ended."""
+"""The workers of a slot as the runner sees them: who is up, and who does what."""
 
 from __future__ import annotations
 

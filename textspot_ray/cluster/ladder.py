@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from textspot_ray.cluster.tasks import Task
+from textspot_ray.cluster.pagetask import PageTask
 from textspot_ray.errors import AbortedError
 from textspot_ray.records import ErrorKind, ImageError, ImageResult, Item, Stage
 
@@ -30,7 +30,7 @@ class Ladder:
         self._faulty_in_a_row = 0
         self._stuck_reads_in_a_row = 0
         self._notes: deque[str] = deque(maxlen=100)
-        self.suspects: deque[Task] = deque()
+        self.suspects: deque[PageTask] = deque()
         self.deaths = 0
 
     @property
@@ -74,11 +74,11 @@ class Ladder:
         worker: str,
         reason: str,
         kind: ErrorKind,
-        tasks: list[tuple[Task, Stage]],
+        tasks: list[tuple[PageTask, Stage]],
         *,
         alone: bool,
         blame: bool,
-    ) -> list[tuple[Task, ImageError]]:
+    ) -> list[tuple[PageTask, ImageError]]:
         """A worker has ended with these tasks in it.
 
         Returns:
@@ -109,7 +109,9 @@ class Ladder:
             quarantined.append((task, ImageError(stage, kind, message, tries)))
         return quarantined
 
-    def raised(self, task: Task, stage: Stage, message: str, *, lost: bool) -> ImageError | None:
+    def raised(
+        self, task: PageTask, stage: Stage, message: str, *, lost: bool
+    ) -> ImageError | None:
         """A call ended in an exception: the image's error, or None if it is to run again."""
         if lost and task.faults_alone < self._max_deaths:
             task.faults_alone += 1
@@ -139,5 +141,5 @@ class Ladder:
         return ImageError(Stage.READ, ErrorKind.TIMEOUT, message)
 
 
-def _names(tasks: list[tuple[Task, Stage]]) -> str:
+def _names(tasks: list[tuple[PageTask, Stage]]) -> str:
     return ", ".join(task.encoded.item.image_id for task, _ in tasks[:5]) or "none"

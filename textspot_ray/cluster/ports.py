@@ -122,7 +122,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """One call ended in an exception; the process lives. ``lost``: the input was lost on the way."""
+    """One call ended in an exception; ``lost``: because its input was lost on the way."""
 
     worker: str
     generation: int
@@ -160,7 +160,7 @@ class ReaderFailed:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A shard's commit came to an end: its marker, or why there is none."""
+    """A shard's commit came to an end; no marker and no error: another attempt was faster."""
 
     shard_key: int
     marker: Marker | None

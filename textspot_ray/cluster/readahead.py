@@ -13,7 +13,7 @@ from textspot_ray.cluster.ports import Events, ItemRead, ReaderFailed
 from textspot_ray.records import Container, Encoded, Item, Shard
 
 
-class Reads(Protocol):
+class Fetches(Protocol):
     """What is needed of an archive `Reader`."""
 
     def read(self, items: Iterable[Item]) -> Iterator[Encoded]:
@@ -43,7 +43,7 @@ class ReadAhead:
 
     def __init__(
         self,
-        make_reader: Callable[[], Reads],
+        make_reader: Callable[[], Fetches],
         events: Events,
         *,
         max_items: int,
@@ -138,7 +138,7 @@ class ReadAhead:
                 self._changed.wait(timeout=60.0)
             return self._shards[0] if self._epoch == epoch else None
 
-    def _read(self, reader: Reads, epoch: int, key: int, start: int, shard: Shard) -> bool:
+    def _read(self, reader: Fetches, epoch: int, key: int, start: int, shard: Shard) -> bool:
         items = shard.items[start:]
         stream = reader.read(items)
         for index, item in enumerate(items, start):

@@ -20,6 +20,7 @@ from textspot_ray.cluster.crew import Crew, Member, State
 from textspot_ray.cluster.deadlines import Deadlines
 from textspot_ray.cluster.ladder import Ladder
 from textspot_ray.cluster.openshard import OpenShard, Writes
+from textspot_ray.cluster.pagetask import PageTask
 from textspot_ray.cluster.ports import (
     FEATURE_BYTES,
     MAX_BOXES,
@@ -37,7 +38,6 @@ from textspot_ray.cluster.ports import (
     blank_png,
 )
 from textspot_ray.cluster.readahead import ReadAhead, read_deadline_s
-from textspot_ray.cluster.tasks import Task
 from textspot_ray.errors import AbortedError, ExitCode, TextspotError
 from textspot_ray.records import (
     DetectedPage,
@@ -76,10 +76,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A shard and the marker that settles it."""
+    """A shard that is committed now; ``marker`` is None where another attempt was faster."""
 
     shard: Shard
-    marker: Marker
+    marker: Marker | None
 
 
 class ShardRunner:
@@ -104,9 +104,9 @@ class ShardRunner:
         self._tickets = itertools.count(_PROBE + 1)
         self._keys = itertools.count()
         self._shards: dict[int, OpenShard] = {}
-        self._ready: deque[Task] = deque()  # read, not started
-        self._active: dict[int, Task] = {}  # started, by ticket
-        self._detected: deque[Task] = deque()  # waiting for a recogniser
+        self._ready: deque[PageTask] = deque()  # read, not started
+        self._active: dict[int, PageTask] = {}  # started, by ticket
+        self._detected: deque[PageTask] = deque()  # waiting for a recogniser
         self._feature_bytes = 0
         self._settled: list[Settled] = []
         self._draining = False
@@ -181,7 +181,7 @@ class ShardRunner:
         return settled
 
     def drain(self) -> None:
-        """Start no more images: what is in flight ends, shards that are then whole are committed."""
+        """Start no more images; shards that are whole when those in flight end are committed."""
         self._draining = True
         self._read_ahead.clear()
         for shard in {task.shard.key: task.shard for task in self._ready}.values():
@@ -241,7 +241,7 @@ class ShardRunner:
         enough = self._feature_bytes + _WORST_FEATURES <= self._limits.max_feature_bytes
         return enough or not self._active
 
-    def _detect(self, tasks: deque[Task]) -> bool:
+    def _detect(self, tasks: deque[PageTask]) -> bool:
         member = self._crew.least_busy(Stage.DETECT)
         if member is None:
             return False
@@ -253,7 +253,7 @@ class ShardRunner:
         member.worker.detect(task.ticket, task.encoded.data, task.page)
         return True
 
-    def _reserve(self, task: Task, size: int) -> None:
+    def _reserve(self, task: PageTask, size: int) -> None:
         self._feature_bytes += size - task.reserved
         task.reserved = size
 
@@ -304,7 +304,7 @@ class ShardRunner:
             self._on_no_data(event.shard_key, event.index, event.encoded)
             return
         shard.read(event.index, len(event.encoded.data))
-        self._ready.append(Task(next(self._tickets), shard, event.index, 0, event.encoded))
+        self._ready.append(PageTask(next(self._tickets), shard, event.index, 0, event.encoded))
 
     def _on_no_data(self, shard_key: int, index: int, encoded: Encoded) -> None:
         shard = self._shards.get(shard_key)
@@ -313,7 +313,7 @@ class ShardRunner:
         shard.read(index, 0)
         shard.set_pages(index, 1)
         error = encoded.error or ImageError(Stage.READ, ErrorKind.INTERNAL, "the reader gave none")
-        task = Task(next(self._tickets), shard, index, 0, encoded)
+        task = PageTask(next(self._tickets), shard, index, 0, encoded)
         self._finish(task, task.failed(error))
 
     def _on_started(self, member: Member) -> None:
@@ -343,7 +343,7 @@ class ShardRunner:
             assert task.detected is not None
             self._finish(task, self._account(task, task.detected, event.value))
 
-    def _on_detected(self, task: Task, detected: DetectedPage, features: Any) -> None:
+    def _on_detected(self, task: PageTask, detected: DetectedPage, features: Any) -> None:
         if not task.shard.pages_known(task.index):
             self._plan_pages(task, detected.info.pages if detected.info else 1)
         if detected.error is not None or not detected.detections:
@@ -353,7 +353,7 @@ class ShardRunner:
         self._reserve(task, FEATURE_BYTES * len(detected.detections))
         self._detected.append(task)
 
-    def _plan_pages(self, first: Task, pages: int) -> None:
+    def _plan_pages(self, first: PageTask, pages: int) -> None:
         shard, limit = first.shard, self._limits.max_pages
         shard.set_pages(first.index, min(pages, limit + 1))
         self._read_ahead.decoded()
@@ -364,7 +364,7 @@ class ShardRunner:
             return
         # Pages go before the next items, or bytes of half-done items would pile up.
         for page in range(min(pages, limit) - 1, 0, -1):
-            task = Task(next(self._tickets), shard, first.index, page, first.encoded)
+            task = PageTask(next(self._tickets), shard, first.index, page, first.encoded)
             self._ready.appendleft(task)
         if pages > limit:
             message = f"{pages} pages, of which image.max_pages = {limit} are read"
@@ -372,14 +372,16 @@ class ShardRunner:
             error = ImageError(Stage.DECODE, ErrorKind.TOO_LARGE, message)
             shard.finish(first.index, over.failed(error))
 
-    def _account(self, task: Task, page: DetectedPage, readings: Readings | None) -> ImageResult:
+    def _account(
+        self, task: PageTask, page: DetectedPage, readings: Readings | None
+    ) -> ImageResult:
         try:
             return self._assemble(task.encoded, task.page, page, readings)
         except Exception as exc:  # a fault of ours must cost one image, not days of work
             message = f"{type(exc).__name__}: {exc}"
             return task.failed(ImageError(Stage.RECOGNISE, ErrorKind.INTERNAL, message))
 
-    def _finish(self, task: Task, result: ImageResult) -> None:
+    def _finish(self, task: PageTask, result: ImageResult) -> None:
         self._active.pop(task.ticket, None)
         self._reserve(task, 0)
         task.features = None
@@ -404,10 +406,9 @@ class ShardRunner:
 
     def _on_committed(self, event: Committed) -> None:
         shard = self._shards.pop(event.shard_key)
-        if event.marker is None:
+        if event.error is not None:
             _raise(event.error, f"shard {shard.shard.id} could not be committed")
-        else:
-            self._settled.append(Settled(shard.shard, event.marker))
+        self._settled.append(Settled(shard.shard, event.marker))
 
     def _on_raised(self, member: Member, event: Raised) -> None:
         if event.ticket == _PROBE:
@@ -441,7 +442,7 @@ class ShardRunner:
         for task, _ in tasks:
             self._take_back(task)
 
-    def _take_back(self, task: Task) -> None:
+    def _take_back(self, task: PageTask) -> None:
         self._active.pop(task.ticket, None)
         if task in self._detected:
             self._detected.remove(task)
@@ -451,10 +452,10 @@ class ShardRunner:
     def _drop(self, shard: OpenShard) -> None:
         shard.dropped = True
         self._shards.pop(shard.key, None)
-        shard.writer.abort()
+        shard.writer.discard()
 
 
-def _raise(error: BaseException | None, what: str) -> None:
+def _raise(error: BaseException, what: str) -> None:
     """Pass on a fault as one line; an unforeseen one keeps its cause for the log."""
     if isinstance(error, TextspotError):
         raise error

@@ -10,7 +10,7 @@ from textspot_ray.records import DetectedPage, Encoded, ImageError, ImageResult
 
 
 @dataclass(slots=True, eq=False)
-class Task:
+class PageTask:
     """A page, what is known of it so far, and what its workers met with.
 
     Attributes:
