@@ -286,7 +286,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What a run did; `counts` are of the whole table, `run_counts` of this run alone."""
+    """What a run did; `counts` are of the whole table, `run_counts` of this run alone.
+
+    ``signal`` is the one that ended it early, 0 if none did.
+    """
 
     out: str
     run_id: str
@@ -296,7 +299,12 @@ class RunReport:
     shards_total: int
     skipped: dict[str, int]
     elapsed_s: float
-    interrupted: bool = False
+    signal: int = 0
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended the run early."""
+        return self.signal != 0
 
 
 if TYPE_CHECKING:

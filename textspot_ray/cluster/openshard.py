@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from textspot_ray.cluster.ports import Committed, Events
-from textspot_ray.records import ImageResult, Shard
+from textspot_ray.records import Counts, ImageResult, Shard, Status
 
 if TYPE_CHECKING:
     from textspot_ray.tables.marker import Marker
@@ -45,9 +45,7 @@ class OpenShard:
     release: Callable[[int], None]  # gives an item's bytes back to the reader
     n_read: int = 0
     n_done: int = 0
-    images: int = 0
-    words: int = 0
-    failed: int = 0
+    counts: Counts = field(default_factory=Counts)
     dropped: bool = False
     committing: bool = False
     _entries: dict[int, _Entry] = field(default_factory=dict)
@@ -78,12 +76,11 @@ class OpenShard:
     def finish(self, index: int, result: ImageResult) -> None:
         """Take a page's account and pass it on to the writer."""
         self.writer.add(result)
-        self.images += 1
-        self.words += len(result.words)
-        self.failed += result.error is not None
         entry = self._entries[index]
         entry.n_done += 1
-        if entry.n_done == entry.pages:
+        whole = entry.n_done == entry.pages
+        self.counts += _count(result, whole)
+        if whole:
             del self._entries[index]
             self.n_done += 1
             self.release(entry.size)
@@ -94,3 +91,15 @@ class OpenShard:
             events.put(Committed(self.key, self.writer.commit()))
         except BaseException as exc:  # carried over to the runner's thread
             events.put(Committed(self.key, None, exc))
+
+
+def _count(result: ImageResult, whole: bool) -> Counts:
+    return Counts(
+        items=int(whole),
+        images=1,
+        with_words=int(result.status is Status.WORDS),
+        empty=int(result.status is Status.EMPTY),
+        failed=int(result.status is Status.FAILED),
+        words=len(result.words),
+        failures={str(result.error.kind): 1} if result.error is not None else {},
+    )

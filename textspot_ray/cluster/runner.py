@@ -40,6 +40,7 @@ from textspot_ray.cluster.ports import (
 from textspot_ray.cluster.readahead import ReadAhead, read_deadline_s
 from textspot_ray.errors import AbortedError, ExitCode, TextspotError
 from textspot_ray.records import (
+    Counts,
     DetectedPage,
     Encoded,
     ErrorKind,
@@ -47,6 +48,7 @@ from textspot_ray.records import (
     ImageResult,
     Readings,
     Shard,
+    ShardId,
     Stage,
 )
 
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from textspot_ray.tables.marker import Marker
 
 _PROBE: Final = 0  # ticket of the blank image
-_MAX_OPEN_SHARDS: Final = 3  # one being read, one ending, one being committed
+_MAX_OPEN_SHARDS: Final = 4  # being read, ending, being committed; the first are small
 _TICK_S: Final = 0.5  # longest wait between two looks at the deadlines
 _WORST_FEATURES: Final = FEATURE_BYTES * MAX_BOXES
 
@@ -76,10 +78,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A shard that is committed now; ``marker`` is None where another attempt was faster."""
+    """A shard that is committed now; ``marker`` is None where another attempt was faster.
 
-    shard: Shard
+    ``counts`` are of what this runner did, whoever committed.
+    """
+
+    shard: ShardId
+    gen: int
     marker: Marker | None
+    counts: Counts
 
 
 class ShardRunner:
@@ -127,14 +134,9 @@ class ShardRunner:
         return not self._shards
 
     @property
-    def open_counts(self) -> tuple[int, int, int]:
-        """Images, words and failures of shards that have no marker yet."""
-        shards = self._shards.values()
-        return (
-            sum(s.images for s in shards),
-            sum(s.words for s in shards),
-            sum(s.failed for s in shards),
-        )
+    def open_counts(self) -> Counts:
+        """What is done in shards that have no marker yet."""
+        return sum((shard.counts for shard in self._shards.values()), Counts())
 
     @property
     def deaths(self) -> int:
@@ -159,20 +161,23 @@ class ShardRunner:
         self._read_ahead.add(key, shard)
         self._commit_if_complete(opened)  # it may have no items
 
-    def pump(self, timeout_s: float) -> list[Settled]:
+    def pump(self, timeout_s: float, *, more: bool = True) -> list[Settled]:
         """Work until shards are settled, another one is wanted, or the time is up.
+
+        Args:
+            timeout_s: Longest time to work; 0 takes one turn.
+            more: Whether the caller has another shard to give if one is wanted.
 
         Raises:
             AbortedError: Workers keep dying, or storage keeps stalling.
             TextspotError: The models cannot be loaded, or a commit failed.
         """
         end = time.monotonic() + timeout_s
-        wanted_before = self.wants_shard
         while True:
             self._watch()
             self._dispatch()
             left = end - time.monotonic()
-            if self._settled or left <= 0 or (self.wants_shard and not wanted_before):
+            if self._settled or left <= 0 or (more and self.wants_shard):
                 break
             if self._draining and self.idle:
                 break
@@ -405,10 +410,11 @@ class ShardRunner:
             thread.start()
 
     def _on_committed(self, event: Committed) -> None:
-        shard = self._shards.pop(event.shard_key)
+        opened = self._shards.pop(event.shard_key)
+        shard = opened.shard
         if event.error is not None:
-            _raise(event.error, f"shard {shard.shard.id} could not be committed")
-        self._settled.append(Settled(shard.shard, event.marker))
+            _raise(event.error, f"shard {shard.id} could not be committed")
+        self._settled.append(Settled(shard.id, shard.gen, event.marker, opened.counts))
 
     def _on_raised(self, member: Member, event: Raised) -> None:
         if event.ticket == _PROBE:

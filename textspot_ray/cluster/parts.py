@@ -1,0 +1,66 @@
+"""The parts of a real run: the configured bundle, the archive's reader and listing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from textspot_ray.cluster.ports import BundleModels
+from textspot_ray.cluster.sizing import available_cpus, share_threads
+from textspot_ray.cluster.slot import Recipe
+from textspot_ray.records import DetectedPage, Encoded, ImageResult, Readings
+
+if TYPE_CHECKING:
+    from textspot_ray.cluster.planning import Listing
+    from textspot_ray.config import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a run is made of; tests put their own models, readers and listings here.
+
+    Attributes:
+        recipe: How slots make their parts.
+        fingerprint: Everything that changes results.
+        listing: Lists the sources.
+    """
+
+    recipe: Recipe
+    fingerprint: Mapping[str, str]
+    listing: Listing
+
+
+def parts_from(config: RunConfig) -> Parts:
+    """The parts that a configuration asks for.
+
+    Raises:
+        BundleError: The model cannot be used; told before anything is read.
+    """
+    from textspot_ray.archive.listing import list_items
+    from textspot_ray.archive.reader import Reader
+    from textspot_ray.spotting.spotter import result_fingerprint, settings_from
+
+    settings = settings_from(config)
+    fingerprint = result_fingerprint(settings)
+    threads = share_threads(available_cpus(), config.engine)
+    settings = replace(settings, threads=threads.detector, streams=config.engine.streams)
+    return Parts(
+        Recipe(
+            BundleModels(settings, threads.recognizer),
+            partial(Reader, config.source, config.image),
+            assemble_result,
+        ),
+        fingerprint,
+        partial(list_items, config.source, config.image),
+    )
+
+
+def assemble_result(
+    encoded: Encoded, page: int, detected: DetectedPage, readings: Readings | None
+) -> ImageResult:
+    """An image's account, by the spotting room's rules."""
+    from textspot_ray.spotting.spotter import assemble
+
+    return assemble(encoded.item, page, detected, readings, encoded.read_s)

@@ -1,0 +1,85 @@
+"""How many slots, and how many cores each of their parts gets."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from textspot_ray.config import EngineConfig
+
+SLOT_CPUS: Final = 8.0  # few fat slots share a copy of the weights; see `slots_of_node`
+RUNNER_CPUS: Final = 0.1  # reads, writes and waits
+RECOGNIZER_SHARE: Final = 0.15  # of a slot: some 10 words an image, see the cost model
+_MIN_SLOT_CPUS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """Inference threads of a slot's workers."""
+
+    detector: int
+    recognizer: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotShape:
+    """What one slot asks of its node, in Ray's CPUs, and the threads it runs."""
+
+    cpus: float
+    detectors: int
+    threads: Threads
+
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """CPUs of the placement group's bundles: runner, detectors, recogniser."""
+        recognizer = round(max(0.1, self.cpus * RECOGNIZER_SHARE), 2)
+        runner = min(RUNNER_CPUS, self.cpus * 0.1)
+        detector = round((self.cpus - recognizer - runner) / self.detectors - 0.005, 2)
+        return [
+            {"CPU": runner},
+            *({"CPU": max(detector, 0.01)} for _ in range(self.detectors)),
+            {"CPU": recognizer},
+        ]
+
+
+def available_cpus() -> float:
+    """Cores this process may use: affinity, and the container's quota if there is one."""
+    try:
+        cores = float(len(os.sched_getaffinity(0)))
+    except AttributeError:  # not on macOS
+        cores = float(os.cpu_count() or 1)
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            cores = min(cores, int(quota) / int(period))
+    except (OSError, ValueError):
+        return cores
+    return max(cores, _MIN_SLOT_CPUS)
+
+
+def share_threads(cpus: float, engine: EngineConfig) -> Threads:
+    """Threads of a slot with that many cores; the detector's come first.
+
+    The detector does 85-90 % of the work, and the recogniser rests while there is nothing to read,
+    so the two overlap rather than divide the cores.
+    """
+    detector = engine.threads or max(1, int(cpus / engine.detectors_per_slot + 0.25))
+    return Threads(detector, max(1, round(cpus * RECOGNIZER_SHARE)))
+
+
+def slots_of_node(cpus: float, engine: EngineConfig) -> tuple[int, SlotShape]:
+    """How many slots a node with that many CPUs takes, and their shape.
+
+    Without `cpus_per_slot`, a node is divided evenly into slots of about `SLOT_CPUS`: threads of
+    one inference scale well up to there, and each slot costs a copy of the models.
+    """
+    if engine.cpus_per_slot is not None:
+        per_slot = engine.cpus_per_slot
+        count = int(cpus / per_slot + 1e-6)
+    else:
+        count = max(1, round(cpus / SLOT_CPUS)) if cpus >= _MIN_SLOT_CPUS else 0
+        per_slot = cpus / count if count else cpus
+    shape = SlotShape(per_slot, engine.detectors_per_slot, share_threads(per_slot, engine))
+    return count, shape

@@ -1,0 +1,190 @@
+"""A slot: one runner with its workers, fed with tasks a step at a time.
+
+The same on every engine. It loads a task's shard from the stored plan, looks first whether the
+shard is committed already, and reports in small records what came of it.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textspot_ray import __version__
+from textspot_ray.archive.storage import open_store
+from textspot_ray.cluster.ports import Events, Models, Worker
+from textspot_ray.cluster.readahead import Fetches, ReadAhead
+from textspot_ray.cluster.runner import Assemble, Limits, Settled, ShardRunner
+from textspot_ray.records import Counts, ShardId
+from textspot_ray.tables.ledger import open_ledger
+from textspot_ray.tables.plan import Plan, Task
+from textspot_ray.tables.writer import ShardWriter
+
+if TYPE_CHECKING:
+    from textspot_ray.config import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a slot's parts are made with, in picklable form, wherever they run.
+
+    Attributes:
+        models: Makes the detector and the recogniser, in their own processes.
+        make_reader: Makes the archive reader, in the runner's process.
+        assemble: Puts a page's detections and readings together.
+    """
+
+    models: Models
+    make_reader: Callable[[], Fetches]
+    assemble: Assemble
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What every slot of a run must know; picklable."""
+
+    config: RunConfig
+    run_id: str
+    fingerprint: dict[str, str]
+    recipe: Recipe
+    detect_threads: int = 2  # calls a detecting worker takes at once: one decodes, one infers
+
+    @property
+    def limits(self) -> Limits:
+        """The runner's limits."""
+        engine = self.config.engine
+        return Limits(
+            in_flight=engine.in_flight,
+            max_feature_bytes=engine.max_bytes_in_flight // 2,
+            max_uss_bytes=engine.actor_max_uss_bytes,
+            max_pages=self.config.image.max_pages,
+            min_deadline_s=engine.min_deadline_s,
+            start_timeout_s=engine.start_timeout_s,
+            max_deaths=engine.max_deaths,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a step has brought.
+
+    Attributes:
+        settled: Shards that are committed now, by this slot or before it came to them.
+        open_counts: What is done in shards that are not committed yet.
+        wants: Whether the slot wants another task.
+        idle: Whether it has none left.
+        deaths: Workers that ended, since the slot began.
+        notes: Lines for the log.
+    """
+
+    settled: tuple[Settled, ...]
+    open_counts: Counts
+    wants: bool
+    idle: bool
+    deaths: int
+    notes: tuple[str, ...]
+
+
+class Slot:
+    """Runs tasks; `step` is called again and again from one thread."""
+
+    def __init__(self, job: Job, make_workers: Callable[[Events], list[Worker]]) -> None:
+        output = job.config.output
+        self._job = job
+        self._store = open_store(output.uri, output.storage_options)
+        self._ledger = open_ledger(self._store, job.fingerprint, create=False)
+        self._plan = Plan(self._store)
+        self._environment = describe_environment()
+        events = Events()
+        workers = make_workers(events)
+        window = job.limits.in_flight * len(workers)
+        read_ahead = ReadAhead(
+            job.recipe.make_reader,
+            events,
+            max_items=2 * window + 2,
+            max_bytes=job.config.engine.max_bytes_in_flight // 2,
+        )
+        self._runner = ShardRunner(workers, read_ahead, events, job.recipe.assemble, job.limits)
+        self._runner.start()
+
+    def step(
+        self, tasks: Sequence[Task], timeout_s: float, *, more: bool, drain: bool = False
+    ) -> Report:
+        """Take tasks and work for a while.
+
+        Args:
+            tasks: New tasks.
+            timeout_s: Longest time to work.
+            more: Whether more tasks are there for the asking.
+            drain: Start no more images.
+
+        Raises:
+            TextspotError: The job cannot go on.
+        """
+        settled = [found for task in tasks if (found := self._take(task)) is not None]
+        if drain:
+            self._runner.drain()
+        settled += self._runner.pump(0.0 if settled else timeout_s, more=more)
+        return Report(
+            settled=tuple(settled),
+            open_counts=self._runner.open_counts,
+            wants=self._runner.wants_shard,
+            idle=self._runner.idle,
+            deaths=self._runner.deaths,
+            notes=self._runner.take_notes(),
+        )
+
+    def close(self) -> None:
+        """End the workers."""
+        self._runner.close()
+        self._plan.close()
+
+    def _take(self, task: Task) -> Settled | None:
+        if self._ledger.is_settled(task.shard, task.gen):
+            return Settled(task.shard, task.gen, None, Counts())
+        shard = self._plan.load(task)
+        writer = ShardWriter(
+            self._store,
+            shard,
+            run_id=self._job.run_id,
+            fingerprint=self._ledger.digest,
+            previous=task.previous,
+            redo=task.redo,
+            environment=self._environment,
+        )
+        self._runner.offer(shard, writer)
+        return None
+
+
+def describe_environment() -> dict[str, str]:
+    """Versions, node and CPU, as markers keep them."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    facts = {
+        "textspot-ray": __version__,
+        "python": platform.python_version(),
+        "node": platform.node(),
+        "machine": platform.machine(),
+        "cpu_flags": _cpu_flags(),
+    }
+    for package in ("openvino", "opencv-python-headless", "pyarrow", "ray"):
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return facts
+
+
+def _cpu_flags() -> str:
+    """Those of the CPU's instruction sets that decide about speed and rounding."""
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            flags = next((line for line in file if line.startswith("flags")), "").split()
+    except OSError:
+        return ""
+    return " ".join(flag for flag in wanted if flag in flags)
+
+
+__all__ = ["Job", "Recipe", "Report", "ShardId", "Slot", "describe_environment"]
