@@ -35,15 +35,11 @@ class Dispatch:
         self._sources.append(iter(tasks))
 
     @property
-    def has_more(self) -> bool:
-        """Whether there is any task left to give to some slot."""
+    def busy(self) -> bool:
+        """Whether any task is left to give, or given and not settled."""
         self._fill()
-        return bool(self._window or self._returned or any(self._own.values()))
-
-    @property
-    def outstanding(self) -> int:
-        """Tasks given and not settled."""
-        return sum(len(given) for given in self._given.values())
+        left = self._window or self._returned or any(self._own.values())
+        return bool(left) or any(self._given.values())
 
     def take(self, slot: int) -> Task | None:
         """The next task for a slot, None if there is none for it now."""

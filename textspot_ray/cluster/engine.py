@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import secrets
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from textspot_ray.archive.storage import open_store
@@ -119,6 +120,7 @@ class _Run:
         self._dispatch = Dispatch(self.run_id)
         self._planning: Planning | None = None
         self._tally = Tally(self.ledger.counts().items)
+        self._looked_at = (-1, -1)
         self._shown_s = 0.0
 
     def __enter__(self) -> _Run:
@@ -132,7 +134,8 @@ class _Run:
 
     def plan_from(self, listing: Listing) -> None:
         """Take what the plan has left to do, and list the sources for more."""
-        self.give(self.plan.tasks(self.ledger))
+        known = self.plan.next_seq
+        self.give(task for task in self.plan.tasks(self.ledger) if task.shard.plan < known)
         self._planning = Planning(self.plan, self._config, self.run_id, listing)
 
     def give(self, tasks: Iterable[Task]) -> None:
@@ -165,13 +168,31 @@ class _Run:
             if self._stop:
                 planning.stop()
             for seq in planning.take_segments():
-                self.give(self.plan.tasks(self.ledger, from_seq=seq))
+                self.give(self._tasks_of(seq))
+            if not planning.active and not self._dispatch.busy:
+                self._look_again()
         self._tally.items_total = self.plan.n_items
         now = time.monotonic()
         if self._on_progress is not None and now - self._shown_s >= _PROGRESS_S:
             self._shown_s = now
             self._on_progress(self._progress())
         return planning is not None and planning.active
+
+    def _tasks_of(self, seq: int) -> Iterator[Task]:
+        tasks = self.plan.tasks(self.ledger, from_seq=seq)
+        return itertools.takewhile(lambda task: task.shard.plan == seq, tasks)
+
+    def _look_again(self) -> None:
+        """All is done as far as we know: take what other drivers planned, and changed items."""
+        if self._stop:
+            return
+        settled = len(self.ledger.settled()), self._tally.shards
+        if settled == self._looked_at:
+            return  # the last look has brought nothing forward
+        self._looked_at = settled
+        self.plan.refresh()
+        self.ledger.refresh()
+        self.give(self.plan.tasks(self.ledger))
 
     def _progress(self, final: bool = False) -> Progress:
         planning = self._planning is not None and self._planning.active
