@@ -10,7 +10,6 @@ import faulthandler
 import os
 import queue
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -143,6 +142,3 @@ def main(fd: int) -> int:
         os._exit(0)  # the driver is gone or has no more work; threads may be busy
     return 0
 
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))

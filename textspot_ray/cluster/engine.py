@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import secrets
 import signal
@@ -179,8 +178,7 @@ class _Run:
         return planning is not None and planning.active
 
     def _tasks_of(self, seq: int) -> Iterator[Task]:
-        tasks = self.plan.tasks(self.ledger, from_seq=seq)
-        return itertools.takewhile(lambda task: task.shard.plan == seq, tasks)
+        return (task for task in self.plan.tasks(self.ledger) if task.shard.plan == seq)
 
     def _look_again(self) -> None:
         """All is done as far as we know: take what other drivers planned, and changed items."""

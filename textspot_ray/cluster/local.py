@@ -18,6 +18,8 @@ from textspot_ray.cluster.ports import Answered, Died, Events, Models, Raised, R
 from textspot_ray.records import Stage
 
 _DEBUG: Final = "TEXTSPOT_DEBUG"  # set: let the worker's own output through
+# Not `-m`: the child's records must be named by their module, not by __main__.
+_PROGRAM: Final = "import sys, textspot_ray.cluster.child as c; sys.exit(c.main(int(sys.argv[1])))"
 _KILL_TIMEOUT_S: Final = 10.0
 # Signals that come from outside; a crash in native code is SIGSEGV, SIGBUS, SIGFPE, SIGABRT, ...
 _FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -81,7 +83,7 @@ class _Link:
             # A program of its own rather than `multiprocessing`, which would import the caller's
             # main module again and so break notebooks and scripts without a guard.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "textspot_ray.cluster.child", str(fd)],
+                [sys.executable, "-c", _PROGRAM, str(fd)],
                 pass_fds=(fd,),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 stdin=subprocess.DEVNULL,
@@ -109,12 +111,15 @@ class _Link:
                 self._connection.send(message)
 
     def _listen(self) -> None:
-        with contextlib.suppress(EOFError, OSError):
+        try:
             while True:
                 self._tell(self._connection.recv())
-        status = self.process.wait()
+        except (EOFError, OSError):
+            reason, system = _describe(self.process.wait())
+        except Exception as exc:  # what came is no message of ours
+            self.kill()
+            reason, system = f"it sent something unreadable ({exc!r})", False
         self._outbox.put(None)
-        reason, system = _describe(status)
         self._events.put(Died(self._name, self._generation, reason, system))
 
     def _tell(self, message: Loaded | Reply) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -40,12 +40,11 @@ def parts_from(config: RunConfig) -> Parts:
     """
     from textspot_ray.archive.listing import list_items
     from textspot_ray.archive.reader import Reader
-    from textspot_ray.spotting.spotter import result_fingerprint, settings_from
+    from textspot_ray.spotting.settings import result_fingerprint, settings_from
 
-    settings = settings_from(config)
-    fingerprint = result_fingerprint(settings)
     threads = share_threads(available_cpus(), config.engine)
-    settings = replace(settings, threads=threads.detector, streams=config.engine.streams)
+    settings = settings_from(config, threads=threads.detector, streams=config.engine.streams)
+    fingerprint = result_fingerprint(settings)
     return Parts(
         Recipe(
             BundleModels(settings, threads.recognizer),

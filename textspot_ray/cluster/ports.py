@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from textspot_ray.spotting.spotter import SpotterSettings
+    from textspot_ray.spotting.settings import SpotterSettings
     from textspot_ray.tables.marker import Marker
 
 FEATURE_BYTES: Final = 64 * 28 * 28 * 4  # one box
@@ -65,7 +65,7 @@ class BundleModels:
 
     def recognizer(self) -> Reads:
         """Compile the bundle's encoder and decoder."""
-        from textspot_ray.spotting.spotter import Recognizer
+        from textspot_ray.spotting.recognizer import Recognizer
 
         threads = self.recognizer_threads
         return Recognizer(replace(self.settings, threads=threads, streams=1))
