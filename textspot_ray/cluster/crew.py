@@ -52,6 +52,11 @@ class Member:
         """The stage at which images enter this worker."""
         return Stage.DETECT if Stage.DETECT in self.worker.stages else Stage.RECOGNISE
 
+    @property
+    def may_recycle(self) -> bool:
+        """Whether it has outgrown its limit and nothing is being done in it."""
+        return self.recycle and not self.calls and self.state is State.READY
+
     def start(self) -> None:
         """Start a fresh process."""
         self.generation += 1

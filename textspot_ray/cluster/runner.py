@@ -209,7 +209,7 @@ class ShardRunner:
             reason = member.overdue(self._deadlines, self._limits.start_timeout_s)
             if reason is not None:
                 self._on_end(member, reason, ErrorKind.STALLED, blame=True)
-            if member.recycle and not member.calls and member.state is State.READY:
+            if member.may_recycle and not self._detected:
                 self._ladder.note(f"{member.name} recycled: it had grown over the memory limit")
                 member.stop()
             if member.state is State.DOWN and not (self._draining and self.idle):
