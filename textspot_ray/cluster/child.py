@@ -57,6 +57,7 @@ class Loaded:
 
     message: str = ""
     exit_code: int | None = None
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Child:
 
     def run(self) -> None:
         """Take calls and hand them to the threads."""
-        self.send(Loaded())
+        self.send(Loaded(pid=os.getpid()))
         while True:
             call = self._connection.recv()
             if isinstance(call, DetectCall):
@@ -135,10 +136,9 @@ def main(fd: int) -> int:
         try:
             child = Child(connection, setup)
         except TextspotError as exc:
-            connection.send(Loaded(str(exc), int(exc.exit_code)))
+            connection.send(Loaded(str(exc), int(exc.exit_code), os.getpid()))
             return 0
         child.run()
     except (EOFError, ConnectionError):
         os._exit(0)  # the driver is gone or has no more work; threads may be busy
     return 0
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
 from textspot_ray.records import ShardId
@@ -29,6 +29,7 @@ class Dispatch:
         self._own: dict[int, deque[Task]] = {}  # the rest of the group a slot is at
         self._given: dict[int, dict[Key, Task]] = {}
         self._returned: deque[deque[Task]] = deque()
+        self._losses: Counter[Key] = Counter()
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Append a source of tasks; it is read as needed."""
@@ -62,8 +63,14 @@ class Dispatch:
         """A task has come to its end."""
         return self._given.get(slot, {}).pop(key, None)
 
-    def give_back(self, slot: int) -> int:
-        """A slot is gone: what it had goes to the next that asks. Returns the number of tasks."""
+    def losses(self, slot: int) -> int:
+        """Count the loss of a slot against its tasks; how often the worst of them was lost."""
+        given = self._given.get(slot, {})
+        self._losses.update(given.keys())
+        return max((self._losses[key] for key in given), default=0)
+
+    def give_back(self, slot: int) -> None:
+        """A slot is gone: what it had goes to the next that asks."""
         given = sorted(
             self._given.pop(slot, {}).values(), key=lambda t: (t.shard.plan, t.shard.index)
         )
@@ -75,7 +82,6 @@ class Dispatch:
         chained.extend(rest)
         if chained:
             self._returned.append(chained)
-        return len(given)
 
     def _next_group(self) -> deque[Task] | None:
         if self._returned:

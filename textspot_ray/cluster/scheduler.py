@@ -1,0 +1,261 @@
+"""The Ray engine's driver: places slots on nodes, feeds them with tasks, replaces what dies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from textspot_ray.cluster.actors import ALONE, Fault, RunnerActor, describe_end, in_group
+from textspot_ray.cluster.control import Control
+from textspot_ray.cluster.raycluster import Node, RayCluster
+from textspot_ray.cluster.sizing import SlotShape, slots_of_node
+from textspot_ray.cluster.slot import Report
+from textspot_ray.errors import AbortedError
+
+_LOG = logging.getLogger(__name__)
+_STEP_S: Final = 1.0  # a slot reports at least so often
+_TURN_S: Final = 0.25
+_LOOK_S: Final = 10.0  # between two looks at the cluster's nodes
+_SILENCE_S: Final = 300.0  # storage's retries must have room in a step
+_CLOSE_S: Final = 5.0
+
+
+def run_on_ray(control: Control) -> None:
+    """Run until no task is left or a stop has drained every slot."""
+    with RayCluster(control.job.config.engine, control.job.run_id) as cluster:
+        scheduler = Scheduler(control, cluster)
+        try:
+            scheduler.run()
+        finally:
+            scheduler.close()
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """A slot's place on the cluster.
+
+    Attributes:
+        number: Of the slot; never used twice.
+        node: Where it is pinned to; None for anywhere.
+        ref: The call that is open, if any.
+        since_s: When that call was sent.
+        opened: Whether the runner is there.
+        placed: Whether its placement group has its resources.
+        fruitful: Whether it has finished an image.
+        wants: Whether it wants a task.
+        idle: Whether it has none.
+    """
+
+    number: int
+    node: str | None
+    group: Any
+    runner: Any
+    ref: Any
+    since_s: float
+    placed: bool = False
+    opened: bool = False
+    fruitful: bool = False
+    wants: bool = True
+    idle: bool = True
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """Keeps as many slots as the cluster has room for, and every one of them busy."""
+
+    control: Control
+    cluster: RayCluster
+    _seats: list[Seat] = field(default_factory=list)
+    _made: int = 0
+    _barren_losses: int = 0
+    _last_loss: str = ""
+    _looked_s: float = float("-inf")
+    _warned: bool = False
+
+    def run(self) -> None:
+        """Work until the end."""
+        control = self.control
+        while True:
+            coming = control.turn()
+            draining = control.draining
+            if draining:
+                if control.drain_is_over or not any(not seat.idle for seat in self._seats):
+                    return
+            elif not coming and not control.dispatch.busy:
+                return
+            else:
+                self._staff()
+            self._feed(draining)
+            self._collect()
+            self._watch()
+
+    def close(self) -> None:
+        """End all slots; their actors end with their placement groups."""
+        closing = [seat.runner.close.remote() for seat in self._seats if seat.opened]
+        if closing:
+            with contextlib.suppress(Exception):
+                ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_S)
+        for seat in self._seats:
+            self._remove(seat)
+        self._seats.clear()
+
+    # Who is there.
+
+    def _staff(self) -> None:
+        """Have a slot wherever there should be one: also on nodes that came later."""
+        now = time.monotonic()
+        if now - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now
+        engine = self.control.job.config.engine
+        nodes = self.cluster.nodes()
+        if engine.slots is not None:
+            largest = max((node.cpus for node in nodes), default=1.0)
+            _, shape = slots_of_node(largest, engine)
+            self._add(None, shape, engine.slots - len(self._seats))
+            return
+        room = 0
+        for node in nodes:
+            count, shape = slots_of_node(node.cpus, engine)
+            room += count
+            here = sum(seat.node == node.id for seat in self._seats)
+            self._add(node, shape, count - here)
+        if not room and not self._warned:
+            self._warned = True
+            need = engine.cpus_per_slot or 0.5
+            raise AbortedError(
+                f"no node of the Ray cluster has the {need:g} CPUs a slot needs "
+                f"(nodes: {', '.join(f'{n.address} {n.cpus:g}' for n in nodes) or 'none'}); "
+                "lower engine.cpus_per_slot or add nodes"
+            )
+
+    def _add(self, node: Node | None, shape: SlotShape, count: int) -> None:
+        for _ in range(count):
+            bundles = [dict(bundle) for bundle in shape.bundles]
+            if node is not None:
+                bundles[0][f"node:{node.address}"] = 0.001
+            group = placement_group(bundles, strategy="STRICT_PACK")
+            options = in_group(group, 0, bundles[0]["CPU"])
+            if node is not None:
+                options["resources"] = {f"node:{node.address}": 0.001}
+            actor = ray.remote(RunnerActor).options(**ALONE, **options)
+            runner = actor.remote(self.control.job, shape, group)
+            node_id = node.id if node is not None else None
+            ref, now = runner.open.remote(), time.monotonic()
+            self._seats.append(Seat(self._made, node_id, group, runner, ref, now))
+            self._made += 1
+
+    def _remove(self, seat: Seat) -> None:
+        with contextlib.suppress(Exception):
+            ray.kill(seat.runner, no_restart=True)
+        with contextlib.suppress(Exception):
+            remove_placement_group(seat.group)
+
+    def _lose(self, seat: Seat, reason: str) -> None:
+        """A slot is gone: its tasks go to others, and a fresh one takes its place."""
+        self._seats.remove(seat)
+        self._remove(seat)
+        losses = self.control.dispatch.losses(seat.number)
+        self.control.on_lost(seat.number)
+        _LOG.warning("slot %d is gone (%s); its shards are done again", seat.number, reason)
+        limit = self.control.job.config.engine.max_deaths
+        if losses >= limit:
+            raise AbortedError(
+                f"a shard has ended its slot's runner {losses} times; the last time: {reason}"
+            )
+        if not seat.fruitful:
+            self._barren_losses += 1
+            if self._barren_losses >= limit + len(self._seats):
+                raise AbortedError(
+                    f"{self._barren_losses} slots ended without a finished image in between; "
+                    f"the last time: {reason}"
+                )
+        self._looked_s = float("-inf")
+
+    # What they do.
+
+    def _feed(self, draining: bool) -> None:
+        dispatch = self.control.dispatch
+        for seat in self._seats:
+            if seat.ref is not None or not seat.opened:
+                continue
+            task = dispatch.take(seat.number) if seat.wants and not draining else None
+            if task is None and seat.idle:
+                continue
+            tasks = [task] if task is not None else []
+            more = not draining and dispatch.has_for(seat.number)
+            seat.ref = seat.runner.step.remote(tasks, _STEP_S, more, draining)
+            seat.since_s = time.monotonic()
+            seat.idle = False
+
+    def _collect(self) -> None:
+        open_calls = {seat.ref: seat for seat in self._seats if seat.ref is not None}
+        if not open_calls:
+            time.sleep(_TURN_S / 5)
+            return
+        refs = list(open_calls)
+        ready, _ = ray.wait(refs, num_returns=1, timeout=_TURN_S, fetch_local=False)
+        if ready and len(refs) > 1:
+            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+        for ref in ready:
+            seat = open_calls[ref]
+            seat.ref = None
+            try:
+                answer = ray.get(ref, timeout=_SILENCE_S)
+            except Exception as exc:  # the runner's process, its node, or a fault of ours in it
+                self._lose(seat, describe_end(exc)[0])
+                continue
+            self._take(seat, answer)
+
+    def _take(self, seat: Seat, answer: Report | Fault | None) -> None:
+        if isinstance(answer, Fault):
+            raise answer.error()
+        if answer is None:
+            seat.opened = seat.placed = True
+            return
+        if answer.settled or answer.open_counts.images:
+            seat.fruitful = True
+            self._barren_losses = 0
+        seat.wants, seat.idle = answer.wants, answer.idle
+        self.control.on_report(seat.number, answer)
+
+    def _watch(self) -> None:
+        engine = self.control.job.config.engine
+        now = time.monotonic()
+        for seat in list(self._seats):
+            waited_s = now - seat.since_s
+            if seat.opened:
+                if seat.ref is not None and waited_s > max(_SILENCE_S, 5 * engine.min_deadline_s):
+                    self._lose(seat, f"no word from it for {waited_s:.0f} s")
+            elif not seat.placed and waited_s > min(2.0, engine.pending_timeout_s):
+                if seat.group.wait(0):
+                    seat.placed, seat.since_s = True, now
+                elif waited_s > engine.pending_timeout_s:
+                    self._on_pending(seat, waited_s)
+            elif seat.placed and waited_s > engine.start_timeout_s:
+                self._lose(seat, f"its runner did not start within {waited_s:.0f} s")
+
+    def _on_pending(self, seat: Seat, waited_s: float) -> None:
+        need = sum(bundle.get("CPU", 0.0) for bundle in seat.group.bundle_specs)
+        if any(other.opened for other in self._seats):
+            if not self._warned:
+                self._warned = True
+                _LOG.warning(
+                    "a slot of %.3g CPUs has been waiting for a node for %.0f s; the run goes on "
+                    "with the others",
+                    need,
+                    waited_s,
+                )
+            return
+        free = ray.available_resources().get("CPU", 0.0)
+        raise AbortedError(
+            f"no slot could be placed within {waited_s:.0f} s: one needs {need:g} CPUs on one "
+            f"node, and {free:g} are free in the whole cluster; lower engine.cpus_per_slot or "
+            "wait for other jobs to end"
+        )
