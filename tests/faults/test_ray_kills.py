@@ -1,0 +1,81 @@
+"""Kills on Ray: whatever dies, the tables come out as if nothing had."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+from helpers.scripted import scripted_config, scripted_parts, write_images
+from helpers.tables_equal import all_rows
+
+from textspot_ray.cluster.engine import run
+from textspot_ray.records import ErrorKind
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+
+
+def actors(name: str) -> list[psutil.Process]:
+    """Processes of an actor class among our descendants."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if f"ray::{name}" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def expect(count: int) -> dict[str, list[str]]:
+    return {f"{n:04d}": [f"w{n}"] for n in range(count)}
+
+
+def words_of(out) -> dict[str, list[str]]:
+    words: dict[str, list[str]] = {}
+    for row in all_rows(out)["words"]:
+        words.setdefault(row["image_id"][-8:-4], []).append(row["text"])
+    return words
+
+
+@pytest.mark.parametrize("victim", ["DetectorActor", "RecognizerActor", "RunnerActor"])
+def test_a_killed_actor_costs_nothing(tmp_path, ray_cluster, victim):
+    count = 40
+    folder = write_images(tmp_path / "in", [f"words=w{n};sleep=0.02" for n in range(count)])
+    killed = threading.Event()
+
+    def kill_once(progress):
+        if not killed.is_set() and progress.images >= 5:
+            for process in actors(victim):
+                os.kill(process.pid, signal.SIGKILL)
+                killed.set()
+
+    config = scripted_config(tmp_path / "out", kind="ray", in_flight=2)
+    report = run(config, parts=scripted_parts(folder), on_progress=kill_once)
+    assert killed.is_set()
+    assert words_of(tmp_path / "out") == expect(count)
+    assert report.counts.images == count and report.counts.failed == 0
+
+
+def test_poison_costs_one_row_and_leaves_no_process_behind(tmp_path, ray_cluster):
+    scripts = [f"words=w{n}" for n in range(12)]
+    scripts[4] = "words=x;do=crash"
+    scripts[8] = "words=x;read_do=stall"
+    folder = write_images(tmp_path / "in", scripts)
+    config = scripted_config(tmp_path / "out", kind="ray", min_deadline_s=1.0)
+    report = run(config, parts=scripted_parts(folder))
+    assert report.counts.images == 12 and report.counts.failed == 2
+    errors = {row["image_id"][-8:-4]: row["kind"] for row in all_rows(tmp_path / "out")["errors"]}
+    assert errors == {"0004": str(ErrorKind.CRASHED), "0008": str(ErrorKind.STALLED)}
+    gone = {n: w for n, w in expect(12).items() if n not in errors}
+    assert words_of(tmp_path / "out") == gone
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(
+        actors(name) for name in ("DetectorActor", "RecognizerActor", "RunnerActor")
+    ):
+        time.sleep(0.2)
+    assert not actors("DetectorActor") and not actors("RecognizerActor")
+    assert not actors("RunnerActor")
