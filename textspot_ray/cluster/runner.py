@@ -11,19 +11,17 @@ import itertools
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from textspot_ray.cluster.crew import Crew, Member, State
 from textspot_ray.cluster.deadlines import Deadlines
+from textspot_ray.cluster.flow import Flow
 from textspot_ray.cluster.ladder import Ladder
 from textspot_ray.cluster.openshard import OpenShard, Writes
 from textspot_ray.cluster.pagetask import PageTask
 from textspot_ray.cluster.ports import (
-    FEATURE_BYTES,
-    MAX_BOXES,
     Answered,
     Committed,
     Died,
@@ -58,7 +56,6 @@ if TYPE_CHECKING:
 _PROBE: Final = 0  # ticket of the blank image
 _MAX_OPEN_SHARDS: Final = 4  # being read, ending, being committed; the first are small
 _TICK_S: Final = 0.5  # longest wait between two looks at the deadlines
-_WORST_FEATURES: Final = FEATURE_BYTES * MAX_BOXES
 
 Assemble = Callable[[Encoded, int, DetectedPage, Readings | None], ImageResult]
 
@@ -108,13 +105,10 @@ class ShardRunner:
         self._deadlines = Deadlines(limits.min_deadline_s)
         self._ladder = Ladder(limits.max_deaths)
         self._window = limits.in_flight * self._crew.detectors
+        self._flow = Flow(self._crew, self._window, limits.max_feature_bytes)
         self._tickets = itertools.count(_PROBE + 1)
         self._keys = itertools.count()
         self._shards: dict[int, OpenShard] = {}
-        self._ready: deque[PageTask] = deque()  # read, not started
-        self._active: dict[int, PageTask] = {}  # started, by ticket
-        self._detected: deque[PageTask] = deque()  # waiting for a recogniser
-        self._feature_bytes = 0
         self._settled: list[Settled] = []
         self._draining = False
 
@@ -126,7 +120,7 @@ class ShardRunner:
         if self._draining or len(self._shards) >= _MAX_OPEN_SHARDS:
             return False
         unread = sum(shard.unread for shard in self._shards.values())
-        return unread + len(self._ready) < 4 * self._window
+        return unread + len(self._flow.ready) < 4 * self._window
 
     @property
     def idle(self) -> bool:
@@ -175,7 +169,7 @@ class ShardRunner:
         end = time.monotonic() + timeout_s
         while True:
             self._watch()
-            self._dispatch()
+            self._flow.dispatch(self._ladder.suspects)
             left = end - time.monotonic()
             if self._settled or left <= 0 or (more and self.wants_shard):
                 break
@@ -189,11 +183,11 @@ class ShardRunner:
         """Start no more images; shards that are whole when those in flight end are committed."""
         self._draining = True
         self._read_ahead.clear()
-        for shard in {task.shard.key: task.shard for task in self._ready}.values():
+        for shard in {task.shard.key: task.shard for task in self._flow.ready}.values():
             self._drop(shard)
         for shard in [shard for shard in self._shards.values() if shard.unread]:
             self._drop(shard)
-        self._ready.clear()
+        self._flow.ready.clear()
 
     def close(self) -> None:
         """End the workers and drop what is not committed."""
@@ -209,7 +203,7 @@ class ShardRunner:
             reason = member.overdue(self._deadlines, self._limits.start_timeout_s)
             if reason is not None:
                 self._on_end(member, reason, ErrorKind.STALLED, blame=True)
-            if member.may_recycle and not self._detected:
+            if member.may_recycle and not self._flow.holds_features:
                 self._ladder.note(f"{member.name} recycled: it had grown over the memory limit")
                 member.stop()
             if member.state is State.DOWN and not (self._draining and self.idle):
@@ -223,44 +217,6 @@ class ShardRunner:
             if stuck is not None:
                 error = self._ladder.read_stalled(stuck.item, limit_s)
                 self._on_no_data(stuck.shard_key, stuck.index, Encoded(stuck.item, None, error))
-
-    def _dispatch(self) -> None:
-        while self._detected and (member := self._crew.least_busy(Stage.RECOGNISE)) is not None:
-            task = self._detected.popleft()
-            member.open(task.ticket, Stage.RECOGNISE)
-            member.worker.recognise(task.ticket, task.features)
-        suspects = self._ladder.suspects
-        while suspects and suspects[0].shard.dropped:
-            suspects.popleft()
-        if suspects:
-            if not self._active:
-                self._detect(suspects)
-            return
-        if any(task.suspect for task in self._active.values()):
-            return
-        while self._ready and len(self._active) < self._window and self._has_room():
-            if not self._detect(self._ready):
-                return
-
-    def _has_room(self) -> bool:
-        enough = self._feature_bytes + _WORST_FEATURES <= self._limits.max_feature_bytes
-        return enough or not self._active
-
-    def _detect(self, tasks: deque[PageTask]) -> bool:
-        member = self._crew.least_busy(Stage.DETECT)
-        if member is None:
-            return False
-        task = tasks.popleft()
-        assert task.encoded.data is not None
-        self._active[task.ticket] = task
-        self._reserve(task, _WORST_FEATURES)
-        member.open(task.ticket, Stage.DETECT)
-        member.worker.detect(task.ticket, task.encoded.data, task.page)
-        return True
-
-    def _reserve(self, task: PageTask, size: int) -> None:
-        self._feature_bytes += size - task.reserved
-        task.reserved = size
 
     def _take_events(self, timeout_s: float) -> None:
         try:
@@ -309,7 +265,7 @@ class ShardRunner:
             self._on_no_data(event.shard_key, event.index, event.encoded)
             return
         shard.read(event.index, len(event.encoded.data))
-        self._ready.append(PageTask(next(self._tickets), shard, event.index, 0, event.encoded))
+        self._flow.ready.append(PageTask(next(self._tickets), shard, event.index, 0, event.encoded))
 
     def _on_no_data(self, shard_key: int, index: int, encoded: Encoded) -> None:
         shard = self._shards.get(shard_key)
@@ -338,7 +294,7 @@ class ShardRunner:
             member.state = State.READY
             return
         call = member.close(event.ticket, event.uss_bytes, self._limits.max_uss_bytes)
-        task = self._active.get(event.ticket)
+        task = self._flow.find(event.ticket)
         if call is None or task is None:
             return
         self._deadlines.note(call.stage, time.monotonic() - call.since_s)
@@ -354,9 +310,7 @@ class ShardRunner:
         if detected.error is not None or not detected.detections:
             self._finish(task, self._account(task, detected, None))
             return
-        task.detected, task.features = detected, features
-        self._reserve(task, FEATURE_BYTES * len(detected.detections))
-        self._detected.append(task)
+        self._flow.detected(task, detected, features)
 
     def _plan_pages(self, first: PageTask, pages: int) -> None:
         shard, limit = first.shard, self._limits.max_pages
@@ -370,7 +324,7 @@ class ShardRunner:
         # Pages go before the next items, or bytes of half-done items would pile up.
         for page in range(min(pages, limit) - 1, 0, -1):
             task = PageTask(next(self._tickets), shard, first.index, page, first.encoded)
-            self._ready.appendleft(task)
+            self._flow.ready.appendleft(task)
         if pages > limit:
             message = f"{pages} pages, of which image.max_pages = {limit} are read"
             over = replace(first, page=limit, reserved=0)
@@ -387,9 +341,7 @@ class ShardRunner:
             return task.failed(ImageError(Stage.RECOGNISE, ErrorKind.INTERNAL, message))
 
     def _finish(self, task: PageTask, result: ImageResult) -> None:
-        self._active.pop(task.ticket, None)
-        self._reserve(task, 0)
-        task.features = None
+        self._flow.end(task)
         self._ladder.finished(result)
         shard = task.shard
         if shard.dropped:
@@ -422,7 +374,7 @@ class ShardRunner:
             self._on_end(member, reason, ErrorKind.CRASHED, blame=False)
             return
         call = member.close(event.ticket, 0, self._limits.max_uss_bytes)
-        task = self._active.get(event.ticket)
+        task = self._flow.find(event.ticket)
         if call is None or task is None:
             return
         error = self._ladder.raised(task, call.stage, event.message, lost=event.lost)
@@ -432,14 +384,8 @@ class ShardRunner:
             self._finish(task, task.failed(error))
 
     def _on_end(self, member: Member, reason: str, kind: ErrorKind, *, blame: bool) -> None:
-        tasks = [
-            (self._active[ticket], call.stage)
-            for ticket, call in member.calls.items()
-            if ticket in self._active
-        ]
-        # Features that only the dead process had are gone with it; on Ray they outlive it.
-        tasks += [(task, Stage.RECOGNISE) for task in self._detected if task.features is None]
-        alone = len(self._active) == 1
+        tasks = self._flow.lost_with(member)
+        alone = self._flow.alone
         member.stop()
         for task, error in self._ladder.ended(
             member.name, reason, kind, tasks, alone=alone, blame=blame
@@ -449,10 +395,7 @@ class ShardRunner:
             self._take_back(task)
 
     def _take_back(self, task: PageTask) -> None:
-        self._active.pop(task.ticket, None)
-        if task in self._detected:
-            self._detected.remove(task)
-        self._reserve(task, 0)
+        self._flow.end(task)
         task.reset(next(self._tickets))
 
     def _drop(self, shard: OpenShard) -> None:

@@ -6,17 +6,16 @@ shard is committed already, and reports in small records what came of it.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from textspot_ray import __version__
 from textspot_ray.archive.storage import open_store
 from textspot_ray.cluster.ports import Events, Models, Worker
 from textspot_ray.cluster.readahead import Fetches, ReadAhead
 from textspot_ray.cluster.runner import Assemble, Limits, Settled, ShardRunner
-from textspot_ray.records import Counts, ShardId
+from textspot_ray.records import Counts
+from textspot_ray.tables.environment import describe_environment
 from textspot_ray.tables.ledger import open_ledger
 from textspot_ray.tables.plan import Plan, Task
 from textspot_ray.tables.writer import ShardWriter
@@ -155,36 +154,3 @@ class Slot:
         )
         self._runner.offer(shard, writer)
         return None
-
-
-def describe_environment() -> dict[str, str]:
-    """Versions, node and CPU, as markers keep them."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    facts = {
-        "textspot-ray": __version__,
-        "python": platform.python_version(),
-        "node": platform.node(),
-        "machine": platform.machine(),
-        "cpu_flags": _cpu_flags(),
-    }
-    for package in ("openvino", "opencv-python-headless", "pyarrow", "ray"):
-        try:
-            facts[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return facts
-
-
-def _cpu_flags() -> str:
-    """Those of the CPU's instruction sets that decide about speed and rounding."""
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:  # noqa: PTH123
-            flags = next((line for line in file if line.startswith("flags")), "").split()
-    except OSError:
-        return ""
-    return " ".join(flag for flag in wanted if flag in flags)
-
-
-__all__ = ["Job", "Recipe", "Report", "ShardId", "Slot", "describe_environment"]
