@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import signal
@@ -20,9 +21,12 @@ from textspot_ray.cluster.slot import Job, Report
 from textspot_ray.config import RunConfig, config_to_dict
 from textspot_ray.errors import AbortedError, ExitCode, UsageError
 from textspot_ray.records import Counts, ErrorKind, RunReport
+from textspot_ray.tables.lease import Lease
 from textspot_ray.tables.ledger import Ledger, open_ledger
 from textspot_ray.tables.plan import Plan, Task
 from textspot_ray.tables.retry import TRANSIENT, retry_tasks
+from textspot_ray.tables.sweep import finish as sweep
+from textspot_ray.tables.sweep import sweep_state
 
 if TYPE_CHECKING:
     from textspot_ray.cluster.runner import Settled
@@ -111,11 +115,17 @@ class _Run:
         self._on_progress = on_progress
         self._stop = stop
         store = open_store(output.uri, output.storage_options, create=True)
-        self.ledger: Ledger = open_ledger(store, parts.fingerprint)
-        self.plan = Plan(store)
-        self.plan.refresh()
-        self._facts = {"config": config_to_dict(config), "started_at": time.time()}
-        self.ledger.record_run(self.run_id, self._facts)
+        # Where a store cannot put exclusively, drivers must take turns.
+        self._lease = None if store.probe_exclusive() else Lease(store, self.run_id)
+        with contextlib.ExitStack() as stack:
+            if self._lease is not None:
+                stack.enter_context(self._lease)
+            self.ledger: Ledger = open_ledger(store, parts.fingerprint)
+            self.plan = Plan(store)
+            self.plan.refresh()
+            self._facts = {"config": config_to_dict(config), "started_at": time.time()}
+            self.ledger.record_run(self.run_id, self._facts)
+            self._closing = stack.pop_all()
         self._dispatch = Dispatch(self.run_id)
         self._planning: Planning | None = None
         self._tally = Tally(self.ledger.counts().items)
@@ -130,6 +140,7 @@ class _Run:
             self._planning.stop()
             self._planning.join(5.0)
         self.plan.close()
+        self._closing.close()
 
     def plan_from(self, listing: Listing) -> None:
         """Take what the plan has left to do, and list the sources for more."""
@@ -162,6 +173,8 @@ class _Run:
         return self._finish()
 
     def _turn(self) -> bool:
+        if self._lease is not None:
+            self._lease.check()
         planning = self._planning
         if planning is not None:
             if self._stop:
@@ -209,14 +222,18 @@ class _Run:
             self._tally.add_others(task.items if task is not None else 0)
             return
         self.ledger.note(settled.marker)
-        self.ledger.fold()
+        if self.ledger.fold():
+            sweep_state(self.ledger)
 
     def _on_lost(self, slot: int) -> None:
         self._tally.forget(slot)
         self._dispatch.give_back(slot)
 
     def _finish(self) -> RunReport:
-        self.ledger.refresh()
+        if self._stop:
+            self.ledger.refresh()
+        else:
+            sweep(self.ledger)
         summary = self._planning.summary if self._planning is not None else None
         report = RunReport(
             out=self._config.output.uri,
