@@ -64,13 +64,19 @@ class Painted:
         )
 
 
+_PAGES: dict[str, PageDetector] = {}
+
+
 def _pages(
     stub: Callable[..., Path], image: ImageConfig | None = None
 ) -> tuple[PageDetector, Painted]:
-    pages = PageDetector(SpotterSettings(model=str(stub()), image=image or ImageConfig()))
+    key = repr(image)
+    if key not in _PAGES:
+        settings = SpotterSettings(model=str(stub()), image=image or ImageConfig())
+        _PAGES[key] = PageDetector(settings)
     painted = Painted()
-    pages._detector = painted  # type: ignore[assignment]
-    return pages, painted
+    _PAGES[key]._detector = painted  # type: ignore[assignment]
+    return _PAGES[key], painted
 
 
 def _decoded(image: NDArray[np.uint8]) -> Decoded:
@@ -80,7 +86,7 @@ def _decoded(image: NDArray[np.uint8]) -> Decoded:
 
 @settings(max_examples=12, deadline=None)
 @given(
-    st.sampled_from([(3840, 2400), (2700, 2700), (7000, 900), (700, 5200), (5000, 1600)]),
+    st.sampled_from([(2900, 1800), (2000, 2000), (5000, 600), (500, 3500)]),
     st.lists(
         st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(50, 300), st.integers(24, 60)),
         min_size=1,
@@ -214,19 +220,22 @@ def _spotter(model: str) -> TextSpotter:
 
 
 def test_calls_from_several_threads_do_not_mix_images(stub: Callable[..., Path]) -> None:
-    pages = PageDetector(SpotterSettings(model=str(stub()), threads=2, streams=2))
-    pictures = [encode_image(plant_words([f"w{i}", f"{i}x"], seed=i)[0], ".png") for i in range(8)]
+    model = str(stub(width=640, height=384))
+    pages = PageDetector(SpotterSettings(model=model, threads=2, streams=2))
+    pictures = [
+        encode_image(plant_words([f"w{i}", f"{i}x"], 640, 384, seed=i)[0], ".png") for i in range(4)
+    ]
     alone = [pages.detect(data) for data in pictures]
     barrier = threading.Barrier(4)
 
     def job(i: int) -> tuple[object, NDArray[np.float32]]:
         if i < 4:
             barrier.wait()
-        found, features = pages.detect(pictures[i % 8])
+        found, features = pages.detect(pictures[i % 4])
         return found.detections, features
 
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(job, range(32)))
+        together = list(pool.map(job, range(20)))
     for i, (detections, features) in enumerate(together):
-        assert detections == alone[i % 8][0].detections
-        assert np.array_equal(features, alone[i % 8][1])
+        assert len(features) == 2 and detections == alone[i % 4][0].detections
+        assert np.array_equal(features, alone[i % 4][1])
