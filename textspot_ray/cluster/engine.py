@@ -123,7 +123,11 @@ class _Run:
             self.ledger: Ledger = open_ledger(store, parts.fingerprint)
             self.plan = Plan(store)
             self.plan.refresh()
-            self._facts = {"config": config_to_dict(config), "started_at": time.time()}
+            self._facts = {
+                "config": config_to_dict(config),
+                "started_at": time.time(),
+                "text_threshold": parts.text_threshold,
+            }
             self.ledger.record_run(self.run_id, self._facts)
             self._closing = stack.pop_all()
         self._dispatch = Dispatch(self.run_id)

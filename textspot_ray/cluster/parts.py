@@ -25,11 +25,13 @@ class Parts:
         recipe: How slots make their parts.
         fingerprint: Everything that changes results.
         listing: Lists the sources.
+        text_threshold: The bundle's, kept with the run: readers of the table default to it.
     """
 
     recipe: Recipe
     fingerprint: Mapping[str, str]
     listing: Listing
+    text_threshold: float = 0.0
 
 
 def parts_from(config: RunConfig) -> Parts:
@@ -40,10 +42,11 @@ def parts_from(config: RunConfig) -> Parts:
     """
     from textspot_ray.archive.listing import list_items
     from textspot_ray.archive.reader import Reader
-    from textspot_ray.spotting.settings import result_fingerprint, settings_from
+    from textspot_ray.spotting.settings import resolve, result_fingerprint, settings_from
 
     threads = share_threads(available_cpus(), config.engine)
     settings = settings_from(config, threads=threads.detector, streams=config.engine.streams)
+    resolved = resolve(settings)  # checks the files' sha256: before any source is touched
     fingerprint = result_fingerprint(settings)
     return Parts(
         Recipe(
@@ -53,6 +56,7 @@ def parts_from(config: RunConfig) -> Parts:
         ),
         fingerprint,
         partial(list_items, config.source, config.image),
+        resolved.bundle.spec.text_threshold,
     )
 
 
