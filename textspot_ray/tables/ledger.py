@@ -203,13 +203,14 @@ class Ledger:
 
     def markers(self) -> Iterator[Marker]:
         """The marker of every settled shard that readers go by, streamed."""
+        unabsorbed = self.unabsorbed()  # now: a fold may come while the caller iterates
         for manifest in self.snapshot.manifests:
             for marker in read_markers(self.store, manifest):
                 shard = marker.shard
                 replaced = shard in self._live and not self.is_pending(shard)
                 if self._absorbed[shard] == marker.gen and not replaced:
                     yield marker
-        yield from self.unabsorbed()
+        yield from unabsorbed
 
     def unabsorbed(self) -> list[Marker]:
         """Markers that readers go by and that no snapshot has absorbed yet."""

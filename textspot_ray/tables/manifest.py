@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -115,7 +115,7 @@ def to_table(markers: Iterable[Marker]) -> pa.Table:
 def read_settlings(store: Store, manifest: ManifestFile) -> Settlings:
     """The few columns that resuming needs."""
     with store.open_read(manifest.path) as file:
-        table = pq.read_table(file, columns=list(_SETTLINGS))
+        table = _read(file, list(_SETTLINGS))
     return Settlings(*(table.column(name).to_numpy() for name in _SETTLINGS))
 
 
@@ -123,13 +123,13 @@ def read_counts(store: Store, manifest: ManifestFile) -> pa.Table:
     """Identity and counts of every row."""
     names = ["plan", "shard", "gen", *_COUNTS, "failures", "started_at", "finished_at"]
     with store.open_read(manifest.path) as file:
-        return pq.read_table(file, columns=names)
+        return _read(file, names)
 
 
 def read_rows(store: Store, manifest: ManifestFile) -> pa.Table:
     """All of a manifest."""
     with store.open_read(manifest.path) as file:
-        return pq.read_table(file)
+        return _read(file)
 
 
 def read_markers(store: Store, manifest: ManifestFile) -> Iterator[Marker]:
@@ -137,7 +137,7 @@ def read_markers(store: Store, manifest: ManifestFile) -> Iterator[Marker]:
     with store.open_read(manifest.path) as file:
         parquet = pq.ParquetFile(file)
         for group in range(parquet.num_row_groups):
-            for row in parquet.read_row_group(group).to_pylist():
+            for row in parquet.read_row_group(group, use_threads=False).to_pylist():
                 yield _marker(row)
 
 
@@ -167,7 +167,7 @@ def write_forgotten(store: Store, n: int, hi: NDArray[np.uint64], lo: NDArray[np
 def read_forgotten(store: Store, path: str) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """The inverse of `write_forgotten`."""
     with store.open_read(path) as file:
-        table = pq.read_table(file)
+        table = _read(file)
     return table.column("id_hi").to_numpy(), table.column("id_lo").to_numpy()
 
 
@@ -189,6 +189,11 @@ def sum_counts(table: pa.Table) -> Counts:
         for kind, n in json.loads(entry["values"]).items():
             failures[kind] = failures.get(kind, 0) + n * entry["counts"]
     return Counts(**sums, failures=failures)
+
+
+def _read(file: IO[bytes], columns: list[str] | None = None) -> pa.Table:
+    # Most manifests are small: starting threads for their columns costs more than reading them.
+    return pq.ParquetFile(file).read(columns=columns, use_threads=False)
 
 
 def _row(marker: Marker) -> dict[str, Any]:

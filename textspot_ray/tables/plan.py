@@ -120,22 +120,17 @@ class Plan:
         As the ledger and the plan were last refreshed; streamed, so that millions of shards need
         no memory. Shards with the same ``affinity`` follow each other in the order of the source.
         """
-        settled = ledger.settled()
         for segment in self._new_segments():
-            for index in range(len(segment)):
-                shard = ShardId(segment.seq, index)
-                gen = settled.get(shard)
-                redo = self._redo[shard][-1][0] if shard in self._redo else -1
-                if gen is None:
-                    cut = segment.cut(index)
-                    items = cut.stop - cut.start
-                    yield Task(shard, 0, "run", items, cut.bytes, cut.affinity, redo)
-                elif redo > settled.redo(shard) and not ledger.is_pending(shard):
-                    # Listing markers does not tell which redo they hold: read this one.
-                    previous = ledger.marker(shard)
-                    settled.note_redo(shard, -1 if previous is None else previous.redo)
-                    if previous is not None and redo > previous.redo:
-                        yield self._redo_task(segment, shard, previous)
+            yield from self.tasks_of(segment.seq, ledger)
+
+    def tasks_of(self, seq: int, ledger: Ledger) -> Iterator[Task]:
+        """What is left to do of one segment: of its shards, or of those it says to redo."""
+        segment = self._segments[seq]
+        for at in range(len(segment)):
+            shard = ShardId(int(segment.shards[at, 0]), int(segment.shards[at, 1]))
+            task = self._task(shard, ledger)
+            if task is not None:
+                yield task
 
     def n_redo(self, ledger: Ledger) -> int:
         """How many settled shards have changed items that wait to be read again."""
@@ -243,6 +238,23 @@ class Plan:
             raise TableError(f"{self.store.uri} has no shard {shard}")
         cut = file.head.cut(shard.index)
         return file.items(cut.start, cut.stop)
+
+    def _task(self, shard: ShardId, ledger: Ledger) -> Task | None:
+        settled = ledger.settled()
+        redo = self._redo[shard][-1][0] if shard in self._redo else -1
+        segment = self._segments[shard.plan]
+        if shard not in settled:
+            cut = segment.cut(shard.index)
+            items = cut.stop - cut.start
+            return Task(shard, 0, "run", items, cut.bytes, cut.affinity, redo)
+        if redo <= settled.redo(shard) or ledger.is_pending(shard):
+            return None
+        # Listing markers does not tell which redo they hold: read this one.
+        previous = ledger.marker(shard)
+        if previous is None:
+            return None
+        settled.note_redo(shard, previous.redo)
+        return self._redo_task(segment, shard, previous) if redo > previous.redo else None
 
     def _redo_task(self, segment: Segment, shard: ShardId, previous: Marker) -> Task:
         entries = [entry for entry in self._redo[shard] if entry[0] > previous.redo]

@@ -269,7 +269,7 @@ class SegmentFile:
         if start >= stop:
             return []
         first, last = start // ROWS_PER_GROUP, (stop - 1) // ROWS_PER_GROUP
-        groups = self._file.read_row_groups(list(range(first, last + 1)))
+        groups = self._file.read_row_groups(list(range(first, last + 1)), use_threads=False)
         offset = first * ROWS_PER_GROUP
         rows = groups.slice(start - offset, stop - start).to_pylist()
         return [_item(row) for row in rows if row["image_id"]]
