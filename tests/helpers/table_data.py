@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from textspot_ray.archive.storage import Store, open_store
 from textspot_ray.records import (
@@ -99,9 +100,11 @@ def write_shard(
     return marker is not None and ledger.note(marker)
 
 
-def table_rows(store: Store) -> dict[str, list[tuple[object, ...]]]:
+def table_rows(
+    store: Store, options: Mapping[str, Any] | None = None
+) -> dict[str, list[tuple[object, ...]]]:
     """All rows of all tables as readers see them, without timings, in a canonical order."""
-    tables = open_tables(store)
+    tables = open_tables(store, options)
     rows: dict[str, list[tuple[object, ...]]] = {}
     for name in ("words", "images", "errors"):
         table = tables.read(name)

@@ -38,14 +38,14 @@ def work(store: Store, ledger: Ledger, plan: Plan, task: Task, fail: bool | None
 
 
 def job(
-    uri: str,
+    where: str | Store,
     items: Iterable[Item] | None = None,
     on_changed: str = "keep",
     fold_at: int = 2,
     fail: bool | None = None,
 ) -> None:
     """List, plan, work, fold and sweep, as an engine does."""
-    store = open_store(uri, create=True)
+    store = open_store(where, create=True) if isinstance(where, str) else where
     ledger, plan = open_ledger(store, FINGERPRINT), Plan(store)
     update_plan(plan, items or make_items(40), OUTPUT, "r", on_changed=on_changed)
     for task in plan.tasks(ledger):
@@ -54,9 +54,9 @@ def job(
     finish(ledger)
 
 
-def retry_job(uri: str) -> None:
+def retry_job(where: str | Store) -> None:
     """Try the transient failures again; this time they pass."""
-    store = open_store(uri)
+    store = open_store(where) if isinstance(where, str) else where
     ledger, plan = open_ledger(store, FINGERPRINT), Plan(store)
     for task in list(retry_tasks(plan, ledger)):
         work(store, ledger, plan, task, fail=False)
