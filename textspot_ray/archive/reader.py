@@ -11,6 +11,7 @@ from textspot_ray.archive.ahead import DaemonPool, Ticket
 from textspot_ray.archive.fetch import Fetched, Fetcher, Passes, too_large
 from textspot_ray.archive.retry import RetryPolicy
 from textspot_ray.archive.sources import Volumes
+from textspot_ray.archive.zipfiles import content_bytes
 from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.errors import StorageError
 from textspot_ray.records import Container, Encoded, ErrorKind, ImageError, Item, Stage
@@ -36,6 +37,23 @@ class _Group:
 class _Pending:
     group: _Group
     ticket: Ticket[tuple[list[Fetched], float]] | None
+
+
+class _Typical:
+    """Bytes of items whose size no listing tells: the largest seen of late, at least 1 MiB."""
+
+    def __init__(self) -> None:
+        self._bytes = float(1 << 20)
+
+    def note(self, item: Item, size: int) -> None:
+        """Learn from an item that was read."""
+        if item.size is None:
+            self._bytes = max(float(size), 0.98 * self._bytes, float(1 << 20))
+
+    def estimate(self, item: Item) -> int:
+        """Bytes to reserve for an item."""
+        known = _known_bytes(item)
+        return int(self._bytes) if known is None else known
 
 
 class Reader:
@@ -77,6 +95,7 @@ class Reader:
         self._pool = DaemonPool(threads, "textspot-read")
         self._lane = DaemonPool(1, "textspot-pass")
         self._passes = self._new_passes()
+        self._typical = _Typical()
         self._stuck = 0
 
     def __enter__(self) -> Reader:
@@ -91,7 +110,7 @@ class Reader:
         Raises:
             StorageError: Many reads hung for ever: storage is not worth going on with.
         """
-        waiting = _groups(items, self._max_bytes)
+        waiting = _groups(items, self._max_bytes, self._typical)
         pending: deque[_Pending] = deque()
         ahead = 0
         exhausted = False
@@ -165,6 +184,7 @@ class Reader:
     def _encoded(self, item: Item, data: Fetched, read_s: float) -> Encoded:
         if isinstance(data, ImageError):
             return Encoded(item, None, data, read_s)
+        self._typical.note(item, len(data))
         if len(data) > self._max_bytes:
             return Encoded(item, None, too_large(len(data), self._max_bytes), read_s)
         if not data:
@@ -190,22 +210,22 @@ class Reader:
         return Passes(self._volumes, self._image_column, self._fetcher)
 
 
-def _groups(items: Iterable[Item], max_bytes: int) -> Iterator[_Group]:
+def _groups(items: Iterable[Item], max_bytes: int, typical: _Typical) -> Iterator[_Group]:
     """Neighbours in one archive together, everything else alone, in order."""
     held: list[Item] = []
     size = 0
     for item in items:
         error = item.error
-        if error is None and item.size is not None and item.size > max_bytes:
-            error = too_large(item.size, max_bytes)
-        if held and (error is not None or not _joins(held, size, item)):
+        if error is None and (_known_bytes(item) or 0) > max_bytes:
+            error = too_large(_known_bytes(item), max_bytes)
+        if held and (error is not None or not _joins(held, size + typical.estimate(item), item)):
             yield _Group(tuple(held), size)
             held, size = [], 0
         if error is not None:
             yield _Group((item,), 0, error)
             continue
         held.append(item)
-        size += _estimate(item)
+        size += typical.estimate(item)
     if held:
         yield _Group(tuple(held), size)
 
@@ -216,7 +236,7 @@ def _joins(held: list[Item], size: int, item: Item) -> bool:
         return False
     if item.container is not last.container:
         return False
-    if len(held) >= _GROUP_ITEMS or size + _estimate(item) > _GROUP_BYTES:
+    if len(held) >= _GROUP_ITEMS or size > _GROUP_BYTES:
         return False
     if item.container in _IN_PASSES:
         return True
@@ -224,5 +244,8 @@ def _joins(held: list[Item], size: int, item: Item) -> bool:
     return end <= (item.offset or 0) <= end + _GROUP_GAP
 
 
-def _estimate(item: Item) -> int:
-    return item.size if item.size is not None else 1 << 20
+def _known_bytes(item: Item) -> int | None:
+    """Bytes that an item will take in memory; of a zip's members when inflated."""
+    if item.size is None:
+        return None
+    return max(item.size, content_bytes(item.content_tag) or 0)

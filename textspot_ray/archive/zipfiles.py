@@ -124,7 +124,7 @@ def inflate(header: bytes, data: bytes, tag: str | None, max_bytes: int) -> byte
         header: Its local header.
         data: Its compressed data.
         tag: As `list_zip` gave it; the content is checked against it.
-        max_bytes: Stop when the content grows larger, whatever the headers claim.
+        max_bytes: Stop when the content grows larger than this, or than the directory claims.
 
     Raises:
         MemberError: Encrypted, unknown method, larger than allowed, damaged, or changed.
@@ -139,9 +139,12 @@ def inflate(header: bytes, data: bytes, tag: str | None, max_bytes: int) -> byte
     if method == _STORED:
         content = data
     else:
-        content = _bounded(_decompressor(method, data), method, data, max_bytes)
-    if len(content) > max_bytes:
-        raise MemberError("TOO_LARGE", f"zip member of more than max_bytes = {max_bytes} bytes")
+        claimed = content_bytes(tag)
+        limit = max_bytes if claimed is None else min(max_bytes, claimed)
+        content = _bounded(_decompressor(method, data), method, data, limit)
+        if len(content) > limit:
+            what = "than image.max_bytes allows" if limit == max_bytes else "than its header says"
+            raise MemberError("TOO_LARGE", f"zip member larger {what} ({limit} bytes)")
     if tag is not None and zip_tag(zlib.crc32(content), len(content)) != tag:
         raise MemberError("CORRUPT", "the zip member's checksum is wrong")
     return content
@@ -159,6 +162,13 @@ def head_of(header: bytes, data: bytes, count: int) -> bytes:
         return _decompressor(fields[3], data).decompress(data[start:], count)[:count]
     except (MemberError, *_DAMAGE):
         return b""
+
+
+def content_bytes(tag: str | None) -> int | None:
+    """Bytes of a member's content as its archive claims, from its content tag."""
+    if tag is None or not tag.startswith("zip:"):
+        return None
+    return int(tag.rpartition("-")[2])
 
 
 def zip_tag(crc: int, size: int) -> str:

@@ -355,6 +355,34 @@ def test_memory_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert len(fetched) <= number + 6
 
 
+@pytest.mark.parametrize("kind", ["zip", "parquet"])
+def test_window_counts_what_items_take_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    big = [bytes(4_000_000)] * 30
+    path = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        path.write_bytes(zip_bytes([(f"{i}.bmp", d) for i, d in enumerate(big)], 8))
+    else:
+        pq.write_table(pa.table({"image": big}), path, row_group_size=4)
+    items, _ = listed(path)
+    fetched = 0
+    real = Reader._fetch
+
+    def count(self: Reader, group: Any, ticket: Any) -> Any:
+        nonlocal fetched
+        fetched += len(group.items)
+        return real(self, group, ticket)
+
+    monkeypatch.setattr(Reader, "_fetch", count)
+    with Reader(SourceConfig(), IMAGE, ahead_bytes=10_000_000, retry=FAST) as reader:
+        for number, encoded in enumerate(reader.read(items)):
+            assert encoded.data is not None
+            time.sleep(0.005)
+            # Sizes in a table are learnt from the first rows.
+            assert fetched - number <= (6 if kind == "zip" or number > 18 else 20)
+
+
 def test_remote_file_that_arrives_short_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     base = f"memory://{uuid.uuid4().hex}"
     open_store(base).put("a.jpg", picture(1))
