@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,12 +19,21 @@ from textspot_ray.archive.parquetfiles import (
 )
 from textspot_ray.archive.retry import RetryPolicy, error_kind, reason_of
 from textspot_ray.archive.selection import NOT_AN_IMAGE, Selection
-from textspot_ray.archive.sources import FOLDER, Source, Volumes, file_name, join_uri, resolve
+from textspot_ray.archive.sources import (
+    FOLDER,
+    WEB,
+    Source,
+    Volumes,
+    file_name,
+    join_uri,
+    resolve,
+)
 from textspot_ray.archive.volume import FileInfo, Passed, Volume
 from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.errors import SourceError
 from textspot_ray.records import ImageError, Item, Skipped, Stage
 
+_LOG = logging.getLogger(__name__)
 LISTED_TWICE = "listed twice"
 CONTAINERS = (NameKind.TAR, NameKind.TAR_STREAM, NameKind.ZIP, NameKind.PARQUET)
 
@@ -77,6 +87,7 @@ class _Lister:
         self._volumes = Volumes(config.storage_options)
         self._base = canonical_base(config.base)
         self._given = GivenIds()
+        self._warned = False
         self._containers = ContainerListing(config, self.selection, retry, self._given)
         # Whether an image could be listed more than once; known before the first item.
         self.may_repeat = len(config.uris) > 1 or "{" in config.uris[0]
@@ -175,6 +186,9 @@ class _Lister:
     def _file(self, source: Source, row: ListRow | None = None) -> Item:
         uri = source.uri
         info = source.info
+        if source.protocol in WEB and not self._warned:
+            self._warned = True
+            _LOG.warning("images over HTTP have no content tag: changes will not be noticed")
         return Item(
             image_id=self._row_id(row, uri) if row else self._id(uri),
             source=uri,

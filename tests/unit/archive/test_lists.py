@@ -38,6 +38,13 @@ def test_text_list_with_all_kinds_of_entries(folder: Path) -> None:
     assert got[3].error is not None and got[3].error.kind is ErrorKind.MISSING
 
 
+def test_http_without_content_tags_is_warned_of_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listed(write(folder / "l.txt", "https://h/a.jpg\nhttps://h/b.jpg\n"))
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+
+
 def test_list_beside_other_sources_gives_one_item_each(folder: Path) -> None:
     path = write(folder / "list.txt", "in/a.jpg\nin/c.png\n")
     items, reasons = listed(folder / "in", path)
