@@ -6,9 +6,9 @@ step over [1, 784, 256]. What this reader puts into them:
 
 * ``text_features`` are *pixels*: the word's oriented quad, laid upright into 4 planes of 56 rows
   and 224 columns (B, G, R and a plane that tells the quad's shape); 4*56*224 = 64*28*28, so the
-  tensor of the contract is a plain row-major view. Sampling pixels and not features keeps the reader free
-  of the detector's weights, needs no gradient through the sampler, and shows the first convolution
-  upright letters of one size.
+  tensor of the contract is a plain row-major view. Sampling pixels and not features keeps the
+  reader free of the detector's weights, needs no gradient through the sampler, and shows the first
+  convolution upright letters of one size.
 * The encoder's 784 positions are 14 equal rows of 56 columns; the decoder looks at the first row.
 * Keys of the attention are the first ``KEY_CHANNELS`` of the 256 channels, so no step-independent
   projection is left in the decoder's step; the next ``N_CTC`` channels are per-column symbol
