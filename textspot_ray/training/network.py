@@ -19,7 +19,7 @@ step over [1, 784, 256]. What this reader puts into them:
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -223,6 +223,21 @@ class ReaderSize:
     dilations: tuple[int, ...] = (1, 2, 4, 8)
     hidden: int = 256
 
+    def to_dict(self) -> dict[str, list[int]]:
+        """As lists of whole numbers, for storing."""
+        return {f.name: np.atleast_1d(getattr(self, f.name)).tolist() for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, list[int]]) -> ReaderSize:
+        """Back from :meth:`to_dict`."""
+        return cls(
+            widths=cast("tuple[int, int, int, int, int]", tuple(stored["widths"])),
+            tall_blocks=stored["tall_blocks"][0],
+            low_blocks=stored["low_blocks"][0],
+            dilations=tuple(stored["dilations"]),
+            hidden=stored["hidden"][0],
+        )
+
 
 class Encoder(nn.Module):
     """Patch of a word -> 56 columns of 256 channels (at most 0.15 GMAC a word).
@@ -424,10 +439,7 @@ def save_reader(path: Path, size: ReaderSize, state: dict[str, Tensor]) -> None:
         for k, v in state.items()
         if "num_batches" not in k
     }
-    arrays["size.widths"] = np.array(size.widths)
-    arrays["size.tall_blocks"] = np.array(size.tall_blocks)
-    arrays["size.low_blocks"] = np.array(size.low_blocks)
-    arrays["size.dilations"] = np.array(size.dilations)
+    arrays |= {f"size.{k}": np.array(v) for k, v in size.to_dict().items()}
     with path.open("wb") as f:
         np.savez_compressed(f, **arrays)
 
@@ -443,11 +455,9 @@ def load_reader(path: Path | str) -> tuple[Stem, Encoder, Decoder]:
     """
     with np.load(path, allow_pickle=False) as data:
         arrays = {k: data[k] for k in data.files}
-    size = ReaderSize(
-        widths=cast("tuple[int, int, int, int, int]", tuple(int(n) for n in arrays["size.widths"])),
-        tall_blocks=int(arrays["size.tall_blocks"]),
-        low_blocks=int(arrays["size.low_blocks"]),
-        dilations=tuple(int(n) for n in arrays["size.dilations"]),
+    prefix = "size."
+    size = ReaderSize.from_dict(
+        {k.removeprefix(prefix): v.tolist() for k, v in arrays.items() if k.startswith(prefix)}
     )
     encoder, decoder = Encoder(size), Decoder(size)
     for name, module in (("encoder.", encoder), ("decoder.", decoder)):

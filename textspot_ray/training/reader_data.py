@@ -142,7 +142,8 @@ def jitter_quad(rng: np.random.Generator, quad: Floats, strength: float = 1.0) -
         strength *= 1.8
     tl, tr, br, bl = quad
     across, down = (tr - tl + br - bl) / 2, (bl - tl + br - tr) / 2
-    width, height = max(np.linalg.norm(across), 1.0), max(np.linalg.norm(down), 1.0)
+    width = max(float(np.linalg.norm(across)), 1.0)
+    height = max(float(np.linalg.norm(down)), 1.0)
     ex, ey = across / width, down / height
     ends = np.clip(rng.normal(0.02, 0.09, 2), -0.18, 0.3) * strength * height
     sides = np.clip(rng.normal(0.01, 0.055, 2), -0.12, 0.2) * strength * height
@@ -161,7 +162,7 @@ def jitter_quad(rng: np.random.Generator, quad: Floats, strength: float = 1.0) -
     centre = moved.mean(0)
     turned = (moved - centre) @ np.array([[c, s], [-s, c]]) + centre
     turned += rng.normal(0, 0.015 * strength, (4, 2)) * height
-    return turned.astype(np.float32)
+    return np.asarray(turned, np.float32)
 
 
 def rescale(crop: Word, factor: float) -> Crop:
@@ -206,7 +207,7 @@ def change_light(rng: np.random.Generator, image: Image, strength: float = 1.0) 
         quality = int(rng.integers(25, 90))
         ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if ok:
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     return image
 
 
@@ -215,19 +216,19 @@ def real_example(rng: np.random.Generator, crop: Crop, strength: float) -> tuple
     height = quad_height(crop.quad)
     factor = float(np.exp(rng.normal(0.0, 0.25)))
     if crop.sharp and rng.random() < 0.5:
-        # As the photos are stored (960x640 of 1280x720), then as the detector sees them (1280 wide).
+        # As the photos are stored (960x640 of 1280x720), then as the detector sees them.
         crop = rescale(crop, 0.75)
         factor /= 0.75
     factor = max(factor, 8 / max(height, 1.0)) if height * factor < 8 else factor
     view = rescale(crop, factor) if abs(factor - 1) > 0.03 else crop
     image = change_light(rng, view.image, strength)
-    quad = view.quad
+    quad = view.quad.astype(np.float32)
     if rng.random() < 0.25:  # stretched or sheared a little, as another face would be
         h = quad_height(quad)
-        skew = rng.normal(0, 0.12) * h
+        skew = np.float32(rng.normal(0, 0.12) * h)
         along = (quad[1] - quad[0]) / max(float(np.linalg.norm(quad[1] - quad[0])), 1.0)
-        quad = quad + np.stack([along, along, -along, -along]) * np.float32(skew / 2)
-    return cut(image, jitter_quad(rng, quad.astype(np.float32), strength))
+        quad = quad + np.stack([along, along, -along, -along]).astype(np.float32) * (skew / 2)
+    return cut(image, jitter_quad(rng, np.asarray(quad, np.float32), strength))
 
 
 def rendered_example(rng: np.random.Generator, word: Word, strength: float) -> tuple[Image, Floats]:
@@ -247,7 +248,7 @@ def surroundings(image: Image, quad: Floats) -> Crop | None:
     x2, y2 = np.minimum(np.ceil(quad.max(0) + margin), [w, h]).astype(int)
     if x2 - x1 < 4 or y2 - y1 < 4:
         return None
-    return Crop(image[y1:y2, x1:x2].copy(), (quad - np.float32([x1, y1])).astype(np.float32), "")
+    return Crop(image[y1:y2, x1:x2].copy(), (quad - np.array([x1, y1])).astype(np.float32), "")
 
 
 def read_gt(path: Path) -> list[tuple[Floats, str]]:
@@ -295,16 +296,16 @@ def photo_crops(
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None or not gt.exists():
             continue
-        scale = np.ones(2, np.float32)
+        scale = np.ones(2)
         if gt_size:
-            scale = np.float32([image.shape[1] / gt_size[0], image.shape[0] / gt_size[1]])
+            scale = np.array([image.shape[1] / gt_size[0], image.shape[0] / gt_size[1]])
         if input_size:
-            scale *= np.float32([input_size[0] / image.shape[1], input_size[1] / image.shape[0]])
+            scale = scale * [input_size[0] / image.shape[1], input_size[1] / image.shape[0]]
             image = cv2.resize(image, input_size)
         for quad, text in read_gt(gt):
             if text == "###" or not 0 < len(target_of(text)) <= MAX_TARGET:
                 continue
-            crop = surroundings(image, quad * scale)
+            crop = surroundings(image, (quad * scale).astype(np.float32))
             if crop is not None:
                 crops.append(Crop(crop.image, crop.quad, text, sharp=False))
     return crops

@@ -316,7 +316,7 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": {f.name: getattr(self.progress, f.name) for f in fields(Progress)},
-            "size": {f.name: getattr(size, f.name) for f in fields(size)},
+            "size": size.to_dict(),
             "rng": json.dumps(source_state),
             "torch_rng": torch.get_rng_state(),
         }
@@ -339,13 +339,13 @@ class Trainer:
         """Write the averaged weights as FP16."""
         part = path.with_suffix(".part")
         net.save_reader(part, self.average.encoder.size, self.average.state_dict())
-        os.replace(part, path)
+        part.replace(path)
 
 
 def stored_size(path: Path) -> net.ReaderSize:
     """Widths and depths of a saved state."""
     size = torch.load(path, map_location="cpu", weights_only=True)["size"]
-    return net.ReaderSize(**{k: tuple(v) if isinstance(v, list) else v for k, v in size.items()})
+    return net.ReaderSize.from_dict(size)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -355,7 +355,7 @@ def replace_file(path: Path, content: bytes) -> None:
         f.write(content)
         f.flush()
         os.fsync(f.fileno())
-    os.replace(part, path)
+    part.replace(path)
 
 
 def append_row(path: Path, row: dict[str, float]) -> None:
@@ -370,9 +370,9 @@ def append_row(path: Path, row: dict[str, float]) -> None:
 
 def draw_curve(log: Path, png: Path) -> None:
     """Plot the log's accuracies over words seen."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
+    mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     with log.open(encoding="utf-8", newline="") as f:
