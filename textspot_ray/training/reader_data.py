@@ -201,6 +201,7 @@ def change_light(rng: np.random.Generator, image: Image, strength: float = 1.0) 
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.1))
     if rng.random() < 0.3 * strength:
         sigma = rng.uniform(2, 12)
+        cv2.setRNGSeed(int(rng.integers(2**31)))  # OpenCV's noise comes from its own generator
         noise = cv2.randn(np.empty(image.shape, np.int16), 0, sigma)
         image = cv2.add(image, noise, dtype=cv2.CV_8U)
     if rng.random() < 0.3 * strength:
