@@ -312,6 +312,55 @@ def photo_crops(
     return crops
 
 
+def empty_crops(folder: Path, first: int, last: int, per_photo: int = 3) -> list[Crop]:
+    """Places in photos that hold no text, shaped as words: what the reader must call "".
+
+    A detector's false boxes look like these; a word read as "" is dropped.
+
+    Args:
+        folder: as for :func:`photo_crops`.
+        first: first N of ``img_N.jpg``.
+        last: last N.
+        per_photo: crops a photo.
+
+    Returns:
+        Crops with empty text, away from every word of the gt, legible or not.
+    """
+    rng = np.random.default_rng(len(str(folder.name)))
+    crops = []
+    for path in sorted((folder / "images").glob("*.jpg")):
+        number = re.search(r"(\d+)$", path.stem)
+        gt = folder / "gt" / f"gt_{path.stem}.txt"
+        if not number or not first <= int(number[1]) <= last or not gt.exists():
+            continue
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            continue
+        image = cv2.resize(image, (1280, 768))
+        taken = np.zeros(image.shape[:2], np.uint8)
+        for quad, _ in read_gt(gt):
+            centre = quad.mean(0)
+            wide = (quad - centre) * 1.3 + centre
+            cv2.fillConvexPoly(taken, (wide * [1, 768 / 720]).round().astype(np.int32), 1)
+        for _ in range(per_photo):
+            height = float(np.exp(rng.uniform(np.log(9), np.log(60))))
+            width = height * float(np.exp(rng.uniform(np.log(0.8), np.log(7))))
+            angle = rng.normal(0, 0.15)
+            c, s = np.cos(angle), np.sin(angle)
+            corners = np.array([[-width, -height], [width, -height], [width, height]]) / 2
+            corners = np.concatenate((corners, [[-width / 2, height / 2]]))
+            quad = corners @ np.array([[c, s], [-s, c]])
+            quad = (quad + rng.uniform([60, 60], [1220, 708])).astype(np.float32)
+            here = np.zeros_like(taken)
+            cv2.fillConvexPoly(here, quad.round().astype(np.int32), 1)
+            if (here & taken).any():
+                continue
+            crop = surroundings(image, quad)
+            if crop is not None:
+                crops.append(Crop(crop.image, crop.quad, "", sharp=False))
+    return crops
+
+
 def word_crops(folder: Path, first: int, last: int) -> list[Crop]:
     """Word crops of ``words.tsv`` from photos ``first``..``last``; targets non-empty."""
     crops = []
@@ -339,6 +388,11 @@ def train_crops(data: Path) -> list[Crop]:
     return crops
 
 
+def train_empties(data: Path) -> list[Crop]:
+    """Places without text in the training photos below ``data``."""
+    return empty_crops(data / "icdar2015_train", 1, LAST_TRAIN_PHOTO)
+
+
 class WordSource:
     """Endless batches of rendered and real examples.
 
@@ -354,6 +408,7 @@ class WordSource:
         batch: int,
         reuse: float = 3.0,
         pool: int = 6000,
+        empties: Sequence[Crop] = (),
     ) -> None:
         """Prepare; nothing is rendered yet.
 
@@ -364,9 +419,11 @@ class WordSource:
             batch: examples in a batch.
             reuse: how often a rendered word is seen on average.
             pool: rendered words kept.
+            empties: places without text, to be read as "".
         """
         self.renderer = renderer
         self.crops = crops
+        self.empties = empties
         self.rng = np.random.default_rng(seed)
         self.batch = batch
         self.reuse = reuse
@@ -381,14 +438,16 @@ class WordSource:
             if len(target_of(word.text)) <= MAX_TARGET:
                 return word
 
-    def next(self, difficulty: float, real_share: float) -> Batch:
+    def next(self, difficulty: float, real_share: float, empty_share: float = 0.0) -> Batch:
         """Make a batch.
 
         Args:
             difficulty: 0..1 of newly rendered words.
             real_share: share of real crops.
+            empty_share: share of places without text.
         """
-        n_real = round(self.batch * real_share) if self.crops else 0
+        n_empty = self._whole(self.batch * empty_share) if self.empties else 0
+        n_real = n_empty + (self._whole(self.batch * real_share) if self.crops else 0)
         n_rendered = self.batch - n_real
         self._debt += n_rendered / self.reuse
         while self._debt >= 1 or (n_rendered and len(self.pool) < self.batch):
@@ -404,7 +463,8 @@ class WordSource:
         strength = min(1.0, 0.4 + difficulty)
         for i in range(self.batch):
             if i < n_real:
-                crop = self.crops[int(self.rng.integers(len(self.crops)))]
+                real = self.empties if i < n_empty else self.crops
+                crop = real[int(self.rng.integers(len(real)))]
                 pixels[i], codes[i] = real_example(self.rng, crop, strength)
                 texts.append(target_of(crop.text))
             else:
@@ -412,6 +472,10 @@ class WordSource:
                 pixels[i], codes[i] = rendered_example(self.rng, word, strength)
                 texts.append(target_of(word.text))
         return Batch(pixels, codes, texts, np.arange(self.batch) >= n_real)
+
+    def _whole(self, share: float) -> int:
+        """A whole number that is right on average."""
+        return int(share + self.rng.random())
 
     def state(self) -> dict[str, Any]:
         """The generator's state (the pool is rendered anew after a resume)."""

@@ -1,9 +1,10 @@
 # mypy: disable-error-code="misc,untyped-decorator"
 """Trains the reader: rendered words from easy to hard, real crops mixed in.
 
-The same command resumes. Everything is below ``--work``: ``state.pt`` (network, averaged network,
-optimizer, counters; replaced atomically), ``reader.npz`` (the averaged weights as FP16, what the
-export and later sessions start from), ``log.csv`` and ``curve.png``.
+The same command resumes; SIGTERM ends a run as if its time were up. Everything is below
+``--work``: ``state.pt`` (network, averaged network, optimizer, counters; replaced atomically),
+``reader.npz`` (the averaged weights as FP16, what the export and later sessions start from),
+``log.csv`` and ``curve.png``.
 
 Two losses: CTC on the encoder's 56 columns, which finds the letters first, and the attention
 decoder's cross-entropy under teacher forcing. Difficulty rises while rendered words of the present
@@ -19,6 +20,7 @@ import json
 import math
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -52,6 +54,7 @@ class Recipe:
             word and not only at what it said.
         real_share: share of real crops once difficulty has passed ``real_from``.
         real_from: difficulty at which real crops join.
+        empty_share: share of places without text, from then on.
         rise_above: share of rendered words (of the present difficulty, as distorted for training)
             read right by CTC above which difficulty rises.
         rise: how much it rises by.
@@ -68,6 +71,7 @@ class Recipe:
     wrong_symbol: float = 0.08
     real_share: float = 0.3
     real_from: float = 0.1
+    empty_share: float = 0.03
     rise_above: float = 0.7
     rise: float = 0.02
     rise_wait_steps: int = 40
@@ -169,6 +173,7 @@ class Score:
     ctc: float
     care: float
     """Attention, words that word spotting counts (>= 3 letters, no digits)."""
+    n_care: int
 
 
 @torch.no_grad()
@@ -194,7 +199,7 @@ def measure(reader: Reader, words: Sequence[data.Word], device: torch.device) ->
                 n_care += 1
                 right_care += text == target
     n = max(1, len(words))
-    return Score(right / n, right_ctc / n, right_care / max(1, n_care))
+    return Score(right / n, right_ctc / n, right_care / max(1, n_care), n_care)
 
 
 class BatchFeed:
@@ -206,7 +211,7 @@ class BatchFeed:
 
     def __init__(self, sources: Sequence[data.WordSource], workers: int) -> None:
         self.sources = sources
-        self.level = (0.0, 0.0)
+        self.level = (0.0, 0.0, 0.0)
         self._queue: queue.Queue[data.Batch] = queue.Queue(maxsize=max(1, 2 * workers))
         for source in sources[:workers]:
             threading.Thread(target=self._fill, args=(source,), daemon=True).start()
@@ -216,9 +221,9 @@ class BatchFeed:
         while True:
             self._queue.put(source.next(*self.level))
 
-    def next(self, difficulty: float, real_share: float) -> data.Batch:
-        """The next batch; ``difficulty`` and ``real_share`` hold for batches begun from now on."""
-        self.level = (difficulty, real_share)
+    def next(self, difficulty: float, real_share: float, empty_share: float) -> data.Batch:
+        """The next batch; the arguments hold for batches begun from now on."""
+        self.level = (difficulty, real_share, empty_share)
         return self.sources[0].next(*self.level) if self._inline else self._queue.get()
 
 
@@ -303,10 +308,11 @@ class Trainer:
         floats = [k for k in own if own[k].is_floating_point()]
         torch._foreach_lerp_([own[k] for k in floats], [other[k] for k in floats], 1 - decay)
 
-    def real_share(self) -> float:
-        """Share of real crops at the present difficulty."""
+    def level(self) -> tuple[float, float, float]:
+        """Difficulty, share of real crops, share of places without text: now."""
         p, r = self.progress, self.recipe
-        return r.real_share if p.difficulty >= r.real_from else 0.0
+        joined = p.difficulty >= r.real_from
+        return p.difficulty, joined * r.real_share, joined * r.empty_share
 
     def save(self, path: Path, source_state: dict[str, Any]) -> None:
         """Write everything a resume needs; replaces the file in one go."""
@@ -359,13 +365,18 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def append_row(path: Path, row: dict[str, float]) -> None:
-    """Add a line to the log; the header comes with the first."""
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, row.keys())
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    """Add a line to the log, with new columns where the row has some."""
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as f:
+            rows = list(csv.DictReader(f))
+    rows.append(row)
+    names = list(dict.fromkeys(name for r in rows for name in r))
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_file(path, buffer.getvalue().encode())
 
 
 def draw_curve(log: Path, png: Path) -> None:
@@ -381,7 +392,7 @@ def draw_curve(log: Path, png: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 5))
     for name in rows[0]:
         if name.endswith(("_att", "_care")):
-            axes.plot(words, [float(r[name]) for r in rows], label=name)
+            axes.plot(words, [float(r[name] or "nan") for r in rows], label=name)
     axes.plot(words, [float(r["difficulty"]) for r in rows], "k--", label="difficulty")
     axes.set(xlabel="words seen", ylabel="words right", ylim=(0, 1))
     axes.grid(alpha=0.3)
@@ -404,6 +415,7 @@ def real_sets(folder: Path) -> dict[str, list[data.Word]]:
     return {
         "crops": list(data.word_crops(folder / "icdar2015_words", first, last)),
         "photos": list(data.photo_crops(folder / "icdar2015_train", first, last)),
+        "empty": list(data.empty_crops(folder / "icdar2015_train", first, last)),
     }
 
 
@@ -441,6 +453,7 @@ def run(args: argparse.Namespace, recipe: Recipe, size: net.ReaderSize) -> None:
     work.mkdir(parents=True, exist_ok=True)
     device = torch.device(args.device)
     crops = data.train_crops(args.data) if args.data else []
+    empties = data.train_empties(args.data) if args.data else []
     backgrounds = args.data / "backgrounds" if args.data else None
     renderer = scene_renderer(sorted({c.text for c in crops}), backgrounds)
     sets = rendered_sets(renderer)
@@ -456,7 +469,7 @@ def run(args: argparse.Namespace, recipe: Recipe, size: net.ReaderSize) -> None:
         grow(trainer, args.init)
         trainer.progress.difficulty = args.difficulty
     sources = [
-        data.WordSource(renderer, crops, seed + i, recipe.batch, recipe.reuse)
+        data.WordSource(renderer, crops, seed + i, recipe.batch, recipe.reuse, empties=empties)
         for i in range(max(1, args.workers))
     ]
     if source_state:
@@ -478,6 +491,9 @@ def _loop(
     args: argparse.Namespace,
 ) -> Iterator[dict[str, float]]:
     """Steps; yields a log row every ``--every`` minutes and at the end."""
+    stop = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
     p = trainer.progress
     begin = last = time.monotonic()
     seconds_before = p.seconds
@@ -489,13 +505,13 @@ def _loop(
     while True:
         now = time.monotonic()
         remaining = min(1.0, (end - now) / cooldown) if cooldown else 1.0
-        batch = feed.next(p.difficulty, trainer.real_share())
+        batch = feed.next(*trainer.level())
         data_seconds += time.monotonic() - now
         recent.append(trainer.step(batch, remaining))
         p.seconds = seconds_before + time.monotonic() - begin
         if not all(math.isfinite(n) for n in recent[-1]):
             raise FloatingPointError(f"loss is not finite at step {p.step}: {recent[-1]}")
-        done = time.monotonic() >= end
+        done = stop.is_set() or time.monotonic() >= end
         if time.monotonic() - last < 60 * args.every and not done:
             continue
         elapsed = time.monotonic() - last
@@ -515,7 +531,8 @@ def _loop(
             score = measure(trainer.average, words, trainer.device)
             row[f"{name}_att"] = round(score.attention, 4)
             row[f"{name}_ctc"] = round(score.ctc, 4)
-            row[f"{name}_care"] = round(score.care, 4)
+            if score.n_care:
+                row[f"{name}_care"] = round(score.care, 4)
         yield row
         if done:
             return

@@ -74,6 +74,19 @@ def test_word_crops_follow_split(tmp_path: Path) -> None:
     assert [c.text for c in data.word_crops(tmp_path, 801, 900)] == ["b"]
 
 
+def test_empty_crops_avoid_every_word(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    image = np.full((640, 960, 3), 60, np.uint8)
+    image[:, :480] = 255
+    cv2.imwrite(str(tmp_path / "images" / "img_800.jpg"), image)
+    half = "0,0,640,0,640,720,0,720,###"  # the white half, in coordinates of 1280x720
+    (tmp_path / "gt" / "gt_img_800.txt").write_text(half)
+    crops = data.empty_crops(tmp_path, 1, 800, per_photo=40)
+    assert 5 < len(crops) < 30
+    assert {c.text for c in crops} == {""}
+    assert all(data.cut(c.image, c.quad)[0][16:-16, 32:-32].max() < 90 for c in crops)
+
+
 def test_missing_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="photos"):
         data.photo_crops(tmp_path / "photos", 1, 2)
@@ -125,3 +138,8 @@ def test_source_is_seeded_mixes_and_reuses() -> None:
     two = data.WordSource(draw, [real], 5, batch=8, reuse=4, pool=10)
     assert np.array_equal(two.next(0.6, 0.25).pixels, batches[0].pixels)
     assert data.WordSource(draw, [], 5, batch=4).next(0.0, 0.5).texts == ["fake"] * 4
+    empty = data.Crop(real.image, real.quad, "")
+    three = data.WordSource(draw, [real], 5, batch=8, empties=[empty])
+    assert sorted(three.next(0.6, 0.25, 0.125).texts) == ["", *["fake"] * 5, "real", "real"]
+    counts = [three.next(0.6, 0.0, 0.03).texts.count("") for _ in range(100)]
+    assert 10 < sum(counts) < 40

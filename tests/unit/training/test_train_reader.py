@@ -162,6 +162,13 @@ def test_measure_counts_words_right() -> None:
     assert score.care == pytest.approx(1 / 2)
 
 
+def test_log_keeps_old_rows_when_columns_join(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    training.append_row(log, {"step": 1, "a": 0.5})
+    training.append_row(log, {"step": 2, "b": 0.25})
+    assert log.read_text().splitlines() == ["step,a,b", "1,0.5,", "2,,0.25"]
+
+
 def test_command_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "scene_renderer", lambda extra, backgrounds: draw)
     monkeypatch.setattr(training, "rendered_sets", lambda renderer: {"easy": []})
