@@ -191,14 +191,11 @@ def _conv(
 
 
 class _Residual(nn.Module):
-    """x + relu(bn(conv(x))). The norm's gain starts at ``gain``: 0 lets a trained net grow a block
-    without changing what it computes."""
+    """x + relu(bn(conv(x)))."""
 
-    def __init__(self, body: nn.Sequential, gain: float = 1.0) -> None:
+    def __init__(self, body: nn.Sequential) -> None:
         super().__init__()
         self.body = body
-        norm = cast(nn.BatchNorm2d, body[1])
-        nn.init.constant_(norm.weight, gain)
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, x + self.body(x))
@@ -220,7 +217,7 @@ class ReaderSize:
     widths: tuple[int, int, int, int, int] = (32, 64, 96, 128, 192)
     tall_blocks: int = 1
     low_blocks: int = 0
-    dilations: tuple[int, ...] = (1, 2, 4, 8)
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 1, 2, 4)
     hidden: int = 256
 
     def to_dict(self) -> dict[str, list[int]]:

@@ -434,7 +434,10 @@ def scene_renderer(extra_words: Sequence[str], backgrounds: Path | None) -> data
 
 
 def grow(trainer: Trainer, weights: Path) -> None:
-    """Start from committed FP16 weights; new blocks start as the identity."""
+    """Start from committed FP16 weights; blocks they lack start close to the identity.
+
+    Not at it: with a gain of 0 the block's ReLU would pass no gradient, for ever.
+    """
     _, encoder, decoder = net.load_reader(weights)
     for reader in (trainer.reader, trainer.average):
         for module, trained in ((reader.encoder, encoder), (reader.decoder, decoder)):
@@ -443,7 +446,7 @@ def grow(trainer: Trainer, weights: Path) -> None:
                 raise ValueError(f"{weights}: has weights this network lacks: {unexpected}")
             for name in missing:
                 if name.endswith("body.1.weight"):
-                    nn.init.zeros_(module.get_parameter(name))
+                    nn.init.constant_(module.get_parameter(name), 0.05)
 
 
 def run(args: argparse.Namespace, recipe: Recipe, size: net.ReaderSize) -> None:
@@ -557,11 +560,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     for field in fields(Recipe):
         name = "--" + field.name.replace("_", "-")
         parser.add_argument(name, type=type(field.default), default=field.default)
-    parser.add_argument("--tall-blocks", type=int, default=1)
-    parser.add_argument("--low-blocks", type=int, default=0)
+    size = net.ReaderSize()
+    parser.add_argument("--tall-blocks", type=int, default=size.tall_blocks)
+    parser.add_argument("--low-blocks", type=int, default=size.low_blocks)
+    parser.add_argument("--dilations", type=int, nargs="+", default=size.dilations)
     args = parser.parse_args(argv)
     recipe = Recipe(**{f.name: getattr(args, f.name) for f in fields(Recipe)})
-    size = replace(net.ReaderSize(), tall_blocks=args.tall_blocks, low_blocks=args.low_blocks)
+    size = replace(
+        net.ReaderSize(),
+        tall_blocks=args.tall_blocks,
+        low_blocks=args.low_blocks,
+        dilations=tuple(args.dilations),
+    )
     run(args, recipe, size)
 
 
