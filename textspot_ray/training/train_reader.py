@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from textspot_ray.training import network as net
 from textspot_ray.training import reader_data as data
+from textspot_ray.training.muon import Muon
 
 IGNORE = -100
 
@@ -45,8 +46,8 @@ class Recipe:
 
     Attributes:
         batch: words in a step.
-        lr: peak learning rate of AdamW.
-        weight_decay: of AdamW, on matrices and filters alone.
+        lr: peak learning rate, of Muon on hidden matrices and of AdamW on the rest.
+        weight_decay: on matrices and filters alone.
         warmup_steps: linear warm-up, after every start.
         ema: decay of the averaged weights a step, once warm.
         ctc_weight: weight of the CTC loss beside the attention's 1.0.
@@ -63,10 +64,10 @@ class Recipe:
     """
 
     batch: int = 64
-    lr: float = 2e-3
+    lr: float = 1.5e-3
     weight_decay: float = 0.02
-    warmup_steps: int = 300
-    ema: float = 0.999
+    warmup_steps: int = 100
+    ema: float = 0.998
     ctc_weight: float = 1.0
     wrong_symbol: float = 0.08
     real_share: float = 0.3
@@ -74,7 +75,7 @@ class Recipe:
     empty_share: float = 0.03
     rise_above: float = 0.7
     rise: float = 0.02
-    rise_wait_steps: int = 40
+    rise_wait_steps: int = 30
     reuse: float = 4.0
 
 
@@ -105,6 +106,22 @@ class Reader(nn.Module):
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
             columns, ctc = self.encoder.columns(patches)
         return columns.float(), ctc.float()
+
+
+def split_parameters(
+    reader: Reader,
+) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
+    """Hidden matrices and filters; first and last matrices and tables; vectors."""
+    ends = ("conv1", "shape_bias", "ctc", "position", "embedding", "energy", "output")
+    hidden, matrices, vectors = [], [], []
+    for name, p in reader.named_parameters():
+        if p.ndim <= 1:
+            vectors.append(p)
+        elif any(part in ends for part in name.split(".")):
+            matrices.append(p)
+        else:
+            hidden.append(p)
+    return hidden, matrices, vectors
 
 
 def attention_targets(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -245,16 +262,18 @@ class Trainer:
         self.reader = Reader(size).to(device, memory_format=torch.channels_last)
         self.average = Reader(size).to(device, memory_format=torch.channels_last)
         self.average.load_state_dict(self.reader.state_dict())
-        matrices = [p for p in self.reader.parameters() if p.ndim > 1]
-        vectors = [p for p in self.reader.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": recipe.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=recipe.lr,
-            betas=(0.9, 0.98),
-        )
+        hidden, matrices, vectors = split_parameters(self.reader)
+        self.optimizers: list[torch.optim.Optimizer] = [
+            Muon(hidden, recipe.lr, weight_decay=recipe.weight_decay),
+            torch.optim.AdamW(
+                [
+                    {"params": matrices, "weight_decay": recipe.weight_decay},
+                    {"params": vectors, "weight_decay": 0.0},
+                ],
+                lr=recipe.lr,
+                betas=(0.9, 0.98),
+            ),
+        ]
         self.progress = Progress()
         self.started_at = 0
 
@@ -275,15 +294,17 @@ class Trainer:
             CTC loss, attention loss, share of the batch's rendered words that CTC reads.
         """
         self.reader.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(remaining)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(remaining)
         ctc_loss, attention_loss, ctc = losses(
             self.reader, batch, self.recipe, self.device, self.bf16
         )
-        self.optimizer.zero_grad(set_to_none=True)
+        self.reader.zero_grad(set_to_none=True)
         (self.recipe.ctc_weight * ctc_loss + attention_loss).backward()
         nn.utils.clip_grad_norm_(self.reader.parameters(), 5.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         p = self.progress
         p.step += 1
         p.words += len(batch.texts)
@@ -320,7 +341,7 @@ class Trainer:
         state = {
             "reader": self.reader.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
             "progress": {f.name: getattr(self.progress, f.name) for f in fields(Progress)},
             "size": size.to_dict(),
             "rng": json.dumps(source_state),
@@ -335,7 +356,8 @@ class Trainer:
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.reader.load_state_dict(state["reader"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
         self.progress = Progress(**state["progress"])
         torch.set_rng_state(state["torch_rng"].cpu())
         self.started_at = self.progress.step
