@@ -432,11 +432,15 @@ def rendered_sets(renderer: data.Renderer, n: int = 200) -> dict[str, list[data.
 
 
 def real_sets(folder: Path) -> dict[str, list[data.Word]]:
-    """Real words of photos 801-900: full-resolution crops, and as seen in the photos."""
+    """Real words of photos 801-900: full-resolution crops, as seen in the photos, and as seen
+    there along quads that are off."""
     first, last = data.LAST_TRAIN_PHOTO + 1, data.LAST_VALIDATION_PHOTO
+    photos = data.photo_crops(folder / "icdar2015_train", first, last)
+    rng = np.random.default_rng(0)
     return {
         "crops": list(data.word_crops(folder / "icdar2015_words", first, last)),
-        "photos": list(data.photo_crops(folder / "icdar2015_train", first, last)),
+        "photos": list(photos),
+        "jittered": [replace(c, quad=data.jitter_quad(rng, c.quad, 0.8)) for c in photos],
         "empty": list(data.empty_crops(folder / "icdar2015_train", first, last)),
     }
 
