@@ -194,7 +194,9 @@ class Score:
 
 
 @torch.no_grad()
-def measure(reader: Reader, words: Sequence[data.Word], device: torch.device) -> Score:
+def measure(
+    reader: Reader, words: Sequence[data.Word], device: torch.device, bf16: bool = False
+) -> Score:
     """Read words along their true quads."""
     reader.eval()
     right = right_ctc = right_care = n_care = 0
@@ -204,7 +206,7 @@ def measure(reader: Reader, words: Sequence[data.Word], device: torch.device) ->
         columns, ctc = reader.encode(
             torch.from_numpy(batch.pixels).to(device),
             torch.from_numpy(batch.codes).to(device),
-            bf16=False,
+            bf16,
         )
         read = [text for text, _ in reader.decoder.greedy(columns)]
         for word, text, by_ctc, target in zip(
@@ -423,7 +425,7 @@ def draw_curve(log: Path, png: Path) -> None:
     plt.close(figure)
 
 
-def rendered_sets(renderer: data.Renderer, n: int = 200) -> dict[str, list[data.Word]]:
+def rendered_sets(renderer: data.Renderer, n: int = 100) -> dict[str, list[data.Word]]:
     """Three fixed sets of rendered words for measuring."""
     return {
         name: [renderer(np.random.default_rng([seed, i]), level) for i in range(n)]
@@ -557,7 +559,7 @@ def _loop(
             "batch_ctc": round(p.running, 4),
         }
         for name, words in sets.items():
-            score = measure(trainer.average, words, trainer.device)
+            score = measure(trainer.average, words, trainer.device, trainer.bf16)
             row[f"{name}_att"] = round(score.attention, 4)
             row[f"{name}_ctc"] = round(score.ctc, 4)
             if score.n_care:
