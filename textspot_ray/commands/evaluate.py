@@ -15,6 +15,7 @@ from textspot_ray.commands.table_options import (
     count,
     open_views,
     size,
+    storage_options,
 )
 from textspot_ray.errors import ExitCode
 
@@ -88,7 +89,9 @@ def main(args: argparse.Namespace) -> int:
         if args.misses:
             from textspot_ray.insight.misses import write_misses
 
-            write_misses(tables, found, args.gt_size, args.worst, args.misses)
+            write_misses(
+                tables, found, args.gt_size, args.worst, args.misses, storage_options(args)
+            )
     if args.json:
         print(json.dumps(as_json(found, comparisons)))
     else:

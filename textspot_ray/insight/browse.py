@@ -104,6 +104,7 @@ def make_app(data: BrowseData, title: str) -> Starlette:
         routes=[
             Route("/", handlers.page),
             Route("/page.css", handlers.style),
+            Route("/favicon.ico", handlers.no_icon),
             *(Route(f"/{name}", functools.partial(handlers.script, name)) for name in _SCRIPTS),
             Route("/api/images", handlers.images),
             Route("/api/errors", handlers.errors),
@@ -217,6 +218,9 @@ class _Handlers:
 
     async def page(self, request: Request) -> Response:
         return HTMLResponse(await run_in_threadpool(self._make_page))
+
+    async def no_icon(self, request: Request) -> Response:
+        return Response(status_code=204)
 
     async def style(self, request: Request) -> Response:
         return Response(markup.asset("page.css"), media_type="text/css")

@@ -18,7 +18,7 @@ from textspot_ray.insight.pictures import Picture, Pictures
 from textspot_ray.insight.query import SqlError, batches, run_query
 from textspot_ray.insight.relations import TableViews
 from textspot_ray.insight.search import Combine, Mode, SearchQuery, search
-from textspot_ray.insight.view import words_data
+from textspot_ray.insight.view import image_meta, words_data
 
 MAX_ROWS = 500
 MAX_HITS = 5000
@@ -113,7 +113,7 @@ class BrowseData:
                     "h": pages[image_id].height or 0,
                     "readable": pages[image_id].status != "failed",
                     "note": "this image failed, see the errors",
-                    "meta": pages[image_id].status,
+                    "meta": image_meta(pages[image_id]),
                     "words": words_data(pages[image_id], set(indexes)),
                 }
                 for image_id, indexes in chosen

@@ -120,9 +120,14 @@ def image_data(page: Page, picture: Picture, marked: set[int]) -> dict[str, Any]
         "h": page.height or 0,
         "src": markup.jpeg_uri(picture.jpeg) if picture.jpeg else None,
         "note": picture.note,
-        "meta": f"{page.width} x {page.height}" if page.width else page.status,
+        "meta": image_meta(page),
         "words": words_data(page, marked),
     }
+
+
+def image_meta(page: Page) -> str:
+    """What a card says of its image besides its words."""
+    return f"{page.width} x {page.height}" if page.width else page.status
 
 
 def words_data(page: Page, marked: set[int]) -> list[dict[str, Any]]:

@@ -237,7 +237,9 @@ def watched(browser: Any) -> tuple[Any, list[str]]:
     page.on("pageerror", lambda exc: faults.append(str(exc)))
     page.on(
         "console",
-        lambda m: faults.append(m.text) if m.type == "error" and "status of 40" not in m.text else None,
+        lambda m: (
+            faults.append(m.text) if m.type == "error" and "status of 40" not in m.text else None
+        ),
     )
     return page, faults
 

@@ -62,7 +62,9 @@ function watch(card) {
 }
 
 function fill(table, names, rows) {
-  const head = element("tr", {}, ...names.map((name) => element("th", { text: name })));
+  const numeric = names.map((_, n) => rows.length > 0 && rows.every((row) => typeof row[n] === "number"));
+  const head = element("tr", {}, ...names.map((name, n) => (
+    element("th", numeric[n] ? { class: "number", text: name } : { text: name }))));
   const lines = rows.map((row) => element("tr", {}, ...row.map((value) => {
     const number = typeof value === "number";
     const text = value === null ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);

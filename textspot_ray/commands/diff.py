@@ -1,0 +1,57 @@
+"""Compare two tables of the same images: words gained, lost, changed, and confidence."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+
+from textspot_ray.commands.table_options import (
+    add_min_confidence,
+    add_storage_options,
+    count,
+    open_views,
+    storage_options,
+)
+from textspot_ray.errors import ExitCode
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("table", metavar="A", help="output folder of a run; any fsspec URI")
+    parser.add_argument("other", metavar="B", help="another one, of the same images")
+    add_storage_options(parser)
+    add_min_confidence(parser)
+    parser.add_argument("--words", metavar="CSV", help="write every word that differs")
+    parser.add_argument("--html", metavar="FILE", help="write a page with the images that differ")
+    parser.add_argument(
+        "--worst", type=count, default=50, metavar="N", help="images on that page (50)"
+    )
+    parser.add_argument("--json", action="store_true", help="the summary as one JSON object")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from textspot_ray.insight.diff import DiffSummary, compare_tables
+    from textspot_ray.insight.diff_report import RowWriter, Worst, as_json, page, report
+    from textspot_ray.insight.output import open_text
+    from textspot_ray.insight.view import write_page
+
+    summary = DiffSummary()
+    worst = Worst(args.worst if args.html else 0)
+    with contextlib.ExitStack() as stack:
+        a = stack.enter_context(open_views(args))
+        b = stack.enter_context(open_views(args, args.other))
+        rows = RowWriter(stack.enter_context(open_text(args.words))) if args.words else None
+        for pair in compare_tables(a, b, args.min_confidence, summary):
+            worst.add(pair)
+            if rows is not None:
+                rows.add(pair)
+        if args.html:
+            write_page(page(a, b, summary, worst.pairs(), storage_options(args)), args.html)
+        if args.json:
+            print(json.dumps(as_json(a, b, summary)))
+        else:
+            sys.stdout.write(report(a, b, summary))
+    return ExitCode.OK
