@@ -152,24 +152,29 @@ def _bring(
     patience: Patience,
     on_bytes: Callable[[Published, int], None],
 ) -> None:
-    """Bring one set of weights and add it to the model's bundle."""
+    """Bring what one set of weights lacks and add the set to the model's bundle."""
     final = models / published.model / published.weights
-    if not _intact(published, final):
+    lacking = [file for file in published.files.values() if not _intact(file, final)]
+    if lacking:
         incoming = models / ".incoming" / published.model / published.weights
         incoming.mkdir(parents=True, exist_ok=True)
         if folder is not None:
-            _copy(published, folder, incoming)
+            _copy(published, lacking, folder, incoming)
         else:
-            _download(published, incoming, patience, on_bytes)
-        if final.exists():
-            shutil.rmtree(final)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        incoming.replace(final)
+            _download(published, lacking, incoming, patience, on_bytes)
+        if final.exists():  # damaged: each file is put right by itself
+            for file in lacking:
+                (incoming / file.name).replace(final / file.name)
+            shutil.rmtree(incoming)
+        else:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            incoming.replace(final)
     _describe(published, final.parent)
 
 
 def _download(
     published: Published,
+    lacking: Sequence[RemoteFile],
     incoming: Path,
     patience: Patience,
     on_bytes: Callable[[Published, int], None],
@@ -177,23 +182,24 @@ def _download(
     import requests
 
     with requests.Session() as session:
-        for file in published.files.values():
-            target = incoming / file.name
-            if target.is_file() and digest(target, file.checksum) == file.checksum:
+        for file in lacking:
+            if _intact(file, incoming):  # arrived before an interruption
                 on_bytes(published, file.size)
                 continue
             download(
                 file,
-                target,
+                incoming / file.name,
                 session=session,
                 patience=patience,
                 on_bytes=lambda n: on_bytes(published, n),
             )
 
 
-def _copy(published: Published, folder: Path, incoming: Path) -> None:
+def _copy(
+    published: Published, lacking: Sequence[RemoteFile], folder: Path, incoming: Path
+) -> None:
     """Copy from a local folder; FP32 and FP16 files share names, so the checksum decides."""
-    for file in published.files.values():
+    for file in lacking:
         candidates = [
             path
             for path in sorted(folder.rglob(file.name))
@@ -206,12 +212,9 @@ def _copy(published: Published, folder: Path, incoming: Path) -> None:
         copy_verified(file, right[0], incoming / file.name)
 
 
-def _intact(published: Published, folder: Path) -> bool:
-    return all(
-        (folder / file.name).is_file()
-        and digest(folder / file.name, file.checksum) == file.checksum
-        for file in published.files.values()
-    )
+def _intact(file: RemoteFile, folder: Path) -> bool:
+    path = folder / file.name
+    return path.is_file() and digest(path, file.checksum) == file.checksum
 
 
 def _describe(published: Published, folder: Path) -> None:
@@ -252,9 +255,10 @@ def _is_fp32(files: ModelFiles | None) -> bool:
 
 def _present(folder: Path) -> dict[str, ModelFiles]:
     """Precisions of an earlier fetch whose files are still there."""
-    if not (folder / BUNDLE_FILE).is_file():
+    try:
+        stored = read_spec(folder / BUNDLE_FILE).precisions
+    except BundleError:  # none yet, or damaged: it is written anew
         return {}
-    stored = read_spec(folder / BUNDLE_FILE).precisions
     return {
         precision: files
         for precision, files in stored.items()
