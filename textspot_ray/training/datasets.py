@@ -1,0 +1,281 @@
+"""Real photographs with their words: loading, the split that keeps validation apart, the leak check.
+
+Coordinates are continuous pixels throughout training: pixel ``i`` covers ``[i, i + 1)``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from textspot_ray.errors import SourceError
+
+FloatArray = NDArray[np.float32]
+ByteArray = NDArray[np.uint8]
+
+IGNORED_TEXT = "###"
+ICDAR2015_GT_SIZE = (1280, 720)  # width, height that ICDAR2015 coordinates refer to
+VALIDATION_IDS = range(801, 901)  # thresholds and checkpoints are chosen on these photos
+# The word regions of the MLT masks are the words' quads scaled about their centre by this factor
+# (measured on the masks: both sides are 0.68 to 0.73 of the word's).
+MLT_MASK_SCALE = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoWord:
+    """A word in a photograph.
+
+    Attributes:
+        quad: [4, 2] corners in pixels, clockwise from the text's top left.
+        text: As written in the ground truth, ``""`` where unknown.
+        legible: False for regions that count neither for nor against a detector.
+    """
+
+    quad: FloatArray
+    text: str
+    legible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photograph on disk; word quads are in pixels of the stored file."""
+
+    path: Path
+    words: tuple[PhotoWord, ...]
+
+    def pixels(self) -> ByteArray:
+        """Decode the photograph.
+
+        Returns:
+            [H, W, 3] BGR.
+
+        Raises:
+            SourceError: the file cannot be decoded.
+        """
+        return read_image(self.path)
+
+
+def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> ByteArray:
+    """Decode an image file; EXIF orientation is not applied, as ground truths ignore it.
+
+    Raises:
+        SourceError: the file is missing or no image.
+    """
+    if not path.is_file():
+        raise SourceError(f"{path}: no such image; unpack the data set again")
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    image: Any = cv2.imdecode(data, flags) if data.size else None
+    if image is None:
+        raise SourceError(f"{path}: cannot be decoded; unpack the data set again")
+    return np.asarray(image, np.uint8)
+
+
+def parse_gt(text: str, where: str = "ground truth") -> tuple[PhotoWord, ...]:
+    """Parse ground truth in the ICDAR2015 form, ``x1,y1,...,x4,y4,text`` a line.
+
+    The text may hold commas; ``###`` marks an illegible region.
+
+    Raises:
+        SourceError: a line has fewer than eight numbers; the message names `where` and the line.
+    """
+    words = []
+    for number, line in enumerate(text.lstrip("\ufeff").splitlines(), 1):
+        if not line.strip():
+            continue
+        parts = line.split(",", 8)
+        try:
+            quad = np.array([float(p) for p in parts[:8]], np.float32).reshape(4, 2)
+        except ValueError:
+            raise SourceError(f"{where}, line {number}: not x1,y1,...,x4,y4,text") from None
+        word = parts[8].strip() if len(parts) > 8 else ""
+        words.append(PhotoWord(quad, word, word != IGNORED_TEXT))
+    return tuple(words)
+
+
+def image_number(path: Path) -> int:
+    """Return the number in a name like ``img_12.jpg``.
+
+    Raises:
+        SourceError: the name has no number.
+    """
+    found = re.search(r"(\d+)$", path.stem)
+    if found is None:
+        raise SourceError(f"{path}: expected a name like img_12{path.suffix}")
+    return int(found.group(1))
+
+
+def icdar_photos(
+    root: Path,
+    ids: Callable[[int], bool] | None = None,
+    gt_size: tuple[int, int] | None = None,
+) -> list[Photo]:
+    """Load a folder with ``images/img_N.*`` and ``gt/gt_img_N.txt``.
+
+    Args:
+        root: The folder.
+        ids: Which photo numbers to take; all by default.
+        gt_size: Width and height that the coordinates refer to, where it is not the file's own.
+
+    Raises:
+        SourceError: no images, or a photo without ground truth.
+    """
+    photos = []
+    for path in sorted(_image_files(root / "images"), key=image_number):
+        number = image_number(path)
+        if ids is not None and not ids(number):
+            continue
+        gt = root / "gt" / f"gt_img_{number}.txt"
+        if not gt.is_file():
+            raise SourceError(f"{gt}: missing, but {path.name} is there")
+        words = parse_gt(gt.read_text(encoding="utf-8-sig"), str(gt))
+        if gt_size is not None:
+            height, width = read_image(path).shape[:2]
+            scale = np.array([width / gt_size[0], height / gt_size[1]], np.float32)
+            words = tuple(PhotoWord(w.quad * scale, w.text, w.legible) for w in words)
+        photos.append(Photo(path, words))
+    return photos
+
+
+def icdar2015_training(root: Path) -> list[Photo]:
+    """ICDAR2015 training photos without those kept for validation."""
+    return icdar_photos(root, lambda n: n not in VALIDATION_IDS, ICDAR2015_GT_SIZE)
+
+
+def icdar2015_validation(root: Path) -> list[Photo]:
+    """The ICDAR2015 photos on which thresholds and checkpoints are chosen."""
+    return icdar_photos(root, lambda n: n in VALIDATION_IDS, ICDAR2015_GT_SIZE)
+
+
+def words_of_mask(mask: ByteArray, min_height_px: float = 4.0) -> tuple[PhotoWord, ...]:
+    """Recover word quads from a mask of shrunken word regions.
+
+    Each white component's smallest rectangle is scaled back about its centre. A reading direction
+    is not in a mask: the side nearest to the x axis is taken as the top. Components of which that
+    is doubtful (taller than wide) or that are tiny become ignored regions.
+
+    Args:
+        mask: [H, W], white = word.
+        min_height_px: Regions lower than this, as drawn, are ignored.
+    """
+    words = []
+    contours, _ = cv2.findContours(
+        (mask > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
+    for contour in contours:
+        # pixel centres to continuous coordinates, half a pixel of rim on each side
+        (cx, cy), (w, h), angle = cv2.minAreaRect(contour.astype(np.float32) + 0.5)
+        w, h = w + 1, h + 1
+        if angle > 45:
+            w, h, angle = h, w, angle - 90
+        elif angle < -45:
+            w, h, angle = h, w, angle + 90
+        legible = h >= min_height_px and w >= 0.8 * h
+        rect = ((cx, cy), (w / MLT_MASK_SCALE, h / MLT_MASK_SCALE), angle)
+        words.append(PhotoWord(rect_corners(*rect), "", legible))
+    return tuple(words)
+
+
+def rect_corners(
+    centre: tuple[float, float], size: tuple[float, float], angle_deg: float
+) -> FloatArray:
+    """Corners [4, 2] of a turned rectangle, clockwise from its own top left."""
+    a = np.deg2rad(angle_deg)
+    u = np.array([np.cos(a), np.sin(a)]) * size[0] / 2
+    v = np.array([-np.sin(a), np.cos(a)]) * size[1] / 2
+    c = np.asarray(centre)
+    return np.stack([c - u - v, c + u - v, c + u + v, c - u + v]).astype(np.float32)
+
+
+def mlt_photos(root: Path) -> list[Photo]:
+    """Load a folder with ``images/*`` and ``masks/<same stem>.png``.
+
+    Raises:
+        SourceError: no images, or a photo without mask.
+    """
+    photos = []
+    for path in _image_files(root / "images"):
+        mask = read_image(root / "masks" / f"{path.stem}.png", cv2.IMREAD_GRAYSCALE)
+        photos.append(Photo(path, words_of_mask(mask)))
+    return photos
+
+
+def background_photos(root: Path) -> list[Photo]:
+    """Load a folder of photos (nearly) without text."""
+    return [Photo(path, ()) for path in _image_files(root)]
+
+
+def _image_files(folder: Path) -> list[Path]:
+    suffixes = {".jpg", ".jpeg", ".png", ".webp"}
+    files = (
+        sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes)
+        if folder.is_dir()
+        else []
+    )
+    if not files:
+        raise SourceError(f"{folder}: no images; unpack the data set there")
+    return files
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A training image that is (nearly) one of the images kept for measuring."""
+
+    training: Path
+    held_out: Path
+    distance_bits: int  # 0 for equal files
+
+
+def perceptual_hash(image: ByteArray) -> int:
+    """256-bit difference hash (dHash, Krawetz 2013) of an image.
+
+    Survives scaling, re-compression and small colour changes; unrelated photos differ in
+    about half of the bits.
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
+    small = cv2.resize(grey, (17, 16), interpolation=cv2.INTER_AREA).astype(np.int16)
+    bits = (small[:, 1:] > small[:, :-1]).ravel()
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def find_leaks(
+    training: Iterable[Path], held_out: Sequence[Path], max_distance_bits: int = 24
+) -> list[Leak]:
+    """Compare training images with held-out ones, by file hash and by perceptual hash.
+
+    Args:
+        training: Image files used for training.
+        held_out: Image files that must not be among them.
+        max_distance_bits: Perceptual hashes this close (of 256 bits) count as the same photo.
+
+    Returns:
+        The pairs that are too close, empty if all is well.
+    """
+    exact = {hashlib.sha256(p.read_bytes()).digest(): p for p in held_out}
+    packed = np.stack([_hash_bits(p) for p in held_out]) if held_out else np.zeros((0, 32))
+    leaks = []
+    for path in training:
+        same = exact.get(hashlib.sha256(path.read_bytes()).digest())
+        if same is not None:
+            leaks.append(Leak(path, same, 0))
+            continue
+        if not len(packed):
+            continue
+        distance = np.unpackbits(packed ^ _hash_bits(path), axis=1).sum(1)
+        nearest = int(distance.argmin())
+        if distance[nearest] <= max_distance_bits:
+            leaks.append(Leak(path, held_out[nearest], int(distance[nearest])))
+    return leaks
+
+
+def _hash_bits(path: Path) -> ByteArray:
+    raw = perceptual_hash(read_image(path)).to_bytes(32, "big")
+    return np.frombuffer(raw, np.uint8)

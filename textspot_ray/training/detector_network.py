@@ -1,0 +1,280 @@
+"""The embedded bundle's word detector: one stage, EAST-like, made for CPUs.
+
+Per pixel at stride 4 it says whether the pixel lies in a word's core, how far the word's four sides
+are in the word's own frame, and which way the text runs (Zhou et al. 2017, EAST; the orientation
+is a full-circle unit vector here, so that text turned by 90 or 180 degrees keeps its reading
+direction). Selection takes candidates, rotated NMS, then lets all candidates that agree with a
+survivor vote on its sides, each voter mostly on the sides near to it; that gives long words
+exact ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+STRIDE_PX = 4
+MAP_CHANNELS = 7  # score logit, log distances top right bottom left, cos, sin
+DISTANCE_UNIT_PX = 16.0
+MAX_CANDIDATES = 1000
+CELL = 2  # candidates are the best of each CELL x CELL pixels
+MIN_VOTE_IOU = 0.3
+
+
+class _Conv(nn.Sequential):
+    """3x3 or 1x1 convolution, BatchNorm, ReLU."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(c_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions beside an identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _Conv(channels, channels)
+        self.second = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+class DetectorTrunk(nn.Module):
+    """Image to the raw maps at stride 4.
+
+    Strides 2, 4, 8, 16, 32 with 16, 32, 64, 128, 128 channels; a top-down path brings context
+    back to stride 4.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # ImageNet statistics, BGR
+        self.register_buffer("mean", torch.tensor([103.53, 116.28, 123.675]).view(1, 3, 1, 1))
+        self.register_buffer("scale", 1 / torch.tensor([57.375, 57.12, 58.395]).view(1, 3, 1, 1))
+        self.stem = _Conv(3, 16, stride=2)
+        self.s4 = nn.Sequential(_Conv(16, 32, stride=2), _Conv(32, 32))
+        self.s8 = nn.Sequential(_Conv(32, 64, stride=2), _Residual(64))
+        self.s16 = nn.Sequential(_Conv(64, 128, stride=2), _Residual(128), _Residual(128))
+        self.s32 = nn.Sequential(_Conv(128, 128, stride=2), _Residual(128), _Residual(128))
+        self.lateral32 = _Conv(128, 80, 1)
+        self.lateral16 = _Conv(128, 80, 1)
+        self.merge16 = _Conv(80, 80)
+        self.lateral8 = _Conv(64, 64, 1)
+        self.down16 = _Conv(80, 64, 1)
+        self.merge8 = _Conv(64, 64)
+        self.lateral4 = _Conv(32, 32, 1)
+        self.down8 = _Conv(64, 32, 1)
+        self.merge4 = _Conv(32, 32)
+        self.head = nn.Conv2d(32, MAP_CHANNELS, 1)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+        with torch.no_grad():
+            self.head.bias[0] = -3.0
+            self.head.bias[5] = 1.0
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map an image [B, 3, H, W] (BGR, 0..255; H, W multiples of 32) to [B, 7, H/4, W/4]."""
+        x = self.stem((image - self.mean) * self.scale)
+        c4 = self.s4(x)
+        c8 = self.s8(c4)
+        c16 = self.s16(c8)
+        c32 = self.s32(c16)
+        p16 = self.merge16(self.lateral16(c16) + _double(self.lateral32(c32)))
+        p8 = self.merge8(self.lateral8(c8) + _double(self.down16(p16)))
+        p4 = self.merge4(self.lateral4(c4) + _double(self.down8(p8)))
+        with torch.autocast(image.device.type, enabled=False):
+            out: Tensor = self.head(p4.float())
+        return out
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def count_macs(module: nn.Module, image: Tensor) -> int:
+    """Count the multiply-accumulates of all convolutions and linear layers in one forward pass."""
+    total = 0
+
+    def convolution(layer: nn.Module, _: object, out: Tensor) -> None:
+        nonlocal total
+        assert isinstance(layer, nn.Conv2d)
+        kernel = layer.kernel_size[0] * layer.kernel_size[1]
+        total += out.numel() * layer.in_channels // layer.groups * kernel
+
+    def linear(layer: nn.Module, _: object, out: Tensor) -> None:
+        nonlocal total
+        assert isinstance(layer, nn.Linear)
+        total += out.numel() * layer.in_features
+
+    hooks = [m.register_forward_hook(convolution) for m in module.modules() if type(m) is nn.Conv2d]
+    hooks += [m.register_forward_hook(linear) for m in module.modules() if type(m) is nn.Linear]
+    try:
+        with torch.no_grad():
+            module(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorLoss:
+    """The loss's parts, each a scalar tensor."""
+
+    score: Tensor
+    overlap: Tensor
+    angle: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Weighted sum that is minimised."""
+        return self.score + self.overlap + 4.0 * self.angle
+
+
+def detector_loss(maps: Tensor, target: Tensor) -> DetectorLoss:
+    """Compare raw maps [B, 7, h, w] with target maps [B, 9, h, w] (see `target_maps`).
+
+    Score: dice plus cross-entropy over positives and the hardest negatives, three to one.
+    Sides: IoU loss in the word's frame (Yu et al. 2016). Direction: 1 - cos of the difference.
+    """
+    logit, truth, weight = maps[:, 0], target[:, 0], target[:, 1]
+    score = torch.sigmoid(logit)
+    overlap = (score * truth * weight).sum()
+    dice = 1 - (2 * overlap + 1) / (
+        (score * score * weight).sum() + (truth * truth * weight).sum() + 1
+    )
+    cross = F.binary_cross_entropy_with_logits(logit, truth, reduction="none") * weight
+    positive_loss = (cross * truth).sum()
+    positive_weight = (weight * truth).sum()
+    negative = (cross * (1 - truth)).flatten()
+    wanted = int(min(negative.numel(), max(3 * float(positive_weight), 1000.0)))
+    negative_loss = negative.topk(wanted).values.sum()
+    entropy = positive_loss / (positive_weight + 1) + negative_loss / wanted
+
+    geometry = target[:, 8]
+    norm = geometry.sum() + 1
+    predicted = side_distances(maps)
+    wanted_sides = target[:, 2:6]
+    t, r, b, left = predicted.unbind(1)
+    tt, tr, tb, tl = wanted_sides.unbind(1)
+    inter = (torch.minimum(t, tt) + torch.minimum(b, tb)) * (
+        torch.minimum(r, tr) + torch.minimum(left, tl)
+    )
+    union = (t + b) * (r + left) + (tt + tb) * (tr + tl) - inter
+    iou_loss = -torch.log((inter + 1) / (union + 1))
+    direction = F.normalize(maps[:, 5:7], dim=1, eps=1e-4)
+    angle = 1 - (direction * target[:, 6:8]).sum(1)
+    return DetectorLoss(
+        dice + entropy, (iou_loss * geometry).sum() / norm, (angle * geometry).sum() / norm
+    )
+
+
+def side_distances(maps: Tensor) -> Tensor:
+    """Distances in pixels, [B, 4, h, w], from raw maps."""
+    return torch.exp(maps[:, 1:5].clamp(-4.0, 4.0)) * DISTANCE_UNIT_PX
+
+
+def candidates(maps: Tensor) -> Tensor:
+    """Pick and decode the best pixels of one image.
+
+    Args:
+        maps: [1, 7, h, w] raw; h and w even.
+
+    Returns:
+        [N, 8], best first: cx, cy, width, height, angle (radians, clockwise on screen), score,
+        and the pixel's own x, y.
+    """
+    h, w = maps.shape[2], maps.shape[3]
+    ys = (torch.arange(h, dtype=torch.float32) + 0.5) * STRIDE_PX
+    xs = (torch.arange(w, dtype=torch.float32) + 0.5) * STRIDE_PX
+    grid = torch.stack([xs[None, :].expand(h, w), ys[:, None].expand(h, w)])[None]
+    both = torch.cat([maps.float(), grid.to(maps.device)], 1)
+    # gather the pixels of a cell next to each other, then keep the strongest of each cell
+    cells = F.pixel_unshuffle(both, CELL).reshape(9, CELL * CELL, (h // CELL) * (w // CELL))
+    best = cells[0].argmax(0)
+    chosen = cells.gather(1, best[None, None].expand(9, 1, -1))[:, 0]
+    top = chosen[0].topk(min(MAX_CANDIDATES, (h // CELL) * (w // CELL))).indices
+    picked = chosen[:, top]
+    sides = torch.exp(picked[1:5].clamp(-4.0, 4.0)) * DISTANCE_UNIT_PX
+    angle = torch.atan2(picked[6], picked[5])
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    du, dv = (sides[1] - sides[3]) / 2, (sides[2] - sides[0]) / 2
+    cx = picked[7] + du * cos - dv * sin
+    cy = picked[8] + du * sin + dv * cos
+    return torch.stack(
+        [
+            cx, cy, sides[1] + sides[3], sides[0] + sides[2], angle,
+            torch.sigmoid(picked[0]), picked[7], picked[8],
+        ],
+        1,
+    )  # fmt: skip
+
+
+def vote(kept: Tensor, voters: Tensor) -> Tensor:
+    """Refine kept words [K, 8] by all candidates [N, 8] that agree with them.
+
+    A voter agrees if its box, seen in the kept word's frame, overlaps by an IoU of `MIN_VOTE_IOU`
+    and runs the same way. Sides are weighted means; a voter counts for the left and right side
+    the more, the nearer its pixel is.
+
+    Returns:
+        [K, 6]: cx, cy, width, height, angle, score (that of the kept word).
+    """
+    k, n = kept[:, None, :], voters[None, :, :]
+    cos, sin = torch.cos(k[..., 4]), torch.sin(k[..., 4])
+    dx, dy = n[..., 0] - k[..., 0], n[..., 1] - k[..., 1]
+    u, v = dx * cos + dy * sin, dy * cos - dx * sin
+    left, right = u - n[..., 2] / 2, u + n[..., 2] / 2
+    top, bottom = v - n[..., 3] / 2, v + n[..., 3] / 2
+    half_w, half_h = k[..., 2] / 2, k[..., 3] / 2
+    inter_w = torch.minimum(right, half_w) - torch.maximum(left, -half_w)
+    inter_h = torch.minimum(bottom, half_h) - torch.maximum(top, -half_h)
+    inter = inter_w.clamp(min=0) * inter_h.clamp(min=0)
+    union = n[..., 2] * n[..., 3] + k[..., 2] * k[..., 3] - inter
+    turn = n[..., 4] - k[..., 4]
+    agrees = (inter > MIN_VOTE_IOU * union) & (torch.cos(turn) > 0.9)
+    weight = agrees.to(kept.dtype) * n[..., 5] ** 2
+    # the voter's pixel along the kept word: -1 left end, 1 right end
+    px = (n[..., 6] - k[..., 0]) * cos + (n[..., 7] - k[..., 1]) * sin
+    reach = half_h * 2 + 0.25 * half_w
+    w_left = weight * torch.exp(-(px + half_w).clamp(min=0) / reach) + 1e-9
+    w_right = weight * torch.exp(-(half_w - px).clamp(min=0) / reach) + 1e-9
+    weight = weight + 1e-9
+    left = (left * w_left).sum(1) / w_left.sum(1)
+    right = (right * w_right).sum(1) / w_right.sum(1)
+    top = (top * weight).sum(1) / weight.sum(1)
+    bottom = (bottom * weight).sum(1) / weight.sum(1)
+    mean_turn = (torch.sin(turn) * weight).sum(1) / weight.sum(1)
+    angle = kept[:, 4] + mean_turn  # small angles: |turn| < 26 degrees
+    cos, sin = cos[:, 0], sin[:, 0]
+    mu, mv = (left + right) / 2, (top + bottom) / 2
+    cx = kept[:, 0] + mu * cos - mv * sin
+    cy = kept[:, 1] + mu * sin + mv * cos
+    return torch.stack(
+        [
+            cx, cy, (right - left).clamp(min=1), (bottom - top).clamp(min=1), angle, kept[:, 5],
+        ],
+        1,
+    )  # fmt: skip
+
+
+def corners(rects: Tensor) -> Tensor:
+    """Corners [K, 4, 2], clockwise from the text's top left, of rectangles [K, >=5]."""
+    cos, sin = torch.cos(rects[:, 4]), torch.sin(rects[:, 4])
+    u = torch.stack([cos, sin], 1) * rects[:, 2:3] / 2
+    v = torch.stack([-sin, cos], 1) * rects[:, 3:4] / 2
+    c = rects[:, 0:2]
+    return torch.stack([c - u - v, c + u - v, c + u + v, c - u + v], 1)
