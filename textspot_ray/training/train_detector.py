@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,11 @@ from textspot_ray.training.detector_network import (
     detector_loss,
     vote,
 )
+from textspot_ray.training.fonts import find_fonts
 from textspot_ray.training.rotated_nms import rotated_nms
+from textspot_ray.training.scenes import Scene, render_scene
+from textspot_ray.training.surfaces import load_backgrounds
+from textspot_ray.training.words import load_vocabulary
 
 INPUT_SIZE = (1280, 768)
 LOG_FIELDS = (
@@ -79,10 +83,63 @@ class Source:
         )
 
 
+@dataclass(slots=True)
+class SceneSource:
+    """Rendered scenes: a pool that is renewed as it is used, since rendering costs more than a crop.
+
+    Attributes:
+        share: Relative frequency of its crops.
+        rules: How to crop.
+        backgrounds: Folder of photos to render on, or None for made-up surfaces only.
+        pool_size: Scenes kept.
+        uses: Crops taken from a scene on average before it is replaced.
+    """
+
+    share: float
+    rules: CropRules
+    backgrounds: Path | None
+    pool_size: int = 400
+    uses: int = 6
+    pool: list[tuple[ByteArray, list[PhotoWord]]] = field(default_factory=list)
+    render: Callable[[np.random.Generator], Scene] | None = None
+
+    def draw(self, rng: np.random.Generator) -> tuple[ByteArray, list[PhotoWord]]:
+        """Draw one augmented crop."""
+        if not self.pool or rng.random() < 1 / self.uses:
+            scene = self._rendered(rng)
+            words = [PhotoWord(grown(w.quad), w.text, w.legible) for w in scene.words]
+            if len(self.pool) < self.pool_size:
+                self.pool.append((scene.image, words))
+            else:
+                self.pool[int(rng.integers(self.pool_size))] = (scene.image, words)
+        image, words = self.pool[int(rng.integers(len(self.pool)))]
+        stretch = base_scale(image.shape[1], image.shape[0])
+        return random_crop(rng, image, words, self.rules, stretch)
+
+    def _rendered(self, rng: np.random.Generator) -> Scene:
+        if self.render is None:
+            fonts, vocabulary = find_fonts(), load_vocabulary()
+            library = load_backgrounds(self.backgrounds) if self.backgrounds else None
+            self.render = lambda r: render_scene(
+                r, 960, 640, float(r.uniform(0.2, 1.0)), fonts, vocabulary, library
+            )
+        return self.render(rng)
+
+
+def grown(quad: FloatArray, share: float = 0.06) -> FloatArray:
+    """Move all sides of a quad outwards by a share of its height: people draw boxes loosely."""
+    along = (quad[1] - quad[0] + quad[2] - quad[3]) / 2
+    down = (quad[3] - quad[0] + quad[2] - quad[1]) / 2
+    margin = share * float(np.hypot(*down))
+    u = along / max(float(np.hypot(*along)), 1e-6) * margin
+    v = down / max(float(np.hypot(*down)), 1e-6) * margin
+    return (quad + np.stack([-u - v, u - v, u + v, v - u])).astype(np.float32)
+
+
 class Batches:
     """Endless batches from several sources, in the proportions of their shares."""
 
-    def __init__(self, sources: Sequence[Source], batch: int, seed: int) -> None:
+    def __init__(self, sources: Sequence[Source | SceneSource], batch: int, seed: int) -> None:
         self.sources = list(sources)
         self.batch = batch
         self.rng = np.random.default_rng(seed)
@@ -284,7 +341,7 @@ def draw_curve(log: Path, image: Path) -> None:
     pyplot.close(figure)
 
 
-def sources_of(args: argparse.Namespace) -> list[Source]:
+def sources_of(args: argparse.Namespace) -> list[Source | SceneSource]:
     """Load the sources named on the command line.
 
     Raises:
@@ -295,7 +352,7 @@ def sources_of(args: argparse.Namespace) -> list[Source]:
     photo = CropRules(size_px=size)
     # these photos have few, large words: smaller scales bring them to the sizes of street scenes
     near = CropRules(size_px=size, scale_range=(0.3, 1.1), by_word=0.6)
-    sources = []
+    sources: list[Source | SceneSource] = []
     if args.icdar2015:
         sources.append(Source(datasets.icdar2015_training(args.icdar2015), 0.55, photo))
     if args.icdar2003:
@@ -305,8 +362,10 @@ def sources_of(args: argparse.Namespace) -> list[Source]:
     if args.backgrounds:
         photos = datasets.background_photos(args.backgrounds)
         sources.append(Source(photos, 0.05, CropRules(size_px=size, scale_range=(0.3, 1.5))))
+    if args.scenes:
+        sources.append(SceneSource(args.scenes, photo, args.backgrounds))
     if not sources:
-        raise UsageError("no training data: give at least one of --icdar2015, --icdar2003, --mlt")
+        raise UsageError("no training data: give at least one of --icdar2015, --icdar2003, --mlt, --scenes")
     return sources
 
 
@@ -441,6 +500,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--icdar2003", type=Path, help="folder with images/ and gt/")
     add("--mlt", type=Path, help="folder with images/ and masks/")
     add("--backgrounds", type=Path, help="folder of photos without text")
+    add("--scenes", type=float, default=0.0, help="share of rendered scenes, real photos being 1")
     add("--minutes", type=float, default=1e9, help="how long this run trains")
     add("--threads", type=int, default=1)
     add("--device", default="cpu", choices=["cpu", "cuda"])

@@ -1,0 +1,207 @@
+"""The detector as the bundle's contract wants it: trunk, selection, masks and features in one IR.
+
+All arithmetic is the torch code that validation runs, converted; the one thing torch lacks,
+NMSRotated, is an OpenVINO operation between the converted pieces.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from openvino import opset13, opset15
+from torch import Tensor, nn
+
+from textspot_ray.training.detector_network import (
+    MAX_CANDIDATES,
+    DetectorTrunk,
+    candidates,
+    corners,
+    vote,
+)
+from textspot_ray.training.network import Stem, text_features
+
+INPUT_SHAPE = (1, 3, 768, 1280)
+MASK_SIDE = 28
+MAX_WORDS = 100
+FIRST_KEPT = 200  # survivors of the first suppression, before the vote
+NMS_IOU = 0.3
+
+
+class _Candidates(nn.Module):
+    def forward(self, maps: Tensor) -> Tensor:
+        return candidates(maps)
+
+
+class _Vote(nn.Module):
+    def forward(self, kept: Tensor, voters: Tensor) -> Tensor:
+        return vote(kept, voters)
+
+
+class WordOutputs(nn.Module):
+    """Words [K, 6] and the reader's stem map to the contract's four outputs."""
+
+    def forward(self, words: Tensor, stem_map: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Build labels [K], boxes [K, 5], masks [K, 28, 28] and text_features [K, 64, 28, 28]."""
+        quads = corners(words)
+        low = quads.amin(1)
+        high = quads.amax(1)
+        limit = torch.tensor([INPUT_SHAPE[3], INPUT_SHAPE[2]], dtype=torch.float32)
+        low = torch.minimum(low.clamp(min=0), limit - 1)
+        high = torch.maximum(torch.minimum(high, limit), low + 1)
+        boxes = torch.cat([low, high, words[:, 5:6]], 1)
+        labels = (words[:, 0] * 0).to(torch.int32)
+        index = (words[:, 0] * 0).to(torch.int64)
+        return labels, boxes, quad_masks(quads, low, high), text_features(stem_map, quads, index)
+
+
+def quad_masks(quads: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Masks [K, 28, 28] of quads within their upright boxes.
+
+    A cell's value is the signed distance of its centre to the quad's nearest side, in cells, plus
+    a half, cut to 0..1: linear across every side, so that a bilinear enlargement cut at 0.5 meets
+    the side exactly, the box's own rim (zeros beyond it) included.
+
+    Args:
+        quads: [K, 4, 2] clockwise, convex, in pixels.
+        low: [K, 2] the boxes' upper left corners.
+        high: [K, 2] their lower right ones.
+    """
+    cells = (quads - low[:, None]) / (high - low)[:, None] * MASK_SIDE
+    ends = torch.cat([cells[:, 1:], cells[:, :1]], 1)
+    side = ends - cells
+    length = side.square().sum(2).sqrt().clamp(min=1e-3)
+    normal_x = (-side[:, :, 1] / length)[:, :, None, None]  # inwards, y pointing down
+    normal_y = (side[:, :, 0] / length)[:, :, None, None]
+    centres = torch.arange(MASK_SIDE, dtype=torch.float32) + 0.5
+    dx = centres.view(1, 1, 1, -1) - cells[:, :, 0, None, None]
+    dy = centres.view(1, 1, -1, 1) - cells[:, :, 1, None, None]
+    distance = (dx * normal_x + dy * normal_y).amin(1)
+    return (distance + 0.5).clamp(0, 1)
+
+
+def convert_trunk(trunk: DetectorTrunk) -> ov.Model:
+    """Convert the trunk alone: ``image`` to raw maps. This is the part that INT8 concerns."""
+    example = torch.zeros(INPUT_SHAPE)
+    return _convert(trunk.eval(), [example], [INPUT_SHAPE], ["image"], ["maps"])
+
+
+def assemble_detector(trunk: ov.Model, score: float, stem: nn.Module | None = None) -> ov.Model:
+    """Put selection and outputs behind a converted (and perhaps quantised) trunk.
+
+    Args:
+        trunk: As `convert_trunk` makes it.
+        score: Words scoring no more than this never leave the graph.
+        stem: The reader's stem.
+
+    Returns:
+        The detector IR of the contract: ``image`` to ``labels``, ``boxes``, ``masks`` and
+        ``text_features``, rows dynamic, 0 included.
+    """
+    words = torch.zeros(3, 6)
+    words[:, 2:4] = 20.0
+    maps_shape = (1, 7, INPUT_SHAPE[2] // 4, INPUT_SHAPE[3] // 4)
+    maps = torch.zeros(maps_shape)
+    stem = (stem or Stem()).eval()
+    image = torch.zeros(INPUT_SHAPE)
+    with torch.no_grad():
+        stem_map = stem(image)
+    pick = _convert(_Candidates(), [maps], [maps_shape], ["maps"], ["candidates"])
+    voting = _convert(
+        _Vote(),
+        [torch.ones(3, 8), torch.ones(MAX_CANDIDATES, 8)],
+        [(-1, 8), (MAX_CANDIDATES, 8)],
+        ["kept", "voters"],
+        ["words"],
+    )
+    stem_model = _convert(stem, [image], [INPUT_SHAPE], ["image"], ["stem_map"])
+    outputs = _convert(
+        WordOutputs(),
+        [words, stem_map],
+        [(-1, 6), tuple(stem_map.shape)],
+        ["words", "stem_map"],
+        ["labels", "boxes", "masks", "text_features"],
+    )
+    image_in = trunk.get_parameters()[0]
+    _feed(pick, "maps", _result(trunk, 0))
+    found = _result(pick, 0)
+    kept = _suppress(found, FIRST_KEPT, score)
+    _feed(voting, "kept", kept)
+    _feed(voting, "voters", found)
+    final = _suppress(_result(voting, 0), MAX_WORDS, score)
+    _feed(stem_model, "image", image_in.output(0))
+    _feed(outputs, "words", final)
+    _feed(outputs, "stem_map", _result(stem_model, 0))
+    results = []
+    for i, name in enumerate(("labels", "boxes", "masks", "text_features")):
+        source = _result(outputs, i)
+        source.tensor.set_names({name})
+        result = opset15.result(source)
+        result.set_friendly_name(name)
+        results.append(result)
+    model = ov.Model(results, [image_in], "textspot_detector")
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def _suppress(rows: Any, top: int, score: float) -> Any:
+    """Gather the rows [N, >=6] (rectangle, then score) that rotated suppression keeps."""
+
+    def column(start: int, stop: int) -> Any:
+        bounds = [np.array([v], np.int64) for v in (start, stop, 1, 1)]
+        return opset15.slice(rows, *bounds)
+
+    boxes = opset15.unsqueeze(column(0, 5), np.array(0, np.int64))
+    scores = opset15.unsqueeze(opset15.transpose(column(5, 6), np.array([1, 0])), np.array(0))
+    nms = opset13.nms_rotated(
+        boxes,
+        scores,
+        np.array(top, np.int64),
+        np.array(NMS_IOU, np.float32),
+        np.array(score, np.float32),
+        sort_result_descending=True,
+        output_type="i64",
+        clockwise=True,
+    )
+    # the plug-in may pad the selection: the third output counts what is real
+    count = opset15.convert(nms.output(2), "i64")
+    zero, one = np.array([0], np.int64), np.array([1], np.int64)
+    real = opset15.slice(nms.output(0), zero, count, one, zero)
+    indices = opset15.squeeze(
+        opset15.slice(real, np.array([2]), np.array([3]), one, one), np.array([1], np.int64)
+    )
+    return opset15.gather(rows, indices, np.array(0, np.int64)).output(0)
+
+
+def _convert(
+    module: nn.Module,
+    example: list[Tensor],
+    shapes: list[Any],
+    inputs: list[str],
+    outputs: list[str],
+) -> ov.Model:
+    with torch.no_grad():
+        model = ov.convert_model(
+            module.eval(),
+            example_input=tuple(example) if len(example) > 1 else example[0],
+            input=[ov.PartialShape(list(s)) for s in shapes],
+        )
+    for port, name in zip(model.inputs, inputs, strict=True):
+        port.get_tensor().set_names({name})
+        port.get_node().set_friendly_name(name)
+    for port, name in zip(model.outputs, outputs, strict=True):
+        port.get_tensor().set_names({name})
+    return model
+
+
+def _result(model: ov.Model, index: int) -> Any:
+    return model.get_results()[index].input_value(0)
+
+
+def _feed(model: ov.Model, name: str, source: Any) -> None:
+    """Let every consumer of the model's input `name` read `source` instead."""
+    parameter = next(p for p in model.get_parameters() if p.get_friendly_name() == name)
+    for target in parameter.output(0).get_target_inputs():
+        target.replace_source_output(source)
