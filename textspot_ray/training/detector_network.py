@@ -22,6 +22,7 @@ DISTANCE_UNIT_PX = 16.0
 MAX_CANDIDATES = 1000
 CELL = 2  # candidates are the best of each CELL x CELL pixels
 MIN_VOTE_IOU = 0.3
+MIN_VOTE_SCORE = 0.3
 
 
 class _Conv(nn.Sequential):
@@ -227,7 +228,7 @@ def vote(kept: Tensor, voters: Tensor) -> Tensor:
     """Refine kept words [K, 8] by all candidates [N, 8] that agree with them.
 
     A voter agrees if its box, seen in the kept word's frame, overlaps by an IoU of `MIN_VOTE_IOU`
-    and runs the same way. Sides are weighted means; a voter counts for the left and right side
+    runs the same way and scores above `MIN_VOTE_SCORE`. Sides are weighted means; a voter counts for the left and right side
     the more, the nearer its pixel is.
 
     Returns:
@@ -245,7 +246,7 @@ def vote(kept: Tensor, voters: Tensor) -> Tensor:
     inter = inter_w.clamp(min=0) * inter_h.clamp(min=0)
     union = n[..., 2] * n[..., 3] + k[..., 2] * k[..., 3] - inter
     turn = n[..., 4] - k[..., 4]
-    agrees = (inter > MIN_VOTE_IOU * union) & (torch.cos(turn) > 0.9)
+    agrees = (inter > MIN_VOTE_IOU * union) & (torch.cos(turn) > 0.9) & (n[..., 5] > MIN_VOTE_SCORE)
     weight = agrees.to(kept.dtype) * n[..., 5] ** 2
     # the voter's pixel along the kept word: -1 left end, 1 right end
     px = (n[..., 6] - k[..., 0]) * cos + (n[..., 7] - k[..., 1]) * sin
