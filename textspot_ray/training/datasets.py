@@ -225,6 +225,12 @@ def _image_files(folder: Path) -> list[Path]:
     return files
 
 
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Leak:
     """A training image that is (nearly) one of the images kept for measuring."""
@@ -259,11 +265,11 @@ def find_leaks(
     Returns:
         The pairs that are too close, empty if all is well.
     """
-    exact = {hashlib.sha256(p.read_bytes()).digest(): p for p in held_out}
+    exact = {file_sha256(p): p for p in held_out}
     packed = np.stack([_hash_bits(p) for p in held_out]) if held_out else np.zeros((0, 32))
     leaks = []
     for path in training:
-        same = exact.get(hashlib.sha256(path.read_bytes()).digest())
+        same = exact.get(file_sha256(path))
         if same is not None:
             leaks.append(Leak(path, same, 0))
             continue
