@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from textspot_ray.errors import UsageError  # noqa: E402
+from textspot_ray.training import datasets, train_detector  # noqa: E402
+from textspot_ray.training.detector_crops import target_maps  # noqa: E402
+from textspot_ray.training.detector_network import (  # noqa: E402
+    DetectorTrunk,
+    candidates,
+    corners,
+    count_macs,
+    detector_loss,
+    vote,
+)
+from textspot_ray.training.network import Stem  # noqa: E402
+from textspot_ray.training.rotated_nms import rotated_nms  # noqa: E402
+
+
+def perfect_maps(words: list[datasets.PhotoWord], size: int) -> torch.Tensor:
+    """Raw maps that say exactly what the targets want."""
+    target = torch.from_numpy(target_maps(words, size))[None]
+    maps = torch.zeros(1, 7, size // 4, size // 4)
+    maps[:, 0] = target[:, 0] * 16 - 8
+    maps[:, 1:5] = torch.log(target[:, 2:6].clamp(min=0.3) / 16)
+    maps[:, 5:7] = target[:, 6:8]
+    return maps
+
+
+WORDS = [
+    datasets.PhotoWord(datasets.rect_corners((70, 50), (90, 24), 12), "a"),
+    datasets.PhotoWord(datasets.rect_corners((180, 60), (60, 14), -8), "b"),
+    datasets.PhotoWord(datasets.rect_corners((60, 170), (100, 30), 90), "c"),
+    datasets.PhotoWord(datasets.rect_corners((170, 180), (110, 40), 180), "d"),
+]
+
+
+def test_the_detector_is_within_its_compute_budget() -> None:
+    image = torch.zeros(1, 3, 384, 640)  # a quarter of the input
+    macs = count_macs(DetectorTrunk().eval(), image) + count_macs(Stem().eval(), image)
+    assert 6e9 < 4 * macs * 2 <= 15e9
+
+
+def test_selection_recovers_the_words_that_made_the_targets() -> None:
+    found = train_detector.select(perfect_maps(WORDS, 256), 0.3, 0.3, np.ones(2, np.float32))
+    assert len(found.quads) == len(WORDS)
+    for word in WORDS:
+        error = np.abs(found.quads - word.quad).max((1, 2)).min()
+        assert error < 0.5  # corner by corner: the reading direction is right too
+    assert (found.scores > 0.99).all()
+
+
+def test_no_text_gives_no_rows() -> None:
+    found = train_detector.select(perfect_maps([], 128), 0.3, 0.3, np.ones(2, np.float32))
+    assert found.quads.shape == (0, 4, 2)
+
+
+def test_votes_pull_an_end_to_the_pixels_that_are_near_it() -> None:
+    # one word 200 px wide; each pixel errs on the end that is far from it
+    pixels = torch.linspace(-95, 95, 39)
+    rows = []
+    for x in pixels.tolist():
+        left = -100 + (x + 100) * 0.2
+        right = 100 - (100 - x) * 0.2
+        rows.append([(left + right) / 2, 0, right - left, 30, 0, 0.9, x, 0])
+    voters = torch.tensor(rows)
+    kept = voters[19:20]
+    refined = vote(kept, voters)
+    assert float(kept[0, 2]) == pytest.approx(160, abs=1)
+    assert float(refined[0, 2]) > 175
+    assert float(refined[0, 0]) == pytest.approx(0, abs=1)
+
+
+def test_voters_that_disagree_or_score_low_are_not_heard() -> None:
+    kept = torch.tensor([[50.0, 50, 40, 10, 0, 0.9, 50, 50]])
+    others = torch.tensor(
+        [
+            [50.0, 62, 40, 10, 0, 0.9, 50, 62],  # the line below
+            [50.0, 50, 40, 10, 1.5, 0.9, 50, 50],  # across
+            [52.0, 51, 48, 12, 0, 0.2, 50, 50],  # too faint
+        ]
+    )
+    refined = vote(kept, torch.cat([kept, others]))
+    torch.testing.assert_close(refined[0, :5], kept[0, :5], atol=1e-3, rtol=0)
+
+
+def test_candidates_are_the_best_pixels_of_their_cells_and_sorted() -> None:
+    maps = torch.full((1, 7, 64, 64), -6.0)
+    maps[0, 0, 11, 21] = 3
+    maps[0, 0, 10, 20] = 2  # same cell, weaker
+    maps[0, 0, 40, 40] = 4
+    found = candidates(maps)
+    assert found[:3, 5].tolist() == sorted(found[:3, 5].tolist(), reverse=True)
+    assert found[0, 6:].tolist() == [162, 162]
+    assert found[1, 6:].tolist() == [86, 46]
+    assert float(found[2, 5]) < 0.01
+
+
+def test_the_loss_falls_to_nothing_at_the_truth_and_ignores_what_is_ignored() -> None:
+    target = torch.from_numpy(target_maps(WORDS, 256))[None]
+    right = detector_loss(perfect_maps(WORDS, 256), target)
+    assert float(right.overlap) < 1e-3 and float(right.angle) < 1e-6 and float(right.score) < 0.02
+    turned = perfect_maps(WORDS, 256)
+    turned[:, 5:7] *= -1
+    assert float(detector_loss(turned, target).angle) > 1.5
+    noisy = perfect_maps(WORDS, 256)
+    noisy[:, 0] = torch.where(target[:, 1] == 0, torch.tensor(8.0), noisy[:, 0])
+    assert float(detector_loss(noisy, target).score) == pytest.approx(float(right.score), abs=1e-3)
+
+
+def test_rotated_suppression_keeps_neighbours_and_drops_doubles() -> None:
+    rects = np.array(
+        [
+            [100, 100, 80, 20, 0.5],
+            [102, 101, 78, 21, 0.5],  # a double
+            [100 - 24 * np.sin(0.5), 100 + 24 * np.cos(0.5), 80, 20, 0.5],  # the line below
+            [400, 100, 50, 20, 0.0],  # too faint
+        ]
+    )
+    kept = rotated_nms(rects, np.array([0.8, 0.9, 0.7, 0.2]), 0.3, 0.3, 10)
+    assert kept.tolist() == [1, 2]
+    assert rotated_nms(rects, np.array([0.8, 0.9, 0.7, 0.2]), 0.3, 0.3, 1).tolist() == [1]
+    assert rotated_nms(rects[:0], np.zeros(0), 0.3, 0.3, 10).shape == (0,)
+
+
+def test_detection_scores_follow_the_protocol() -> None:
+    truth = [
+        [
+            datasets.PhotoWord(datasets.rect_corners((50, 20), (60, 20), 0), "hit"),
+            datasets.PhotoWord(datasets.rect_corners((50, 80), (60, 20), 0), "missed"),
+            datasets.PhotoWord(datasets.rect_corners((200, 20), (90, 40), 0), "###", False),
+        ]
+    ]
+    quads = np.stack(
+        [
+            datasets.rect_corners((52, 21), (60, 20), 0),
+            datasets.rect_corners((54, 22), (60, 20), 0),  # double: wrong
+            datasets.rect_corners((200, 20), (30, 20), 0),  # in an ignored region: no matter
+            datasets.rect_corners((50, 140), (60, 20), 0),  # below the threshold
+        ]
+    )
+    found = [train_detector.Found(quads, np.array([0.9, 0.8, 0.9, 0.4], np.float32))]
+    (scores,) = train_detector.score_detections(found, truth, [0.5])
+    assert (scores.precision, scores.recall) == (0.5, 0.5)
+    assert scores.f1 == 0.5
+
+
+def write_photos(root: Path) -> Path:
+    (root / "images").mkdir(parents=True)
+    (root / "gt").mkdir()
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 3, 801):
+        image = rng.integers(0, 60, (96, 160, 3), dtype=np.uint8)
+        cv2.putText(image, "WORD", (30, 60), cv2.FONT_HERSHEY_SIMPLEX, 1, (255,) * 3, 2)
+        cv2.imwrite(str(root / "images" / f"img_{n}.png"), image)
+        gt = "240,270,864,270,864,465,240,465,WORD\n"
+        (root / "gt" / f"gt_img_{n}.txt").write_text(gt)
+    return root
+
+
+def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "ic15")
+    command = ["--work", str(tmp_path / "work"), "--icdar2015", str(photos), "--crop", "64"]
+    command += ["--batch", "2", "--minutes", "0.01", "--validate-every", "1000"]
+    assert train_detector.main(command) == 0
+    last = tmp_path / "work" / "last.pt"
+    first = torch.load(last, weights_only=True)
+    assert first["step"] > 0
+    assert train_detector.main(command) == 0
+    second = torch.load(last, weights_only=True)
+    assert second["step"] > first["step"]
+    assert second["minutes"] > first["minutes"]
+    assert second["steps_averaged"] > first["steps_averaged"]
+    assert not list((tmp_path / "work").glob("*.tmp"))
+    weights = train_detector.load_weights(last)
+    DetectorTrunk().load_state_dict(weights)
+
+
+def test_training_without_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--icdar2015"):
+        train_detector.main(["--work", str(tmp_path)])
+
+
+def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such checkpoint"):
+        train_detector.load_weights(tmp_path / "none.pt")
+    torch.save({"averaged": [1, 2]}, tmp_path / "odd.pt")
+    with pytest.raises(UsageError, match="holds no weights"):
+        train_detector.load_weights(tmp_path / "odd.pt")
+
+
+def test_the_log_and_its_curve(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    log = tmp_path / "log.csv"
+    train_detector.append_row(log, ["2.00", 10, 0.001, 3, 1, 1, 1])
+    train_detector.append_row(log, ["4.00", 20, 0.001, 2, 1, 1, 1, 0.5, 0.6, 0.4, 0.48])
+    with log.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r["f1"] for r in rows] == ["", "0.48"]
+    train_detector.draw_curve(log, tmp_path / "curve.png")
+    assert cv2.imread(str(tmp_path / "curve.png")).shape[2] == 3
+
+
+def test_averaged_weights_follow_slowly() -> None:
+    layer = torch.nn.BatchNorm2d(2)
+    averaged = train_detector.Averaged(layer, decay=0.9)
+    averaged.steps = 1000
+    with torch.no_grad():
+        layer.weight += 1
+        layer.running_mean += 1
+    averaged.update(layer)
+    torch.testing.assert_close(averaged.module.weight.detach(), torch.full((2,), 1.1))
+    torch.testing.assert_close(averaged.module.running_mean, torch.full((2,), 0.1))
+
+
+def test_corners_run_clockwise_from_the_top_left() -> None:
+    rects = torch.tensor([[10.0, 20, 8, 4, 0]])
+    assert corners(rects)[0].tolist() == [[6, 18], [14, 18], [14, 22], [6, 22]]

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+ov = pytest.importorskip("openvino")
+
+from textspot_ray.errors import UsageError  # noqa: E402
+from textspot_ray.insight.icdar import GtWord, Predicted  # noqa: E402
+from textspot_ray.spotting.bundle import load_bundle, read_spec  # noqa: E402
+from textspot_ray.training import datasets, export, measure_bundle, train_detector  # noqa: E402
+from textspot_ray.training.detector_crops import target_maps  # noqa: E402
+from textspot_ray.training.detector_graph import (  # noqa: E402
+    assemble_detector,
+    convert_trunk,
+    quad_masks,
+)
+from textspot_ray.training.detector_network import DetectorTrunk  # noqa: E402
+from textspot_ray.training.network import (  # noqa: E402
+    Decoder,
+    Encoder,
+    ReaderSize,
+    Stem,
+    save_reader,
+    text_features,
+)
+
+WORDS = [
+    datasets.PhotoWord(datasets.rect_corners((300, 200), (190, 44), 12), "a"),
+    datasets.PhotoWord(datasets.rect_corners((700, 300), (60, 14), -8), "b"),
+    datasets.PhotoWord(datasets.rect_corners((180, 570), (150, 30), 90), "c"),
+    datasets.PhotoWord(datasets.rect_corners((1240, 700), (120, 40), 180), "d"),  # over the rim
+]
+
+
+class FixedMaps(torch.nn.Module):
+    """Stands in for a trained trunk: says what the targets want where the image is white."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        target = torch.from_numpy(target_maps(WORDS, 1280))[None, :, :192]
+        maps = torch.zeros(1, 7, 192, 320)
+        maps[:, 0] = target[:, 0] * 16 - 8
+        maps[:, 1:5] = torch.log(target[:, 2:6].clamp(min=0.3) / 16)
+        maps[:, 5:7] = target[:, 6:8]
+        self.register_buffer("maps", maps)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        light = torch.nn.functional.avg_pool2d(image.mean(1, keepdim=True) / 255, 4)
+        shift = torch.tensor([1.0, 0, 0, 0, 0, 0, 0]).view(1, 7, 1, 1)
+        return self.maps - shift * (1 - light) * 20
+
+
+@pytest.fixture(scope="module")
+def detector() -> ov.CompiledModel:
+    model = assemble_detector(convert_trunk(FixedMaps()), 0.3)
+    return ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def white() -> np.ndarray:
+    return np.full((1, 3, 768, 1280), 255, np.float32)
+
+
+def test_the_detector_has_the_names_and_shapes_of_the_contract(detector: ov.CompiledModel) -> None:
+    (image,) = detector.inputs
+    assert image.any_name == "image" and list(image.shape) == [1, 3, 768, 1280]
+    assert image.element_type == ov.Type.f32
+    shapes = {p.any_name: [str(d) for d in p.partial_shape][1:] for p in detector.outputs}
+    assert shapes == {
+        "labels": [],
+        "boxes": ["5"],
+        "masks": ["28", "28"],
+        "text_features": ["64", "28", "28"],
+    }
+
+
+def test_the_graph_finds_the_words_and_boxes_stay_inside(detector: ov.CompiledModel) -> None:
+    found = detector(white())
+    boxes, masks = found["boxes"], found["masks"]
+    assert len(boxes) == len(WORDS)
+    assert (found["labels"] == 0).all()
+    assert boxes[:, :4].min() >= 0 and boxes[:, 2].max() <= 1280 and boxes[:, 3].max() <= 768
+    assert (boxes[:, 4] > 0.99).all()
+    for word in WORDS[:3]:
+        near = int(np.abs(boxes[:, :2] - word.quad.min(0)).sum(1).argmin())
+        np.testing.assert_allclose(
+            boxes[near, :4], [*word.quad.min(0), *word.quad.max(0)], atol=0.5
+        )
+        quad = measure_bundle.mask_quad(masks[near], boxes[near, :4])
+        assert quad is not None
+        assert train_detector.quad_iou(quad, word.quad) > 0.9
+
+
+def test_features_are_the_readers_own_rectification(detector: ov.CompiledModel) -> None:
+    image = np.random.default_rng(0).integers(0, 40, (768, 1280, 3)).astype(np.float32)
+    image = 255 - cv2.GaussianBlur(image, (0, 0), 2)
+    data = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
+    found = detector(data)
+    boxes = found["boxes"][:, :4]
+    stem_map = Stem()(torch.from_numpy(data))
+    for word in WORDS[:3]:
+        near = int(np.abs(boxes[:, :2] - word.quad.min(0)).sum(1).argmin())
+        expected = text_features(stem_map, torch.tensor(word.quad[None]), torch.zeros(1))
+        # boxes agree to a fraction of a pixel, so smooth images give nearly the same features
+        assert np.abs(found["text_features"][near] - expected[0].numpy()).mean() < 1.0
+
+
+def test_an_empty_image_gives_no_rows(detector: ov.CompiledModel) -> None:
+    found = detector(np.zeros((1, 3, 768, 1280), np.float32))
+    assert found["boxes"].shape == (0, 5)
+    assert found["masks"].shape == (0, 28, 28)
+    assert found["text_features"].shape == (0, 64, 28, 28)
+    assert len(detector(white())["boxes"]) == len(WORDS)  # and the next one is whole again
+
+
+def test_the_trunk_is_the_same_in_torch_and_in_the_ir() -> None:
+    torch.manual_seed(0)
+    trunk = DetectorTrunk().eval()
+    compiled = ov.Core().compile_model(
+        convert_trunk(trunk), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    image = torch.rand(1, 3, 768, 1280) * 255
+    with torch.no_grad():
+        expected = trunk(image).numpy()
+    np.testing.assert_allclose(compiled(image.numpy())["maps"], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("angle", [0, 5, 30, 45, 80])
+def test_a_mask_cut_at_one_half_gives_the_quad_back(angle: float) -> None:
+    quad = datasets.rect_corners((200, 150), (160, 40), angle)
+    low, high = quad.min(0), quad.max(0)
+    mask = quad_masks(
+        torch.tensor(quad[None]), torch.tensor(low[None]), torch.tensor(high[None])
+    )[0]
+    assert float(mask.min()) >= 0 and float(mask.max()) <= 1
+    back = measure_bundle.mask_quad(mask.numpy(), np.concatenate([low, high]))
+    assert back is not None
+    assert train_detector.quad_iou(back, quad) > 0.93
+
+
+def test_a_mask_without_a_word_gives_no_quad() -> None:
+    assert measure_bundle.mask_quad(np.zeros((28, 28), np.float32), np.array([0, 0, 9, 9])) is None
+
+
+def write_checkpoints(folder: Path) -> tuple[Path, Path]:
+    torch.manual_seed(1)
+    detector = folder / "detector.pt"
+    torch.save({"averaged": DetectorTrunk().state_dict()}, detector)
+    size = ReaderSize()
+    encoder, decoder = Encoder(size), Decoder(size)
+    state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    state |= {f"decoder.{k}": v for k, v in decoder.state_dict().items()}
+    save_reader(folder / "reader.npz", size, state)
+    return detector, folder / "reader.npz"
+
+
+def test_export_writes_a_bundle_that_loads_and_reads(tmp_path: Path) -> None:
+    detector, reader = write_checkpoints(tmp_path)
+    out = tmp_path / "bundle"
+    command = ["--detector", str(detector), "--reader", str(reader), "--out", str(out)]
+    assert export.main(command) == 0
+    bundle = load_bundle(str(out))
+    assert set(bundle.spec.precisions) == {"f32"}
+    bundle.verify("f32")
+    runner = measure_bundle.BundleRunner(out, bundle.spec, "f32", threads=1)
+    features = np.random.default_rng(0).uniform(0, 255, (1, 64, 28, 28)).astype(np.float32)
+    text, confidence = runner.read(features)
+    assert set(text) <= {*bundle.spec.alphabet, " "} and 0 < confidence <= 1
+    names = [(p.any_name, list(p.shape)) for p in runner.decoder.inputs]
+    assert names == [
+        ("encoder_outputs", [1, 784, 256]),
+        ("prev_symbol", [1]),
+        ("prev_hidden", [1, 1, 256]),
+    ]
+    (out / "encoder.bin").write_bytes(b"x")
+    with pytest.raises(Exception, match=r"encoder\.bin is damaged"):
+        read_spec(out / "bundle.yaml") and bundle.verify("f32")
+
+
+def test_export_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--work, or both"):
+        export.main(["--out", str(tmp_path)])
+    torch.save({"averaged": {"a": torch.zeros(1)}}, tmp_path / "odd.pt")
+    with pytest.raises(UsageError, match="another network"):
+        export.load_trunk(tmp_path / "odd.pt")
+
+
+def test_thresholds_are_chosen_for_spotting_and_figures_are_per_cent() -> None:
+    square = (0.0, 0.0, 40.0, 0.0, 40.0, 20.0, 0.0, 20.0)
+    beside = tuple(v + 100 for v in square)
+    truth = {"img_1": (GtWord(square, "word"),)}
+    read = {
+        "img_1": [
+            Predicted(square, "word", 0.6, 0.7),
+            Predicted(beside, "junk", 0.2, 0.7),
+            Predicted(beside, "", 0.9, 0.9),  # found, not read
+        ]
+    }
+    figures = measure_bundle.operating_figures(truth, read)
+    assert figures.spotting_hmean == 100.0
+    assert 0.2 < figures.text_threshold <= 0.6
+    assert figures.detection_recall == 100.0
+    strict = measure_bundle.OperatingFigures(0.5, 0.9, *[0.0] * 7)
+    assert measure_bundle.operating_figures(truth, read, strict).spotting_recall == 0.0
