@@ -6,6 +6,7 @@ NMSRotated, is an OpenVINO operation between the converted pieces.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ MASK_SIDE = 28
 MAX_WORDS = 100
 FIRST_KEPT = 200  # survivors of the first suppression, before the vote
 NMS_IOU = 0.3
+TYPES = {torch.float32: ov.Type.f32, torch.int64: ov.Type.i64}
 
 
 class _Candidates(nn.Module):
@@ -85,7 +87,7 @@ def quad_masks(quads: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def convert_trunk(trunk: DetectorTrunk) -> ov.Model:
     """Convert the trunk alone: ``image`` to raw maps. This is the part that INT8 concerns."""
     example = torch.zeros(INPUT_SHAPE)
-    return _convert(trunk.eval(), [example], [INPUT_SHAPE], ["image"], ["maps"])
+    return convert(trunk.eval(), [example], [INPUT_SHAPE], ["image"], ["maps"])
 
 
 def assemble_detector(trunk: ov.Model, score: float, stem: nn.Module | None = None) -> ov.Model:
@@ -108,16 +110,16 @@ def assemble_detector(trunk: ov.Model, score: float, stem: nn.Module | None = No
     image = torch.zeros(INPUT_SHAPE)
     with torch.no_grad():
         stem_map = stem(image)
-    pick = _convert(_Candidates(), [maps], [maps_shape], ["maps"], ["candidates"])
-    voting = _convert(
+    pick = convert(_Candidates(), [maps], [maps_shape], ["maps"], ["candidates"])
+    voting = convert(
         _Vote(),
         [torch.ones(3, 8), torch.ones(MAX_CANDIDATES, 8)],
         [(-1, 8), (MAX_CANDIDATES, 8)],
         ["kept", "voters"],
         ["words"],
     )
-    stem_model = _convert(stem, [image], [INPUT_SHAPE], ["image"], ["stem_map"])
-    outputs = _convert(
+    stem_model = convert(stem, [image], [INPUT_SHAPE], ["image"], ["stem_map"])
+    outputs = convert(
         WordOutputs(),
         [words, stem_map],
         [(-1, 6), tuple(stem_map.shape)],
@@ -175,24 +177,32 @@ def _suppress(rows: Any, top: int, score: float) -> Any:
     return opset15.gather(rows, indices, np.array(0, np.int64)).output(0)
 
 
-def _convert(
+def convert(
     module: nn.Module,
     example: list[Tensor],
     shapes: list[Any],
     inputs: list[str],
     outputs: list[str],
 ) -> ov.Model:
-    with torch.no_grad():
+    """Trace a module and convert it, with these names (and no others) on its ports."""
+    with torch.no_grad(), warnings.catch_warnings():
+        # the shapes that tracing fixes are meant to be fixed
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(module.eval(), tuple(example), check_trace=False)  # type: ignore[no-untyped-call]
         model = ov.convert_model(
-            module.eval(),
-            example_input=tuple(example) if len(example) > 1 else example[0],
-            input=[ov.PartialShape(list(s)) for s in shapes],
+            traced,
+            example_input=tuple(example),
+            input=[
+                (ov.PartialShape(list(s)), TYPES[e.dtype])
+                for s, e in zip(shapes, example, strict=True)
+            ],
         )
     for port, name in zip(model.inputs, inputs, strict=True):
         port.get_tensor().set_names({name})
         port.get_node().set_friendly_name(name)
     for port, name in zip(model.outputs, outputs, strict=True):
         port.get_tensor().set_names({name})
+        port.get_node().set_friendly_name(name)
     return model
 
 

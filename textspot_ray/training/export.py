@@ -27,6 +27,7 @@ from textspot_ray.training import datasets
 from textspot_ray.training.datasets import Photo
 from textspot_ray.training.detector_graph import (
     assemble_detector,
+    convert,
     convert_trunk,
 )
 from textspot_ray.training.detector_network import DetectorTrunk
@@ -72,13 +73,8 @@ def load_trunk(path: Path) -> DetectorTrunk:
 
 def convert_encoder(encoder: Encoder) -> ov.Model:
     """The contract's encoder: ``input`` [1, 64, 28, 28] to ``output`` [1, 256, 28, 28]."""
-    with torch.no_grad():
-        model = ov.convert_model(
-            encoder.eval(),
-            example_input=torch.zeros(FEATURES_SHAPE),
-            input=[ov.PartialShape(list(FEATURES_SHAPE))],
-        )
-    return named(model, ["input"], ["output"])
+    example = torch.zeros(FEATURES_SHAPE)
+    return convert(encoder, [example], [FEATURES_SHAPE], ["input"], ["output"])
 
 
 class _Step(nn.Module):
@@ -103,28 +99,8 @@ def convert_decoder(decoder: Decoder) -> ov.Model:
         torch.zeros(shapes[1], dtype=torch.int64),
         torch.zeros(shapes[2]),
     )
-    with torch.no_grad():
-        model = ov.convert_model(
-            _Step(decoder).eval(),
-            example_input=example,
-            input=[
-                (ov.PartialShape(list(shapes[0])), ov.Type.f32),
-                (ov.PartialShape(list(shapes[1])), ov.Type.i64),
-                (ov.PartialShape(list(shapes[2])), ov.Type.f32),
-            ],
-        )
-    return named(model, ["encoder_outputs", "prev_symbol", "prev_hidden"], ["output", "hidden"])
-
-
-def named(model: ov.Model, inputs: Sequence[str], outputs: Sequence[str]) -> ov.Model:
-    """Give a model's ports these names and no others."""
-    for port, name in zip(model.inputs, inputs, strict=True):
-        port.get_tensor().set_names({name})
-        port.get_node().set_friendly_name(name)
-    for port, name in zip(model.outputs, outputs, strict=True):
-        port.get_tensor().set_names({name})
-        port.get_node().set_friendly_name(name)
-    return model
+    names = ["encoder_outputs", "prev_symbol", "prev_hidden"]
+    return convert(_Step(decoder), list(example), list(shapes), names, ["output", "hidden"])
 
 
 def quantise(model: ov.Model, samples: Sequence[np.ndarray[Any, Any]], keep: Sequence[str]) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
 
 from textspot_ray.errors import UsageError  # noqa: E402
 from textspot_ray.training import datasets, train_detector  # noqa: E402

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
 ov = pytest.importorskip("openvino")
 
 from textspot_ray.errors import UsageError  # noqa: E402
