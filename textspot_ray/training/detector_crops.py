@@ -69,7 +69,7 @@ class CropRules:
     by_word: float = 0.4
     height_range_px: tuple[float, float] = (11.0, 90.0)
     tilt_deg: float = 15.0
-    quarter_turns: float = 0.06
+    quarter_turns: float = 0.04
 
 
 def base_scale(width: int, height: int, to_width: int = 1280, to_height: int = 768) -> FloatArray:

@@ -263,7 +263,7 @@ def _mostly_inside(quad: FloatArray, regions: Sequence[PhotoWord]) -> bool:
 def validate(trunk: nn.Module, photos: Sequence[Photo], device: str = "cpu") -> Scores:
     """Detection figures on photos at the threshold with the best F1."""
     found = [detect(trunk, p.pixels(), 0.3, device=device) for p in photos]
-    thresholds = [round(0.3 + 0.05 * i, 2) for i in range(14)]
+    thresholds = [round(0.3 + 0.04 * i, 2) for i in range(17)]
     return max(score_detections(found, [p.words for p in photos], thresholds), key=lambda s: s.f1)
 
 
@@ -349,7 +349,7 @@ def sources_of(args: argparse.Namespace) -> list[Source | SceneSource]:
         SourceError: a named folder is not what it should be.
     """
     size = args.crop
-    photo = CropRules(size_px=size)
+    photo = CropRules(size_px=size, scale_range=(0.7, 1.5), by_word=0.25)
     # these photos have few, large words: smaller scales bring them to the sizes of street scenes
     near = CropRules(size_px=size, scale_range=(0.3, 1.1), by_word=0.6)
     sources: list[Source | SceneSource] = []
