@@ -13,9 +13,9 @@ from textspot_ray.cli import main as textspot
 from textspot_ray.errors import ExitCode
 
 SAMPLES = Path(__file__).parent / "demo"
-QUERY = """SELECT split_part(image_id, '/', -1) AS image, text, round(text_confidence, 2) AS read,
-       round(detection_confidence, 2) AS found, round(x_min)::INT AS x, round(y_min)::INT AS y
-FROM words WHERE text_confidence >= 0.3 ORDER BY image_id, word_index LIMIT 40"""
+QUERY = """SELECT regexp_extract(image_id, '[^/]*$') AS image, count(*) AS n,
+       string_agg(text, ' ' ORDER BY y_min, x_min) AS words
+FROM words WHERE text_confidence >= 0.3 GROUP BY image_id ORDER BY image_id"""
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
     code = textspot(["run", *sources, "--out", args.out, "--engine", args.engine])
     if code != ExitCode.OK:
         return code
-    print("\nWords found (the surest of each image):\n", flush=True)
+    print("\nWords found with a confidence of 0.3 or more:\n", flush=True)
     textspot(["query", args.out, QUERY])
     most = "SELECT text, count(*) AS n FROM words GROUP BY text ORDER BY n DESC LIMIT 10"
     program = Path(sys.executable).with_name("textspot")
