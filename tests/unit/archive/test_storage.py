@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from textspot_ray.archive import storage
+from textspot_ray.archive import localstore
 from textspot_ray.archive.retry import RetryPolicy
 from textspot_ray.archive.storage import Entry, LocalStore, RemoteStore, Store, open_store
 from textspot_ray.errors import ConfigError, MissingExtraError, StorageError, UsageError
@@ -118,7 +118,7 @@ def test_local_failure_leaves_neither_target_nor_litter(
     def full(fd: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(storage.os, "fsync", full)
+    monkeypatch.setattr(localstore.os, "fsync", full)
     with pytest.raises(StorageError, match=r"cannot write .*words/a: No space left.*full"):
         store.put("words/a", b"x" * 100)
     with pytest.raises(StorageError):
