@@ -23,6 +23,11 @@ from textspot_ray.tables.writer import ShardWriter
 OUTPUT = OutputConfig(min_shard_items=8, max_shard_items=8)
 
 
+def pages_of(item: Item) -> int:
+    """One item in five has three pages."""
+    return 3 if (item.size or 0) % 5 == 2 else 1
+
+
 def work(store: Store, ledger: Ledger, plan: Plan, task: Task, fail: bool | None = None) -> bool:
     """Run one task to its commit."""
     shard = plan.load(task)
@@ -30,9 +35,8 @@ def work(store: Store, ledger: Ledger, plan: Plan, task: Task, fail: bool | None
         store, shard, run_id="r", fingerprint=ledger.digest, previous=task.previous, redo=task.redo
     ) as writer:
         for item in shard.items:
-            pages = 3 if (item.size or 0) % 5 == 2 else 1
-            for page in range(pages):
-                writer.add(make_result(item, page, pages, fail=fail))
+            for page in range(pages_of(item)):
+                writer.add(make_result(item, page, pages_of(item), fail=fail))
         marker = writer.commit()
     return marker is not None and ledger.note(marker)
 

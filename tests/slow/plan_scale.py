@@ -113,6 +113,17 @@ def manifests_of(store: Store, shards: int) -> None:
     assert len(settled) == shards
 
 
+class Clock:
+    """Seconds since it was made, by the wall and of this process's CPU time."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def __str__(self) -> str:
+        wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        return f"{wall:.1f} s ({cpu:.1f} s of CPU)"
+
+
 def peak_mb() -> float:
     """Peak memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -127,19 +138,19 @@ def main() -> None:
     shutil.rmtree(args.out, ignore_errors=True)
     store = open_store(str(args.out), create=True)
     ledger = open_ledger(store, FINGERPRINT)
-    start = time.perf_counter()
+    clock = Clock()
     summary = plan_once(store, args.items)
     print(f"planned {summary.new} items, {summary.shards} shards, {summary.segments} segments in "
-          f"{time.perf_counter() - start:.1f} s; peak {peak_mb():.0f} MB")  # fmt: skip
+          f"{clock}; peak {peak_mb():.0f} MB", flush=True)  # fmt: skip
     size = sum(entry.size for entry in store.list("_textspot/plan/"))
     print(f"plan: {size / 2**20:.0f} MB, {size / args.items:.1f} B an item")
     done, commit_s, fold_s = commit_half(store, ledger, 0.5)
     print(f"committed {done} shards: {1e3 * commit_s / max(done, 1):.2f} ms a marker, folds and "
           f"sweeps {fold_s:.1f} s in all; peak {peak_mb():.0f} MB")  # fmt: skip
-    start = time.perf_counter()
+    clock = Clock()
     again, left = resume(store, args.items)
     print(f"resumed with half done: {again.listed} listed, {again.new} new, {left} shards left, in "
-          f"{time.perf_counter() - start:.1f} s; peak {peak_mb():.0f} MB")  # fmt: skip
+          f"{clock}; peak {peak_mb():.0f} MB", flush=True)  # fmt: skip
     assert again.new == 0 and left == summary.shards - done
     if args.shards:
         manifests_of(store, args.shards)
