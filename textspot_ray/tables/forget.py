@@ -32,6 +32,7 @@ from textspot_ray.tables.manifest import (
 from textspot_ray.tables.marker import Marker, new_attempt
 from textspot_ray.tables.parts import delete_parts
 from textspot_ray.tables.plan import Plan
+from textspot_ray.tables.schema import item_names
 from textspot_ray.tables.segment import blank_items
 from textspot_ray.tables.snapshot import Snapshot, count_rows, put_snapshot
 from textspot_ray.tables.strike import TRIES, absorb_pending, still_there, strike
@@ -68,10 +69,19 @@ def forget(ledger: Ledger, plan: Plan, image_ids: Iterable[str]) -> ForgetReport
         AbortedError: A running job keeps changing the table.
     """
     plan.refresh()
-    asked = sorted({_item(image_id) for image_id in image_ids})
-    places = plan.locate(asked)
-    known = {i: shard for i, shard in zip(asked, places, strict=True) if shard is not None}
-    unknown = tuple(i for i, shard in zip(asked, places, strict=True) if shard is None)
+    asked = {image_id: item_names(image_id) for image_id in sorted(set(image_ids))}
+    names = sorted({name for names in asked.values() for name in names})
+    places = dict(zip(names, plan.locate(names), strict=True))
+    known: dict[str, ShardId] = {}
+    unknown: list[str] = []
+    for image_id, names in asked.items():
+        # An item of that very name goes before the item that it would be a page of.
+        planned = ((name, places[name]) for name in names)
+        name, shard = next((pair for pair in planned if pair[1] is not None), (image_id, None))
+        if shard is None:
+            unknown.append(image_id)
+        else:
+            known[name] = shard
     rows: list[ImageRow] | None = None
     for _ in range(TRIES):
         absorb_pending(ledger)
@@ -89,7 +99,7 @@ def forget(ledger: Ledger, plan: Plan, image_ids: Iterable[str]) -> ForgetReport
     plan.reload()
     finish(ledger, grace_s=0.0)
     taken = sum_images(rows)
-    return ForgetReport(len(known), taken.images, taken.words, unknown)
+    return ForgetReport(len(known), taken.images, taken.words, tuple(unknown))
 
 
 def _take_out(ledger: Ledger, items: dict[str, ShardId]) -> list[ImageRow] | None:
@@ -173,8 +183,3 @@ def _forgotten(ledger: Ledger, items: Iterable[str]) -> tuple[np.ndarray, np.nda
     pairs = np.stack([np.concatenate(halves) for halves in zip(before, now, strict=True)])
     unique = np.unique(pairs, axis=1)
     return unique[0], unique[1]
-
-
-def _item(image_id: str) -> str:
-    head, mark, page = image_id.rpartition("#page=")
-    return head if mark and page.isdigit() else image_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from textspot_ray.tables.faultpoints import fault
 from textspot_ray.tables.ids import hash_ids, hash_tags
 from textspot_ray.tables.marker import new_attempt
 from textspot_ray.tables.plan import Plan
+from textspot_ray.tables.schema import clean_text
 from textspot_ray.tables.segment import (
     Cut,
     Segment,
@@ -107,6 +108,12 @@ def update_plan(
     return update.finish()
 
 
+def _with_clean_id(item: Item) -> Item:
+    """The item under the name that the tables will have: ids that users give may be no UTF-8."""
+    name = clean_text(item.image_id)
+    return item if name == item.image_id else replace(item, image_id=name)
+
+
 class _Update:
     def __init__(
         self,
@@ -143,6 +150,7 @@ class _Update:
         if not batch:
             return
         self._n["listed"] += len(batch)
+        batch = [_with_clean_id(item) for item in batch]
         found = self._plan.index().find(*hash_ids(item.image_id for item in batch))
         known = np.flatnonzero(found >= 0)
         for row in np.flatnonzero(found < 0):

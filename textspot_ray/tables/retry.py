@@ -12,10 +12,10 @@ from textspot_ray.tables.ledger import Ledger
 from textspot_ray.tables.marker import Marker, PartFile
 from textspot_ray.tables.parts import read_part
 from textspot_ray.tables.plan import Plan, Task
+from textspot_ray.tables.schema import item_names
 from textspot_ray.tables.strike import absorb_pending
 
 TRANSIENT = frozenset(kind for kind in ErrorKind if kind.transient)
-_PAGE = "#page="
 
 
 def retry_tasks(
@@ -45,10 +45,10 @@ def retry_tasks(
             compacted[marker.shard] = marker
             continue
         failed = _failed(ledger, marker.files, names)
-        yield _task(marker, {_item_id(image_id) for image_id in failed})
+        yield _task(marker, {name for i in failed for name in item_names(i)})
     if compacted:
         files = [*ledger.snapshot.base, *(p for m in compacted.values() for p in m.files)]
-        ids = sorted({_item_id(image_id) for image_id in _failed(ledger, files, names)})
+        ids = sorted({name for i in _failed(ledger, files, names) for name in item_names(i)})
         by_shard: dict[ShardId, set[str]] = {}
         for image_id, shard in zip(ids, plan.locate(ids), strict=True):
             if shard in compacted:
@@ -80,10 +80,3 @@ def _failed(
                 chosen = rows.filter(pc.is_in(rows.column("kind"), kinds))
                 found.update(chosen.column("image_id").to_pylist())
     return found
-
-
-def _item_id(image_id: str) -> str:
-    # A name's own "#" is percent-encoded in an image_id, and no archive member is called so:
-    # planning would have had to give it a "~2".
-    head, mark, page = image_id.rpartition(_PAGE)
-    return head if mark and page.isdigit() else image_id

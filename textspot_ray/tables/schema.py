@@ -131,6 +131,16 @@ def item_id(image_id: str, page: int) -> str:
     return image_id if page == 0 else image_id.removesuffix(f"#page={page}")
 
 
+def item_names(image_id: str) -> tuple[str, ...]:
+    """What an item may be called that has this ``image_id`` for one of its pages.
+
+    Where the page is not known: an id that ends in ``#page=N`` is mostly a later page's, but ids
+    that users give (``--id-column``) may end so as well.
+    """
+    head, mark, page = image_id.rpartition("#page=")
+    return (image_id, head) if mark and head and page.isdigit() else (image_id,)
+
+
 def to_bytes(text: str) -> bytes:
     """Exact bytes of a name that may hold bytes that are no UTF-8 (as surrogate escapes)."""
     try:

@@ -123,3 +123,11 @@ def test_a_table_with_nothing_to_forget_is_not_touched(store):
     report = forget(found(store), Plan(store), ["file:///never/seen"])
     assert (report.items, report.images, report.words) == (0, 0, 0)
     assert {e.path for e in store.list("words/")} <= files
+
+
+def test_an_item_that_is_called_like_a_page_is_not_taken_for_one(tmp_path):
+    store = open_store(str(tmp_path / "out"), create=True)
+    items = [make_item(n, image_id=name) for n, name in enumerate(("a", "a#page=3"))]
+    job(store, items)
+    assert forget(found(store), Plan(store), ["a#page=3"]).items == 1
+    assert [row[0] for row in table_rows(store)["images"]] == ["a"]

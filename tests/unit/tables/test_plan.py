@@ -26,6 +26,7 @@ from textspot_ray.tables.cutting import Cutter
 from textspot_ray.tables.plan import Plan
 from textspot_ray.tables.planner import update_plan
 from textspot_ray.tables.retry import retry_tasks
+from textspot_ray.tables.verify import verify
 from textspot_ray.tables.writer import ShardWriter
 
 OUTPUT = OutputConfig(min_shard_items=4, max_shard_items=16)
@@ -48,7 +49,7 @@ def planned(store):
 def run_task(store, ledger, plan, task, fail=None):
     shard = plan.load(task)
     with ShardWriter(
-        store, shard, run_id="r", fingerprint="f", previous=task.previous, redo=task.redo
+        store, shard, run_id="r", fingerprint=ledger.digest, previous=task.previous, redo=task.redo
     ) as writer:
         for item in shard.items:
             writer.add(make_result(item, fail=fail))
@@ -313,3 +314,15 @@ def test_retry_reads_failed_items_again_and_keeps_the_words_of_others_by_name(st
         assert "timeout" not in marker.counts.failures
     assert list(retry_tasks(Plan(store), found(store))) == []
     assert found(store).counts().items == 16
+
+
+def test_ids_that_users_give_may_look_like_pages_or_be_no_utf8(store):
+    items = [make_item(n, image_id=name) for n, name in enumerate(("a#page=3", "a", "b\udcff"))]
+    update_plan(Plan(store), items, OUTPUT, "r")
+    run_all(store, fail=True)
+    assert verify(found(store), Plan(store)).sound
+    plan, ledger = Plan(store), found(store)
+    tasks = list(retry_tasks(plan, ledger, frozenset(ErrorKind)))
+    retried = [item.image_id for task in tasks for item in plan.load(task).items]
+    assert sorted(retried) == ["a", "a#page=3", "b%FF"]
+    assert update_plan(Plan(store), items, OUTPUT, "r").new == 0
