@@ -70,13 +70,13 @@ def forget(ledger: Ledger, plan: Plan, image_ids: Iterable[str]) -> ForgetReport
     """
     plan.refresh()
     asked = {image_id: item_names(image_id) for image_id in sorted(set(image_ids))}
-    names = sorted({name for names in asked.values() for name in names})
+    names = sorted({name for several in asked.values() for name in several})
     places = dict(zip(names, plan.locate(names), strict=True))
     known: dict[str, ShardId] = {}
     unknown: list[str] = []
-    for image_id, names in asked.items():
+    for image_id, candidates in asked.items():
         # An item of that very name goes before the item that it would be a page of.
-        planned = ((name, places[name]) for name in names)
+        planned = ((name, places[name]) for name in candidates)
         name, shard = next((pair for pair in planned if pair[1] is not None), (image_id, None))
         if shard is None:
             unknown.append(image_id)
