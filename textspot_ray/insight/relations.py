@@ -34,7 +34,6 @@ SLIM = (
     "image_id",
     "word_index",
     "text_confidence",
-    "detection_confidence",
     "x_min",
     "y_min",
     "x_max",

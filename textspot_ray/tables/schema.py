@@ -92,6 +92,7 @@ WORDS_BY_TEXT = _schema(
         ("y_min", pa.float32()),
         ("x_max", pa.float32()),
         ("y_max", pa.float32()),
+        ("angle_deg", pa.float32()),
     ],
 )
 BY_TEXT = "words_by_text"
