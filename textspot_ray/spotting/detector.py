@@ -81,7 +81,8 @@ class Detector:
             inputs[self._ports.im_info] = np.array([[used_height, used_width, 1.0]], np.float32)
         request = self._requests.get()
         try:
-            request.infer(inputs, share_inputs=True)
+            # outputs are read in place: a copy of 100 padded rows would be 20 MB an image
+            request.infer(inputs, share_inputs=True, share_outputs=True)
             return self._kept(request, window.shape[1] / used_width, window.shape[0] / used_height)
         finally:
             self._requests.put(request)

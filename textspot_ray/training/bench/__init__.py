@@ -1,0 +1,1 @@
+"""Measures speed as ratios within one run; `jobs/bench.py` is its front."""

@@ -1,0 +1,132 @@
+"""The whole pipeline of one slot, held open: read, decode, detect, recognise, write, commit.
+
+Start-up is left out: the models are loaded once, and a round runs a fixed number of images to
+committed tables.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from textspot_ray.archive.storage import open_store
+from textspot_ray.cluster.parts import parts_from
+from textspot_ray.cluster.slot import Job
+from textspot_ray.cluster.solo import open_slot
+from textspot_ray.config import (
+    EngineConfig,
+    ImageConfig,
+    ModelConfig,
+    OutputConfig,
+    RunConfig,
+    SourceConfig,
+)
+from textspot_ray.tables.ledger import open_ledger
+from textspot_ray.tables.plan import Plan, Task
+from textspot_ray.tables.planner import update_plan
+
+_RUN = "bench"
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a pipeline's rounds came to.
+
+    Attributes:
+        images: Finished.
+        words: Found.
+        wall_s: Seconds of the rounds.
+        stage_s: Seconds a stage, summed over images, as committed in the markers.
+    """
+
+    images: int = 0
+    words: int = 0
+    wall_s: float = 0.0
+    stage_s: Counter[str] = field(default_factory=Counter)
+
+
+class Pipeline:
+    """A slot with a plan of rounds.
+
+    Args:
+        model: A bundle's name or folder.
+        precision: Of the bundle.
+        photos: Images to repeat.
+        work: An empty folder, for the source, the tables and the state.
+        images: A round.
+        rounds: How many there will be at most.
+        engine: Threads, streams, kind and so on.
+        detect_threads: Calls the detecting worker takes at once.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        precision: str,
+        photos: Sequence[Path],
+        work: Path,
+        *,
+        images: int,
+        rounds: int,
+        engine: EngineConfig,
+        detect_threads: int | None = None,
+    ) -> None:
+        self._images = images
+        self.spent = Spent()
+        source = work / "source"
+        source.mkdir(parents=True)
+        for i in range(images * rounds):
+            photo = photos[i % len(photos)]
+            shutil.copy(photo, source / f"{i:06d}{photo.suffix}")
+        config = RunConfig(
+            source=SourceConfig(uris=(str(source),)),
+            image=ImageConfig(tiles="off"),
+            model=ModelConfig(name=model, precision=precision),
+            engine=engine,
+            output=OutputConfig(
+                uri=str(work / "out"), max_shard_items=images, min_shard_items=min(images, 4)
+            ),
+        )
+        parts = parts_from(config)
+        store = open_store(config.output.uri, create=True)
+        ledger = open_ledger(store, parts.fingerprint)
+        plan = Plan(store)
+        update_plan(plan, parts.listing(), config.output, _RUN)
+        self._tasks: Iterator[Task] = iter(list(plan.tasks(ledger)))
+        options: dict[str, Any] = {}
+        if detect_threads is not None:
+            options["detect_threads"] = detect_threads
+        job = Job(config, _RUN, dict(parts.fingerprint), parts.recipe, **options)
+        self._slot = open_slot(job)
+
+    def __call__(self) -> int:
+        """Run one round to committed tables; the number of its images."""
+        began, spent = time.perf_counter(), self.spent
+        tasks: list[Task] = []
+        while sum(task.items for task in tasks) < self._images:
+            tasks.append(next(self._tasks))
+        waiting, open_tasks, done = list(tasks), 0, 0
+        wants = True
+        while waiting or open_tasks:
+            given = [waiting.pop(0)] if waiting and wants else []
+            open_tasks += len(given)
+            report = self._slot.step(given, 0.25, more=bool(waiting))
+            wants = report.wants
+            for settled in report.settled:
+                open_tasks -= 1
+                done += settled.counts.images
+                spent.words += settled.counts.words
+                if settled.marker is not None:
+                    spent.stage_s.update(settled.marker.stage_s)
+        spent.images += done
+        spent.wall_s += time.perf_counter() - began
+        return done
+
+    def close(self) -> None:
+        """End the slot's workers."""
+        self._slot.close()
