@@ -1,4 +1,4 @@
-"""The bare arithmetic: the composite's inferences on prepared tensors, with no pipeline around them.
+"""The bare arithmetic: inferences on prepared tensors, with no pipeline around them.
 
 What a pipeline can at best come near to at the same precision on the same cores.
 """

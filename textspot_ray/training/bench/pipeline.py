@@ -26,9 +26,11 @@ from textspot_ray.config import (
     RunConfig,
     SourceConfig,
 )
+from textspot_ray.records import ImageResult, PageInfo, Word
 from textspot_ray.tables.ledger import open_ledger
 from textspot_ray.tables.plan import Plan, Task
 from textspot_ray.tables.planner import update_plan
+from textspot_ray.tables.writer import ShardWriter
 
 _RUN = "bench"
 
@@ -102,6 +104,7 @@ class Pipeline:
         if detect_threads is not None:
             options["detect_threads"] = detect_threads
         job = Job(config, _RUN, dict(parts.fingerprint), parts.recipe, **options)
+        self._spare = (store, plan, ledger)
         self._slot = open_slot(job)
 
     def __call__(self) -> int:
@@ -126,6 +129,22 @@ class Pipeline:
         spent.images += done
         spent.wall_s += time.perf_counter() - began
         return done
+
+    def write_s(self, words: int) -> float:
+        """Seconds an image to write and commit a shard of images with that many words each.
+
+        Takes a shard that no round has run.
+        """
+        store, plan, ledger = self._spare
+        shard = plan.load(next(self._tasks))
+        writer = ShardWriter(store, shard, run_id=_RUN, fingerprint=ledger.digest)
+        info = PageInfo(width=1280, height=768, format="jpeg", exif_orientation=1)
+        word = Word("letter", 0.5, (0.9,) * 6, 0.9, (0.0, 0.0, 9.0, 9.0), (0.0,) * 8, 0.0)
+        began = time.perf_counter()
+        for item in shard.items:
+            writer.add(ImageResult(item=item, page=0, info=info, words=(word,) * words))
+        writer.commit()
+        return (time.perf_counter() - began) / len(shard.items)
 
     def close(self) -> None:
         """End the slot's workers."""

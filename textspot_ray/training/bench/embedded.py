@@ -1,0 +1,131 @@
+"""The embedded bundle's images a second against RapidOCR's on the same photos and cores.
+
+RapidOCR runs in a process of its own, so that an interpreter with other packages can be named.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from textspot_ray.config import EngineConfig
+from textspot_ray.errors import MissingExtraError, UsageError
+from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.training.bench.pipeline import Pipeline
+from textspot_ray.training.bench.suite import Line, Options
+from textspot_ray.training.bench.timing import interleave, ratio
+
+_RIVAL = """
+import logging, os, sys
+logging.disable(logging.CRITICAL)
+answers = os.fdopen(os.dup(1), "w", buffering=1)
+os.dup2(2, 1)
+from rapidocr import RapidOCR
+cores, photos = int(sys.argv[1]), sys.argv[2:]
+engine = RapidOCR(params={"EngineConfig.onnxruntime.intra_op_num_threads": cores})
+print("ready", file=answers)
+for line in sys.stdin:
+    words = 0
+    for i in range(int(line)):
+        found = engine(photos[i % len(photos)])
+        words += len(found.txts or ())
+    print(words, file=answers)
+"""
+
+
+class RapidOcr:
+    """A process that spots photos when asked.
+
+    Args:
+        python: Interpreter that has rapidocr and onnxruntime; None = this one.
+        cores: Threads it may use.
+        photos: Images to repeat.
+
+    Raises:
+        MissingExtraError: This interpreter has no rapidocr.
+        UsageError: The named interpreter cannot run it.
+    """
+
+    def __init__(self, python: Path | None, cores: int, photos: Sequence[Path]) -> None:
+        if python is None and find_spec("rapidocr") is None:
+            raise MissingExtraError("comparing with RapidOCR", "bench")
+        program = str(python or sys.executable)
+        self.words = 0
+        try:
+            self._process = subprocess.Popen(
+                [program, "-c", _RIVAL, str(cores), *(str(p.resolve()) for p in photos)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        except OSError as exc:
+            raise UsageError(f"cannot run {program}: {exc.strerror}") from exc
+        if self._answer() != "ready":
+            _, said = self._process.communicate()
+            last = (said.strip().splitlines() or ["it ended without a word"])[-1]
+            raise UsageError(f"{program} cannot run RapidOCR: {last}")
+
+    def __call__(self, images: int) -> int:
+        """Spot that many photos."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{images}\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        if not answer.isdigit():
+            raise UsageError("RapidOCR's process ended")
+        self.words += int(answer)
+        return images
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+def against_rapidocr(options: Options, python: Path | None) -> list[Line]:
+    """The whole pipeline on the embedded bundle (or ``model``) against RapidOCR."""
+    bundle = load_bundle(options.model or "embedded")
+    precision = bundle.resolve_precision(None)
+    folder = options.work / "tables" / "embedded"
+    shutil.rmtree(folder, ignore_errors=True)
+    rival = RapidOcr(python, options.cores, options.photos)
+    try:
+        pipeline = Pipeline(
+            str(bundle.folder),
+            precision,
+            options.photos,
+            folder,
+            images=options.images,
+            rounds=options.rounds + 1,
+            engine=EngineConfig(
+                kind="local",
+                threads=options.cores,
+                streams=options.streams,
+                in_flight=options.cores + 2,
+            ),
+        )
+        try:
+            variants = {"rapidocr": lambda: rival(options.images), "pipeline": pipeline}
+            times = interleave(variants, options.rounds, on_round=options.say)
+        finally:
+            pipeline.close()
+    finally:
+        rival.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    pair = times["rapidocr"], times["pipeline"]
+    rounds = options.rounds + 1
+    options.say(
+        f"words an image: RapidOCR {rival.words / (rounds * options.images):.1f} (lines), "
+        f"the pipeline {pipeline.spent.words / pipeline.spent.images:.1f}"
+    )
+    what = f"{bundle.spec.name} {precision} pipeline / RapidOCR"
+    return [Line(what, ratio(*pair), None, None, *pair)]
