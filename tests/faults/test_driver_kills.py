@@ -1,0 +1,128 @@
+"""The driver killed at each step of a run; the next run makes the tables whole."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from helpers.drive import start_driver
+from helpers.scripted import plain_scripts, scripted_config, scripted_parts, write_images
+from helpers.tables_equal import all_rows
+
+from textspot_ray.cluster.engine import run
+from textspot_ray.tables.ledger import open_ledger
+from textspot_ray.tables.open import open_tables
+from textspot_ray.tables.plan import Plan
+from textspot_ray.tables.verify import verify
+
+KILLED = 137
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Sources, and the tables of a run in which nothing happened."""
+    folder = tmp_path_factory.mktemp("faults")
+    source = write_images(folder / "in", [*plain_scripts(20), "do=bad", "words=a,b;pages=3"])
+    run(scripted_config(folder / "out"), parts=scripted_parts(source))
+    return source, all_rows(folder / "out")
+
+
+def sound(out: Path) -> bool:
+    store = open_tables(str(out)).store
+    plan = Plan(store)
+    plan.refresh()
+    return verify(open_ledger(store, create=False), plan).sound
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "table",
+        "before_segment",
+        "after_segment",
+        "before_parts:2",
+        "between_parts:5",
+        "before_marker:2",
+        "after_marker:2",
+    ],
+)
+def test_a_driver_killed_at_any_step_is_made_good_by_the_next(tmp_path, undisturbed, point):
+    source, expected = undisturbed
+    out = tmp_path / "out"
+    driver = start_driver(source, out, env={"TEXTSPOT_FAULT": point})
+    driver.communicate(timeout=60)
+    assert driver.returncode == KILLED
+    report = run(scripted_config(out), parts=scripted_parts(source))
+    assert all_rows(out) == expected
+    assert sound(out)
+    if point == "after_marker:2":  # what is committed is not done again
+        assert report.run_counts.images < report.counts.images
+
+
+def test_a_killed_driver_leaves_no_process_behind(tmp_path, undisturbed):
+    source = write_images(tmp_path / "in", ["words=a;sleep=0.05"] * 200)
+    driver = start_driver(source, tmp_path / "out")
+    while "images 0" in (line := driver.stdout.readline()) or not line.startswith("images"):
+        assert line, driver.stderr.read()
+    children = psutil.Process(driver.pid).children(recursive=True)
+    assert children
+    driver.kill()
+    driver.communicate(timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+)
+def test_a_signal_drains_and_the_next_run_goes_on(tmp_path, number, status):
+    count = 120
+    source = write_images(tmp_path / "in", [f"words=w{n};sleep=0.03" for n in range(count)])
+    out = tmp_path / "out"
+    driver = start_driver(source, out)
+    while not (line := driver.stdout.readline()).startswith("images 1"):
+        assert line, driver.stderr.read()
+    driver.send_signal(number)
+    output, errors = driver.communicate(timeout=40)
+    assert driver.returncode == status, errors
+    assert "no new images" in errors and "Traceback" not in errors
+    first = int(output.split("report")[1].split()[0])
+    assert 0 < first < count
+    assert sound(out)
+    report = run(scripted_config(out), parts=scripted_parts(source))
+    assert report.counts.images == count
+    assert report.run_counts.images == count - first
+    assert len(all_rows(out)["words"]) == count
+
+
+def test_a_second_signal_stops_at_once(tmp_path):
+    source = write_images(tmp_path / "in", ["words=a"] * 8 + ["words=x;do=stall"] * 3)
+    driver = start_driver(source, tmp_path / "out", min_deadline_s=60)
+    while not (line := driver.stdout.readline()).startswith("images 8"):
+        assert line, driver.stderr.read()
+    children = psutil.Process(driver.pid).children(recursive=True)
+    driver.send_signal(signal.SIGTERM)
+    time.sleep(1.0)
+    assert driver.poll() is None  # images in flight are given their time
+    driver.send_signal(signal.SIGTERM)
+    driver.communicate(timeout=10)
+    assert driver.returncode == 143
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+def test_two_drivers_at_once_share_the_work(tmp_path):
+    count = 80
+    source = write_images(tmp_path / "in", [f"words=w{n};sleep=0.05" for n in range(count)])
+    out = tmp_path / "out"
+    drivers = [start_driver(source, out) for _ in range(2)]
+    ends = [driver.communicate(timeout=100) for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], ends
+    reports = [end[0].split("report")[1].split() for end in ends]
+    assert [int(total) for _, total in reports] == [count, count]
+    own = [int(done) for done, _ in reports]
+    assert sum(own) == count  # what counts was done once
+    assert len(all_rows(out)["words"]) == count and sound(out)

@@ -1,0 +1,65 @@
+"""A driver as a program: ``python drive.py IN OUT ENGINE [KEY=VALUE...]`` runs scripted images."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def start_driver(
+    folder: Path,
+    out: Path,
+    kind: str = "local",
+    env: dict[str, str] | None = None,
+    **engine: object,
+) -> subprocess.Popen[str]:
+    """Start a driver in a process of its own; its report or error is on stdout."""
+    path = [str(ROOT / "tests"), str(ROOT), *filter(None, sys.path)]
+    options = [f"{key}={json.dumps(value)}" for key, value in engine.items()]
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__)), str(folder), str(out), kind, *options],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
+            "RAY_ADDRESS": "",
+            **(env or {}),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Run and print the number of images done."""
+    from helpers.scripted import scripted_config, scripted_parts
+
+    from textspot_ray.cluster.engine import exit_code, run
+    from textspot_ray.errors import TextspotError
+
+    folder, out, kind = arguments[:3]
+    engine = {k: json.loads(v) for k, _, v in (a.partition("=") for a in arguments[3:])}
+
+    def show(progress: object) -> None:
+        print(f"images {progress.images}", flush=True)
+
+    try:
+        report = run(
+            scripted_config(Path(out), kind=kind, **engine),
+            parts=scripted_parts(Path(folder)),
+            on_progress=show,
+        )
+    except TextspotError as exc:
+        print(f"error {exc}", flush=True)
+        return exc.exit_code
+    print(f"report {report.run_counts.images} {report.counts.images}", flush=True)
+    return exit_code(report)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
