@@ -29,10 +29,10 @@ def die_with_parent(parent_pid: int) -> None:
 def calm_libraries() -> None:
     """One layer of parallelism owns the cores: inference. All others get one thread."""
     import cv2
-    import pyarrow as pa
 
     cv2.setNumThreads(1)
-    pa.set_cpu_count(1)
+    if (arrow := sys.modules.get("pyarrow")) is not None:  # few processes need it: not imported
+        arrow.set_cpu_count(1)
 
 
 class MemoryGauge:
