@@ -10,7 +10,8 @@ from helpers.scripted import ScriptedDetector, ScriptedRecognizer, assemble, par
 
 from textspot_ray.cluster.ports import Answered, Died, Events, Raised, Refused, Started
 from textspot_ray.cluster.readahead import ReadAhead
-from textspot_ray.cluster.runner import Limits, Settled, ShardRunner
+from textspot_ray.cluster.runner import Limits, ShardRunner
+from textspot_ray.cluster.shelf import Settled
 from textspot_ray.records import Encoded, ImageResult, Item, Shard, ShardId, Stage
 
 

@@ -86,6 +86,7 @@ class DetectorActor(_ModelActor):
     def _load(self) -> None:
         self._detector = self._models.detector()
 
+    @ray.method(num_returns=2)  # type: ignore[untyped-decorator]
     def detect(self, data: bytes, page: int) -> tuple[Outcome, Any]:
         """A page's account, and its features as a return of their own."""
         detected, features = self._detector.detect(data, page)
@@ -137,7 +138,7 @@ class ActorWorker:
 
     def detect(self, ticket: int, data: bytes, page: int) -> None:
         """Ask for a page's boxes."""
-        account, features = self._actor.detect.options(num_returns=2).remote(data, page)
+        account, features = self._actor.detect.remote(data, page)
         self._answer(ticket, account, features)
 
     def recognise(self, ticket: int, features: Any) -> None:

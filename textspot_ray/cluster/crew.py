@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -28,6 +29,7 @@ class Call:
 
     stage: Stage
     since_s: float
+    weigh: Callable[[], float]  # only asked of calls that are late
 
 
 @dataclass(slots=True)
@@ -79,9 +81,9 @@ class Member:
         # Features that lie in this process must be read before it is recycled.
         return not (self.recycle and stage is self.first_stage)
 
-    def open(self, ticket: int, stage: Stage) -> None:
+    def open(self, ticket: int, stage: Stage, weigh: Callable[[], float]) -> None:
         """Note a call that is being sent."""
-        self.calls[ticket] = Call(stage, time.monotonic())
+        self.calls[ticket] = Call(stage, time.monotonic(), weigh)
 
     def close(self, ticket: int, uss_bytes: int, max_uss_bytes: int) -> Call | None:
         """Note an answer; a process grown past the limit is marked to be recycled."""
@@ -97,7 +99,9 @@ class Member:
         if self.state in (State.STARTING, State.PROBING) and now - self.since_s > start_timeout_s:
             return f"did not load its models within {start_timeout_s:.0f} s"
         for call in self.calls.values():
-            limit_s = deadlines.limit_s(call.stage)
+            if now - call.since_s <= deadlines.limit_s(call.stage):
+                continue
+            limit_s = deadlines.limit_s(call.stage, call.weigh())
             if now - call.since_s > limit_s:
                 return f"{call.stage} gave no answer within {limit_s:.0f} s"
         return None

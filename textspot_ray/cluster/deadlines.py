@@ -22,21 +22,26 @@ class _Record:
 
 
 class Deadlines:
-    """How long a call of each stage may take: max(``min_deadline_s``, 20 x median)."""
+    """How long a call may take: max(``min_deadline_s``, 20 x median x weight).
+
+    A call's weight is what makes it longer than others by right: the passes of a tiled image, the
+    words of a page. The median is of the time a unit of weight.
+    """
 
     def __init__(self, min_deadline_s: float) -> None:
         self._min_deadline_s = min_deadline_s
         self._records = {Stage.DETECT: _Record(), Stage.RECOGNISE: _Record()}
 
-    def note(self, stage: Stage, seconds: float) -> None:
+    def note(self, stage: Stage, seconds: float, weight: float = 1.0) -> None:
         """Add an answer's latency, from submission, so that queueing counts too."""
         record = self._records[stage]
-        record.times.append(seconds)
+        record.times.append(seconds / max(weight, 1.0))
         record.fresh += 1
         if record.fresh >= _REFRESH or len(record.times) < _REFRESH:
             record.fresh = 0
             record.median_s = statistics.median(record.times)
 
-    def limit_s(self, stage: Stage) -> float:
-        """Seconds after which a call counts as stalled."""
-        return max(self._min_deadline_s, FACTOR * self._records[stage].median_s)
+    def limit_s(self, stage: Stage, weight: float = 1.0) -> float:
+        """Seconds after which a call of that weight counts as stalled."""
+        expected_s = self._records[stage].median_s * max(weight, 1.0)
+        return max(self._min_deadline_s, FACTOR * expected_s)

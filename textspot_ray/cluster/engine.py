@@ -29,7 +29,7 @@ from textspot_ray.tables.sweep import finish as sweep
 from textspot_ray.tables.sweep import sweep_state
 
 if TYPE_CHECKING:
-    from textspot_ray.cluster.runner import Settled
+    from textspot_ray.cluster.shelf import Settled
 
 _LOG = logging.getLogger(__name__)
 _PROGRESS_S: Final = 0.25

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from textspot_ray.cluster.crew import Crew, Member
@@ -18,13 +20,21 @@ class Flow:
 
     At most ``window`` pages are in motion. Bytes for their features are reserved, at the worst,
     before they are detected, and given back when they are finished; the recogniser never has to
-    ask, so nothing can wait in a circle. Suspects go alone.
+    ask, so nothing can wait in a circle. Suspects go alone. ``weigh`` tells how many passes an
+    encoded image will take, for the deadlines.
     """
 
-    def __init__(self, crew: Crew, window: int, max_feature_bytes: int) -> None:
+    def __init__(
+        self,
+        crew: Crew,
+        window: int,
+        max_feature_bytes: int,
+        weigh: Callable[[bytes], float],
+    ) -> None:
         self._crew = crew
         self._window = window
         self._max_feature_bytes = max_feature_bytes
+        self._weigh = weigh
         self._feature_bytes = 0
         self._detected: deque[PageTask] = deque()  # waiting for a recogniser
         self._active: dict[int, PageTask] = {}  # started and not finished, by ticket
@@ -48,7 +58,8 @@ class Flow:
         """Send what can be sent."""
         while self._detected and (member := self._crew.least_busy(Stage.RECOGNISE)) is not None:
             task = self._detected.popleft()
-            member.open(task.ticket, Stage.RECOGNISE)
+            assert task.detected is not None
+            member.open(task.ticket, Stage.RECOGNISE, partial(len, task.detected.detections))
             member.worker.recognise(task.ticket, task.features)
         while suspects and suspects[0].shard.dropped:
             suspects.popleft()
@@ -99,7 +110,7 @@ class Flow:
         assert task.encoded.data is not None
         self._active[task.ticket] = task
         self._reserve(task, _WORST_BYTES)
-        member.open(task.ticket, Stage.DETECT)
+        member.open(task.ticket, Stage.DETECT, partial(self._weigh, task.encoded.data))
         member.worker.detect(task.ticket, task.encoded.data, task.page)
         return True
 

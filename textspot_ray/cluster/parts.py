@@ -14,7 +14,7 @@ from textspot_ray.records import DetectedPage, Encoded, ImageResult, Readings
 
 if TYPE_CHECKING:
     from textspot_ray.cluster.planning import Listing
-    from textspot_ray.config import RunConfig
+    from textspot_ray.config import ImageConfig, RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ def parts_from(config: RunConfig) -> Parts:
             BundleModels(settings, threads.recognizer),
             partial(Reader, config.source, config.image),
             assemble_result,
+            partial(count_passes, rules=config.image),
         ),
         fingerprint,
         partial(list_items, config.source, config.image),
@@ -67,3 +68,26 @@ def assemble_result(
     from textspot_ray.spotting.spotter import assemble
 
     return assemble(encoded.item, page, detected, readings, encoded.read_s)
+
+
+def count_passes(data: bytes, rules: ImageConfig) -> float:
+    """How many passes of the detector an image takes, as its header has it; 1 if that is unclear.
+
+    For deadlines only, so the published input size stands for every bundle's.
+    """
+    import io
+
+    from PIL import Image
+
+    from textspot_ray.spotting.tiling import plan_passes
+
+    if rules.tiles == "off":
+        return 1.0
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+    except Exception:  # whatever is wrong with it is the decoder's to tell
+        return 1.0
+    if width * height > rules.max_pixels:
+        return 1.0
+    return len(plan_passes(width, height, 1280, 768, rules.tile_over, rules.tile_overlap))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import queue
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from textspot_ray.cluster.crew import Crew, Member, State
 from textspot_ray.cluster.deadlines import Deadlines
 from textspot_ray.cluster.flow import Flow
 from textspot_ray.cluster.ladder import Ladder
-from textspot_ray.cluster.openshard import OpenShard, Writes
+from textspot_ray.cluster.openshard import Writes
 from textspot_ray.cluster.pagetask import PageTask
 from textspot_ray.cluster.ports import (
     Answered,
@@ -36,7 +35,8 @@ from textspot_ray.cluster.ports import (
     blank_png,
 )
 from textspot_ray.cluster.readahead import ReadAhead, read_deadline_s
-from textspot_ray.errors import AbortedError, ExitCode, TextspotError
+from textspot_ray.cluster.shelf import Settled, Shelf, as_fault
+from textspot_ray.errors import ExitCode, TextspotError
 from textspot_ray.records import (
     Counts,
     DetectedPage,
@@ -46,12 +46,11 @@ from textspot_ray.records import (
     ImageResult,
     Readings,
     Shard,
-    ShardId,
     Stage,
 )
 
 if TYPE_CHECKING:
-    from textspot_ray.tables.marker import Marker
+    pass
 
 _PROBE: Final = 0  # ticket of the blank image
 _MAX_OPEN_SHARDS: Final = 4  # being read, ending, being committed; the first are small
@@ -73,19 +72,6 @@ class Limits:
     max_deaths: int = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A shard that is committed now; ``marker`` is None where another attempt was faster.
-
-    ``counts`` are of what this runner did, whoever committed.
-    """
-
-    shard: ShardId
-    gen: int
-    marker: Marker | None
-    counts: Counts
-
-
 class ShardRunner:
     """Runs shards through a slot's workers; driven by calls of `pump` from one thread."""
 
@@ -96,6 +82,7 @@ class ShardRunner:
         events: Events,
         assemble: Assemble,
         limits: Limits,
+        weigh: Callable[[bytes], float] = lambda data: 1.0,
     ) -> None:
         self._crew = Crew(workers)
         self._read_ahead = read_ahead
@@ -105,10 +92,9 @@ class ShardRunner:
         self._deadlines = Deadlines(limits.min_deadline_s)
         self._ladder = Ladder(limits.max_deaths)
         self._window = limits.in_flight * self._crew.detectors
-        self._flow = Flow(self._crew, self._window, limits.max_feature_bytes)
+        self._flow = Flow(self._crew, self._window, limits.max_feature_bytes, weigh)
         self._tickets = itertools.count(_PROBE + 1)
-        self._keys = itertools.count()
-        self._shards: dict[int, OpenShard] = {}
+        self._shelf = Shelf(events, read_ahead.release)
         self._settled: list[Settled] = []
         self._draining = False
 
@@ -117,20 +103,19 @@ class ShardRunner:
     @property
     def wants_shard(self) -> bool:
         """Whether another shard should be offered now, so that the workers never wait for one."""
-        if self._draining or len(self._shards) >= _MAX_OPEN_SHARDS:
+        if self._draining or len(self._shelf) >= _MAX_OPEN_SHARDS:
             return False
-        unread = sum(shard.unread for shard in self._shards.values())
-        return unread + len(self._flow.ready) < 4 * self._window
+        return self._shelf.unread + len(self._flow.ready) < 4 * self._window
 
     @property
     def idle(self) -> bool:
         """Whether no shard is open."""
-        return not self._shards
+        return not len(self._shelf)
 
     @property
     def open_counts(self) -> Counts:
         """What is done in shards that have no marker yet."""
-        return sum((shard.counts for shard in self._shards.values()), Counts())
+        return self._shelf.counts
 
     @property
     def deaths(self) -> int:
@@ -149,11 +134,9 @@ class ShardRunner:
 
     def offer(self, shard: Shard, writer: Writes) -> None:
         """Take on a shard."""
-        key = next(self._keys)
-        opened = OpenShard(key, shard, writer, self._read_ahead.release)
-        self._shards[key] = opened
-        self._read_ahead.add(key, shard)
-        self._commit_if_complete(opened)  # it may have no items
+        opened = self._shelf.add(shard, writer)
+        self._read_ahead.add(opened.key, shard)
+        self._shelf.commit_if_complete(opened)  # it may have no items
 
     def pump(self, timeout_s: float, *, more: bool = True) -> list[Settled]:
         """Work until shards are settled, another one is wanted, or the time is up.
@@ -183,18 +166,14 @@ class ShardRunner:
         """Start no more images; shards that are whole when those in flight end are committed."""
         self._draining = True
         self._read_ahead.clear()
-        for shard in {task.shard.key: task.shard for task in self._flow.ready}.values():
-            self._drop(shard)
-        for shard in [shard for shard in self._shards.values() if shard.unread]:
-            self._drop(shard)
+        self._shelf.drop_unstarted(task.shard.key for task in self._flow.ready)
         self._flow.ready.clear()
 
     def close(self) -> None:
         """End the workers and drop what is not committed."""
         self._read_ahead.clear()
         self._crew.stop()
-        for shard in [shard for shard in self._shards.values() if not shard.committing]:
-            self._drop(shard)
+        self._shelf.close()
 
     # The turn.
 
@@ -232,9 +211,9 @@ class ShardRunner:
                 self._on_read(event)
             case ReaderFailed(epoch, error):
                 if epoch == self._read_ahead.epoch:
-                    _raise(error, "the reader failed")
+                    raise as_fault(error, "the reader failed")
             case Committed():
-                self._on_committed(event)
+                self._settled.append(self._shelf.committed(event))
             case _:
                 member = self._crew.find(event.worker, event.generation)
                 if member is not None and member.state is not State.DOWN:
@@ -259,7 +238,7 @@ class ShardRunner:
 
     def _on_read(self, event: ItemRead) -> None:
         self._ladder.read()
-        shard = self._shards.get(event.shard_key)
+        shard = self._shelf.find(event.shard_key)
         if event.encoded.data is None or shard is None:
             self._read_ahead.decoded()
             self._on_no_data(event.shard_key, event.index, event.encoded)
@@ -268,7 +247,7 @@ class ShardRunner:
         self._flow.ready.append(PageTask(next(self._tickets), shard, event.index, 0, event.encoded))
 
     def _on_no_data(self, shard_key: int, index: int, encoded: Encoded) -> None:
-        shard = self._shards.get(shard_key)
+        shard = self._shelf.find(shard_key)
         if shard is None:
             return
         shard.read(index, 0)
@@ -297,7 +276,7 @@ class ShardRunner:
         task = self._flow.find(event.ticket)
         if call is None or task is None:
             return
-        self._deadlines.note(call.stage, time.monotonic() - call.since_s)
+        self._deadlines.note(call.stage, time.monotonic() - call.since_s, _weight(task, event))
         if isinstance(event.value, DetectedPage):
             self._on_detected(task, event.value, event.features)
         else:
@@ -319,7 +298,7 @@ class ShardRunner:
         if pages == 1 or shard.dropped:
             return
         if self._draining:
-            self._drop(shard)
+            self._shelf.drop(shard)
             return
         # Pages go before the next items, or bytes of half-done items would pile up.
         for page in range(min(pages, limit) - 1, 0, -1):
@@ -350,23 +329,7 @@ class ShardRunner:
             shard.set_pages(task.index, 1)
             self._read_ahead.decoded()
         shard.finish(task.index, result)
-        self._commit_if_complete(shard)
-
-    def _commit_if_complete(self, shard: OpenShard) -> None:
-        if shard.complete and not shard.committing:
-            shard.committing = True
-            # Off this thread, so that the next shard's images go on meanwhile.
-            thread = threading.Thread(
-                target=shard.commit, args=(self._events,), name="commit", daemon=True
-            )
-            thread.start()
-
-    def _on_committed(self, event: Committed) -> None:
-        opened = self._shards.pop(event.shard_key)
-        shard = opened.shard
-        if event.error is not None:
-            _raise(event.error, f"shard {shard.id} could not be committed")
-        self._settled.append(Settled(shard.id, shard.gen, event.marker, opened.counts))
+        self._shelf.commit_if_complete(shard)
 
     def _on_raised(self, member: Member, event: Raised) -> None:
         if event.ticket == _PROBE:
@@ -398,14 +361,9 @@ class ShardRunner:
         self._flow.end(task)
         task.reset(next(self._tickets))
 
-    def _drop(self, shard: OpenShard) -> None:
-        shard.dropped = True
-        self._shards.pop(shard.key, None)
-        shard.writer.discard()
 
-
-def _raise(error: BaseException, what: str) -> None:
-    """Pass on a fault as one line; an unforeseen one keeps its cause for the log."""
-    if isinstance(error, TextspotError):
-        raise error
-    raise AbortedError(f"{what}: {type(error).__name__}: {error}") from error
+def _weight(task: PageTask, event: Answered) -> float:
+    """How many times the smallest work an answer took: the detector's passes, or words read."""
+    if isinstance(event.value, DetectedPage):
+        return event.value.info.tiles if event.value.info is not None else 1.0
+    return len(event.value.readings)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from textspot_ray.archive.storage import open_store
 from textspot_ray.cluster.ports import Events, Models, Worker
 from textspot_ray.cluster.readahead import Fetches, ReadAhead
-from textspot_ray.cluster.runner import Assemble, Limits, Settled, ShardRunner
+from textspot_ray.cluster.runner import Assemble, Limits, ShardRunner
+from textspot_ray.cluster.shelf import Settled
 from textspot_ray.records import Counts
 from textspot_ray.tables.environment import describe_environment
 from textspot_ray.tables.ledger import open_ledger
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from textspot_ray.config import RunConfig
 
 
+def one_pass(data: bytes) -> float:
+    """The weight of an image that is never tiled."""
+    return 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What a slot's parts are made with, in picklable form, wherever they run.
@@ -32,11 +38,13 @@ class Recipe:
         models: Makes the detector and the recogniser, in their own processes.
         make_reader: Makes the archive reader, in the runner's process.
         assemble: Puts a page's detections and readings together.
+        weigh: How many passes of the detector an encoded image takes.
     """
 
     models: Models
     make_reader: Callable[[], Fetches]
     assemble: Assemble
+    weigh: Callable[[bytes], float] = one_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,10 @@ class Slot:
             max_items=2 * window + 2,
             max_bytes=job.config.engine.max_bytes_in_flight // 2,
         )
-        self._runner = ShardRunner(workers, read_ahead, events, job.recipe.assemble, job.limits)
+        recipe = job.recipe
+        self._runner = ShardRunner(
+            workers, read_ahead, events, recipe.assemble, job.limits, recipe.weigh
+        )
         self._runner.start()
 
     def step(
