@@ -180,22 +180,25 @@ class _Run:
         if self._lease is not None:
             self._lease.check()
         planning = self._planning
+        listing = planning is not None and planning.active
         if planning is not None:
             if self._stop:
                 planning.stop()
             for seq in planning.take_segments():
                 self.give(self._tasks_of(seq))
-            if not planning.active and not self._dispatch.busy:
+            if not listing and not self._dispatch.busy:
                 self._look_again()
         self._tally.items_total = self.plan.n_items
         now = time.monotonic()
         if self._on_progress is not None and now - self._shown_s >= _PROGRESS_S:
             self._shown_s = now
             self._on_progress(self._progress())
-        return planning is not None and planning.active
+        return listing
 
     def _tasks_of(self, seq: int) -> Iterator[Task]:
-        return (task for task in self.plan.tasks(self.ledger) if task.shard.plan == seq)
+        """A new segment's tasks, without shards that an older segment has brought already."""
+        tasks = self.plan.tasks_of(seq, self.ledger)
+        return (task for task in tasks if task.shard.plan == seq or task.gen > 0)
 
     def _look_again(self) -> None:
         """All is done as far as we know: take what other drivers planned, and changed items."""
