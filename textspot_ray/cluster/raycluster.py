@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
@@ -17,6 +18,7 @@ from textspot_ray.config import EngineConfig
 from textspot_ray.errors import AbortedError, UsageError
 
 _SHARED_MEMORY: Final = "/dev/shm"
+_KNOCK_S: Final = 10.0
 _MIN_STORE_BYTES: Final = 256 * 2**20
 
 
@@ -51,6 +53,8 @@ class RayCluster:
                 "include_dashboard": False,
                 "object_store_memory": object_store_bytes(self._engine),
             }
+        else:
+            knock(address)
         try:
             ray.init(
                 address=address,
@@ -60,9 +64,7 @@ class RayCluster:
                 **local,
             )
         except (ConnectionError, TimeoutError) as exc:
-            raise UsageError(
-                f"no Ray cluster answers at {address}: check the address and that the head runs"
-            ) from exc
+            raise UsageError(_no_answer(address)) from exc
         except (RuntimeError, ValueError, OSError) as exc:
             reason = " ".join(str(exc).split())[:300]
             doing = "start Ray on this machine" if address == "local" else f"join Ray at {address}"
@@ -86,6 +88,25 @@ class RayCluster:
             for node in ray.nodes()
             if node["Alive"] and node["Resources"].get("CPU", 0) > 0
         ]
+
+
+def knock(address: str) -> None:
+    """Find out in seconds whether anything listens; Ray itself would try for minutes.
+
+    Raises:
+        UsageError: Nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # ``auto``
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+    except OSError as exc:
+        raise UsageError(f"{_no_answer(address)} ({exc})") from exc
+
+
+def _no_answer(address: str) -> str:
+    return f"no Ray cluster answers at {address}: check the address and that the head runs"
 
 
 def object_store_bytes(engine: EngineConfig) -> int:
