@@ -40,6 +40,13 @@ GROUPS: dict[str, dict[str, Command]] = {
         "browse": Command("the same live in a browser, for large tables", "commands.browse"),
         "export": Command("TSV, hOCR, ALTO, JSON lines, text, ICDAR, COCO", "commands.export"),
         "evaluate": Command("score a table against ground truth", "commands.evaluate"),
+        "diff": Command("compare two tables of the same images", "commands.diff"),
+        "stats": Command("figures and plots of a table", "commands.stats"),
+    },
+    "keep tables": {
+        "compact": Command("merge many files into few, sorted for look-ups", "commands.compact"),
+        "merge": Command("join two tables made with the same settings", "commands.merge"),
+        "forget": Command("take images and their words out for good", "commands.forget"),
     },
 }
 

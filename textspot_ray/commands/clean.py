@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from textspot_ray.commands.tables import add_table_argument, table_ledger
+from textspot_ray.commands.table_options import add_folder_argument
+from textspot_ray.commands.tables import table_ledger
 from textspot_ray.errors import ExitCode
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    add_table_argument(parser)
+    add_folder_argument(parser)
     parser.add_argument(
         "--older-than",
         type=float,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from textspot_ray.commands.tables import add_table_argument, table_ledger
+from textspot_ray.commands.table_options import add_folder_argument
+from textspot_ray.commands.tables import table_ledger
 from textspot_ray.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    add_table_argument(parser)
+    add_folder_argument(parser)
     parser.add_argument("--all", action="store_true", help="every failed image")
     parser.add_argument("--kind", action="append", metavar="KIND", help="only this kind of failure")
     parser.add_argument("--engine", choices=("ray", "local"), help="default: as in the last run")
@@ -76,8 +77,8 @@ def _stored_config(args: argparse.Namespace) -> RunConfig:
         if isinstance(stored, dict):
             break
     else:
-        raise TableError(f"{args.dir} has no record of a run, so its settings are not known")
-    overrides = [*args.set, f"output.uri={json.dumps(args.dir)}"]
+        raise TableError(f"{args.table} has no record of a run, so its settings are not known")
+    overrides = [*args.set, f"output.uri={json.dumps(args.table)}"]
     for option, key in (("engine", "engine.kind"), ("address", "engine.address")):
         if getattr(args, option):
             overrides.append(f"{key}={json.dumps(getattr(args, option))}")

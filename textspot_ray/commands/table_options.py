@@ -12,19 +12,29 @@ if TYPE_CHECKING:
     from textspot_ray.insight.relations import TableViews
 
 
+def add_folder_argument(parser: argparse.ArgumentParser, name: str = "table") -> None:
+    """Add DIR and how to reach it, for commands that do not query it."""
+    parser.add_argument(name, metavar="DIR", help="output folder of a run; any fsspec URI")
+    _add_store_options(parser)
+
+
 def add_table_argument(parser: argparse.ArgumentParser, name: str = "table") -> None:
-    """Add DIR and how to reach it."""
+    """Add DIR and how to reach and query it."""
     parser.add_argument(name, metavar="DIR", help="output folder of a run; any fsspec URI")
     add_storage_options(parser)
 
 
-def add_storage_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of object stores and of DuckDB."""
+def _add_store_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--storage-options",
         metavar="JSON",
         help='fsspec options by protocol, for example \'{"s3": {"endpoint_url": "..."}}\'',
     )
+
+
+def add_storage_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of object stores and of DuckDB."""
+    _add_store_options(parser)
     parser.add_argument("--db-threads", type=int, metavar="N", help="DuckDB's; default: all cores")
 
 

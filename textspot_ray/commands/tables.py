@@ -1,10 +1,11 @@
-"""What commands on an existing table share: its DIR argument, and opening it."""
+"""Opening the table that a command is given."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from textspot_ray.commands.table_options import storage_options
 
 if TYPE_CHECKING:
     from textspot_ray.archive.storage import Store
@@ -12,54 +13,22 @@ if TYPE_CHECKING:
     from textspot_ray.tables.plan import Plan
 
 
-def add_table_argument(parser: argparse.ArgumentParser) -> None:
-    """Add DIR and --storage-option."""
-    parser.add_argument("dir", metavar="DIR", help="folder of the tables; any fsspec URI")
-    parser.add_argument(
-        "--storage-option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an fsspec option of DIR's store (VALUE may be JSON)",
-    )
-
-
-def table_store(args: argparse.Namespace) -> Store:
-    """Open DIR."""
+def table_store(args: argparse.Namespace, uri: str | None = None) -> Store:
+    """Open the command's folder, or another one with the same options."""
     from textspot_ray.archive.storage import open_store
 
-    return open_store(args.dir, storage_options(args))
+    return open_store(uri or args.table, storage_options(args))
 
 
-def storage_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The --storage-option values as a dict.
-
-    Raises:
-        UsageError: One has no ``=``.
-    """
-    from textspot_ray.errors import UsageError
-
-    options: dict[str, Any] = {}
-    for text in args.storage_option:
-        key, sep, value = text.partition("=")
-        if not sep or not key:
-            raise UsageError(f"--storage-option takes KEY=VALUE, not {text!r}")
-        try:
-            options[key] = json.loads(value)
-        except json.JSONDecodeError:
-            options[key] = value
-    return options
-
-
-def table_ledger(args: argparse.Namespace) -> Ledger:
-    """Open DIR's ledger, whatever settings made it.
+def table_ledger(args: argparse.Namespace, uri: str | None = None) -> Ledger:
+    """Open a table's ledger, whatever settings made it.
 
     Raises:
-        TableError: DIR is not a table.
+        TableError: The folder is not a table.
     """
     from textspot_ray.tables.ledger import open_ledger
 
-    return open_ledger(table_store(args), create=False)
+    return open_ledger(table_store(args, uri), create=False)
 
 
 def table_plan(ledger: Ledger) -> Plan:

@@ -11,6 +11,7 @@ import math
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
@@ -147,7 +148,9 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[list[Any]]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: no NaN, dates as ISO text, bytes as hex."""
+    """A value as JSON has it: no NaN, ISO dates, bytes as hex, sums of integers as integers."""
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int, bool)):

@@ -1,0 +1,33 @@
+"""Merge a table's many part files into few, and add a copy sorted by text for look-ups.
+
+Safe beside a running job and beside readers; what the table says does not change.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from textspot_ray.commands.table_options import add_folder_argument, count
+from textspot_ray.commands.tables import table_ledger
+from textspot_ray.errors import ExitCode
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_folder_argument(parser)
+    parser.add_argument("--rows-per-file", type=count, metavar="N", help="default: 8 million")
+    parser.add_argument("--memory", type=count, metavar="MIB", help="limit of the sort")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Compact and say what became of the files."""
+    from textspot_ray.commands.summary import duration, number
+    from textspot_ray.tables.compact import compact
+
+    limits = {"rows_per_file": args.rows_per_file, "memory_bytes": (args.memory or 0) * 2**20}
+    report = compact(table_ledger(args), **{key: n for key, n in limits.items() if n})
+    print(
+        f"{number(report.files_before)} files became {number(report.files_after)} "
+        f"({number(report.words)} words) in {duration(report.elapsed_s)}"
+    )
+    return ExitCode.OK

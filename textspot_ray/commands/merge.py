@@ -1,0 +1,29 @@
+"""Join two tables made with the same settings into a new one."""
+
+from __future__ import annotations
+
+import argparse
+
+from textspot_ray.commands.table_options import add_folder_argument
+from textspot_ray.commands.tables import table_ledger, table_store
+from textspot_ray.errors import ExitCode
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_folder_argument(parser, "first")
+    parser.add_argument("second", metavar="DIR2", help="another table; its rows come second")
+    parser.add_argument("--out", "-o", required=True, metavar="DIR3", help="the new table")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Merge and say what the new table holds."""
+    from textspot_ray.commands.summary import number
+    from textspot_ray.tables.merge import merge
+
+    store = table_store(args, args.out)
+    store.make()
+    report = merge(table_ledger(args, args.first), table_ledger(args, args.second), store)
+    print(f"{args.out} holds {number(report.counts.images)} images", end="")
+    print(f" with {number(report.counts.words)} words")
+    return ExitCode.OK
