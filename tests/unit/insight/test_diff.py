@@ -103,7 +103,9 @@ def test_command_writes_summary_rows_and_page(
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
     write_run(a, [str(tmp_path / "src")], lambda _: [word("<b>old")])
     write_run(
-        b, [str(tmp_path / "src")], lambda i: [word("new" if "1" in i.image_id else "<b>old")]
+        b,
+        [str(tmp_path / "src")],
+        lambda i: [word("new" if i.image_id.endswith("1.jpg") else "<b>old")],
     )
     out = [f"{tmp_path}/d.csv", f"{tmp_path}/d.html"]
     assert run_command("diff", [a, b, "--words", out[0], "--html", out[1]]) == ExitCode.OK
