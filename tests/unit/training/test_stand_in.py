@@ -1,4 +1,4 @@
-"""The stand-in is a bundle like any other: it runs through the spotter and finds what it is told."""
+"""The stand-in is a bundle like any other: it runs through the spotter and finds as told."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_chosen_boxes_and_letters(
     assert [len(word.text) for word in words] == [3, 3]
     for word in words:
         assert word.detection_confidence > 0.9
-        assert word.box.x_max - word.box.x_min > 10
+        assert word.box[2] - word.box[0] > 10
 
 
 @pytest.mark.parametrize("wrong", [{"boxes": 101}, {"boxes": -1}, {"symbols": 0}])
