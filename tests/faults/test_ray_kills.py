@@ -63,7 +63,7 @@ def test_a_killed_actor_costs_nothing(tmp_path, ray_cluster, victim):
 def test_poison_costs_one_row_and_leaves_no_process_behind(tmp_path, ray_cluster):
     scripts = [f"words=w{n}" for n in range(12)]
     scripts[4] = "words=x;do=crash"
-    scripts[8] = "words=x;read_do=stall"
+    scripts[8] = "words=x;read_do=hold"
     folder = write_images(tmp_path / "in", scripts)
     config = scripted_config(tmp_path / "out", kind="ray", min_deadline_s=1.0)
     report = run(config, parts=scripted_parts(folder))

@@ -3,11 +3,13 @@
 An "image" is a file of lines ``key=value``: ``words=red,blue`` (the words to find), ``pages=3``,
 ``sleep=0.1``, ``do=...`` (while detecting) and ``read_do=...`` (while recognising), where ``do`` is
 ``bad`` (an error value), ``raise``, ``crash`` (abort), ``exit``, ``kill`` (SIGKILL), ``stall``,
-``leak`` (5 MB) or any of them with ``_once:FILE``, which does it only until FILE exists.
+``hold`` (a stall that blocks the whole process), ``leak`` (5 MB) or any of them with
+``_once:FILE``, which does it only until FILE exists.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -130,6 +132,8 @@ def act(action: str) -> ImageError | None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "stall":
             time.sleep(3600)
+        case "hold":  # in native code, with Python's lock held: no thread of the process runs
+            ctypes.PyDLL(None).sleep(3600)
         case "leak":
             _LEAKED.append(bytearray(os.urandom(2**20) * 5))
         case _:

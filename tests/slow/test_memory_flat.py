@@ -62,4 +62,4 @@ def test_memory_is_flat(tmp_path, request, kind):
             print(f"{kind} {name}: {before / MIB:.1f} -> {after / MIB:.1f} MiB")
             grown[name] = (after - before) / before
     assert len(grown) >= (2 if kind == "local" else 4)
-    assert all(abs(growth) <= 0.10 for growth in grown.values()), grown
+    assert all(growth <= 0.10 for growth in grown.values()), grown

@@ -36,7 +36,12 @@ if TYPE_CHECKING:
 
     from textspot_ray.tables.plan import Task
 
-ALONE: Final[dict[str, Any]] = {"max_restarts": 0, "max_task_retries": 0}
+# Without task events the GCS does not keep a record of every call (900 bytes an image).
+ALONE: Final[dict[str, Any]] = {
+    "max_restarts": 0,
+    "max_task_retries": 0,
+    "enable_task_events": False,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _PROGRESS_S: Final = 0.25
+_REFRESH_S: Final = 60.0
 
 
 def run(
@@ -134,6 +135,7 @@ class _Run:
         self._planning: Planning | None = None
         self._tally = Tally(self.ledger.counts().items)
         self._looked_at = (-1, -1)
+        self._refreshed_s = time.monotonic()
         self._shown_s = 0.0
 
     def __enter__(self) -> _Run:
@@ -188,8 +190,11 @@ class _Run:
                 self.give(self._tasks_of(seq))
             if not listing and not self._dispatch.busy:
                 self._look_again()
-        self._tally.items_total = self.plan.n_items
         now = time.monotonic()
+        if now - self._refreshed_s >= _REFRESH_S:
+            self._refreshed_s = now
+            self.ledger.refresh()  # what other drivers have done is not handed out
+        self._tally.items_total = self.plan.n_items
         if self._on_progress is not None and now - self._shown_s >= _PROGRESS_S:
             self._shown_s = now
             self._on_progress(self._progress())

@@ -17,7 +17,8 @@ from textspot_ray.cluster.runner import Assemble, Limits, ShardRunner
 from textspot_ray.cluster.shelf import Settled
 from textspot_ray.records import Counts
 from textspot_ray.tables.environment import describe_environment
-from textspot_ray.tables.ledger import open_ledger
+from textspot_ray.tables.ledger import fingerprint_digest
+from textspot_ray.tables.marker import read_marker
 from textspot_ray.tables.plan import Plan, Task
 from textspot_ray.tables.writer import ShardWriter
 
@@ -55,14 +56,18 @@ class Job:
     run_id: str
     fingerprint: dict[str, str]
     recipe: Recipe
-    detect_threads: int = 2  # calls a detecting worker takes at once: one decodes, one infers
+
+    @property
+    def detect_threads(self) -> int:
+        """Calls a detecting worker takes at once: one decodes while each stream infers."""
+        return self.config.engine.streams + 1
 
     @property
     def limits(self) -> Limits:
         """The runner's limits."""
         engine = self.config.engine
         return Limits(
-            in_flight=engine.in_flight,
+            in_flight=max(engine.in_flight, engine.streams + 2),  # decoding, inferring, reading
             max_feature_bytes=engine.max_bytes_in_flight // 2,
             max_uss_bytes=engine.actor_max_uss_bytes,
             max_pages=self.config.image.max_pages,
@@ -100,7 +105,7 @@ class Slot:
         output = job.config.output
         self._job = job
         self._store = open_store(output.uri, output.storage_options)
-        self._ledger = open_ledger(self._store, job.fingerprint, create=False)
+        self._digest = fingerprint_digest(job.fingerprint)
         self._plan = Plan(self._store)
         self._environment = describe_environment()
         events = Events()
@@ -151,14 +156,14 @@ class Slot:
         self._plan.close()
 
     def _take(self, task: Task) -> Settled | None:
-        if self._ledger.is_settled(task.shard, task.gen):
+        if read_marker(self._store, task.shard, task.gen) is not None:
             return Settled(task.shard, task.gen, None, Counts())
         shard = self._plan.load(task)
         writer = ShardWriter(
             self._store,
             shard,
             run_id=self._job.run_id,
-            fingerprint=self._ledger.digest,
+            fingerprint=self._digest,
             previous=task.previous,
             redo=task.redo,
             environment=self._environment,

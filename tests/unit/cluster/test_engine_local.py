@@ -52,7 +52,7 @@ def test_images_that_kill_or_stall_their_process_cost_one_row_each(tmp_path):
     scripts = [f"words=w{n}" for n in range(16)]
     scripts[2] = "words=x;do=crash"
     scripts[5] = "words=x;read_do=exit"
-    scripts[8] = "words=x;read_do=stall"
+    scripts[8] = "words=x;read_do=hold"
     scripts[11] = "do=raise"
     scripts[13] = f"words=w13;do=kill_once:{tmp_path / 'killed'}"
     scripts[14] = f"words=w14;read_do=crash_once:{tmp_path / 'crashed'}"

@@ -134,9 +134,9 @@ def test_the_trunk_is_the_same_in_torch_and_in_the_ir() -> None:
 def test_a_mask_cut_at_one_half_gives_the_quad_back(angle: float) -> None:
     quad = datasets.rect_corners((200, 150), (160, 40), angle)
     low, high = quad.min(0), quad.max(0)
-    mask = quad_masks(
-        torch.tensor(quad[None]), torch.tensor(low[None]), torch.tensor(high[None])
-    )[0]
+    mask = quad_masks(torch.tensor(quad[None]), torch.tensor(low[None]), torch.tensor(high[None]))[
+        0
+    ]
     assert float(mask.min()) >= 0 and float(mask.max()) <= 1
     back = measure_bundle.mask_quad(mask.numpy(), np.concatenate([low, high]))
     assert back is not None
