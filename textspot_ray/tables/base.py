@@ -122,8 +122,8 @@ def write_by_text(
             names = ", ".join(columns)
             query = f"SELECT {names} FROM w ORDER BY text, image_id, word_index"
             sorted_words = connection.sql(query)
-            # The newer name, where there is one (DuckDB 1.4): the older one warns.
-            read = getattr(sorted_words, "to_arrow_reader", sorted_words.fetch_record_batch)
+            # The newer name, where there is one: the older one warns then.
+            read = getattr(sorted_words, "to_arrow_reader", None) or sorted_words.fetch_arrow_reader
             for batch in read_ahead(iter(read(BY_TEXT_ROWS_PER_GROUP))):
                 writer.write(pa.Table.from_batches([batch]).cast(WORDS_BY_TEXT))
         return writer.finish()
