@@ -1,0 +1,52 @@
+"""Check what a run needs: storage rights, model, CPU, cores, disk, clock, the cluster's nodes.
+
+One line a check: ok, warn or fail, with how to fix it. Exits 0 when nothing fails, else 5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--source", action="append", default=[], metavar="URI", help="to be read")
+    parser.add_argument("--out", "-o", metavar="DIR", help="to be written")
+    parser.add_argument("--model", metavar="NAME|DIR", help="default: embedded")
+    parser.add_argument("--precision", choices=("f32", "bf16", "int8"), help="default: bundle's")
+    parser.add_argument("--address", metavar="ADDR", help="of a Ray cluster: all nodes are asked")
+    parser.add_argument("--config", "-c", metavar="YAML", help="configuration of the run to come")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="A.B=C", help="override one configuration key"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the findings as they come."""
+    from textspot_ray.cluster.doctor import Examination, examine, verdict
+    from textspot_ray.config import load_config
+
+    config = load_config(args.config, args.set)
+    given = {"name": args.model, "precision": args.precision}
+    model = dataclasses.replace(config.model, **{k: v for k, v in given.items() if v is not None})
+    what = Examination(
+        sources=tuple(args.source) or config.source.uris,
+        out=args.out or config.output.uri,
+        model=model,
+        engine=config.engine,
+        address=args.address or config.engine.address,
+        source_options=config.source.storage_options,
+        out_options=config.output.storage_options,
+    )
+    findings = []
+    for finding in examine(what):
+        findings.append(finding)
+        if args.json:
+            facts = {**dataclasses.asdict(finding), "level": finding.level.value}
+            print(json.dumps(facts), flush=True)
+        else:
+            print(finding.line(), flush=True)
+    return verdict(findings)
