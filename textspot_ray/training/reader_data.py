@@ -91,12 +91,42 @@ def is_care_word(text: str) -> bool:
     return re.fullmatch(r"\W*[A-Za-z]{3,}('s)?\W*", text) is not None
 
 
-def cut(image: Image, quad: Floats) -> tuple[Image, Floats]:
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """How letters are squeezed along a word and lifted off its line, as by another hand or a bent
+    surface; a plain quad has none.
+
+    Attributes:
+        squeeze: local change of letter width, share; below 1 so that letters keep their order.
+        lift: how far the line leaves its middle, share of the height.
+        periods: waves along the word, of squeeze and lift.
+        phases: where they begin, radians.
+    """
+
+    squeeze: float
+    lift: float
+    periods: tuple[float, float]
+    phases: tuple[float, float]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, strength: float = 1.0) -> Wave:
+        """A random one."""
+        periods, phases = rng.uniform(0.5, 2.0, 2), rng.uniform(0, 2 * np.pi, 2)
+        return cls(
+            squeeze=float(np.clip(rng.normal(0, 0.25 * strength), -0.6, 0.6)),
+            lift=float(np.clip(rng.normal(0, 0.04 * strength), -0.1, 0.1)),
+            periods=(float(periods[0]), float(periods[1])),
+            phases=(float(phases[0]), float(phases[1])),
+        )
+
+
+def cut(image: Image, quad: Floats, wave: Wave | None = None) -> tuple[Image, Floats]:
     """:func:`network.rectify` for one small image, by OpenCV.
 
     Args:
         image: [H, W, 3] uint8.
         quad: [4, 2] corners.
+        wave: bends the sampling lines.
 
     Returns:
         Pixels [56, 224, 3] uint8 and shape codes [2].
@@ -109,6 +139,12 @@ def cut(image: Image, quad: Floats) -> tuple[Image, Floats]:
     margin = min(net.MARGIN_X * height / width, 0.5)
     v = (rows * (1 + 2 * net.MARGIN_Y) - net.MARGIN_Y)[:, None, None]
     u = (cols * (1 + 2 * margin) - margin)[None, :, None]
+    if wave is not None:
+        (k1, k2), (p1, p2) = wave.periods, wave.phases
+        bent = wave.squeeze / (2 * np.pi * k1) * np.sin(2 * np.pi * k1 * u + p1)
+        # The ends stay where they are: taper to nothing at u = 0 and 1.
+        v = v + wave.lift * np.sin(2 * np.pi * k2 * u + p2)
+        u = u + bent * np.clip(np.minimum(u, 1 - u) * 6, 0, 1)
     points = (tl * (1 - u) + tr * u) * (1 - v) + (bl * (1 - u) + br * u) * v
     step = height * (1 + 2 * net.MARGIN_Y) / net.PATCH_HEIGHT / net.MAX_ROW_STEP
     stride = 1
@@ -120,7 +156,7 @@ def cut(image: Image, quad: Floats) -> tuple[Image, Floats]:
             image, 0, h - image.shape[0], 0, w - image.shape[1], cv2.BORDER_REPLICATE
         )
         image = cv2.resize(padded, (w // stride, h // stride), interpolation=cv2.INTER_AREA)
-    points = points / stride - 0.5
+    points = (points / stride - 0.5).astype(np.float32)
     pixels = cv2.remap(
         image,
         np.ascontiguousarray(points[..., 0]),
@@ -229,7 +265,8 @@ def real_example(rng: np.random.Generator, crop: Crop, strength: float) -> tuple
         skew = np.float32(rng.normal(0, 0.12) * h)
         along = (quad[1] - quad[0]) / max(float(np.linalg.norm(quad[1] - quad[0])), 1.0)
         quad = quad + np.stack([along, along, -along, -along]).astype(np.float32) * (skew / 2)
-    return cut(image, jitter_quad(rng, np.asarray(quad, np.float32), strength))
+    wave = Wave.draw(rng, strength) if rng.random() < 0.5 else None
+    return cut(image, jitter_quad(rng, np.asarray(quad, np.float32), strength), wave)
 
 
 def rendered_example(rng: np.random.Generator, word: Word, strength: float) -> tuple[Image, Floats]:
@@ -238,7 +275,8 @@ def rendered_example(rng: np.random.Generator, word: Word, strength: float) -> t
     if quad_height(word.quad) * factor >= 8 and rng.random() < 0.5:
         word = rescale(word, factor)
     image = change_light(rng, word.image, 0.5 * strength)
-    return cut(image, jitter_quad(rng, word.quad, strength))
+    wave = Wave.draw(rng, strength) if rng.random() < 0.3 else None
+    return cut(image, jitter_quad(rng, word.quad, strength), wave)
 
 
 def surroundings(image: Image, quad: Floats) -> Crop | None:

@@ -104,6 +104,22 @@ def test_jittered_quads_stay_near() -> None:
     assert shift[..., 1].max() < 0.8 * 20
 
 
+def test_wave_keeps_letters_in_order_and_ends_in_place() -> None:
+    ramp = np.tile(np.linspace(0, 255, 300, dtype=np.uint8)[None, :, None], (60, 1, 3))
+    quad = np.array([[0, 10], [300, 10], [300, 50], [0, 50]], np.float32)
+    plain, codes = data.cut(ramp, quad)
+    rng = np.random.default_rng(0)
+    changes = []
+    for _ in range(30):
+        bent, same = data.cut(ramp, quad, data.Wave.draw(rng))
+        assert np.array_equal(codes, same)
+        row = bent[28, :, 0].astype(int)
+        assert np.diff(row).min() >= -1
+        assert np.abs(row - plain[28, :, 0])[[0, 6, -7, -1]].max() <= 3
+        changes.append(np.abs(row - plain[28, :, 0]).max())
+    assert max(changes) > 8
+
+
 def test_rescale_keeps_the_quad_on_the_word() -> None:
     image = np.zeros((60, 90, 3), np.uint8)
     image[20:40, 30:60] = 255
