@@ -14,6 +14,7 @@ import openvino as ov
 import torch
 from openvino import opset13, opset15
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from textspot_ray.training.detector_network import (
     MAX_CANDIDATES,
@@ -22,7 +23,15 @@ from textspot_ray.training.detector_network import (
     corners,
     vote,
 )
-from textspot_ray.training.network import Stem, text_features
+from textspot_ray.training.network import (
+    LEVEL_STRIDES,
+    MARGIN_X,
+    MARGIN_Y,
+    MAX_ROW_STEP,
+    PATCH_HEIGHT,
+    PATCH_WIDTH,
+    shape_plane,
+)
 
 INPUT_SHAPE = (1, 3, 768, 1280)
 MASK_SIDE = 28
@@ -42,6 +51,90 @@ class _Vote(nn.Module):
         return vote(kept, voters)
 
 
+class PlanarStem(nn.Module):
+    """`network.Stem` of one image, written so that the CPU plug-in keeps the planar layout."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Pack [1, 3, H, W] into [1, 3, H + H/2, W], as `network.Stem` does."""
+        height, width = image.shape[2], image.shape[3]
+        # channels as batch: the plug-in pools planes, and needs no other layout for three channels
+        level = image.reshape(3, 1, height, width)
+        below = []
+        for stride in LEVEL_STRIDES[1:]:
+            level = F.avg_pool2d(level, 2)
+            plane = level.reshape(1, 3, height // stride, width // stride)
+            below.append(F.pad(plane, (0, 0, 0, height // 2 - plane.shape[2])))
+        strip = torch.cat(below, 3)
+        strip = F.pad(strip, (0, width - strip.shape[3]))
+        return torch.cat((image, strip), 2)
+
+
+def planar_grid(quads: Tensor, map_height: int, map_width: int) -> tuple[Tensor, Tensor]:
+    """`network.sampling_grid`, in GridSample's coordinates, with one multiply-add a point.
+
+    Along a row of the patch a coordinate is linear, so each row needs an offset and a slope;
+    levels, margins and the scaling to -1..1 go into those and into the limits, which are per word.
+
+    Args:
+        quads: [K, 4, 2] in input pixels.
+        map_height: Of the packed pyramid.
+        map_width: Of the packed pyramid.
+
+    Returns:
+        [1, K * 56, 224, 2] for GridSample, and the shape codes [K, 2].
+    """
+    image_height = map_height * 2 // 3
+    top_left, top_right, bottom_right, bottom_left = quads.unbind(1)
+    across = ((top_right - top_left) + (bottom_right - bottom_left)) / 2
+    down = ((bottom_left - top_left) + (bottom_right - top_right)) / 2
+    width = across.square().sum(1).sqrt().clamp(min=1.0)
+    height = down.square().sum(1).sqrt().clamp(min=1.0)
+    rows = (torch.arange(PATCH_HEIGHT) + 0.5) / PATCH_HEIGHT
+    cols = (torch.arange(PATCH_WIDTH) + 0.5) / PATCH_WIDTH
+    v = (rows * (1 + 2 * MARGIN_Y) - MARGIN_Y).view(1, 1, -1)
+    margin = (MARGIN_X * height / width).clamp(max=0.5).view(-1, 1, 1)
+
+    step = height * ((1 + 2 * MARGIN_Y) / PATCH_HEIGHT / MAX_ROW_STEP)
+    stride = torch.ones_like(height)
+    left = torch.zeros_like(height)
+    for i, n in enumerate(LEVEL_STRIDES[1:], 1):
+        taller = (step > LEVEL_STRIDES[i - 1]).float()
+        stride = stride + taller * (n - LEVEL_STRIDES[i - 1])
+        if i > 1:
+            left = left + taller * (map_width / LEVEL_STRIDES[i - 1])
+    below = (stride > 1).float() * image_height
+    per_level = stride.view(-1, 1, 1)
+
+    def axis(index: int, origin: Tensor, size: int, map_size: int) -> Tensor:
+        # x and y apart, with plain numbers for constants: the plug-in's INT8 passes mishandle
+        # constants of shape [1, 2, 1] here (OpenVINO 2026.4)
+        to_unit = 2.0 / map_size
+        tl, tr, br, bl = (c[:, index].view(-1, 1, 1) for c in quads.unbind(1))
+        start = tl * (1 - v) + bl * v  # [K, 1, 56], down the left side
+        slope = tr * (1 - v) + br * v - start
+        first = origin.view(-1, 1, 1)
+        offset = ((start - slope * margin) / per_level + first) * to_unit - 1
+        slope = slope * (1 + 2 * margin) / per_level * to_unit
+        low = (first + 0.5) * to_unit - 1
+        high = (size / per_level - 0.5 + first) * to_unit - 1
+        points = offset.unsqueeze(3) + slope.unsqueeze(3) * cols  # [K, 1, 56, 224]
+        return torch.minimum(torch.maximum(points, low.unsqueeze(3)), high.unsqueeze(3))
+
+    x = axis(0, left, map_width, map_width)
+    y = axis(1, below, image_height, map_height)
+    grid = torch.cat((x, y), 1).permute(0, 2, 3, 1).reshape(1, -1, PATCH_WIDTH, 2)
+    return grid, torch.stack((torch.log2(width / height), torch.log2(height / 16)), 1)
+
+
+def planar_features(stem_map: Tensor, quads: Tensor) -> Tensor:
+    """`network.text_features` of one image's words, [K, 64, 28, 28]."""
+    planes, map_height, map_width = stem_map.shape[1:]
+    grid, codes = planar_grid(quads, map_height, map_width)
+    pixels = F.grid_sample(stem_map, grid, mode="bilinear", align_corners=False)
+    pixels = pixels.view(planes, -1, PATCH_HEIGHT, PATCH_WIDTH).transpose(0, 1)
+    return torch.cat((pixels, shape_plane(codes)), 1).reshape(-1, 64, 28, 28)
+
+
 class WordOutputs(nn.Module):
     """Words [K, 6] and the reader's stem map to the contract's four outputs."""
 
@@ -55,8 +148,7 @@ class WordOutputs(nn.Module):
         high = torch.maximum(torch.minimum(high, limit), low + 1)
         boxes = torch.cat([low, high, words[:, 5:6]], 1)
         labels = (words[:, 0] * 0).to(torch.int32)
-        index = (words[:, 0] * 0).to(torch.int64)
-        return labels, boxes, quad_masks(quads, low, high), text_features(stem_map, quads, index)
+        return labels, boxes, quad_masks(quads, low, high), planar_features(stem_map, quads)
 
 
 def quad_masks(quads: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -90,13 +182,12 @@ def convert_trunk(trunk: DetectorTrunk) -> ov.Model:
     return convert(trunk.eval(), [example], [INPUT_SHAPE], ["image"], ["maps"])
 
 
-def assemble_detector(trunk: ov.Model, score: float, stem: nn.Module | None = None) -> ov.Model:
+def assemble_detector(trunk: ov.Model, score: float) -> ov.Model:
     """Put selection and outputs behind a converted (and perhaps quantised) trunk.
 
     Args:
         trunk: As `convert_trunk` makes it.
         score: Words scoring no more than this never leave the graph.
-        stem: The reader's stem.
 
     Returns:
         The detector IR of the contract: ``image`` to ``labels``, ``boxes``, ``masks`` and
@@ -106,7 +197,7 @@ def assemble_detector(trunk: ov.Model, score: float, stem: nn.Module | None = No
     words[:, 2:4] = 20.0
     maps_shape = (1, 7, INPUT_SHAPE[2] // 4, INPUT_SHAPE[3] // 4)
     maps = torch.zeros(maps_shape)
-    stem = (stem or Stem()).eval()
+    stem = PlanarStem()
     image = torch.zeros(INPUT_SHAPE)
     with torch.no_grad():
         stem_map = stem(image)
