@@ -1,4 +1,4 @@
-"""Real photographs with their words: loading, the split that keeps validation apart, the leak check.
+"""Real photographs with their words: loading, the validation split, the leak check.
 
 Coordinates are continuous pixels throughout training: pixel ``i`` covers ``[i, i + 1)``.
 """
@@ -266,7 +266,7 @@ def find_leaks(
         The pairs that are too close, empty if all is well.
     """
     exact = {file_sha256(p): p for p in held_out}
-    packed = np.stack([_hash_bits(p) for p in held_out]) if held_out else np.zeros((0, 32))
+    packed = np.array([_hash_bits(p) for p in held_out], np.uint8)
     leaks = []
     for path in training:
         same = exact.get(file_sha256(path))

@@ -108,7 +108,7 @@ def random_crop(
     sx, sy = stretch * scale * np.exp(rng.uniform(-0.08, 0.08, 2))
     if max(sx, sy) < 0.5:  # a bilinear warp would alias
         half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        halved = [PhotoWord(w.quad / 2, w.text, w.legible) for w in words]
+        halved = [PhotoWord(w.quad * np.float32(0.5), w.text, w.legible) for w in words]
         return random_crop(rng, np.asarray(half, np.uint8), halved, rules, stretch * 2)
     angle = np.deg2rad(rng.uniform(-rules.tilt_deg, rules.tilt_deg))
     if rng.random() < rules.quarter_turns:
@@ -145,7 +145,7 @@ def _overhang(
     seen = (square - offset) @ np.linalg.inv(linear).T
     low, high, limit = seen.min(0), seen.max(0), np.array([width, height])
     inside = np.minimum(low, 0) + np.maximum(high - limit, 0)
-    return np.where(high - low > limit, (low + high - limit) / 2, inside)
+    return np.asarray(np.where(high - low > limit, (low + high - limit) / 2, inside))
 
 
 def _share_inside(quad: FloatArray, size: int) -> float:

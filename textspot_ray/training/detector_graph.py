@@ -1,3 +1,4 @@
+# mypy: disable-error-code="misc"
 """The detector as the bundle's contract wants it: trunk, selection, masks and features in one IR.
 
 All arithmetic is the torch code that validation runs, converted; the one thing torch lacks,
@@ -279,7 +280,7 @@ def convert(
     with torch.no_grad(), warnings.catch_warnings():
         # the shapes that tracing fixes are meant to be fixed
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(module.eval(), tuple(example), check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(module.eval(), tuple(example), check_trace=False)
         model = ov.convert_model(
             traced,
             example_input=tuple(example),

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="misc"
 """The embedded bundle's word detector: one stage, EAST-like, made for CPUs.
 
 Per pixel at stride 4 it says whether the pixel lies in a word's core, how far the word's four sides
@@ -133,7 +134,9 @@ def count_macs(module: nn.Module, image: Tensor) -> int:
         assert isinstance(layer, nn.Linear)
         total += out.numel() * layer.in_features
 
-    hooks = [m.register_forward_hook(convolution) for m in module.modules() if isinstance(m, nn.Conv2d)]
+    hooks = [
+        m.register_forward_hook(convolution) for m in module.modules() if isinstance(m, nn.Conv2d)
+    ]
     hooks += [m.register_forward_hook(linear) for m in module.modules() if isinstance(m, nn.Linear)]
     try:
         with torch.no_grad():
@@ -236,9 +239,9 @@ def candidates(maps: Tensor) -> Tensor:
 def vote(kept: Tensor, voters: Tensor) -> Tensor:
     """Refine kept words [K, 8] by all candidates [N, 8] that agree with them.
 
-    A voter agrees if its box, seen in the kept word's frame, overlaps by an IoU of `MIN_VOTE_IOU`
-    runs the same way and scores above `MIN_VOTE_SCORE`. Sides are weighted means; a voter counts for the left and right side
-    the more, the nearer its pixel is.
+    A voter agrees if its box, seen in the kept word's frame, overlaps by an IoU of `MIN_VOTE_IOU`,
+    runs the same way and scores above `MIN_VOTE_SCORE`. Sides are weighted means; a voter counts
+    for the left and right side the more, the nearer its pixel is.
 
     Returns:
         [K, 6]: cx, cy, width, height, angle, score (that of the kept word).

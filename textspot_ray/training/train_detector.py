@@ -15,8 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,244 +26,15 @@ from torch import Tensor, nn
 
 from textspot_ray.errors import UsageError
 from textspot_ray.training import datasets
-from textspot_ray.training.datasets import ByteArray, FloatArray, Photo, PhotoWord
-from textspot_ray.training.detector_crops import (
-    CropRules,
-    base_scale,
-    random_crop,
-    recolour,
-    rect_of_quad,
-    target_maps,
-)
-from textspot_ray.training.detector_network import (
-    DetectorTrunk,
-    candidates,
-    corners,
-    detector_loss,
-    vote,
-)
-from textspot_ray.training.fonts import find_fonts
-from textspot_ray.training.rotated_nms import rotated_nms
-from textspot_ray.training.scenes import Scene, render_scene
-from textspot_ray.training.surfaces import load_backgrounds
-from textspot_ray.training.words import load_vocabulary
+from textspot_ray.training.detector_batches import Batches, SceneSource, Source
+from textspot_ray.training.detector_crops import CropRules
+from textspot_ray.training.detector_network import DetectorTrunk, detector_loss
+from textspot_ray.training.detector_scores import validate
 
-INPUT_SIZE = (1280, 768)
 LOG_FIELDS = (
     "minutes", "step", "lr", "loss", "score", "overlap", "angle", "threshold",
     "precision", "recall", "f1",
 )  # fmt: skip
-
-
-@dataclass(slots=True)
-class Source:
-    """A set of photos that crops are drawn from; decoded photos are kept in memory.
-
-    Attributes:
-        photos: What to draw from.
-        share: Relative frequency of its crops.
-        rules: How to crop.
-    """
-
-    photos: list[Photo]
-    share: float
-    rules: CropRules
-    cache: dict[int, ByteArray] = field(default_factory=dict)
-
-    def draw(self, rng: np.random.Generator) -> tuple[ByteArray, list[PhotoWord]]:
-        """Draw one augmented crop."""
-        index = int(rng.integers(len(self.photos)))
-        photo = self.photos[index]
-        if index not in self.cache:
-            self.cache[index] = photo.pixels()
-        image = self.cache[index]
-        return random_crop(
-            rng, image, photo.words, self.rules, base_scale(image.shape[1], image.shape[0])
-        )
-
-
-@dataclass(slots=True)
-class SceneSource:
-    """Rendered scenes: a pool that is renewed as it is used, since rendering costs more than a crop.
-
-    Attributes:
-        share: Relative frequency of its crops.
-        rules: How to crop.
-        backgrounds: Folder of photos to render on, or None for made-up surfaces only.
-        pool_size: Scenes kept.
-        uses: Crops taken from a scene on average before it is replaced.
-    """
-
-    share: float
-    rules: CropRules
-    backgrounds: Path | None
-    pool_size: int = 400
-    uses: int = 6
-    pool: list[tuple[ByteArray, list[PhotoWord]]] = field(default_factory=list)
-    render: Callable[[np.random.Generator], Scene] | None = None
-
-    def draw(self, rng: np.random.Generator) -> tuple[ByteArray, list[PhotoWord]]:
-        """Draw one augmented crop."""
-        if not self.pool or rng.random() < 1 / self.uses:
-            scene = self._rendered(rng)
-            words = [PhotoWord(grown(w.quad), w.text, w.legible) for w in scene.words]
-            if len(self.pool) < self.pool_size:
-                self.pool.append((scene.image, words))
-            else:
-                self.pool[int(rng.integers(self.pool_size))] = (scene.image, words)
-        image, words = self.pool[int(rng.integers(len(self.pool)))]
-        stretch = base_scale(image.shape[1], image.shape[0])
-        return random_crop(rng, image, words, self.rules, stretch)
-
-    def _rendered(self, rng: np.random.Generator) -> Scene:
-        if self.render is None:
-            fonts, vocabulary = find_fonts(), load_vocabulary()
-            library = load_backgrounds(self.backgrounds) if self.backgrounds else None
-            self.render = lambda r: render_scene(
-                r, 960, 640, float(r.uniform(0.2, 1.0)), fonts, vocabulary, library
-            )
-        return self.render(rng)
-
-
-def grown(quad: FloatArray, share: float = 0.06) -> FloatArray:
-    """Move all sides of a quad outwards by a share of its height: people draw boxes loosely."""
-    along = (quad[1] - quad[0] + quad[2] - quad[3]) / 2
-    down = (quad[3] - quad[0] + quad[2] - quad[1]) / 2
-    margin = share * float(np.hypot(*down))
-    u = along / max(float(np.hypot(*along)), 1e-6) * margin
-    v = down / max(float(np.hypot(*down)), 1e-6) * margin
-    return (quad + np.stack([-u - v, u - v, u + v, v - u])).astype(np.float32)
-
-
-class Batches:
-    """Endless batches from several sources, in the proportions of their shares."""
-
-    def __init__(self, sources: Sequence[Source | SceneSource], batch: int, seed: int) -> None:
-        self.sources = list(sources)
-        self.batch = batch
-        self.rng = np.random.default_rng(seed)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        shares = np.array([s.share for s in self.sources], np.float64)
-        shares /= shares.sum()
-        while True:
-            images, targets = [], []
-            for choice in self.rng.choice(len(self.sources), self.batch, p=shares):
-                image, words = self.sources[int(choice)].draw(self.rng)
-                images.append(recolour(self.rng, image))
-                targets.append(target_maps(words, image.shape[0]))
-            stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-            yield stacked.float(), torch.from_numpy(np.stack(targets))
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Detections of one image: quads [K, 4, 2] in pixels of the image, scores [K]."""
-
-    quads: FloatArray
-    scores: FloatArray
-
-
-def detect(
-    trunk: nn.Module,
-    image: ByteArray,
-    score: float = 0.3,
-    nms_iou: float = 0.3,
-    device: str = "cpu",
-) -> Found:
-    """Run the detector on one image, stretched to the input size.
-
-    Args:
-        trunk: In eval mode.
-        image: [H, W, 3] BGR.
-        score: Candidates at or below this are dropped.
-        nms_iou: See `rotated_nms`.
-        device: Where the trunk lives.
-    """
-    scale = base_scale(image.shape[1], image.shape[0], *INPUT_SIZE)
-    resized = cv2.resize(image, INPUT_SIZE, interpolation=cv2.INTER_LINEAR)
-    tensor = torch.from_numpy(np.asarray(resized)).permute(2, 0, 1)[None].float().to(device)
-    with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
-        maps = trunk(tensor)
-    return select(maps.float().cpu(), score, nms_iou, scale)
-
-
-def select(maps: Tensor, score: float, nms_iou: float, scale: FloatArray) -> Found:
-    """Turn raw maps [1, 7, h, w] into words: candidates, NMS, vote, NMS."""
-    with torch.inference_mode():
-        found = candidates(maps)
-        found = found[found[:, 5] > score]
-        kept = rotated_nms(found[:, :5].numpy(), found[:, 5].numpy(), nms_iou, score, 200)
-        words = vote(found[torch.from_numpy(kept)], found)
-        kept = rotated_nms(words[:, :5].numpy(), words[:, 5].numpy(), nms_iou, score, 100)
-        words = words[torch.from_numpy(kept)]
-        return Found(corners(words).numpy() / scale, words[:, 5].numpy())
-
-
-def quad_iou(a: FloatArray, b: FloatArray) -> float:
-    """Intersection over union of two convex quads."""
-    inter, _ = cv2.intersectConvexConvex(cv2.convexHull(a), cv2.convexHull(b))
-    union = cv2.contourArea(cv2.convexHull(a)) + cv2.contourArea(cv2.convexHull(b)) - inter
-    return float(inter) / union if union > 0 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Detection figures at one threshold."""
-
-    threshold: float
-    precision: float
-    recall: float
-
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of precision and recall."""
-        total = self.precision + self.recall
-        return 2 * self.precision * self.recall / total if total else 0.0
-
-
-def score_detections(
-    found: Sequence[Found], truth: Sequence[Sequence[PhotoWord]], thresholds: Sequence[float]
-) -> list[Scores]:
-    """Score detections as ICDAR2015 localisation does: IoU > 0.5, greedy one-to-one.
-
-    Detections of which more than half lies in an illegible region count neither way.
-    """
-    results = []
-    for threshold in thresholds:
-        matched = wanted = counted = 0
-        for image_found, words in zip(found, truth, strict=True):
-            quads = image_found.quads[image_found.scores > threshold]
-            care = [w for w in words if w.legible]
-            ignored = [w for w in words if not w.legible]
-            quads = [q for q in quads if not _mostly_inside(q, ignored)]
-            free = set(range(len(quads)))
-            for word in care:
-                hit = next((i for i in sorted(free) if quad_iou(word.quad, quads[i]) > 0.5), None)
-                if hit is not None:
-                    free.discard(hit)
-                    matched += 1
-            wanted += len(care)
-            counted += len(quads)
-        results.append(
-            Scores(threshold, matched / counted if counted else 0.0, matched / max(wanted, 1))
-        )
-    return results
-
-
-def _mostly_inside(quad: FloatArray, regions: Sequence[PhotoWord]) -> bool:
-    hull = cv2.convexHull(quad)
-    area = max(cv2.contourArea(hull), 1e-6)
-    return any(
-        cv2.intersectConvexConvex(hull, cv2.convexHull(r.quad))[0] / area > 0.5 for r in regions
-    )
-
-
-def validate(trunk: nn.Module, photos: Sequence[Photo], device: str = "cpu") -> Scores:
-    """Detection figures on photos at the threshold with the best F1."""
-    found = [detect(trunk, p.pixels(), 0.3, device=device) for p in photos]
-    thresholds = [round(0.3 + 0.04 * i, 2) for i in range(17)]
-    return max(score_detections(found, [p.words for p in photos], thresholds), key=lambda s: s.f1)
 
 
 class Averaged:
@@ -320,14 +90,14 @@ def learning_rate(step: int, minutes: float, peak: float) -> float:
 
 def draw_curve(log: Path, image: Path) -> None:
     """Plot validation figures and loss over training time."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
 
     with log.open(newline="") as file:
         rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4))
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4))
     axes[0].plot([r["minutes"] for r in rows], [r["loss"] for r in rows])
     axes[0].set(xlabel="minutes of training", ylabel="loss")
     scored = [r for r in rows if "f1" in r]
@@ -338,7 +108,7 @@ def draw_curve(log: Path, image: Path) -> None:
     axes[1].grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(image, dpi=80)
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 def sources_of(args: argparse.Namespace) -> list[Source | SceneSource]:
@@ -365,7 +135,9 @@ def sources_of(args: argparse.Namespace) -> list[Source | SceneSource]:
     if args.scenes:
         sources.append(SceneSource(args.scenes, photo, args.backgrounds))
     if not sources:
-        raise UsageError("no training data: give at least one of --icdar2015, --icdar2003, --mlt, --scenes")
+        raise UsageError(
+            "no training data: give at least one of --icdar2015, --icdar2003, --mlt, --scenes"
+        )
     return sources
 
 
@@ -423,7 +195,7 @@ def train(args: argparse.Namespace) -> None:
             maps = model(images)
         loss = detector_loss(maps, targets.to(device))
         optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         if bool(torch.isfinite(norm)):
             optimiser.step()
@@ -493,7 +265,7 @@ def append_row(path: Path, row: Sequence[object]) -> None:
 
 def arguments() -> argparse.ArgumentParser:
     """Build the command line."""
-    parser = argparse.ArgumentParser(prog="train_detector", description=__doc__.split("\n")[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="train_detector", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--work", type=Path, required=True, help="folder for checkpoints and logs")
     add("--icdar2015", type=Path, help="folder with images/ and gt/; 801-900 validate")

@@ -44,7 +44,7 @@ def test_gt_text_may_hold_commas_and_hashes_mark_ignored_regions() -> None:
 
 @pytest.mark.parametrize("line", ["1,2,3", "a,2,3,2,3,4,1,4,x", "1,2,3,2,3,4,1"])
 def test_a_bad_gt_line_is_named(line: str) -> None:
-    with pytest.raises(SourceError, match="some.txt, line 2"):
+    with pytest.raises(SourceError, match=r"some\.txt, line 2"):
         datasets.parse_gt("1,2,3,2,3,4,1,4,x\n" + line, "some.txt")
 
 

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 
 from textspot_ray.errors import UsageError  # noqa: E402
-from textspot_ray.training import datasets, train_detector  # noqa: E402
+from textspot_ray.training import datasets, detector_scores, train_detector  # noqa: E402
 from textspot_ray.training.detector_crops import target_maps  # noqa: E402
 from textspot_ray.training.detector_network import (  # noqa: E402
     DetectorTrunk,
@@ -50,7 +50,7 @@ def test_the_detector_is_within_its_compute_budget() -> None:
 
 
 def test_selection_recovers_the_words_that_made_the_targets() -> None:
-    found = train_detector.select(perfect_maps(WORDS, 256), 0.3, 0.3, np.ones(2, np.float32))
+    found = detector_scores.select(perfect_maps(WORDS, 256), 0.3, 0.3, np.ones(2, np.float32))
     assert len(found.quads) == len(WORDS)
     for word in WORDS:
         error = np.abs(found.quads - word.quad).max((1, 2)).min()
@@ -59,7 +59,7 @@ def test_selection_recovers_the_words_that_made_the_targets() -> None:
 
 
 def test_no_text_gives_no_rows() -> None:
-    found = train_detector.select(perfect_maps([], 128), 0.3, 0.3, np.ones(2, np.float32))
+    found = detector_scores.select(perfect_maps([], 128), 0.3, 0.3, np.ones(2, np.float32))
     assert found.quads.shape == (0, 4, 2)
 
 
@@ -147,8 +147,8 @@ def test_detection_scores_follow_the_protocol() -> None:
             datasets.rect_corners((50, 140), (60, 20), 0),  # below the threshold
         ]
     )
-    found = [train_detector.Found(quads, np.array([0.9, 0.8, 0.9, 0.4], np.float32))]
-    (scores,) = train_detector.score_detections(found, truth, [0.5])
+    found = [detector_scores.Found(quads, np.array([0.9, 0.8, 0.9, 0.4], np.float32))]
+    (scores,) = detector_scores.score_detections(found, truth, [0.5])
     assert (scores.precision, scores.recall) == (0.5, 0.5)
     assert scores.f1 == 0.5
 

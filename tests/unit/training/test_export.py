@@ -10,14 +10,18 @@ torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 ov = pytest.importorskip("openvino")
 
-from textspot_ray.errors import UsageError  # noqa: E402
+from textspot_ray.errors import BundleError, UsageError  # noqa: E402
 from textspot_ray.insight.icdar import GtWord, Predicted  # noqa: E402
-from textspot_ray.spotting.bundle import load_bundle, read_spec  # noqa: E402
-from textspot_ray.training import datasets, export, measure_bundle, train_detector  # noqa: E402
+from textspot_ray.spotting.bundle import load_bundle  # noqa: E402
+from textspot_ray.spotting.geometry import mask_polygon  # noqa: E402
+from textspot_ray.spotting.spotter import TextSpotter  # noqa: E402
+from textspot_ray.training import datasets, detector_scores, export, measure_bundle  # noqa: E402
 from textspot_ray.training.detector_crops import target_maps  # noqa: E402
 from textspot_ray.training.detector_graph import (  # noqa: E402
+    PlanarStem,
     assemble_detector,
     convert_trunk,
+    planar_features,
     quad_masks,
 )
 from textspot_ray.training.detector_network import DetectorTrunk  # noqa: E402
@@ -91,9 +95,9 @@ def test_the_graph_finds_the_words_and_boxes_stay_inside(detector: ov.CompiledMo
         np.testing.assert_allclose(
             boxes[near, :4], [*word.quad.min(0), *word.quad.max(0)], atol=0.5
         )
-        quad = measure_bundle.mask_quad(masks[near], boxes[near, :4])
-        assert quad is not None
-        assert train_detector.quad_iou(quad, word.quad) > 0.9
+        polygon = mask_polygon(masks[near], tuple(boxes[near, :4]))
+        quad = np.array(polygon, np.float32).reshape(4, 2)
+        assert detector_scores.quad_iou(quad, word.quad) > 0.9
 
 
 def test_features_are_the_readers_own_rectification(detector: ov.CompiledModel) -> None:
@@ -108,6 +112,20 @@ def test_features_are_the_readers_own_rectification(detector: ov.CompiledModel) 
         expected = text_features(stem_map, torch.tensor(word.quad[None]), torch.zeros(1))
         # boxes agree to a fraction of a pixel, so smooth images give nearly the same features
         assert np.abs(found["text_features"][near] - expected[0].numpy()).mean() < 1.0
+
+
+def test_the_planar_forms_equal_the_readers_own() -> None:
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.uniform(0, 255, (1, 3, 96, 160)).astype(np.float32))
+    stem_map = Stem()(image)
+    torch.testing.assert_close(PlanarStem()(image), stem_map)
+    quads = [
+        datasets.rect_corners(rng.uniform(0, 160, 2), rng.uniform((8, 5), (150, 90)), angle)
+        for angle in rng.uniform(-180, 180, 20)
+    ]
+    expected = text_features(stem_map, torch.tensor(np.stack(quads)), torch.zeros(20))
+    actual = planar_features(stem_map, torch.tensor(np.stack(quads)))
+    torch.testing.assert_close(actual, expected, atol=0.1, rtol=0)
 
 
 def test_an_empty_image_gives_no_rows(detector: ov.CompiledModel) -> None:
@@ -138,13 +156,8 @@ def test_a_mask_cut_at_one_half_gives_the_quad_back(angle: float) -> None:
         0
     ]
     assert float(mask.min()) >= 0 and float(mask.max()) <= 1
-    back = measure_bundle.mask_quad(mask.numpy(), np.concatenate([low, high]))
-    assert back is not None
-    assert train_detector.quad_iou(back, quad) > 0.93
-
-
-def test_a_mask_without_a_word_gives_no_quad() -> None:
-    assert measure_bundle.mask_quad(np.zeros((28, 28), np.float32), np.array([0, 0, 9, 9])) is None
+    back = np.array(mask_polygon(mask.numpy(), (*low, *high)), np.float32).reshape(4, 2)
+    assert detector_scores.quad_iou(back, quad) > 0.93
 
 
 def write_checkpoints(folder: Path) -> tuple[Path, Path]:
@@ -167,19 +180,21 @@ def test_export_writes_a_bundle_that_loads_and_reads(tmp_path: Path) -> None:
     bundle = load_bundle(str(out))
     assert set(bundle.spec.precisions) == {"f32"}
     bundle.verify("f32")
-    runner = measure_bundle.BundleRunner(out, bundle.spec, "f32", threads=1)
-    features = np.random.default_rng(0).uniform(0, 255, (1, 64, 28, 28)).astype(np.float32)
-    text, confidence = runner.read(features)
-    assert set(text) <= {*bundle.spec.alphabet, " "} and 0 < confidence <= 1
-    names = [(p.any_name, list(p.shape)) for p in runner.decoder.inputs]
-    assert names == [
+    spotter = TextSpotter.load(str(out), threads=1)
+    photo = np.random.default_rng(0).integers(0, 255, (90, 160, 3), dtype=np.uint8)
+    assert isinstance(spotter(photo), list)
+    decoder = ov.Core().read_model(out / "decoder.xml")
+    assert [(p.any_name, list(p.shape)) for p in decoder.inputs] == [
         ("encoder_outputs", [1, 784, 256]),
         ("prev_symbol", [1]),
         ("prev_hidden", [1, 1, 256]),
     ]
+    encoder = ov.Core().read_model(out / "encoder.xml")
+    assert list(encoder.input("input").shape) == [1, 64, 28, 28]
+    assert list(encoder.output("output").shape) == [1, 256, 28, 28]
     (out / "encoder.bin").write_bytes(b"x")
-    with pytest.raises(Exception, match=r"encoder\.bin is damaged"):
-        read_spec(out / "bundle.yaml") and bundle.verify("f32")
+    with pytest.raises(BundleError, match=r"encoder\.bin is damaged"):
+        bundle.verify("f32")
 
 
 def test_export_says_what_is_missing(tmp_path: Path) -> None:
