@@ -186,7 +186,8 @@ def train(args: argparse.Namespace) -> None:
     count = 0
     model.train()
     while not stopping and (mark - began) / 60 < args.minutes:
-        rate = learning_rate(step, minutes, args.lr)
+        left = args.minutes - (mark - began) / 60
+        rate = learning_rate(step, minutes, args.lr) * min(1.0, left / args.cooldown_minutes)
         for group in optimiser.param_groups:
             group["lr"] = rate
         images, targets = next(batches)
@@ -274,6 +275,12 @@ def arguments() -> argparse.ArgumentParser:
     add("--backgrounds", type=Path, help="folder of photos without text")
     add("--scenes", type=float, default=0.0, help="share of rendered scenes, real photos being 1")
     add("--minutes", type=float, default=1e9, help="how long this run trains")
+    add(
+        "--cooldown-minutes",
+        type=float,
+        default=1e-6,
+        help="the rate falls to nothing over the last so many of --minutes",
+    )
     add("--threads", type=int, default=1)
     add("--device", default="cpu", choices=["cpu", "cuda"])
     add("--init", type=Path, help="weights to start from, where --work has none")
