@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+from helpers.drive import start_driver
 from helpers.scripted import scripted_config, scripted_parts, write_images
 from helpers.tables_equal import all_rows
 
@@ -79,3 +80,33 @@ def test_poison_costs_one_row_and_leaves_no_process_behind(tmp_path, ray_cluster
         time.sleep(0.2)
     assert not actors("DetectorActor") and not actors("RecognizerActor")
     assert not actors("RunnerActor")
+
+
+@pytest.mark.timeout(400)
+def test_a_ray_driver_is_drained_then_killed_and_nothing_is_lost_or_left(tmp_path):
+    count = 60
+    source = write_images(tmp_path / "in", [f"words=w{n};sleep=0.05" for n in range(count)])
+    out = tmp_path / "out"
+
+    def until_images(driver):
+        while not (line := driver.stdout.readline()).startswith("images 1"):
+            assert line, driver.stderr.read()
+        return psutil.Process(driver.pid).children(recursive=True)
+
+    driver = start_driver(source, out, "ray")
+    processes = until_images(driver)
+    assert len(processes) > 4  # Ray's daemons and three actors
+    driver.send_signal(signal.SIGTERM)
+    _, errors = driver.communicate(timeout=90)
+    assert driver.returncode == 143 and "no new images" in errors
+    assert not psutil.wait_procs(processes, timeout=30)[1]
+
+    driver = start_driver(source, out, "ray")
+    processes = until_images(driver)
+    driver.kill()
+    driver.communicate(timeout=30)
+    assert not psutil.wait_procs(processes, timeout=30)[1]
+
+    report = run(scripted_config(out), parts=scripted_parts(source))
+    assert 0 < report.run_counts.images < count
+    assert words_of(out) == expect(count)

@@ -26,7 +26,6 @@ def start_driver(
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
-            "RAY_ADDRESS": "",
             **(env or {}),
         },
         stdout=subprocess.PIPE,

@@ -8,9 +8,10 @@ from typing import Any
 
 from helpers.scripted import ScriptedDetector, ScriptedRecognizer, assemble, parse
 
+from textspot_ray.cluster.limits import Limits
 from textspot_ray.cluster.ports import Answered, Died, Events, Raised, Refused, Started
 from textspot_ray.cluster.readahead import ReadAhead
-from textspot_ray.cluster.runner import Limits, ShardRunner
+from textspot_ray.cluster.runner import ShardRunner
 from textspot_ray.cluster.shelf import Settled
 from textspot_ray.records import Encoded, ImageResult, Item, Shard, ShardId, Stage
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -17,6 +18,9 @@ from textspot_ray.cluster.sizing import available_cpus
 from textspot_ray.config import EngineConfig
 from textspot_ray.errors import AbortedError, UsageError
 
+_LOG = logging.getLogger(__name__)
+_LOCAL: Final = "local"
+_START_ATTEMPTS: Final = 3
 _SHARED_MEMORY: Final = "/dev/shm"
 _KNOCK_S: Final = 10.0
 _MIN_STORE_BYTES: Final = 256 * 2**20
@@ -42,35 +46,53 @@ class RayCluster:
     def __enter__(self) -> RayCluster:
         if ray.is_initialized():
             return self
-        address = self._engine.address or os.environ.get("RAY_ADDRESS") or "local"
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        local: dict[str, Any] = {}
-        if address == "local":
-            local = {
-                "num_cpus": max(1, int(available_cpus())),
-                "num_gpus": 0,
-                "include_dashboard": False,
-                "object_store_memory": object_store_bytes(self._engine),
-            }
+        address = self._engine.address or os.environ.get("RAY_ADDRESS") or _LOCAL
+        if address == _LOCAL:
+            self._start()
         else:
-            knock(address)
+            self._join(address)
+        self._ours = True
+        return self
+
+    def _start(self) -> None:
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            before = frozenset(psutil.Process().children(recursive=True))
+            try:
+                self._init(
+                    _LOCAL,
+                    num_cpus=max(1, int(available_cpus())),
+                    num_gpus=0,
+                    include_dashboard=False,
+                    object_store_memory=object_store_bytes(self._engine),
+                )
+                return
+            except Exception as exc:
+                # On a busy machine Ray gives its own daemons too little time; what it has
+                # started by then it leaves running.
+                _end([p for p in psutil.Process().children(recursive=True) if p not in before])
+                if attempt == _START_ATTEMPTS:
+                    raise AbortedError(f"cannot start Ray on this machine: {_line(exc)}") from exc
+                _LOG.warning("Ray did not start (%s); trying again", _line(exc))
+
+    def _join(self, address: str) -> None:
+        knock(address)
         try:
-            ray.init(
-                address=address,
-                namespace=f"textspot-{self._run_id}",
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                **local,
-            )
+            self._init(address)
         except (ConnectionError, TimeoutError) as exc:
             raise UsageError(_no_answer(address)) from exc
         except (RuntimeError, ValueError, OSError) as exc:
-            reason = " ".join(str(exc).split())[:300]
-            doing = "start Ray on this machine" if address == "local" else f"join Ray at {address}"
-            raise AbortedError(f"cannot {doing}: {reason}") from exc
-        self._ours = True
-        return self
+            raise AbortedError(f"cannot join Ray at {address}: {_line(exc)}") from exc
+
+    def _init(self, address: str, **options: Any) -> None:
+        ray.init(
+            address=address,
+            namespace=f"textspot-{self._run_id}",
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **options,
+        )
 
     def __exit__(
         self,
@@ -88,6 +110,17 @@ class RayCluster:
             for node in ray.nodes()
             if node["Alive"] and node["Resources"].get("CPU", 0) > 0
         ]
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def knock(address: str) -> None:

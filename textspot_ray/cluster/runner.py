@@ -11,13 +11,14 @@ import itertools
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from textspot_ray.cluster.crew import Crew, Member, State
 from textspot_ray.cluster.deadlines import Deadlines
 from textspot_ray.cluster.flow import Flow
 from textspot_ray.cluster.ladder import Ladder
+from textspot_ray.cluster.limits import Limits
 from textspot_ray.cluster.openshard import Writes
 from textspot_ray.cluster.pagetask import PageTask
 from textspot_ray.cluster.ports import (
@@ -57,19 +58,6 @@ _MAX_OPEN_SHARDS: Final = 4  # being read, ending, being committed; the first ar
 _TICK_S: Final = 0.5  # longest wait between two looks at the deadlines
 
 Assemble = Callable[[Encoded, int, DetectedPage, Readings | None], ImageResult]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What bounds a slot; see `EngineConfig`."""
-
-    in_flight: int = 3
-    max_feature_bytes: int = 256 * 2**20
-    max_uss_bytes: int = 3 * 2**30
-    max_pages: int = 10_000
-    min_deadline_s: float = 60.0
-    start_timeout_s: float = 120.0
-    max_deaths: int = 5
 
 
 class ShardRunner:

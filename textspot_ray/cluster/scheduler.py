@@ -29,9 +29,11 @@ _CLOSE_S: Final = 5.0
 def run_on_ray(control: Control) -> None:
     """Run until no task is left or a stop has drained every slot."""
     with RayCluster(control.job.config.engine, control.job.run_id) as cluster:
+        control.stop.rearm()
         scheduler = Scheduler(control, cluster)
         try:
             scheduler.run()
+            scheduler.dismiss()
         finally:
             scheduler.close()
 
@@ -95,12 +97,14 @@ class Scheduler:
             self._collect()
             self._watch()
 
-    def close(self) -> None:
-        """End all slots; their actors end with their placement groups."""
+    def dismiss(self) -> None:
+        """Let the slots end their workers by themselves, for as long as that is quick."""
         closing = [seat.runner.close.remote() for seat in self._seats if seat.opened]
         if closing:
-            with contextlib.suppress(Exception):
-                ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_S)
+            ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_S)
+
+    def close(self) -> None:
+        """End all slots at once; their actors end with their placement groups."""
         for seat in self._seats:
             self._remove(seat)
         self._seats.clear()

@@ -12,13 +12,36 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether, and by which signal, the run was asked to stop."""
+    """Whether, and by which signal, the run was asked to stop.
+
+    Attributes:
+        signal: Its number; 0 as long as none came.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
+        self._armed = False
 
     def __bool__(self) -> bool:
         return self.signal != 0
+
+    def arm(self) -> None:
+        """Handle the signals; only the main thread can."""
+        self._armed = True
+        for number in _SIGNALS:
+            signal.signal(number, self._handle)
+
+    def rearm(self) -> None:
+        """Handle them again after a library put in handlers of its own, as Ray does."""
+        if self._armed:
+            self.arm()
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal:
+            if number == signal.SIGTERM:
+                raise SystemExit(128 + number)
+            raise KeyboardInterrupt
+        self.signal = number  # said aloud by the run: a handler must not log
 
 
 @contextlib.contextmanager
@@ -33,15 +56,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if request.signal:
-            if number == signal.SIGTERM:
-                raise SystemExit(128 + number)
-            raise KeyboardInterrupt
-        request.signal = number  # said aloud by the run: a handler must not log
-
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    request.arm()
     try:
         yield request
     finally:

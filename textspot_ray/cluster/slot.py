@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textspot_ray.archive.storage import open_store
+from textspot_ray.cluster.limits import limits_from
 from textspot_ray.cluster.ports import Events, Models, Worker
 from textspot_ray.cluster.readahead import Fetches, ReadAhead
-from textspot_ray.cluster.runner import Assemble, Limits, ShardRunner
+from textspot_ray.cluster.runner import Assemble, ShardRunner
 from textspot_ray.cluster.shelf import Settled
 from textspot_ray.records import Counts
 from textspot_ray.tables.environment import describe_environment
@@ -62,20 +63,6 @@ class Job:
         """Calls a detecting worker takes at once: one decodes while each stream infers."""
         return self.config.engine.streams + 1
 
-    @property
-    def limits(self) -> Limits:
-        """The runner's limits."""
-        engine = self.config.engine
-        return Limits(
-            in_flight=max(engine.in_flight, engine.streams + 2),  # decoding, inferring, reading
-            max_feature_bytes=engine.max_bytes_in_flight // 2,
-            max_uss_bytes=engine.actor_max_uss_bytes,
-            max_pages=self.config.image.max_pages,
-            min_deadline_s=engine.min_deadline_s,
-            start_timeout_s=engine.start_timeout_s,
-            max_deaths=engine.max_deaths,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -110,16 +97,17 @@ class Slot:
         self._environment = describe_environment()
         events = Events()
         workers = make_workers(events)
-        window = job.limits.in_flight * len(workers)
+        limits = limits_from(job.config)
+        window = limits.in_flight * len(workers)
         read_ahead = ReadAhead(
             job.recipe.make_reader,
             events,
             max_items=2 * window + 2,
-            max_bytes=job.config.engine.max_bytes_in_flight // 2,
+            max_bytes=limits.max_encoded_bytes,
         )
         recipe = job.recipe
         self._runner = ShardRunner(
-            workers, read_ahead, events, recipe.assemble, job.limits, recipe.weigh
+            workers, read_ahead, events, recipe.assemble, limits, recipe.weigh
         )
         self._runner.start()
 
