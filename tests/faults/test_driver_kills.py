@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.drive import start_driver
+from helpers.drive import start_driver, wait_for_images
 from helpers.scripted import plain_scripts, scripted_config, scripted_parts, write_images
 from helpers.tables_equal import all_rows
 
@@ -65,9 +65,7 @@ def test_a_driver_killed_at_any_step_is_made_good_by_the_next(tmp_path, undistur
 def test_a_killed_driver_leaves_no_process_behind(tmp_path, undisturbed):
     source = write_images(tmp_path / "in", ["words=a;sleep=0.05"] * 200)
     driver = start_driver(source, tmp_path / "out")
-    while "images 0" in (line := driver.stdout.readline()) or not line.startswith("images"):
-        assert line, driver.stderr.read()
-    children = psutil.Process(driver.pid).children(recursive=True)
+    children = wait_for_images(driver, 1)
     assert children
     driver.kill()
     driver.communicate(timeout=10)
@@ -83,8 +81,7 @@ def test_a_signal_drains_and_the_next_run_goes_on(tmp_path, number, status):
     source = write_images(tmp_path / "in", [f"words=w{n};sleep=0.03" for n in range(count)])
     out = tmp_path / "out"
     driver = start_driver(source, out)
-    while not (line := driver.stdout.readline()).startswith("images 1"):
-        assert line, driver.stderr.read()
+    wait_for_images(driver, 10)
     driver.send_signal(number)
     output, errors = driver.communicate(timeout=40)
     assert driver.returncode == status, errors
@@ -101,9 +98,7 @@ def test_a_signal_drains_and_the_next_run_goes_on(tmp_path, number, status):
 def test_a_second_signal_stops_at_once(tmp_path):
     source = write_images(tmp_path / "in", ["words=a"] * 8 + ["words=x;do=stall"] * 3)
     driver = start_driver(source, tmp_path / "out", min_deadline_s=60)
-    while not (line := driver.stdout.readline()).startswith("images 8"):
-        assert line, driver.stderr.read()
-    children = psutil.Process(driver.pid).children(recursive=True)
+    children = wait_for_images(driver, 8)
     driver.send_signal(signal.SIGTERM)
     time.sleep(1.0)
     assert driver.poll() is None  # images in flight are given their time

@@ -9,7 +9,7 @@ import time
 
 import psutil
 import pytest
-from helpers.drive import start_driver
+from helpers.drive import start_driver, wait_for_images
 from helpers.scripted import scripted_config, scripted_parts, write_images
 from helpers.tables_equal import all_rows
 
@@ -84,17 +84,12 @@ def test_poison_costs_one_row_and_leaves_no_process_behind(tmp_path, ray_cluster
 
 @pytest.mark.timeout(400)
 def test_a_ray_driver_is_drained_then_killed_and_nothing_is_lost_or_left(tmp_path):
-    count = 60
+    count = 120
     source = write_images(tmp_path / "in", [f"words=w{n};sleep=0.05" for n in range(count)])
     out = tmp_path / "out"
 
-    def until_images(driver):
-        while not (line := driver.stdout.readline()).startswith("images 1"):
-            assert line, driver.stderr.read()
-        return psutil.Process(driver.pid).children(recursive=True)
-
     driver = start_driver(source, out, "ray")
-    processes = until_images(driver)
+    processes = wait_for_images(driver, 5)
     assert len(processes) > 4  # Ray's daemons and three actors
     driver.send_signal(signal.SIGTERM)
     _, errors = driver.communicate(timeout=90)
@@ -102,7 +97,10 @@ def test_a_ray_driver_is_drained_then_killed_and_nothing_is_lost_or_left(tmp_pat
     assert not psutil.wait_procs(processes, timeout=30)[1]
 
     driver = start_driver(source, out, "ray")
-    processes = until_images(driver)
+    processes = wait_for_images(driver, 5)
+    # Ray's two agents first try for a minute or two to tell a head that is gone, then end as well.
+    processes = [process for process in processes if "Agent" not in process.name()]
+    assert len(processes) > 4
     driver.kill()
     driver.communicate(timeout=30)
     assert not psutil.wait_procs(processes, timeout=30)[1]

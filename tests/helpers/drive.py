@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,6 +34,16 @@ def start_driver(
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def wait_for_images(driver: subprocess.Popen[str], at_least: int) -> list[psutil.Process]:
+    """Wait until a driver has done so many images; the processes it has started by then."""
+    lines = []
+    for line in driver.stdout:
+        lines.append(line)
+        if line.startswith("images") and int(line.split()[1]) >= at_least:
+            return psutil.Process(driver.pid).children(recursive=True)
+    raise AssertionError(f"the driver ended: {lines[-3:]} {driver.stderr.read()}")
 
 
 def main(arguments: list[str]) -> int:
