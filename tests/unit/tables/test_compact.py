@@ -13,7 +13,7 @@ from textspot_ray.records import ErrorKind
 from textspot_ray.tables import base as base_module
 from textspot_ray.tables import compact as compact_module
 from textspot_ray.tables.compact import compact
-from textspot_ray.tables.ledger import open_ledger
+from textspot_ray.tables.ledger import Ledger, open_ledger
 from textspot_ray.tables.open import open_tables
 from textspot_ray.tables.plan import Plan
 from textspot_ray.tables.planner import update_plan
@@ -279,4 +279,32 @@ def test_large_tables_get_several_files_and_the_sort_may_spill(store, monkeypatc
     tables = open_tables(store)
     assert len(tables.parts["words"]) > 2 and len(tables.parts["words_by_text"]) > 2
     assert table_rows(store) == before
+    check(store)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_retry_that_commits_while_compact_copies(store, tmp_path, monkeypatch, folded):
+    plain = open_store(str(tmp_path / "plain"))
+    job(plain.uri, fold_at=99)
+    retry_job(plain.uri)
+    publish = compact_module._publish
+    built = []
+
+    def retry_first(ledger, files):
+        if not built:
+            driver, plan = found(store), Plan(store)
+            for task in list(retry_tasks(plan, driver)):
+                work(store, driver, plan, task, fail=False)
+            assert driver.fold(at_least=1) or not folded
+        built.append(files)
+        return publish(ledger, files)
+
+    if not folded:
+        monkeypatch.setattr(Ledger, "fold", lambda *_, **__: False)
+    monkeypatch.setattr(compact_module, "_publish", retry_first)
+    compact(found(store))
+    assert len(built) == (2 if folded else 1)  # files with replaced rows are of no use
+    check(store)
+    finish(found(store), grace_s=0)
+    assert table_rows(store) == table_rows(plain)
     check(store)
