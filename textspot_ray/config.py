@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -155,7 +156,7 @@ def load_config(path: str | Path | None = None, overrides: typing.Iterable[str] 
     data: dict[str, Any] = {}
     if path is not None:
         try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            loaded = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
         except OSError as exc:
             raise ConfigError(f"cannot read configuration {path}: {exc.strerror}") from exc
         except (yaml.YAMLError, UnicodeDecodeError) as exc:
@@ -212,13 +213,26 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's booleans: the ``off`` of ``tiles: off`` is a word, not false."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:bool"]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF")
+)
+
+
 def _set(data: dict[str, Any], override: str) -> None:
     path, sep, text = override.partition("=")
     keys = path.strip().split(".")
     if not sep or not all(keys):
         raise ConfigError(f"--set takes section.key=value, not {override!r}")
     try:
-        value = yaml.safe_load(text) if text else None
+        value = yaml.load(text, _Loader) if text else None
     except yaml.YAMLError as exc:
         raise ConfigError(f"--set {path}: {text!r} is not a YAML value") from exc
     node = data

@@ -97,3 +97,12 @@ def test_secrets_are_never_shown() -> None:
     shown = config_to_dict(config)["source"]["storage_options"]["s3"]
     assert shown == {"key": "***", "secret": "***", "client_kwargs": {"region_name": "eu"}}
     assert "hush" not in dump_config(config)
+
+
+def test_off_is_a_word_and_not_false(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("image: {tiles: off}\n")
+    assert load_config(path).image.tiles == "off"
+    assert load_config(None, ["image.tiles=off"]).image.tiles == "off"
+    stored = load_config(None, ["source.storage_options={s3: {anon: true}}"])
+    assert stored.source.storage_options == {"s3": {"anon": True}}
