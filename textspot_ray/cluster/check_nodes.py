@@ -44,9 +44,15 @@ def check_nodes(address: str, model: str) -> Iterator[Finding]:
     Args:
         address: As `ray.init` takes it.
         model: The bundle a run would use.
+
+    Raises:
+        UsageError: Nothing listens there.
     """
     import ray
 
+    from textspot_ray.cluster.raycluster import knock
+
+    knock(address)  # raises, with one line
     try:
         joined = not ray.is_initialized()
         if joined:
@@ -163,11 +169,12 @@ def _ask(
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    task = ray.remote(describe_node).options(num_cpus=0, max_retries=0)
+    task = ray.remote(describe_node)
     open_calls = []
     for node in nodes:
         where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        open_calls.append((node, task.options(scheduling_strategy=where).remote(model)))
+        placed = task.options(num_cpus=0, max_retries=0, scheduling_strategy=where)
+        open_calls.append((node, placed.remote(model)))
     found: list[NodeFacts] = []
     silent: list[tuple[str, str]] = []
     deadline_s = time.monotonic() + _NODE_S
