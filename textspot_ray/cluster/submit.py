@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -28,6 +28,7 @@ DEFAULT_ADDRESS: Final = "http://127.0.0.1:8265"
 CONFIG_FILE: Final = "run.yaml"
 ENTRYPOINT: Final = f"python -m textspot_ray run --config {CONFIG_FILE}"
 _CONNECT_S: Final = 10.0
+_REFUSED: Final = (401, 403)
 _RECONNECTS: Final = 30  # in a row without an answer
 _RECONNECT_S: Final = 2.0
 _ENDED: Final = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
@@ -94,27 +95,22 @@ def connect(address: str | None) -> Cluster:
         MissingExtraError: The extra ``jobs`` is not installed.
         UsageError: Nothing answers there, it refuses, or it is not Ray.
     """
-    import requests
-
     url = jobs_address(address)
-    try:
-        answer = requests.get(f"{url}/api/version", timeout=_CONNECT_S, headers=_headers())
-        facts = answer.json() if answer.ok else {}
-    except requests.exceptions.JSONDecodeError:
-        facts = {}
-    except requests.exceptions.RequestException as exc:
+    headers: dict[str, str] = {}
+    if "RAY_AUTH_TOKEN" in os.environ:  # given on purpose; a file's only where it is asked for
+        headers = _bearer(os.environ["RAY_AUTH_TOKEN"])
+    status, facts = _version(url, headers)
+    if status in _REFUSED and not headers and (token := _stored_token()):
+        headers = _bearer(token)
+        status, facts = _version(url, headers)
+    if status in _REFUSED:
         raise UsageError(
-            f"no Ray Jobs API answers at {url} ({type(exc).__name__}): check the address, that "
-            "the head was started with --dashboard-host 0.0.0.0, or forward its port (kubectl "
-            "port-forward service/NAME-head-svc 8265)"
-        ) from exc
-    if answer.status_code in (401, 403):
-        raise UsageError(f"{url} refuses access ({answer.status_code}): set RAY_AUTH_TOKEN")
-    if not isinstance(facts, dict) or "ray_version" not in facts:
-        raise UsageError(
-            f"what answers at {url} is not a Ray dashboard (HTTP {answer.status_code})"
+            f"{url} refuses access ({status}): give the cluster's token by RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH (ray get-auth-token on its head prints it)"
         )
-    return Cluster(url, str(facts["ray_version"]), _client(url))
+    if not isinstance(facts, dict) or "ray_version" not in facts:
+        raise UsageError(f"what answers at {url} is not a Ray dashboard (HTTP {status})")
+    return Cluster(url, str(facts["ray_version"]), _client(url, headers))
 
 
 def send(cluster: Cluster, config: RunConfig, job_id: str | None = None) -> str:
@@ -129,7 +125,7 @@ def send(cluster: Cluster, config: RunConfig, job_id: str | None = None) -> str:
         UsageError: The configuration holds secrets, or the job id is taken.
     """
     refuse_secrets(config)
-    inside = with_overrides(config, ("engine.kind=ray", "engine.address=auto"))
+    inside = with_overrides(_absolute(config), ("engine.kind=ray", "engine.address=auto"))
     with tempfile.TemporaryDirectory(prefix="textspot-submit-") as folder:
         Path(folder, CONFIG_FILE).write_text(dump_config(inside), encoding="utf-8")
         try:
@@ -208,6 +204,19 @@ def local_paths(config: RunConfig) -> list[str]:
     return [uri for uri in uris if uri and split_uri(uri)[0] == LOCAL]
 
 
+def _absolute(config: RunConfig) -> RunConfig:
+    """The driver works in another folder: paths that count from ours must not."""
+
+    def whole(uri: str) -> str:
+        is_path = uri and "://" not in uri and split_uri(uri)[0] == LOCAL
+        return str(Path(uri).expanduser().absolute()) if is_path else uri
+
+    source = replace(config.source, uris=tuple(whole(uri) for uri in config.source.uris))
+    return replace(
+        config, source=source, output=replace(config.output, uri=whole(config.output.uri))
+    )
+
+
 def _outcome(info: Any, tail: str) -> ExitCode:
     status = _status(info)
     if status == "SUCCEEDED":
@@ -232,13 +241,31 @@ def _status(info: Any) -> str:
     return str(getattr(info.status, "value", info.status))
 
 
-def _client(url: str) -> JobsClient:
+def _version(url: str, headers: dict[str, str]) -> tuple[int, Any]:
+    """HTTP status and answer of the dashboard's version page."""
+    import requests
+
+    try:
+        answer = requests.get(f"{url}/api/version", timeout=_CONNECT_S, headers=headers)
+    except requests.exceptions.RequestException as exc:
+        raise UsageError(
+            f"no Ray Jobs API answers at {url} ({type(exc).__name__}): check the address, that "
+            "the head was started with --dashboard-host 0.0.0.0, or forward its port (kubectl "
+            "port-forward service/NAME-head-svc 8265)"
+        ) from exc
+    try:
+        return answer.status_code, answer.json() if answer.ok else {}
+    except requests.exceptions.JSONDecodeError:
+        return answer.status_code, {}
+
+
+def _client(url: str, headers: dict[str, str]) -> JobsClient:
     try:
         from ray.job_submission import JobSubmissionClient
     except ImportError as exc:
         raise MissingExtraError("textspot submit", "jobs") from exc
     try:
-        client: JobsClient = JobSubmissionClient(url, headers=_headers() or None)
+        client: JobsClient = JobSubmissionClient(url, headers=headers or None)
     except RuntimeError as exc:
         if "ray[default]" in str(exc):
             raise MissingExtraError("textspot submit", "jobs") from exc
@@ -248,9 +275,17 @@ def _client(url: str) -> JobsClient:
     return client
 
 
-def _headers() -> dict[str, str]:
-    token = os.environ.get("RAY_AUTH_TOKEN")
-    return {"Authorization": f"Bearer {token}"} if token else {}
+def _stored_token() -> str:
+    """The token that Ray itself would use on this machine; empty if there is none."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
 
 
 def _line(exc: BaseException) -> str:

@@ -143,8 +143,9 @@ def kube_options(args: argparse.Namespace) -> KubeOptions:
         "retries": args.retries,
     }
     if args.workers:
-        low, _, high = args.workers.partition("-")
-        if not low.isdecimal() or not (high or low).isdecimal():
+        low, dash, high = args.workers.partition("-")
+        high = high if dash else low
+        if not low.isdecimal() or not high.isdecimal():
             raise UsageError(f"--workers takes N or MIN-MAX, not {args.workers!r}")
-        given["min_workers"], given["max_workers"] = int(low), int(high or low)
+        given["min_workers"], given["max_workers"] = int(low), int(high)
     return KubeOptions(**{key: value for key, value in given.items() if value is not None})
