@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 
 from textspot_ray.archive.filesystem import LOCAL, split_uri
-from textspot_ray.cluster.pods import CONFIG_DIR, Pods, Volume
+from textspot_ray.cluster.pods import CONFIG_DIR, HEAD_STORE_BYTES, Pods, Volume
 from textspot_ray.cluster.podsize import WorkerSize, worker_size
 from textspot_ray.config import REDACTED, RunConfig, config_to_dict, dump_config, with_overrides
 from textspot_ray.errors import UsageError
@@ -198,6 +198,7 @@ def _cluster_spec(config: RunConfig, options: KubeOptions, size: WorkerSize) -> 
         "rayStartParams": {
             "num-cpus": "0",  # the driver's cores are its own: no slot may take them
             "num-gpus": "0",
+            "object-store-memory": str(HEAD_STORE_BYTES),
             "dashboard-host": "0.0.0.0",
             "metrics-export-port": "8080",
         },

@@ -16,6 +16,8 @@ CACHE_DIR: Final = "/var/cache/textspot"  # fetched bundles, compiled models: lo
 USER_ID: Final = 1000  # the image's user
 HEAD_CPUS: Final = 2
 HEAD_BYTES: Final = 8 * GIB  # the driver's plan and ledger, Ray's own tables
+HEAD_STORE_BYTES: Final = GIB // 2  # images and features never come here
+_SHARED_SLACK: Final = GIB // 8
 _PREEMPT: Final = ["python", "-m", "textspot_ray.cluster.preempt"]
 
 # Labels and taints by which the providers mark spot nodes.
@@ -73,7 +75,9 @@ class Pods:
         never_spot = [
             {"key": key, "operator": "NotIn", "values": [value]} for key, value in SPOT_LABELS
         ]
-        spec = self._spec("ray-head", HEAD_CPUS, HEAD_BYTES, GIB, ports)
+        spec = self._spec(
+            "ray-head", HEAD_CPUS, HEAD_BYTES, HEAD_STORE_BYTES + _SHARED_SLACK, ports
+        )
         spec["affinity"] = {
             "nodeAffinity": {
                 "requiredDuringSchedulingIgnoredDuringExecution": {
@@ -89,7 +93,7 @@ class Pods:
             "ray-worker",
             size.cpus,
             size.memory_bytes,
-            size.object_store_bytes + GIB // 8,
+            size.object_store_bytes + _SHARED_SLACK,
             [("metrics", 8080)],
         )
         if spot:

@@ -60,7 +60,8 @@ def worker_size(cpus: int, engine: EngineConfig) -> WorkerSize:
     return WorkerSize(
         cpus=cpus,
         slots=slots,
-        cpus_per_slot=round(shape.cpus, 3),
+        # rounded down: three slots of 7.667 do not fit 23 CPUs
+        cpus_per_slot=engine.cpus_per_slot or math.floor(shape.cpus * 1000) / 1000,
         memory_bytes=math.ceil(total / GIB) * GIB,
         object_store_bytes=store,
     )
