@@ -1,9 +1,10 @@
-"""Model bundles: list what is there, check one, fetch a published one, write a stand-in."""
+"""Model bundles: list what is there, check one, fetch a published one, quantise, stand in."""
 
 from __future__ import annotations
 
 import argparse
 
+from textspot_ray.commands import models_quantize
 from textspot_ray.errors import ExitCode
 
 
@@ -25,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetch.add_argument(
         "--from", dest="origin", metavar="DIR|URL", help="a folder with the files, or a mirror"
     )
+    models_quantize.add_arguments(
+        commands.add_parser("quantize", help="make an int8 bundle, calibrated on your images")
+    )
     made = commands.add_parser("stand-in", help="write the published architecture, random weights")
     made.add_argument("folder", metavar="DIR")
     made.add_argument("--boxes", type=int, default=10, metavar="N", help="words an image")
@@ -37,7 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Dispatch to the action."""
-    actions = {"list": _list, "check": _check, "fetch": _fetch, "stand-in": _stand_in}
+    actions = {
+        "list": _list,
+        "check": _check,
+        "fetch": _fetch,
+        "quantize": models_quantize.main,
+        "stand-in": _stand_in,
+    }
     return actions[args.action](args)
 
 

@@ -8,8 +8,9 @@ weights, activations ranged by statistics of the calibration images, fast bias c
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from textspot_ray.config import ImageConfig
-from textspot_ray.errors import BundleError, MissingExtraError
-from textspot_ray.records import Word
+from textspot_ray.errors import BundleError, MissingExtraError, UsageError
+from textspot_ray.records import ImageResult
 from textspot_ray.spotting.bundle import PARTS, Bundle, describe_files, load_bundle, write_spec
 from textspot_ray.spotting.contract import detector_ports
 from textspot_ray.spotting.runtime import Runtime, Share
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector, TextSpotter
+from textspot_ray.spotting.trunk import outside_trunk
 
 MAX_WINDOWS = 150  # detector inputs kept for calibration: 3 MB each
 MAX_BOXES = 300  # text features kept for calibration: 0.2 MB each
@@ -157,20 +158,24 @@ def quantise(bundle: Bundle, calibration: Calibration, folder: Path) -> Bundle:
     return load_bundle(str(folder))
 
 
-def spot_all(bundle: Bundle, images: Mapping[str, bytes], precision: str) -> dict[str, list[Word]]:
-    """Words of each image that can be read, by the images' names."""
-    spotter = TextSpotter(SpotterSettings(str(bundle.folder), precision=precision))
+def spot_all(
+    bundle: Bundle, images: Mapping[str, bytes], precision: str, *, threads: int = 1
+) -> dict[str, ImageResult]:
+    """The account of each image that can be read, by the images' names."""
+    settings = SpotterSettings(str(bundle.folder), precision=precision, threads=threads)
+    spotter = TextSpotter(settings)
     results = {name: spotter.spot(data) for name, data in images.items()}
-    return {name: list(r.words) for name, r in results.items() if r.error is None}
+    return {name: result for name, result in results.items() if result.error is None}
 
 
-def compare(
-    original: Mapping[str, Sequence[Word]], other: Mapping[str, Sequence[Word]]
-) -> Agreement:
+def compare(original: Mapping[str, ImageResult], other: Mapping[str, ImageResult]) -> Agreement:
     """Pair the words of the same images, the best overlap first."""
     paired = same = 0
-    for name, words in original.items():
-        others = other.get(name, ())
+    wanted = found = 0
+    for name, result in original.items():
+        words = result.words
+        others = other[name].words if name in other else ()
+        wanted, found = wanted + len(words), found + len(others)
         overlaps = sorted(
             (
                 (overlap, i, j)
@@ -189,26 +194,39 @@ def compare(
                 same += words[i].text == others[j].text
     return Agreement(
         images=len(original),
-        boxes=sum(map(len, original.values())),
-        other_boxes=sum(len(other.get(name, ())) for name in original),
+        boxes=wanted,
+        other_boxes=found,
         paired=paired,
         same_text=same,
     )
 
 
 def publish(bundle: Bundle, folder: Path, accuracy: Mapping[str, Any]) -> Bundle:
-    """Move a draft to its place, with its measured agreement in the description."""
+    """Move a draft to its place, with its measured agreement in the description.
+
+    Raises:
+        UsageError: Something is there already.
+    """
     write_spec(bundle.folder, replace(bundle.spec, accuracy=accuracy))
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(bundle.folder, folder)
+    check_free(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(bundle.folder, folder)
+    except OSError as exc:
+        raise UsageError(f"cannot write {folder}: {exc.strerror or exc}") from exc
     return load_bundle(str(folder))
 
 
-def image_rules() -> ImageConfig:
-    """The decoding and tiling rules that calibration and comparison use: the defaults."""
-    return ImageConfig()
+def check_free(folder: Path) -> None:
+    """Raise a `UsageError` if something lies at a folder's place."""
+    if folder.exists():
+        raise UsageError(f"{folder} exists; name another place with --out")
+
+
+def check_nncf() -> None:
+    """Raise a `MissingExtraError` if NNCF is not installed."""
+    if find_spec("nncf") is None:
+        raise MissingExtraError("quantising to int8", "quantize")
 
 
 class _Recorder:
@@ -233,16 +251,28 @@ class _Recorder:
 
 
 def _quantised(model: Any, samples: list[Any], transform: Any) -> Any:
-    try:
-        import nncf
-    except ImportError as exc:
-        raise MissingExtraError("quantising to int8", "quantize") from exc
+    check_nncf()
+    import nncf
+
+    _name_apart(model)
+    # mixed: asymmetric activations, which signed feature maps of the pyramid need
     return nncf.quantize(
         model,
         nncf.Dataset(samples, transform),
         subset_size=len(samples),
         preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=nncf.IgnoredScope(names=outside_trunk(model), validate=False),
     )
+
+
+def _name_apart(model: Any) -> None:
+    """Give every operator a name of its own: NNCF goes by names, converters repeat some."""
+    seen: set[str] = set()
+    for number, node in enumerate(model.get_ordered_ops()):
+        name = node.get_friendly_name()
+        if name in seen:
+            node.set_friendly_name(f"{name}/{number}")
+        seen.add(name)
 
 
 def _f_measure(matched: int, first: int, second: int) -> float:

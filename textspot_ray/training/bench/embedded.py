@@ -17,7 +17,7 @@ from textspot_ray.errors import MissingExtraError, UsageError
 from textspot_ray.spotting.bundle import load_bundle
 from textspot_ray.training.bench.pipeline import Pipeline
 from textspot_ray.training.bench.suite import Line, Options
-from textspot_ray.training.bench.timing import interleave, ratio
+from textspot_ray.training.bench.timing import Work, interleave, ratio
 
 _RIVAL = """
 import logging, os, sys
@@ -114,7 +114,10 @@ def against_rapidocr(options: Options, python: Path | None) -> list[Line]:
             ),
         )
         try:
-            variants = {"rapidocr": lambda: rival(options.images), "pipeline": pipeline}
+            variants: dict[str, Work] = {
+                "rapidocr": lambda: rival(options.images),
+                "pipeline": pipeline,
+            }
             times = interleave(variants, options.rounds, on_round=options.say)
         finally:
             pipeline.close()
