@@ -31,7 +31,11 @@ GROUPS: dict[str, dict[str, Command]] = {
         "verify": Command("check files, checksums, counts and sums", "commands.verify"),
         "files": Command("list the committed files, for other engines", "commands.files"),
         "clean": Command("delete litter of killed runs", "commands.clean"),
-        "models": Command("list, check and fetch model bundles", "commands.models"),
+        "models": Command("list, check, fetch and quantise model bundles", "commands.models"),
+        "submit": Command("hand a run to a Ray cluster or to Kubernetes", "commands.submit"),
+        "doctor": Command(
+            "check storage, model, CPU, disk and Ray", "commands.doctor"
+        ),
     },
     "use tables": {
         "query": Command("SQL over words, images, errors and runs", "commands.query"),
