@@ -327,6 +327,28 @@ def test_metrics_carry_the_progress_and_the_end_is_always_told() -> None:
     assert FakeGauge.made[0].values[0][1] == {"out": "s3://t"}
 
 
+def test_metrics_wait_for_ray_and_outlive_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+    import ray.util.metrics
+
+    FakeGauge.made = []
+    monkeypatch.setattr(ray.util.metrics, "Gauge", FakeGauge)
+    up = [False]
+    monkeypatch.setattr(ray, "is_initialized", lambda: up[0])
+    metrics = RayMetrics("s3://t", interval_s=0.0)
+    metrics(progress())
+    assert FakeGauge.made == []
+    up[0] = True
+    metrics(progress())
+    up[0] = False
+    metrics(progress(final=True))
+    assert {
+        tuple(value for value, _ in gauge.values)
+        for gauge in FakeGauge.made
+        if gauge.name == "textspot_running"
+    } == {(1.0,)}
+
+
 def test_several_observers_are_told() -> None:
     heard: list[str] = []
     tell = both(None, lambda p: heard.append("a"), lambda p: heard.append("b"))

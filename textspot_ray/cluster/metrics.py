@@ -39,12 +39,15 @@ METRICS: Final[dict[str, tuple[str, Value]]] = {
     ),
     "textspot_elapsed_seconds": ("Seconds since the run began", lambda p: p.elapsed_s),
     "textspot_planning": ("1 while sources are being listed", lambda p: float(p.planning)),
-    "textspot_running": ("1 while the run works, 0 at its end", lambda p: float(not p.final)),
+    "textspot_running": (
+        "1 while the driver works; gone with it, 0 only if the cluster outlives the run's end",
+        lambda p: float(not p.final),
+    ),
 }
 
 
 class RayMetrics:
-    """An `OnProgress` that sets the gauges every few seconds; Ray must run by its first call.
+    """An `OnProgress` that sets the gauges every few seconds, while Ray is up.
 
     Args:
         out: The output's URI, as a label.
@@ -64,6 +67,8 @@ class RayMetrics:
     def __call__(self, progress: Progress) -> None:
         """Publish, if it is time to."""
         now = time.monotonic()
+        if self._make is None and not _ray_is_up():
+            return  # not yet, or no more: a run's last report comes after Ray has ended
         if now - self._set_s < self._interval_s and not progress.final:
             return
         self._set_s = now
@@ -74,12 +79,17 @@ class RayMetrics:
             gauge.set(float(value(progress)), tags=self._tags)
 
     def _gauge(self, name: str, description: str) -> Any:
-        make = self._make
-        if make is None:
-            from ray.util.metrics import Gauge
+        if self._make is not None:
+            return self._make(name, description=description, tag_keys=("out",))
+        from ray.util.metrics import Gauge
 
-            make = self._make = Gauge
-        return make(name, description=description, tag_keys=("out",))
+        return Gauge(name, description=description, tag_keys=("out",))
+
+
+def _ray_is_up() -> bool:
+    import ray
+
+    return bool(ray.is_initialized())
 
 
 def both(*observers: OnProgress | None) -> OnProgress | None:

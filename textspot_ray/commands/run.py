@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the job; the exit code tells how it ended."""
     from textspot_ray.cluster.engine import exit_code, run
+    from textspot_ray.cluster.metrics import RayMetrics, both
     from textspot_ray.cluster.progress import console
     from textspot_ray.commands.summary import print_report
     from textspot_ray.config import dump_config
@@ -30,6 +31,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.quiet:
         print(dump_config(config), file=sys.stderr, flush=True)
     progress = None if args.quiet else console(config.engine.progress_s)
-    report = run(config, on_progress=progress)
+    metrics = RayMetrics(config.output.uri) if config.engine.kind == "ray" else None
+    report = run(config, on_progress=both(progress, metrics))
     print_report(report)
     return exit_code(report)
