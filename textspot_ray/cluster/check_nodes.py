@@ -58,8 +58,12 @@ def check_nodes(address: str, model: str) -> Iterator[Finding]:
         if joined:
             ray.init(address=address, logging_level="ERROR", log_to_driver=False)
     except ConnectionError:
+        # something listens, as we have knocked
         yield fail(
-            "nodes", f"no Ray cluster answers at {address}", "check the address and the head"
+            "nodes",
+            f"no Ray cluster lets us in at {address}",
+            "if it wants a token (Ray's log says InvalidAuthToken), set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN; else check the address and the head",
         )
         return
     except RuntimeError as exc:

@@ -7,6 +7,7 @@ network. What travels is the configuration; credentials stay with the cluster.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import tempfile
@@ -264,6 +265,7 @@ def _client(url: str, headers: dict[str, str]) -> JobsClient:
         from ray.job_submission import JobSubmissionClient
     except ImportError as exc:
         raise MissingExtraError("textspot submit", "jobs") from exc
+    logging.getLogger("ray").setLevel(logging.WARNING)  # ours is said by us
     try:
         client: JobsClient = JobSubmissionClient(url, headers=headers or None)
     except RuntimeError as exc:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from helpers.crd_fields import faults
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from textspot_ray.cluster import jobentry
@@ -57,6 +57,7 @@ def test_the_pods_run_the_same_configuration_but_for_where() -> None:
     assert "--config /etc/textspot/run.yaml" in spec["entrypoint"]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # busy machines
 @given(
     cpus=st.integers(1, 192),
     per_slot=st.none() | st.floats(0.5, 64),
