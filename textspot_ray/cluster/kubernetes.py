@@ -159,6 +159,13 @@ def refuse_secrets(config: RunConfig) -> None:
                 "the job: take it out and give it to the cluster by environment, a Kubernetes "
                 "Secret (--secret NAME) or the provider's own identity"
             )
+    for uri in (*config.source.uris, config.output.uri):
+        scheme, _, rest = uri.partition("://")
+        if ":" in rest.partition("/")[0].rpartition("@")[0]:
+            raise UsageError(
+                f"a {scheme}:// URI holds a password and would be stored with the job: take it "
+                "out, and use a source that the nodes may read by their own identity"
+            )
 
 
 def dump(manifests: list[Manifest], header: str = "") -> str:

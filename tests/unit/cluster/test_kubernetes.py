@@ -159,6 +159,15 @@ def test_a_secret_in_the_configuration_is_refused_and_not_shown(section: str) ->
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_password_in_a_uri_is_refused_and_not_shown() -> None:
+    run = config(source={"uris": ["https://me:hunter2@photos.example/list.txt"]})
+    with pytest.raises(UsageError, match="holds a password") as caught:
+        render_job(run, KubeOptions())
+    assert "hunter2" not in str(caught.value)
+    for fine in ("https://a.example:8080/x@y:z.txt", "https://me@photos.example/list.txt"):
+        render_job(config(source={"uris": [fine]}), KubeOptions())
+
+
 @pytest.mark.parametrize(
     "run",
     [
