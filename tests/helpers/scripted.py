@@ -62,6 +62,9 @@ class ScriptedModels:
     def recognizer(self) -> ScriptedRecognizer:
         return ScriptedRecognizer()
 
+    def sized(self, detector_threads: int, recognizer_threads: int) -> ScriptedModels:
+        return self
+
 
 class ScriptedDetector:
     def detect(self, data: bytes, page: int = 0) -> tuple[DetectedPage, np.ndarray]:

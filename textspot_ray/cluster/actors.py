@@ -257,7 +257,8 @@ class RunnerActor:
             self._slot.close()
 
     def _make_workers(self, events: Events) -> list[Worker]:
-        models, bundles = self._job.recipe.models, self._shape.bundles
+        threads, bundles = self._shape.threads, self._shape.bundles
+        models = self._job.recipe.models.sized(threads.detector, threads.recognizer)
         workers: list[Worker] = []
         for index in range(1, len(bundles)):
             last = index == len(bundles) - 1

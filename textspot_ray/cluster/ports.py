@@ -49,6 +49,9 @@ class Models(Protocol):
     def recognizer(self) -> Reads:
         """Load the recogniser."""
 
+    def sized(self, detector_threads: int, recognizer_threads: int) -> Models:
+        """The same models for a slot with so many inference threads for each."""
+
 
 @dataclass(frozen=True, slots=True)
 class BundleModels:
@@ -69,6 +72,11 @@ class BundleModels:
 
         threads = self.recognizer_threads
         return Recognizer(replace(self.settings, threads=threads, streams=1))
+
+    def sized(self, detector_threads: int, recognizer_threads: int) -> BundleModels:
+        """With the threads of a slot's share, which need not be this machine's."""
+        settings = replace(self.settings, threads=detector_threads)
+        return BundleModels(settings, recognizer_threads)
 
 
 class Worker(Protocol):

@@ -14,7 +14,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from textspot_ray.cluster.actors import ALONE, Fault, RunnerActor, describe_end, in_group
 from textspot_ray.cluster.control import Control
 from textspot_ray.cluster.raycluster import Node, RayCluster
-from textspot_ray.cluster.sizing import SlotShape, slots_of_node
+from textspot_ray.cluster.sizing import SlotShape, shape_for_slots, slots_of_node
 from textspot_ray.cluster.slot import Report
 from textspot_ray.errors import AbortedError
 
@@ -120,8 +120,7 @@ class Scheduler:
         engine = self.control.job.config.engine
         nodes = self.cluster.nodes()
         if engine.slots is not None:
-            largest = max((node.cpus for node in nodes), default=1.0)
-            _, shape = slots_of_node(largest, engine)
+            shape = shape_for_slots([node.cpus for node in nodes], engine, engine.slots)
             self._add(None, shape, engine.slots - len(self._seats))
             return
         room = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -83,3 +84,24 @@ def slots_of_node(cpus: float, engine: EngineConfig) -> tuple[int, SlotShape]:
         per_slot = cpus / count if count else cpus
     shape = SlotShape(per_slot, engine.detectors_per_slot, share_threads(per_slot, engine))
     return count, shape
+
+
+def shape_for_slots(nodes: Sequence[float], engine: EngineConfig, slots: int) -> SlotShape:
+    """The largest shape, at most the usual one, of which the nodes can take so many slots.
+
+    Args:
+        nodes: CPUs of each node.
+        engine: With `cpus_per_slot`, that is the shape whatever the nodes have.
+        slots: How many are asked for. If the nodes cannot take as many, the shape is the usual
+            one, and slots wait for nodes to come.
+    """
+    _, usual = slots_of_node(max(nodes, default=1.0), engine)
+    if engine.cpus_per_slot is not None:
+        return usual
+    sizes = {min(usual.cpus, cpus / k) for cpus in nodes for k in range(1, slots + 1)}
+    for size in sorted(sizes, reverse=True):
+        fits = sum(int(cpus / size + 1e-6) for cpus in nodes)
+        if size >= _MIN_SLOT_CPUS and fits >= slots:
+            threads = share_threads(size, engine)
+            return SlotShape(size, engine.detectors_per_slot, threads)
+    return usual

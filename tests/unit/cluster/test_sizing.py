@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textspot_ray.cluster.sizing import available_cpus, share_threads, slots_of_node
+from textspot_ray.cluster.ports import BundleModels
+from textspot_ray.cluster.sizing import (
+    available_cpus,
+    shape_for_slots,
+    share_threads,
+    slots_of_node,
+)
 from textspot_ray.config import EngineConfig
+from textspot_ray.spotting.settings import SpotterSettings
 
 
 def test_two_cores_are_one_slot_with_both_for_the_detector():
@@ -43,6 +50,22 @@ def test_slots_never_ask_for_more_than_the_node_has(cpus, detectors, per_slot):
     assert asked <= cpus + 1e-6
     assert all(bundle["CPU"] > 0 for bundle in shape.bundles)
     assert shape.threads.detector >= 1 and shape.threads.recognizer >= 1
+
+
+@pytest.mark.parametrize(
+    ("nodes", "slots", "cpus"),
+    [([2], 1, 2), ([2], 2, 1), ([8, 8], 2, 8), ([8, 8], 3, 4), ([64], 2, 8), ([2], 9, 2)],
+)
+def test_an_asked_for_number_of_slots_divides_the_nodes(nodes, slots, cpus):
+    shape = shape_for_slots(nodes, EngineConfig(slots=slots), slots)
+    assert shape.cpus == cpus
+    assert shape.threads.detector == cpus
+
+
+def test_models_take_the_threads_of_their_slot():
+    models = BundleModels(SpotterSettings(threads=64, streams=2), 9).sized(8, 1)
+    assert (models.settings.threads, models.settings.streams) == (8, 2)
+    assert models.recognizer_threads == 1
 
 
 def test_threads_do_not_exceed_the_share():
