@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,23 @@ def _queries(table: str) -> list[SearchQuery]:
         SearchQuery(pair, combine=Combine.ANY, limit=None),
         SearchQuery(region=Region(0, 0, 0.1, 0.1, True)),
     ]
+
+
+@pytest.mark.slow
+def test_bench_makes_compacts_and_measures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from textspot_ray.training.bench.program import main
+
+    out = tmp_path / "figures.json"
+    options = ["--tables", str(tmp_path / "t"), "--quick", "--out", str(out)]
+    options += ["--table-images", "3000", "--table-words", "30000"]
+    assert main(options) == 0
+    shown = capsys.readouterr().out
+    assert "compact:" in shown and "exact, common word" in shown
+    assert json.loads(out.read_text())["compact"]["words"] > 0
+    assert main(options) == 0  # the table is there by now
+    assert "compact:" not in capsys.readouterr().out
 
 
 def test_bench_names_what_is_slow(table: str) -> None:

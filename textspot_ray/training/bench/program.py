@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; with ``--out``, also write the figures as JSON."""
     args = _parser().parse_args(argv)
     try:
-        return _measure(args)
+        return _tables(args) if args.tables else _measure(args)
     except TextspotError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return exc.exit_code
@@ -68,6 +68,29 @@ def _measure(args: argparse.Namespace) -> int:
         print("\n" + report.stage_table(stages))
     if args.out is not None:
         figures = {"machine": report.machine(), "lines": [asdict(line) for line in lines]}
+        args.out.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    return ExitCode.OK
+
+
+def _tables(args: argparse.Namespace) -> int:
+    from textspot_ray.insight.table_bench import bench_tables, prepare
+    from textspot_ray.insight.table_bench import report as tables_report
+
+    print(report.machine())
+    compaction = prepare(
+        args.tables,
+        args.table_images,
+        args.table_words,
+        lambda line: print(f"  {line}", file=sys.stderr, flush=True),
+    )
+    timings = bench_tables(args.tables, args.rounds or (2 if args.quick else 5), args.cores)
+    print("\n" + tables_report(timings, compaction))
+    if args.out is not None:
+        figures = {
+            "machine": report.machine(),
+            "compact": None if compaction is None else asdict(compaction),
+            "timings": [asdict(timing) for timing in timings],
+        }
         args.out.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     return ExitCode.OK
 
@@ -114,5 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-actors", type=int, default=1, metavar="N", help="detector actors (> 1 runs Ray)")
     add("--embedded", action="store_true", help="the embedded bundle against RapidOCR")
     add("--rapidocr-python", type=Path, metavar="PATH", help="interpreter that has rapidocr")
+    add("--tables", metavar="DIR", help="look-ups on a made-up table, made there if there is none")
+    add("--table-words", type=int, default=10_000_000, metavar="N")
+    add("--table-images", type=int, default=1_000_000, metavar="N")
     add("--out", type=Path, metavar="JSON", help="write the figures")
     return parser
