@@ -73,6 +73,7 @@ def _list(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     import numpy as np
 
+    from textspot_ray.spotting.cpu import int8_note
     from textspot_ray.spotting.settings import SpotterSettings, resolve
     from textspot_ray.spotting.spotter import TextSpotter
 
@@ -82,6 +83,9 @@ def _check(args: argparse.Namespace) -> int:
     spotter = TextSpotter.load(args.model, precision=args.precision)
     words = spotter(np.full((720, 1280, 3), 127, np.uint8))
     print(f"compiles, and finds {len(words)} words in a grey image")
+    note = int8_note() if resolved.precision == "int8" else None
+    if note is not None:
+        print(f"note: {note}")
     return ExitCode.OK
 
 

@@ -7,6 +7,7 @@ weights, activations ranged by statistics of the calibration images, fast bias c
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -254,6 +255,7 @@ def _quantised(model: Any, samples: list[Any], transform: Any) -> Any:
     check_nncf()
     import nncf
 
+    nncf.set_log_level(logging.ERROR)  # it tells of every operator it leaves alone
     _name_apart(model)
     # mixed: asymmetric activations, which signed feature maps of the pyramid need
     return nncf.quantize(
