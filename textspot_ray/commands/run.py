@@ -25,9 +25,15 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.cluster.progress import console
     from textspot_ray.commands.summary import print_report
     from textspot_ray.config import dump_config
+    from textspot_ray.spotting.bundle import load_bundle
+    from textspot_ray.spotting.cpu import int8_note
 
     config = run_config(args)
     logging.basicConfig(level=logging.WARNING, format="textspot: %(message)s")
+    if load_bundle(config.model.name).resolve_precision(config.model.precision) == "int8":
+        note = int8_note()
+        if note is not None:
+            logging.getLogger(__name__).warning("%s", note)
     if not args.quiet:
         print(dump_config(config), file=sys.stderr, flush=True)
     progress = None if args.quiet else console(config.engine.progress_s)

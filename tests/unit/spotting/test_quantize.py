@@ -26,13 +26,13 @@ try:
 except ImportError:
     NNCF = False
 needs_nncf = pytest.mark.skipif(not NNCF, reason="NNCF is not installed (extra quantize)")
-# the largest symbol, 9, is in all, so that calibration sees the whole range
-WORDS = [{3: "north", 40: "exit9"}, {10: "west9"}, {77: "a9", 20: "harbour"}]
+# every word that calibrates has the largest symbol, 9: ranges are means of the words' maxima
+WORDS = [{3: "north", 40: "exit9"}, {10: "west9"}, {77: "a9", 20: "harbour9"}]
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stub that reads, with an encoder made of convolutions, so that there is what to quantise."""
+    """A stub that reads, with an encoder of convolutions, so that there is what to quantise."""
     folder = write_stub_bundle(tmp_path_factory.mktemp("models") / "stub", signature="im_data")
     features = ops.parameter([1, 64, 28, 28], np.float32, name="input")
     features.output(0).set_names({"input"})

@@ -1,0 +1,120 @@
+"""The bench measures what it says: its baseline reads the same words, its ratios are ratios."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from helpers.fast_folder import fast_folder
+
+from textspot_ray.config import load_config
+from textspot_ray.errors import MissingExtraError, UsageError
+from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.spotting.spotter import TextSpotter
+from textspot_ray.training.bench import suite
+from textspot_ray.training.bench.bare import DecoderSteps
+from textspot_ray.training.bench.demo_way import DemoWay
+from textspot_ray.training.bench.embedded import RapidOcr
+from textspot_ray.training.bench.program import main
+from textspot_ray.training.bench.report import ratio_table, settings_yaml, stage_table
+from textspot_ray.training.bench.timing import Timing, interleave, ratio
+from textspot_ray.training.stub_bundle import draw, write_stub_bundle
+
+WORDS = {3: "north", 40: "exit9", 77: "harbour"}
+
+
+@pytest.fixture(scope="module")
+def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_stub_bundle(tmp_path_factory.mktemp("models") / "stub")
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos") / "img.png"
+    cv2.imwrite(str(path), draw(WORDS))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTSPOT_CACHE", str(tmp_path / "cache"))
+
+
+def test_variants_take_turns_and_the_first_round_does_not_count() -> None:
+    turns: list[str] = []
+
+    def work(name: str, units: int) -> int:
+        turns.append(name)
+        return units
+
+    times = interleave({"a": lambda: work("a", 1), "b": lambda: work("b", 5)}, 2)
+    assert turns == ["a", "b"] * 3
+    assert [len(t.wall_s) for t in times.values()] == [2, 2]
+
+
+def test_ratio_is_taken_round_by_round() -> None:
+    """A round twice as slow for both leaves the ratio as it is."""
+    slow, fast = Timing((4.0, 8.0, 4.0), (2.0,) * 3), Timing((2.0, 4.0, 2.0), (1.0,) * 3)
+    found = ratio(slow, fast)
+    assert (found.low, found.median, found.high, found.cpu) == (2.0, 2.0, 2.0, 2.0)
+    assert fast.ms == 2000.0
+    assert slow.per_s == 0.25
+
+
+def test_the_demos_way_reads_the_same_words(stub: Path, photo: Path) -> None:
+    words = TextSpotter.load(str(stub), threads=1)(str(photo))
+    demo = DemoWay(load_bundle(str(stub)), max_steps=28)(photo)
+    assert [text for text, _ in demo] == [w.text for w in words] == list(WORDS.values())
+    assert [c for _, c in demo] == pytest.approx([w.text_confidence for w in words], abs=1e-5)
+
+
+def test_cut_steps_are_compared_with_published_ones(stub: Path) -> None:
+    steps = DecoderSteps(load_bundle(str(stub)), "f32")
+    assert steps.largest_difference(5) < 1e-4
+    assert steps.published(3) == steps.cut(3) == 3
+
+
+def test_the_pipeline_is_measured_to_committed_tables(stub: Path, photo: Path) -> None:
+    with fast_folder() as work:
+        options = suite.Options(
+            photos=[photo],
+            work=work,
+            precisions=("f32",),
+            cores=1,
+            streams=1,
+            images=4,
+            rounds=1,
+            model=str(stub),
+        )
+        lines, stages = suite.without_text(options)
+    (line,) = lines
+    assert line.ratio.median == pytest.approx(line.slow.ms / line.fast.ms)
+    assert {"read", "decode", "detect", "write", "wait", "wall"} <= set(stages[0].ms)
+    assert stages[0].ms["detect"] > 0
+    assert "f32 pipeline on empty photos / bare detector" in ratio_table(lines)
+    assert "| f32, no text |" in stage_table(stages)
+
+
+def test_swept_settings_are_a_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    path.write_text(settings_yaml(8, 4, 2, "the fastest"))
+    engine = load_config(path).engine
+    assert (engine.threads, engine.streams, engine.detectors_per_slot) == (8, 4, 2)
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--photos", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("bench: no images")
+    assert said.count("\n") == 1
+
+
+def test_rapidocr_in_another_interpreter(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="cannot run"):
+        RapidOcr(Path("/no/such/python"), 1, [photo])
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    monkeypatch.setattr("textspot_ray.training.bench.embedded.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"textspot-ray\[bench\]"):
+        RapidOcr(None, 1, [photo])
