@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 
 from textspot_ray.training import network as net  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small networks on a busy machine: threads that spin for each other cost minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def smooth_image(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,16 @@ torch = pytest.importorskip("torch", reason="needs the extra [train]")
 from textspot_ray.training import network as net  # noqa: E402
 from textspot_ray.training import reader_data as data  # noqa: E402
 from textspot_ray.training import train_reader as training  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small networks on a busy machine: threads that spin for each other cost minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 TINY = net.ReaderSize(widths=(8, 8, 8, 8, 16), dilations=(1,))
 
@@ -175,7 +186,6 @@ def test_log_keeps_old_rows_when_columns_join(tmp_path: Path) -> None:
 def test_command_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "scene_renderer", lambda extra, backgrounds: draw)
     monkeypatch.setattr(training, "rendered_sets", lambda renderer: {"easy": []})
-    monkeypatch.setattr(training.torch, "set_num_threads", lambda n: None)
     size = ["--tall-blocks", "0"]
     command = ["--work", str(tmp_path), "--minutes", "0.02", "--batch", "4", "--no-bf16", *size]
     training.main(command)
