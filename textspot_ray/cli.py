@@ -33,9 +33,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "clean": Command("delete litter of killed runs", "commands.clean"),
         "models": Command("list, check, fetch and quantise model bundles", "commands.models"),
         "submit": Command("hand a run to a Ray cluster or to Kubernetes", "commands.submit"),
-        "doctor": Command(
-            "check storage, model, CPU, disk and Ray", "commands.doctor"
-        ),
+        "doctor": Command("check storage, model, CPU, disk and Ray", "commands.doctor"),
     },
     "use tables": {
         "query": Command("SQL over words, images, errors and runs", "commands.query"),
