@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from textspot_ray.training.detector_network import (
+    FIRST_NMS_IOU,
+    LAST_NMS_IOU,
     MAX_CANDIDATES,
     DetectorTrunk,
     candidates,
@@ -38,7 +40,6 @@ INPUT_SHAPE = (1, 3, 768, 1280)
 MASK_SIDE = 28
 MAX_WORDS = 100
 FIRST_KEPT = 200  # survivors of the first suppression, before the vote
-NMS_IOU = 0.3
 TYPES = {torch.float32: ov.Type.f32, torch.int64: ov.Type.i64}
 
 
@@ -221,10 +222,10 @@ def assemble_detector(trunk: ov.Model, score: float) -> ov.Model:
     image_in = trunk.get_parameters()[0]
     _feed(pick, "maps", _result(trunk, 0))
     found = _result(pick, 0)
-    kept = _suppress(found, FIRST_KEPT, score)
+    kept = _suppress(found, FIRST_KEPT, FIRST_NMS_IOU, score)
     _feed(voting, "kept", kept)
     _feed(voting, "voters", found)
-    final = _suppress(_result(voting, 0), MAX_WORDS, score)
+    final = _suppress(_result(voting, 0), MAX_WORDS, LAST_NMS_IOU, score)
     _feed(stem_model, "image", image_in.output(0))
     _feed(outputs, "words", final)
     _feed(outputs, "stem_map", _result(stem_model, 0))
@@ -240,7 +241,7 @@ def assemble_detector(trunk: ov.Model, score: float) -> ov.Model:
     return model
 
 
-def _suppress(rows: Any, top: int, score: float) -> Any:
+def _suppress(rows: Any, top: int, iou: float, score: float) -> Any:
     """Gather the rows [N, >=6] (rectangle, then score) that rotated suppression keeps."""
 
     def column(start: int, stop: int) -> Any:
@@ -253,7 +254,7 @@ def _suppress(rows: Any, top: int, score: float) -> Any:
         boxes,
         scores,
         np.array(top, np.int64),
-        np.array(NMS_IOU, np.float32),
+        np.array(iou, np.float32),
         np.array(score, np.float32),
         sort_result_descending=True,
         output_type="i64",

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from textspot_ray.training.datasets import ByteArray, FloatArray, Photo, PhotoWord
 from textspot_ray.training.detector_crops import base_scale
-from textspot_ray.training.detector_network import candidates, corners, vote
+from textspot_ray.training.detector_network import (
+    FIRST_NMS_IOU,
+    LAST_NMS_IOU,
+    candidates,
+    corners,
+    vote,
+)
 from textspot_ray.training.rotated_nms import rotated_nms
 
 INPUT_SIZE = (1280, 768)
@@ -30,7 +36,6 @@ def detect(
     trunk: nn.Module,
     image: ByteArray,
     score: float = 0.3,
-    nms_iou: float = 0.3,
     device: str = "cpu",
 ) -> Found:
     """Run the detector on one image, stretched to the input size.
@@ -39,7 +44,6 @@ def detect(
         trunk: In eval mode.
         image: [H, W, 3] BGR.
         score: Candidates at or below this are dropped.
-        nms_iou: See `rotated_nms`.
         device: Where the trunk lives.
     """
     scale = base_scale(image.shape[1], image.shape[0], *INPUT_SIZE)
@@ -47,17 +51,17 @@ def detect(
     tensor = torch.from_numpy(np.asarray(resized)).permute(2, 0, 1)[None].float().to(device)
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
         maps = trunk(tensor)
-    return select(maps.float().cpu(), score, nms_iou, scale)
+    return select(maps.float().cpu(), score, scale)
 
 
-def select(maps: Tensor, score: float, nms_iou: float, scale: FloatArray) -> Found:
+def select(maps: Tensor, score: float, scale: FloatArray) -> Found:
     """Turn raw maps [1, 7, h, w] into words: candidates, NMS, vote, NMS."""
     with torch.inference_mode():
         found = candidates(maps)
         found = found[found[:, 5] > score]
-        kept = rotated_nms(found[:, :5].numpy(), found[:, 5].numpy(), nms_iou, score, 200)
+        kept = rotated_nms(found[:, :5].numpy(), found[:, 5].numpy(), FIRST_NMS_IOU, score, 200)
         words = vote(found[torch.from_numpy(kept)], found)
-        kept = rotated_nms(words[:, :5].numpy(), words[:, 5].numpy(), nms_iou, score, 100)
+        kept = rotated_nms(words[:, :5].numpy(), words[:, 5].numpy(), LAST_NMS_IOU, score, 100)
         words = words[torch.from_numpy(kept)]
         return Found(corners(words).numpy() / scale, words[:, 5].numpy())
 

@@ -18,6 +18,7 @@ from textspot_ray.insight.icdar import DONT_CARE, GtWord, Predicted
 from textspot_ray.insight.matching import Figures, measure, score
 from textspot_ray.insight.rules import Rules, Task
 from textspot_ray.insight.thresholds import best, sweep
+from textspot_ray.spotting.bundle import load_bundle
 from textspot_ray.spotting.recognizer import Recognizer
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector
@@ -76,8 +77,9 @@ def measure_bundle(
         at: Figures at these thresholds; None chooses them.
         threads: For inference.
     """
+    lowest = load_bundle(str(folder)).spec.graph_threshold
     settings = SpotterSettings(
-        str(folder), precision=precision, detection_threshold=0.0, threads=threads
+        str(folder), precision=precision, detection_threshold=lowest, threads=threads
     )
     pages, reader = PageDetector(settings), Recognizer(settings)
     truth: dict[str, tuple[GtWord, ...]] = {}

@@ -50,7 +50,7 @@ def test_the_detector_is_within_its_compute_budget() -> None:
 
 
 def test_selection_recovers_the_words_that_made_the_targets() -> None:
-    found = detector_scores.select(perfect_maps(WORDS, 256), 0.3, 0.3, np.ones(2, np.float32))
+    found = detector_scores.select(perfect_maps(WORDS, 256), 0.3, np.ones(2, np.float32))
     assert len(found.quads) == len(WORDS)
     for word in WORDS:
         error = np.abs(found.quads - word.quad).max((1, 2)).min()
@@ -59,7 +59,7 @@ def test_selection_recovers_the_words_that_made_the_targets() -> None:
 
 
 def test_no_text_gives_no_rows() -> None:
-    found = detector_scores.select(perfect_maps([], 128), 0.3, 0.3, np.ones(2, np.float32))
+    found = detector_scores.select(perfect_maps([], 128), 0.3, np.ones(2, np.float32))
     assert found.quads.shape == (0, 4, 2)
 
 

@@ -14,7 +14,6 @@ from textspot_ray.errors import BundleError, UsageError  # noqa: E402
 from textspot_ray.insight.icdar import GtWord, Predicted  # noqa: E402
 from textspot_ray.spotting.bundle import load_bundle  # noqa: E402
 from textspot_ray.spotting.geometry import mask_polygon  # noqa: E402
-from textspot_ray.spotting.spotter import TextSpotter  # noqa: E402
 from textspot_ray.training import datasets, detector_scores, export, measure_bundle  # noqa: E402
 from textspot_ray.training.detector_crops import target_maps  # noqa: E402
 from textspot_ray.training.detector_graph import (  # noqa: E402
@@ -172,7 +171,7 @@ def write_checkpoints(folder: Path) -> tuple[Path, Path]:
     return detector, folder / "reader.npz"
 
 
-def test_export_writes_a_bundle_that_loads_and_reads(tmp_path: Path) -> None:
+def test_export_writes_a_bundle_of_the_contract(tmp_path: Path) -> None:
     detector, reader = write_checkpoints(tmp_path)
     out = tmp_path / "bundle"
     command = ["--detector", str(detector), "--reader", str(reader), "--out", str(out)]
@@ -180,9 +179,6 @@ def test_export_writes_a_bundle_that_loads_and_reads(tmp_path: Path) -> None:
     bundle = load_bundle(str(out))
     assert set(bundle.spec.precisions) == {"f32"}
     bundle.verify("f32")
-    spotter = TextSpotter.load(str(out), threads=1)
-    photo = np.random.default_rng(0).integers(0, 255, (90, 160, 3), dtype=np.uint8)
-    assert isinstance(spotter(photo), list)
     decoder = ov.Core().read_model(out / "decoder.xml")
     assert [(p.any_name, list(p.shape)) for p in decoder.inputs] == [
         ("encoder_outputs", [1, 784, 256]),
