@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import cv2
 import pytest
 from helpers.scripted import plain_scripts, scripted_config, scripted_parts, write_images
 from helpers.tables_equal import all_rows
 
 from textspot_ray.cluster.engine import exit_code, run
+from textspot_ray.config import config_from_dict
 from textspot_ray.errors import ExitCode
+from textspot_ray.training.stub_bundle import draw, write_stub_bundle
 
 pytestmark = pytest.mark.ray
 
@@ -27,3 +30,34 @@ def test_same_tables_row_for_row(tmp_path, ray_cluster):
     assert reports["local"].counts == reports["ray"].counts
     assert reports["ray"].counts.images == 34 and reports["ray"].counts.failed == 2
     assert exit_code(reports["ray"]) is ExitCode.FAILED_IMAGES
+
+
+def test_same_tables_with_a_real_bundle_and_real_files(tmp_path, ray_cluster):
+    bundle = write_stub_bundle(tmp_path / "bundle")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for n in range(8):
+        picture = draw({cell: f"word{n}" for cell in range(0, 90, 10 + n)}, 1280 + 64 * n, 768)
+        cv2.imwrite(str(folder / f"{n}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    cv2.imwrite(str(folder / "large.png"), draw({3: "large", 90: "image"}, 3000, 2000))
+    (folder / "broken.jpg").write_bytes((folder / "0.jpg").read_bytes()[:3000])
+    (folder / "notes.txt").write_text("no image")
+    reports = {}
+    for kind in ("local", "ray"):
+        config = config_from_dict(
+            {
+                "source": {"uris": [str(folder)]},
+                "model": {"name": str(bundle)},
+                "engine": {"kind": kind},
+                "output": {"uri": str(tmp_path / kind)},
+            }
+        )
+        reports[kind] = run(config)
+    local, on_ray = all_rows(tmp_path / "local"), all_rows(tmp_path / "ray")
+    assert local == on_ray
+    assert len(local["images"]) == 10 and len(local["errors"]) == 1
+    texts = {row["text"] for row in local["words"]}
+    assert {f"word{n}" for n in range(8)} <= texts
+    assert sum(row["n_words"] for row in local["images"]) == len(local["words"])
+    assert reports["local"].counts == reports["ray"].counts
+    assert reports["ray"].skipped == reports["local"].skipped and reports["ray"].skipped

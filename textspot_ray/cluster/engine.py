@@ -124,6 +124,7 @@ class _Run:
             self.ledger: Ledger = open_ledger(store, parts.fingerprint)
             self.plan = Plan(store)
             self.plan.refresh()
+            self._is_new = self.plan.n_shards == 0
             self._facts = {
                 "config": config_to_dict(config),
                 "started_at": time.time(),
@@ -165,7 +166,9 @@ class _Run:
             job, self._dispatch, self._stop, self._turn, self._on_report, self._on_lost
         )
         try:
-            if self._config.engine.kind == "local":
+            if not self._has_work():
+                pass
+            elif self._config.engine.kind == "local":
                 from textspot_ray.cluster.localengine import run_local
 
                 run_local(control)
@@ -177,6 +180,19 @@ class _Run:
             self._record(None, error=f"{type(exc).__name__}: {exc}")
             raise
         return self._finish()
+
+    def _has_work(self) -> bool:
+        """Find out that a finished table is finished before models and Ray are started.
+
+        A new table is taken to have work, so that its engine starts while the sources are listed.
+        """
+        if self._is_new:
+            return True
+        while not self._dispatch.busy:
+            if not self._turn() or self._stop:
+                break
+            time.sleep(0.05)
+        return self._dispatch.busy
 
     def _turn(self) -> bool:
         if self._lease is not None:
@@ -261,7 +277,8 @@ class _Run:
         self._record(report)
         if self._on_progress is not None:
             self._on_progress(self._progress(final=True))
-        if not self._stop and report.shards_done < report.shards_total:
+        whole = self._planning is not None and not self._stop  # a retry does not do the rest
+        if whole and report.shards_done < report.shards_total:
             raise AbortedError(
                 f"{report.shards_total - report.shards_done} of {report.shards_total} shards are "
                 f"not committed although no task is left; run again, and report this if it stays"

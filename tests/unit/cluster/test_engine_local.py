@@ -95,7 +95,9 @@ def test_a_second_run_reads_and_does_nothing(tmp_path):
     config = scripted_config(tmp_path / "out")
     run(config, parts=scripted_parts(folder))
     before = sorted(p.name for p in (tmp_path / "out").glob("*/*.parquet"))
-    again = run(config, parts=scripted_parts(folder))
+    # models that could not be loaded show that they are not even asked for
+    unloadable = scripted_parts(folder, ScriptedModels(die=True))
+    again = run(config, parts=unloadable)
     assert again.run_counts.images == 0 and again.counts.images == 10
     assert before == sorted(p.name for p in (tmp_path / "out").glob("*/*.parquet"))
 
