@@ -1,4 +1,4 @@
-"""Make the README's pictures: the live page with a search, and the figures of the static page.
+"""Make the README's pictures: the live page with a search, and the static page.
 
     python jobs/screenshots.py demo-out docs --search exit
 
@@ -83,7 +83,7 @@ def static(page, table: str, folder: Path, out: Path) -> None:
     with open_tables(table) as tables:
         html = render(tables, sample_ids(tables, 12), ViewSettings(title="textspot-ray"))
     page.goto(write_page(html, str(folder / "view.html")).as_uri())
-    page.click("nav >> text=Figures")
+    page.wait_for_selector(".card img")
     page.screenshot(path=out)
 
 

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +127,12 @@ class TableViews:
 
     def __init__(self, files: TableFiles, *, threads: int | None = None) -> None:
         self.files = files
-        config: dict[str, Any] = {"python_enable_replacements": "false"}
+        # large sorts spill there; DuckDB makes it when it must and takes it away at the end
+        spill = Path(tempfile.gettempdir()) / f"textspot-query-{secrets.token_hex(6)}"
+        config: dict[str, Any] = {
+            "python_enable_replacements": "false",
+            "temp_directory": str(spill),
+        }
         if threads is not None:
             config["threads"] = threads
         self._connection = duckdb.connect(":memory:", config=config)

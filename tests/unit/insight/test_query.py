@@ -255,3 +255,19 @@ def test_prompt_runs_statements_over_lines_and_survives_mistakes(
     shown = capsys.readouterr().out
     assert "3 rows" in shown and "SQL, line 1, column 1" in shown
     assert "char_confidences float[]" in shown and "there may be more" in shown
+
+
+def test_large_sorts_spill_outside_the_working_folder(
+    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, spill = tmp_path / "work", tmp_path / "spill"
+    work.mkdir()
+    spill.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setattr("tempfile.tempdir", str(spill))
+    with open_tables(table, threads=1) as tables:
+        used = tables.rows("SELECT value FROM duckdb_settings() WHERE name = 'temp_directory'")
+        assert Path(used[0][0]).parent == spill
+        with pytest.raises(SqlError):
+            run_query(tables, "SET temp_directory = '/'")
+    assert list(work.iterdir()) == [] and list(spill.iterdir()) == []
