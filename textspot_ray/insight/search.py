@@ -18,7 +18,7 @@ import duckdb
 from textspot_ray.errors import UsageError
 from textspot_ray.insight.likeness import FOLD_FROM, FOLD_TO, fold, ocr_distance
 from textspot_ray.insight.phrase import Line, phrase_sql
-from textspot_ray.insight.relations import TableViews, one_line
+from textspot_ray.insight.relations import SLIM, TableViews, one_line
 
 MAX_SPELLINGS = 20_000  # distinct texts that one fuzzy term may stand for
 
@@ -130,6 +130,14 @@ class Hit:
         )
 
 
+_STRUCT = (
+    "{'i': word_index, 'text': text, 'conf': text_confidence, 'x0': x_min, 'y0': y_min, "
+    "'x1': x_max, 'y1': y_max, 'angle': angle_deg}"
+)
+_SIZES = "(SELECT image_id, width, height FROM images) USING (image_id)"
+_CANDIDATES = 20  # times the limit
+
+
 @dataclass(frozen=True, slots=True)
 class _Condition:
     """A term as SQL over a row of ``lookup``: what must hold, and how far off the text is."""
@@ -138,13 +146,13 @@ class _Condition:
     cost: str
 
 
-def search(tables: TableViews, query: SearchQuery) -> list[Hit]:
+def search(tables: TableViews, query: SearchQuery, *, _all_candidates: bool = False) -> list[Hit]:
     """Find hits, best first.
 
     Raises:
         UsageError: A pattern is no regular expression, or a fuzzy term stands for too many words.
     """
-    builder = _Builder(tables, query)
+    builder = _Builder(tables, query, _all_candidates)
     if len(query.terms) < 2:
         sql = builder.single()
     elif query.combine is Combine.ANY:
@@ -155,6 +163,8 @@ def search(tables: TableViews, query: SearchQuery) -> list[Hit]:
         sql = builder.phrase()
     try:
         rows = tables.rows(sql, builder.parameters)
+        if builder.is_cut(len(rows)):  # too few of the best candidates were in the region
+            return search(tables, query, _all_candidates=True)
     except duckdb.InvalidInputException as exc:
         raise UsageError(f"cannot search for {' '.join(query.terms)!r}: {one_line(exc)}") from exc
     return [_hit(row) for row in rows]
@@ -163,9 +173,11 @@ def search(tables: TableViews, query: SearchQuery) -> list[Hit]:
 class _Builder:
     """The SQL of one query, with its parameters."""
 
-    def __init__(self, tables: TableViews, query: SearchQuery) -> None:
+    def __init__(self, tables: TableViews, query: SearchQuery, all_candidates: bool) -> None:
         self._tables = tables
         self._query = query
+        self._all_candidates = all_candidates
+        self._preferred = False
         self.parameters: dict[str, Any] = {}
         self._with: list[str] = []
         self._filters = self._make_filters()
@@ -174,7 +186,7 @@ class _Builder:
     def single(self) -> str:
         """One term, or none."""
         condition = self._conditions[0] if self._conditions else _Condition("true", "0")
-        return self._one_word(self._rows(condition))
+        return self._one_word(condition)
 
     def any_term(self) -> str:
         """Words that one of the terms fits."""
@@ -183,7 +195,7 @@ class _Builder:
             f"CASE WHEN {condition.where} THEN {condition.cost} END"
             for condition in self._conditions
         )
-        return self._one_word(self._rows(_Condition(f"({where})", f"least({costs})")))
+        return self._one_word(_Condition(f"({where})", f"least({costs})"))
 
     def all_terms(self) -> str:
         """For each image that has all terms, its best word of each."""
@@ -214,21 +226,51 @@ class _Builder:
         return names
 
     def _rows(self, condition: _Condition) -> str:
-        where = " AND ".join([f"({condition.where})", *self._filters])
+        filters = [f"({condition.where})", *self._filters]
+        where = " AND ".join(filters + ([_EXACT_REGION] if self._is_relative() else []))
         return (
-            "SELECT image_id, {'i': word_index, 'text': text, 'conf': text_confidence, 'x0': x_min,"
-            " 'y0': y_min, 'x1': x_max, 'y1': y_max, 'angle': angle_deg} AS w,"
-            f" {condition.cost} AS cost, text_confidence AS conf FROM {self._from()} WHERE {where}"
+            f"SELECT image_id, {_STRUCT} AS w, {condition.cost} AS cost, "
+            f"text_confidence AS conf FROM {self._from()} WHERE {where}"
         )
 
-    def _from(self) -> str:
-        region = self._query.region
-        if region is not None and region.relative:
-            return "lookup JOIN (SELECT image_id, width, height FROM images) USING (image_id)"
-        return "lookup"
+    def is_cut(self, found: int) -> bool:
+        """Whether hits may be missing, as only the best candidates were looked at."""
+        limit = self._query.limit
+        return self._preferred and limit is not None and found < limit
 
-    def _one_word(self, rows: str) -> str:
-        return self._finish(f"SELECT image_id, [w] AS ws, cost, conf FROM ({rows})")
+    def _from(self) -> str:
+        return f"lookup JOIN {_SIZES}" if self._is_relative() else "lookup"
+
+    def _is_relative(self) -> bool:
+        return self._query.region is not None and self._query.region.relative
+
+    def _one_word(self, condition: _Condition) -> str:
+        """Plain columns are sorted and cut; structs are made of the few rows that are left."""
+        limit = self._query.limit
+        order = "ORDER BY cost, text_confidence DESC, image_id, word_index"
+        tail = "" if limit is None else f" LIMIT {int(limit)}"
+        columns = ", ".join(SLIM)
+        if self._is_relative() and limit is not None and not self._all_candidates:
+            # joining every word of the corner with its image is what takes long: take the best
+            # candidates by a bound that needs no join, and look at the images of these alone
+            self._preferred = True
+            where = " AND ".join([f"({condition.where})", *self._filters])
+            rows = (
+                f"SELECT {columns}, cost FROM (SELECT {columns}, {condition.cost} AS cost "
+                f"FROM lookup WHERE {where} {order} LIMIT {_CANDIDATES * int(limit)}) "
+                f"JOIN {_SIZES} WHERE {_EXACT_REGION}"
+            )
+        else:
+            filters = [f"({condition.where})", *self._filters]
+            filters += [_EXACT_REGION] if self._is_relative() else []
+            rows = (
+                f"SELECT {columns}, {condition.cost} AS cost FROM {self._from()} "
+                f"WHERE {' AND '.join(filters)}"
+            )
+        return self._finish(
+            f"SELECT image_id, [{_STRUCT}] AS ws, cost, text_confidence AS conf "
+            f"FROM ({rows} {order}{tail})"
+        )
 
     def _finish(self, sql: str) -> str:
         limit = "" if self._query.limit is None else f" LIMIT {int(self._query.limit)}"
@@ -251,11 +293,16 @@ class _Builder:
             self.parameters.update(
                 bx0=region.x_min, by0=region.y_min, bx1=region.x_max, by1=region.y_max
             )
-            width, height = ("width", "height") if region.relative else ("1", "1")
-            filters.append(
-                f"(x_min + x_max) / 2 BETWEEN $bx0 * {width} AND $bx1 * {width}"
-                f" AND (y_min + y_max) / 2 BETWEEN $by0 * {height} AND $by1 * {height}"
-            )
+            if region.relative:
+                # the smallest and largest image drop most words before images are joined
+                filters.append(
+                    _inside(
+                        *("(SELECT min(width) FROM images)", "(SELECT max(width) FROM images)"),
+                        *("(SELECT min(height) FROM images)", "(SELECT max(height) FROM images)"),
+                    )
+                )
+            else:
+                filters.append(_inside("1", "1", "1", "1"))
         if query.source is not None:
             self.parameters["source"] = query.source
             filters.append(
@@ -299,10 +346,12 @@ class _Builder:
         folded = f"translate(text, '{FOLD_FROM}', '{FOLD_TO}')" if self._query.ocr else "text"
         rows = self._tables.rows(
             f"""
-            SELECT text, levenshtein({folded}, $term) FROM (
-                SELECT DISTINCT text FROM lookup
-                WHERE len(text) BETWEEN {len(term) - distance} AND {len(term) + distance}
-            ) WHERE levenshtein({folded}, $term) <= $n
+            SELECT text, edits FROM (
+                SELECT text, levenshtein({folded}, $term) AS edits FROM (
+                    SELECT DISTINCT text FROM lookup
+                    WHERE len(text) BETWEEN {len(term) - distance} AND {len(term) + distance}
+                )
+            ) WHERE edits <= $n
             """,
             parameters,
         )
@@ -320,6 +369,17 @@ class _Builder:
         name = f"p{len(self.parameters)}"
         self.parameters[name] = value
         return f"${name}"
+
+
+def _inside(low_x: str, high_x: str, low_y: str, high_y: str) -> str:
+    """That a word's centre is in the region, whose sides are scaled by these."""
+    return (
+        f"(x_min + x_max) / 2 BETWEEN $bx0 * {low_x} AND $bx1 * {high_x}"
+        f" AND (y_min + y_max) / 2 BETWEEN $by0 * {low_y} AND $by1 * {high_y}"
+    )
+
+
+_EXACT_REGION = _inside("width", "width", "height", "height")
 
 
 def _sql_list(texts: Sequence[str]) -> str:

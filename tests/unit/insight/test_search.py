@@ -241,3 +241,15 @@ def test_command_prints_and_exits_as_grep_does(
     assert capsys.readouterr().out == ""
     with pytest.raises(UsageError, match="--ocr"):
         run_command("search", [table, "x", "--prefix", "--ocr"])
+
+
+def test_regions_in_shares_hold_for_images_of_any_size(make_table: MakeTable) -> None:
+    """The best candidates by the bound may all lie outside: then all words are looked at."""
+    small = [Page(f"s{n}.jpg", [word("exit", 30, 30)], size=(100, 100)) for n in range(60)]
+    large = [Page("l.jpg", [word("exit", 30, 30, confidence=0.2)], size=(4000, 4000))]
+    uri = make_table(small + large)
+    corner = Region(0, 0, 0.1, 0.1, True)
+    assert texts(find(uri, "exit", region=corner, limit=1)) == ["l.jpg:exit"]
+    assert texts(find(uri, "exit", region=corner, limit=None)) == ["l.jpg:exit"]
+    assert texts(find(uri, region=corner)) == ["l.jpg:exit"]
+    assert find(uri, "exit", "exit", region=corner, combine=Combine.ALL) != []
