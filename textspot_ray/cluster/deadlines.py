@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from textspot_ray.records import Stage
+from textspot_ray.records import DetectedPage, Readings, Stage
 
 FACTOR: Final = 20.0  # times the median; see DESIGN.md, "Failure ladder"
 _WINDOW: Final = 101
@@ -45,3 +45,10 @@ class Deadlines:
         """Seconds after which a call of that weight counts as stalled."""
         expected_s = self._records[stage].median_s * max(weight, 1.0)
         return max(self._min_deadline_s, FACTOR * expected_s)
+
+
+def weight_of(answer: DetectedPage | Readings) -> float:
+    """How much work an answer stands for: the detector's passes, or the words read."""
+    if isinstance(answer, Readings):
+        return len(answer.readings)
+    return answer.info.tiles if answer.info is not None else 1.0

@@ -12,10 +12,10 @@ import queue
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from textspot_ray.cluster.crew import Crew, Member, State
-from textspot_ray.cluster.deadlines import Deadlines
+from textspot_ray.cluster.deadlines import Deadlines, weight_of
 from textspot_ray.cluster.flow import Flow
 from textspot_ray.cluster.ladder import Ladder
 from textspot_ray.cluster.limits import Limits
@@ -49,9 +49,6 @@ from textspot_ray.records import (
     Shard,
     Stage,
 )
-
-if TYPE_CHECKING:
-    pass
 
 _PROBE: Final = 0  # ticket of the blank image
 _MAX_OPEN_SHARDS: Final = 4  # being read, ending, being committed; the first are small
@@ -264,7 +261,7 @@ class ShardRunner:
         task = self._flow.find(event.ticket)
         if call is None or task is None:
             return
-        self._deadlines.note(call.stage, time.monotonic() - call.since_s, _weight(task, event))
+        self._deadlines.note(call.stage, time.monotonic() - call.since_s, weight_of(event.value))
         if isinstance(event.value, DetectedPage):
             self._on_detected(task, event.value, event.features)
         else:
@@ -348,10 +345,3 @@ class ShardRunner:
     def _take_back(self, task: PageTask) -> None:
         self._flow.end(task)
         task.reset(next(self._tickets))
-
-
-def _weight(task: PageTask, event: Answered) -> float:
-    """How many times the smallest work an answer took: the detector's passes, or words read."""
-    if isinstance(event.value, DetectedPage):
-        return event.value.info.tiles if event.value.info is not None else 1.0
-    return len(event.value.readings)
