@@ -98,7 +98,7 @@ class EngineConfig:
     cpus_per_slot: float | None = None  # None = sized per node
     detectors_per_slot: int = 1
     threads: int | None = None  # inference threads of one detector; None = from the slot's share
-    streams: int = 1
+    streams: int = 2  # inferences side by side in one detector; threads of one wait for each other
     in_flight: int = 3  # images ahead in one slot
     max_bytes_in_flight: int = 512 * 2**20  # encoded bytes plus features, one slot
     actor_max_uss_bytes: int = 3 * 2**30  # recycle an actor past this

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from textspot_ray.archive.storage import open_store
 from textspot_ray.cluster.parts import parts_from
@@ -63,7 +62,6 @@ class Pipeline:
         images: A round.
         rounds: How many there will be at most.
         engine: Threads, streams, kind and so on.
-        detect_threads: Calls the detecting worker takes at once.
     """
 
     def __init__(
@@ -76,7 +74,6 @@ class Pipeline:
         images: int,
         rounds: int,
         engine: EngineConfig,
-        detect_threads: int | None = None,
     ) -> None:
         self._images = images
         self.spent = Spent()
@@ -100,10 +97,7 @@ class Pipeline:
         plan = Plan(store)
         update_plan(plan, parts.listing(), config.output, _RUN)
         self._tasks: Iterator[Task] = iter(list(plan.tasks(ledger)))
-        options: dict[str, Any] = {}
-        if detect_threads is not None:
-            options["detect_threads"] = detect_threads
-        job = Job(config, _RUN, dict(parts.fingerprint), parts.recipe, **options)
+        job = Job(config, _RUN, dict(parts.fingerprint), parts.recipe)
         self._spare = (store, plan, ledger)
         self._slot = open_slot(job)
 
