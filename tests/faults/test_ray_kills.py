@@ -42,8 +42,8 @@ def words_of(out) -> dict[str, list[str]]:
 
 
 def test_killed_actors_cost_nothing(tmp_path, ray_cluster):
-    count = 60
-    folder = write_images(tmp_path / "in", [f"words=w{n};sleep=0.02" for n in range(count)])
+    count = 120
+    folder = write_images(tmp_path / "in", [f"words=w{n};sleep=0.05" for n in range(count)])
     victims = ["DetectorActor", "RecognizerActor", "RunnerActor"]
     next_at = [5]
 

@@ -169,8 +169,8 @@ def test_other_settings_are_refused(tmp_path):
 
 
 def test_a_leaking_worker_is_recycled(tmp_path):
-    folder = write_images(tmp_path / "in", [f"words=w{n};do=leak" for n in range(60)])
-    base = 150 * 2**20
+    folder = write_images(tmp_path / "in", [f"words=w{n};do=leak" for n in range(120)])
+    base = 120 * 2**20
     config = scripted_config(tmp_path / "out", actor_max_uss_bytes=base)
     lines = []
     handler = logging.Handler()
@@ -181,5 +181,5 @@ def test_a_leaking_worker_is_recycled(tmp_path):
         report = run(config, parts=scripted_parts(folder))
     finally:
         logger.removeHandler(handler)
-    assert report.counts.images == 60 and report.counts.failed == 0
+    assert report.counts.images == 120 and report.counts.failed == 0
     assert any("recycled" in line for line in lines)

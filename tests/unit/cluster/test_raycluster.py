@@ -19,7 +19,9 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("prefix", ["", "ray://"])
-def test_an_address_nobody_listens_at_is_one_line(prefix):
+def test_an_address_nobody_listens_at_is_one_line(prefix, monkeypatch):
+    # other tests of the session may have left their Ray running in this process
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
     address = f"{prefix}127.0.0.1:{free_port()}"
     began = time.monotonic()
     with (
