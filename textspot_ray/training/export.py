@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,10 +34,9 @@ from textspot_ray.training.detector_graph import (
     convert,
     convert_trunk,
 )
-from textspot_ray.training.detector_network import DetectorTrunk
 from textspot_ray.training.measure_bundle import OperatingFigures, measure_bundle
 from textspot_ray.training.network import ALPHABET, MAX_SYMBOLS, Decoder, Encoder, load_reader
-from textspot_ray.training.train_detector import load_weights
+from textspot_ray.training.train_detector import load_trunk, save_weights
 
 GRAPH_THRESHOLD = 0.3
 CALIBRATION_PHOTOS = 48
@@ -56,21 +56,6 @@ class Weights:
 
     detector: Path
     reader: Path
-
-
-def load_trunk(path: Path) -> DetectorTrunk:
-    """Build the trunk with averaged weights from a checkpoint.
-
-    Raises:
-        UsageError: the file is no checkpoint of this network.
-    """
-    trunk = DetectorTrunk()
-    trunk.eval()
-    try:
-        trunk.load_state_dict(load_weights(path))
-    except RuntimeError as exc:
-        raise UsageError(f"{path}: weights of another network; train again") from exc
-    return trunk
 
 
 def convert_encoder(encoder: Encoder) -> ov.Model:
@@ -194,7 +179,8 @@ def export(
         What was written to ``bundle.yaml``.
     """
     out.mkdir(parents=True, exist_ok=True)
-    trunk = convert_trunk(load_trunk(weights.detector))
+    loaded = load_trunk(weights.detector)
+    trunk = convert_trunk(loaded)
     _, encoder, decoder = load_reader(weights.reader)
     encoder_model, decoder_model = convert_encoder(encoder), convert_decoder(decoder)
     # assembling takes the trunk's graph over, so INT8 works on a copy
@@ -205,6 +191,11 @@ def export(
     save(detector_model, out / "detector.xml")
     save(encoder_model, out / "encoder.xml")
     save(decoder_model, out / "decoder.xml")
+    # to train on from: --init weights/detector.npz, and the reader's own option
+    (out / "weights").mkdir(exist_ok=True)
+    save_weights(loaded.state_dict(), out / "weights" / "detector.npz")
+    if weights.reader.resolve() != (out / "weights" / "reader.npz").resolve():
+        shutil.copyfile(weights.reader, out / "weights" / "reader.npz")
     plain = {p: (f"{p}.xml", f"{p}.bin") for p in ("detector", "encoder", "decoder")}
     precisions: dict[str, ModelFiles] = {"f32": describe_files(out, plain)}
     if int8 and icdar2015 is not None:

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,39 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such checkpoint; train first or give another --init")
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as data:
+            return {k: torch.from_numpy(data[k].astype(np.float32)) for k in data.files}
     state = torch.load(path, map_location="cpu", weights_only=True)
     weights = state.get("averaged", state.get("weights", state))
     if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise UsageError(f"{path}: holds no weights; give last.pt, best.pt or detector.pt")
     return {k: v.float() if v.dtype.is_floating_point else v for k, v in weights.items()}
+
+
+def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write weights as FP16 in an .npz, to go on from with ``--init`` (no pickle inside)."""
+    arrays: dict[str, Any] = {
+        k: v.detach().cpu().numpy().astype(np.float16)
+        for k, v in weights.items()
+        if v.dtype.is_floating_point
+    }
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_trunk(path: Path) -> DetectorTrunk:
+    """Build the trunk with the weights of a checkpoint or an .npz.
+
+    Raises:
+        UsageError: the file holds weights of another network, or none.
+    """
+    trunk = DetectorTrunk()
+    missing, unexpected = trunk.load_state_dict(load_weights(path), strict=False)
+    if unexpected or any("num_batches" not in name for name in missing):
+        raise UsageError(f"{path}: weights of another network; train again")
+    trunk.eval()
+    return trunk
 
 
 def learning_rate(step: int, minutes: float, peak: float) -> float:
@@ -150,7 +178,7 @@ def train(args: argparse.Namespace) -> None:
     device: str = args.device
     model = DetectorTrunk().to(device).to(memory_format=torch.channels_last)
     if args.init:
-        model.load_state_dict(load_weights(args.init))
+        model.load_state_dict(load_trunk(args.init).state_dict())
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW(
