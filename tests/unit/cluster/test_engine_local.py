@@ -169,7 +169,7 @@ def test_other_settings_are_refused(tmp_path):
 
 
 def test_a_leaking_worker_is_recycled(tmp_path):
-    folder = write_images(tmp_path / "in", [f"words=w{n};do=leak" for n in range(120)])
+    folder = write_images(tmp_path / "in", [f"words=w{n};do=leak;sleep=0.05" for n in range(120)])
     base = 120 * 2**20
     config = scripted_config(tmp_path / "out", actor_max_uss_bytes=base)
     lines = []
