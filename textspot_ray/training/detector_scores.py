@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from textspot_ray.training.datasets import ByteArray, FloatArray, Photo, PhotoWord
 from textspot_ray.training.detector_crops import base_scale
 from textspot_ray.training.detector_network import (
+    ENLARGEMENT,
     FIRST_NMS_IOU,
     LAST_NMS_IOU,
+    EnlargedTrunk,
     candidates,
     corners,
     vote,
 )
 from textspot_ray.training.rotated_nms import rotated_nms
 
-INPUT_SIZE = (1280, 768)
+INPUT_SIZE = (1280, 768)  # width, height of the bundle's detector
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,11 @@ def detect(
         score: Candidates at or below this are dropped.
         device: Where the trunk lives.
     """
-    scale = base_scale(image.shape[1], image.shape[0], *INPUT_SIZE)
+    scale = base_scale(image.shape[1], image.shape[0], *INPUT_SIZE) * np.float32(ENLARGEMENT)
     resized = cv2.resize(image, INPUT_SIZE, interpolation=cv2.INTER_LINEAR)
     tensor = torch.from_numpy(np.asarray(resized)).permute(2, 0, 1)[None].float().to(device)
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
-        maps = trunk(tensor)
+        maps = EnlargedTrunk(trunk)(tensor)
     return select(maps.float().cpu(), score, scale)
 
 

@@ -23,7 +23,11 @@ from textspot_ray.training.detector_graph import (  # noqa: E402
     planar_features,
     quad_masks,
 )
-from textspot_ray.training.detector_network import DetectorTrunk  # noqa: E402
+from textspot_ray.training.detector_network import (  # noqa: E402
+    ENLARGEMENT,
+    DetectorTrunk,
+    EnlargedTrunk,
+)
 from textspot_ray.training.network import (  # noqa: E402
     Decoder,
     Encoder,
@@ -41,13 +45,16 @@ WORDS = [
 ]
 
 
+LARGER = [datasets.PhotoWord(w.quad * np.float32(ENLARGEMENT), w.text) for w in WORDS]
+
+
 class FixedMaps(torch.nn.Module):
     """Stands in for a trained trunk: says what the targets want where the image is white."""
 
     def __init__(self) -> None:
         super().__init__()
-        target = torch.from_numpy(target_maps(WORDS, 1280))[None, :, :192]
-        maps = torch.zeros(1, 7, 192, 320)
+        target = torch.from_numpy(target_maps(LARGER, 1600))[None, :, :240]
+        maps = torch.zeros(1, 7, 240, 400)
         maps[:, 0] = target[:, 0] * 16 - 8
         maps[:, 1:5] = torch.log(target[:, 2:6].clamp(min=0.3) / 16)
         maps[:, 5:7] = target[:, 6:8]
@@ -143,7 +150,7 @@ def test_the_trunk_is_the_same_in_torch_and_in_the_ir() -> None:
     )
     image = torch.rand(1, 3, 768, 1280) * 255
     with torch.no_grad():
-        expected = trunk(image).numpy()
+        expected = EnlargedTrunk(trunk)(image).numpy()
     np.testing.assert_allclose(compiled(image.numpy())["maps"], expected, atol=1e-3)
 
 
