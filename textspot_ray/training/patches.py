@@ -126,11 +126,11 @@ def _set_word(
         spacing = size * float(rng.uniform(-0.05, 0.0) if tight else rng.uniform(0.02, 0.25))
     lines: list[list[str]] = [[text]]
     at = 0
-    if rng.random() < 0.6 * d:
-        if rng.random() < 0.4:
+    if rng.random() < 0.75 * d:
+        if rng.random() < 0.5:
             lines[0].insert(0, words.draw(rng, 10))
             at = 1
-        if rng.random() < 0.4:
+        if rng.random() < 0.5:
             lines[0].append(words.draw(rng, 10))
         if rng.random() < 0.35:
             lines.insert(0, [words.draw(rng, 10) for _ in range(int(rng.integers(1, 3)))])
@@ -142,7 +142,7 @@ def _set_word(
         fonts.open(fonts.draw(rng, everything), size),
         lines,
         spacing_px=spacing,
-        space_px=size * float(rng.uniform(0.2, 0.6)),
+        space_px=size * float(rng.uniform(0.15, 0.55)),
         leading_px=size * float(rng.uniform(0.95, 1.7)),
         align=float(rng.choice([0.0, 0.5, 0.5, 1.0])),
     )

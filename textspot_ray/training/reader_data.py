@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textspot_ray.errors import SourceError
+from textspot_ray.training import datasets
 from textspot_ray.training import network as net
+from textspot_ray.training.photometry import motion_blur
 
 # Photos 801-900 choose thresholds and checkpoints, 901-1000 are for measuring: never trained on.
 LAST_TRAIN_PHOTO = 800
@@ -233,8 +235,11 @@ def change_light(rng: np.random.Generator, image: Image, strength: float = 1.0) 
         if rng.random() < 0.1:
             luts = luts[:, rng.permutation(3)]
         image = cv2.LUT(image, np.clip(luts, 0, 255).astype(np.uint8).reshape(256, 1, 3))
-    if rng.random() < 0.25 * strength:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.1))
+    if rng.random() < 0.3 * strength:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.2))
+    elif rng.random() < 0.1 * strength:
+        length, angle = float(rng.uniform(1.5, 4.0)), float(rng.uniform(0, np.pi))
+        image = motion_blur(image, length, angle)
     if rng.random() < 0.3 * strength:
         sigma = rng.uniform(2, 12)
         cv2.setRNGSeed(int(rng.integers(2**31)))  # OpenCV's noise comes from its own generator
@@ -256,6 +261,8 @@ def real_example(rng: np.random.Generator, crop: Crop, strength: float) -> tuple
         # As the photos are stored (960x640 of 1280x720), then as the detector sees them.
         crop = rescale(crop, 0.75)
         factor /= 0.75
+    elif height > 20 and rng.random() < 0.4:  # as from further away: most words of photos are small
+        factor = float(rng.uniform(9, 20)) / height
     factor = max(factor, 8 / max(height, 1.0)) if height * factor < 8 else factor
     view = rescale(crop, factor) if abs(factor - 1) > 0.03 else crop
     image = change_light(rng, view.image, strength)
@@ -418,11 +425,47 @@ def word_crops(folder: Path, first: int, last: int) -> list[Crop]:
     return crops
 
 
-def train_crops(data: Path) -> list[Crop]:
-    """All real training words below ``data``: ICDAR2015 up to photo 800, ICDAR2003."""
+def labelled_crops(folder: Path, labels: Path, reach_px: float = 3.0) -> list[Crop]:
+    """Words of photos with masks, transcribed by :mod:`textspot_ray.training.pseudo_labels`.
+
+    Args:
+        folder: holds ``images/`` and ``masks/``.
+        labels: the transcriptions.
+        reach_px: how far a word's middle may lie from its label's.
+
+    Raises:
+        SourceError: a folder or the labels are missing.
+    """
+    if not labels.is_file():
+        raise SourceError(f"{labels}: no such file; make it with train_embedded.py labels")
+    by_file: dict[str, list[tuple[Floats, str]]] = {}
+    with labels.open(encoding="utf-8", newline="") as f:
+        for row in csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE):
+            middle = np.array([float(row["x"]), float(row["y"])], np.float32)
+            by_file.setdefault(row["file"], []).append((middle, row["text"]))
+    crops = []
+    for photo in datasets.mlt_photos(folder):
+        wanted = by_file.get(photo.path.name, [])
+        if not wanted:
+            continue
+        image = photo.pixels()
+        for word in photo.words:
+            quad = word.quad.astype(np.float32)
+            near = [t for at, t in wanted if np.abs(quad.mean(0) - at).max() < reach_px]
+            crop = surroundings(image, quad) if word.legible else None
+            if crop is not None and near and 0 < len(target_of(near[0])) <= MAX_TARGET:
+                crops.append(Crop(crop.image, crop.quad, near[0]))
+    return crops
+
+
+def train_crops(data: Path, labels: Path | None = None) -> list[Crop]:
+    """All real training words below ``data``: ICDAR2015 up to photo 800, ICDAR2003, and MLT's
+    where there are ``labels`` for them."""
     crops = word_crops(data / "icdar2015_words", 1, LAST_TRAIN_PHOTO)
     crops += photo_crops(data / "icdar2015_train", 1, LAST_TRAIN_PHOTO)
     crops += photo_crops(data / "icdar2003_train", 0, 10**9, None, None)
+    if labels is not None:
+        crops += labelled_crops(data / "mlt_english_masks", labels)
     return crops
 
 
@@ -472,7 +515,7 @@ class WordSource:
     def _render(self, difficulty: float) -> Word:
         while True:
             # Denser towards the present difficulty, with easier words never gone.
-            word = self.renderer(self.rng, difficulty * float(self.rng.random()) ** 0.5)
+            word = self.renderer(self.rng, difficulty * float(self.rng.random()) ** 0.3)
             if len(target_of(word.text)) <= MAX_TARGET:
                 return word
 

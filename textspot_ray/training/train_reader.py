@@ -483,7 +483,7 @@ def run(args: argparse.Namespace, recipe: Recipe, size: net.ReaderSize) -> None:
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
     device = torch.device(args.device)
-    crops = data.train_crops(args.data) if args.data else []
+    crops = data.train_crops(args.data, args.labels) if args.data else []
     empties = data.train_empties(args.data) if args.data else []
     backgrounds = args.data / "backgrounds" if args.data else None
     renderer = scene_renderer(sorted({c.text for c in crops}), backgrounds)
@@ -575,6 +575,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="train_reader", description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, required=True, help="folder of state, log, weights")
     parser.add_argument("--data", type=Path, help="folder of unpacked ICDAR sets and backgrounds")
+    parser.add_argument("--labels", type=Path, help="transcriptions of MLT words (.tsv)")
     parser.add_argument("--init", type=Path, help="FP16 weights to start from, when no state yet")
     parser.add_argument("--difficulty", type=float, default=0.6, help="to start at with --init")
     parser.add_argument("--minutes", type=float, default=60)
