@@ -135,7 +135,9 @@ def write_labels(
     """Write the labels; what was transcribed by eye goes before what was read."""
     rows = 0
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, lineterminator="\n")
+        writer = csv.writer(
+            file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n"
+        )
         writer.writerow(FIELDS)
         for number, (word, reading) in enumerate(zip(words, readings, strict=True)):
             text = texts.get(number, reading.text if reading.confidence > 0 else "")
