@@ -1,4 +1,6 @@
-"""Train the embedded bundle and export it: ``train_embedded.py reader|detector|labels|export ...``.
+"""Train the embedded bundle and export it.
+
+    train_embedded.py reader|detector|refiner|labels|export ...
 
 Each part's own options: ``train_embedded.py PART --help``. The same command resumes a training.
 """
@@ -13,6 +15,7 @@ from textspot_ray.errors import MissingExtraError, TextspotError
 PARTS = {
     "reader": "textspot_ray.training.train_reader",
     "detector": "textspot_ray.training.train_detector",
+    "refiner": "textspot_ray.training.train_refiner",
     "labels": "textspot_ray.training.pseudo_labels",
     "export": "textspot_ray.training.export",
 }

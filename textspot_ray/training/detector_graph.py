@@ -30,13 +30,12 @@ from textspot_ray.training.detector_network import (
 )
 from textspot_ray.training.network import (
     LEVEL_STRIDES,
-    MARGIN_X,
-    MARGIN_Y,
     MAX_ROW_STEP,
-    PATCH_HEIGHT,
-    PATCH_WIDTH,
+    READER_PATCH,
+    PatchShape,
     shape_plane,
 )
+from textspot_ray.training.refiner import REFINER_PATCH, Refiner, place
 
 INPUT_SHAPE = (1, 3, 768, 1280)
 MASK_SIDE = 28
@@ -73,7 +72,9 @@ class PlanarStem(nn.Module):
         return torch.cat((image, strip), 2)
 
 
-def planar_grid(quads: Tensor, map_height: int, map_width: int) -> tuple[Tensor, Tensor]:
+def planar_grid(
+    quads: Tensor, map_height: int, map_width: int, shape: PatchShape = READER_PATCH
+) -> tuple[Tensor, Tensor]:
     """`network.sampling_grid`, in GridSample's coordinates, with one multiply-add a point.
 
     Along a row of the patch a coordinate is linear, so each row needs an offset and a slope;
@@ -83,9 +84,10 @@ def planar_grid(quads: Tensor, map_height: int, map_width: int) -> tuple[Tensor,
         quads: [K, 4, 2] in input pixels.
         map_height: Of the packed pyramid.
         map_width: Of the packed pyramid.
+        shape: Of the patches; the reader's are 56 x 224.
 
     Returns:
-        [1, K * 56, 224, 2] for GridSample, and the shape codes [K, 2].
+        [1, K * height, width, 2] for GridSample, and the shape codes [K, 2].
     """
     image_height = map_height * 2 // 3
     top_left, top_right, bottom_right, bottom_left = quads.unbind(1)
@@ -93,12 +95,12 @@ def planar_grid(quads: Tensor, map_height: int, map_width: int) -> tuple[Tensor,
     down = ((bottom_left - top_left) + (bottom_right - top_right)) / 2
     width = across.square().sum(1).sqrt().clamp(min=1.0)
     height = down.square().sum(1).sqrt().clamp(min=1.0)
-    rows = (torch.arange(PATCH_HEIGHT) + 0.5) / PATCH_HEIGHT
-    cols = (torch.arange(PATCH_WIDTH) + 0.5) / PATCH_WIDTH
-    v = (rows * (1 + 2 * MARGIN_Y) - MARGIN_Y).view(1, 1, -1)
-    margin = (MARGIN_X * height / width).clamp(max=0.5).view(-1, 1, 1)
+    rows = (torch.arange(shape.height) + 0.5) / shape.height
+    cols = (torch.arange(shape.width) + 0.5) / shape.width
+    v = (rows * (1 + 2 * shape.margin_y) - shape.margin_y).view(1, 1, -1)
+    margin = (shape.margin_x * height / width).clamp(max=shape.max_margin).view(-1, 1, 1)
 
-    step = height * ((1 + 2 * MARGIN_Y) / PATCH_HEIGHT / MAX_ROW_STEP)
+    step = height * ((1 + 2 * shape.margin_y) / shape.height / MAX_ROW_STEP)
     stride = torch.ones_like(height)
     left = torch.zeros_like(height)
     for i, n in enumerate(LEVEL_STRIDES[1:], 1):
@@ -114,19 +116,19 @@ def planar_grid(quads: Tensor, map_height: int, map_width: int) -> tuple[Tensor,
         # constants of shape [1, 2, 1] here (OpenVINO 2026.4)
         to_unit = 2.0 / map_size
         tl, tr, br, bl = (c[:, index].view(-1, 1, 1) for c in quads.unbind(1))
-        start = tl * (1 - v) + bl * v  # [K, 1, 56], down the left side
+        start = tl * (1 - v) + bl * v  # [K, 1, rows], down the left side
         slope = tr * (1 - v) + br * v - start
         first = origin.view(-1, 1, 1)
         offset = ((start - slope * margin) / per_level + first) * to_unit - 1
         slope = slope * (1 + 2 * margin) / per_level * to_unit
         low = (first + 0.5) * to_unit - 1
         high = (size / per_level - 0.5 + first) * to_unit - 1
-        points = offset.unsqueeze(3) + slope.unsqueeze(3) * cols  # [K, 1, 56, 224]
+        points = offset.unsqueeze(3) + slope.unsqueeze(3) * cols  # [K, 1, rows, columns]
         return torch.minimum(torch.maximum(points, low.unsqueeze(3)), high.unsqueeze(3))
 
     x = axis(0, left, map_width, map_width)
     y = axis(1, below, image_height, map_height)
-    grid = torch.cat((x, y), 1).permute(0, 2, 3, 1).reshape(1, -1, PATCH_WIDTH, 2)
+    grid = torch.cat((x, y), 1).permute(0, 2, 3, 1).reshape(1, -1, shape.width, 2)
     return grid, torch.stack((torch.log2(width / height), torch.log2(height / 16)), 1)
 
 
@@ -134,17 +136,35 @@ def planar_features(stem_map: Tensor, quads: Tensor) -> Tensor:
     """`network.text_features` of one image's words, [K, 64, 28, 28]."""
     planes, map_height, map_width = stem_map.shape[1:]
     grid, codes = planar_grid(quads, map_height, map_width)
-    pixels = F.grid_sample(stem_map, grid, mode="bilinear", align_corners=False)
-    pixels = pixels.view(planes, -1, PATCH_HEIGHT, PATCH_WIDTH).transpose(0, 1)
+    pixels = _sampled(stem_map, grid, planes, READER_PATCH)
     return torch.cat((pixels, shape_plane(codes)), 1).reshape(-1, 64, 28, 28)
+
+
+def _sampled(stem_map: Tensor, grid: Tensor, planes: int, shape: PatchShape) -> Tensor:
+    """Pixels [K, planes, height, width] of a grid of `planar_grid`."""
+    pixels = F.grid_sample(stem_map, grid, mode="bilinear", align_corners=False)
+    return pixels.view(planes, -1, shape.height, shape.width).transpose(0, 1)
+
+
+def refined(refiner: Refiner, stem_map: Tensor, quads: Tensor) -> Tensor:
+    """Quads [K, 4, 2] in input pixels, after the refiner's second look."""
+    planes, map_height, map_width = stem_map.shape[1:]
+    grid, _ = planar_grid(quads, map_height, map_width, REFINER_PATCH)
+    return place(quads, refiner(_sampled(stem_map, grid, planes, REFINER_PATCH)))
 
 
 class WordOutputs(nn.Module):
     """Words [K, 6] in enlarged pixels and the reader's stem map to the contract's four outputs."""
 
+    def __init__(self, refiner: Refiner | None = None) -> None:
+        super().__init__()
+        self.refiner = refiner
+
     def forward(self, words: Tensor, stem_map: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Build labels [K], boxes [K, 5], masks [K, 28, 28] and text_features [K, 64, 28, 28]."""
         quads = corners(words) / ENLARGEMENT
+        if self.refiner is not None:
+            quads = refined(self.refiner, stem_map, quads)
         low = quads.amin(1)
         high = quads.amax(1)
         limit = torch.tensor([INPUT_SHAPE[3], INPUT_SHAPE[2]], dtype=torch.float32)
@@ -186,12 +206,13 @@ def convert_trunk(trunk: nn.Module) -> ov.Model:
     return convert(EnlargedTrunk(trunk).eval(), [example], [INPUT_SHAPE], ["image"], ["maps"])
 
 
-def assemble_detector(trunk: ov.Model, score: float) -> ov.Model:
+def assemble_detector(trunk: ov.Model, score: float, refiner: Refiner | None = None) -> ov.Model:
     """Put selection and outputs behind a converted (and perhaps quantised) trunk.
 
     Args:
         trunk: As `convert_trunk` makes it.
         score: Words scoring no more than this never leave the graph.
+        refiner: Moves the words' corners before boxes, masks and features are cut.
 
     Returns:
         The detector IR of the contract: ``image`` to ``labels``, ``boxes``, ``masks`` and
@@ -215,7 +236,7 @@ def assemble_detector(trunk: ov.Model, score: float) -> ov.Model:
     )
     stem_model = convert(stem, [image], [INPUT_SHAPE], ["image"], ["stem_map"])
     outputs = convert(
-        WordOutputs(),
+        WordOutputs(refiner),
         [words, stem_map],
         [(-1, 6), tuple(stem_map.shape)],
         ["words", "stem_map"],

@@ -36,6 +36,7 @@ from textspot_ray.training.detector_graph import (
 )
 from textspot_ray.training.measure_bundle import OperatingFigures, measure_bundle
 from textspot_ray.training.network import ALPHABET, MAX_SYMBOLS, Decoder, Encoder, load_reader
+from textspot_ray.training.refiner import load_refiner
 from textspot_ray.training.train_detector import load_trunk, save_weights
 
 GRAPH_THRESHOLD = 0.3
@@ -52,10 +53,12 @@ class Weights:
     Attributes:
         detector: Checkpoint or weights file of the detector.
         reader: The reader's .npz.
+        refiner: The refiner's .npz, or None for rectangles as the trunk gives them.
     """
 
     detector: Path
     reader: Path
+    refiner: Path | None = None
 
 
 def convert_encoder(encoder: Encoder) -> ov.Model:
@@ -185,7 +188,8 @@ def export(
     encoder_model, decoder_model = convert_encoder(encoder), convert_decoder(decoder)
     # assembling takes the trunk's graph over, so INT8 works on a copy
     quantisable = trunk.clone()
-    detector_model = assemble_detector(trunk, GRAPH_THRESHOLD)
+    refiner = load_refiner(weights.refiner) if weights.refiner else None
+    detector_model = assemble_detector(trunk, GRAPH_THRESHOLD, refiner)
     for stale in [*out.glob("*.xml"), *out.glob("*.bin")]:
         stale.unlink()
     save(detector_model, out / "detector.xml")
@@ -194,15 +198,16 @@ def export(
     # to train on from: --init weights/detector.npz, and the reader's own option
     (out / "weights").mkdir(exist_ok=True)
     save_weights(loaded.state_dict(), out / "weights" / "detector.npz")
-    if weights.reader.resolve() != (out / "weights" / "reader.npz").resolve():
-        shutil.copyfile(weights.reader, out / "weights" / "reader.npz")
+    keep_weights(weights.reader, out / "weights" / "reader.npz")
+    if weights.refiner:
+        keep_weights(weights.refiner, out / "weights" / "refiner.npz")
     plain = {p: (f"{p}.xml", f"{p}.bin") for p in ("detector", "encoder", "decoder")}
     precisions: dict[str, ModelFiles] = {"f32": describe_files(out, plain)}
     if int8 and icdar2015 is not None:
         photos = datasets.icdar2015_training(icdar2015)
         ops = convolutions(quantisable)
         small = quantise(quantisable, list(photo_inputs(photos, CALIBRATION_PHOTOS)), ops[-1:])
-        save(assemble_detector(small, GRAPH_THRESHOLD), out / "detector-int8.xml")
+        save(assemble_detector(small, GRAPH_THRESHOLD, refiner), out / "detector-int8.xml")
         names = plain | {"detector": ("detector-int8.xml", "detector-int8.bin")}
         if int8_encoder:
             words = word_inputs(detector_model, photos, CALIBRATION_WORDS)
@@ -224,6 +229,7 @@ def export(
             "made_by": "textspot_ray.training.export",
             "detector_weights": datasets.file_sha256(weights.detector),
             "reader_weights": datasets.file_sha256(weights.reader),
+            "refiner_weights": datasets.file_sha256(weights.refiner) if weights.refiner else "",
             "frameworks": f"torch {torch.__version__}, openvino {ov.__version__}",
         },
     )
@@ -232,6 +238,12 @@ def export(
         spec = with_figures(out, spec, icdar2015, measure_command)
         write_spec(out, spec)
     return spec
+
+
+def keep_weights(source: Path, kept: Path) -> None:
+    """Copy weights beside the bundle, unless they come from there."""
+    if source.resolve() != kept.resolve():
+        shutil.copyfile(source, kept)
 
 
 def with_figures(out: Path, spec: BundleSpec, icdar2015: Path, command: str) -> BundleSpec:
@@ -264,9 +276,10 @@ def arguments() -> argparse.ArgumentParser:
     """Build the command line."""
     parser = argparse.ArgumentParser(prog="export", description="Weights to a bundle folder.")
     add = parser.add_argument
-    add("--work", type=Path, help="folder with detector/best.pt and reader/reader.npz")
+    add("--work", type=Path, help="folder with detector/best.pt, reader/reader.npz, refiner/")
     add("--detector", type=Path, help="detector checkpoint, instead of the one in --work")
     add("--reader", type=Path, help="reader weights (.npz), instead of those in --work")
+    add("--refiner", type=Path, help="refiner weights (.npz), instead of those in --work")
     add("--out", type=Path, required=True, help="the bundle's folder")
     add("--icdar2015", type=Path, help="folder with images/ and gt/: calibration, thresholds")
     add("--no-int8", action="store_true", help="leave the INT8 files out")
@@ -279,14 +292,16 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     args = arguments().parse_args(argv)
-    detector, reader = args.detector, args.reader
+    detector, reader, refiner = args.detector, args.reader, args.refiner
     if args.work is not None:
+        beside = args.work / "refiner" / "refiner.npz"
+        refiner = refiner or (beside if beside.is_file() else None)
         detector = detector or args.work / "detector" / "best.pt"
         reader = reader or args.work / "reader" / "reader.npz"
     if detector is None or reader is None:
         raise UsageError("give --work, or both --detector and --reader")
     spec = export(
-        Weights(detector, reader),
+        Weights(detector, reader, refiner),
         args.out,
         icdar2015=args.icdar2015,
         int8=not args.no_int8,

@@ -47,9 +47,32 @@ KEY_CHANNELS = 64
 # tight or shifted still shows whole letters.
 MARGIN_Y = 0.12
 MARGIN_X = 0.20
+MAX_MARGIN_X = 0.5  # share of the width
 # Rows at most this many map pixels apart, else the next coarser level is sampled.
 MAX_ROW_STEP = 1.5
 LEVEL_STRIDES = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class PatchShape:
+    """How a word is laid into a patch of pixels.
+
+    Attributes:
+        height: rows.
+        width: columns.
+        margin_x: what is seen beyond either end, share of the word's height.
+        margin_y: what is seen above and below, the same.
+        max_margin: bound of the margin at the ends, share of the word's width.
+    """
+
+    height: int
+    width: int
+    margin_x: float
+    margin_y: float
+    max_margin: float
+
+
+READER_PATCH = PatchShape(PATCH_HEIGHT, PATCH_WIDTH, MARGIN_X, MARGIN_Y, MAX_MARGIN_X)
 
 
 class Stem(nn.Module):
@@ -102,7 +125,7 @@ def sampling_grid(quads: Tensor, map_height: int, map_width: int) -> tuple[Tenso
     rows = (torch.arange(PATCH_HEIGHT, device=quads.device) + 0.5) / PATCH_HEIGHT
     cols = (torch.arange(PATCH_WIDTH, device=quads.device) + 0.5) / PATCH_WIDTH
     v = (rows * (1 + 2 * MARGIN_Y) - MARGIN_Y).view(1, -1, 1, 1)
-    margin = (MARGIN_X * height / width).clamp(max=0.5).view(-1, 1, 1, 1)
+    margin = (MARGIN_X * height / width).clamp(max=MAX_MARGIN_X).view(-1, 1, 1, 1)
     u = cols.view(1, 1, -1, 1) * (1 + 2 * margin) - margin
 
     def corner(c: Tensor) -> Tensor:

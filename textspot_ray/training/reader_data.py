@@ -122,24 +122,30 @@ class Wave:
         )
 
 
-def cut(image: Image, quad: Floats, wave: Wave | None = None) -> tuple[Image, Floats]:
+def cut(
+    image: Image,
+    quad: Floats,
+    wave: Wave | None = None,
+    shape: net.PatchShape = net.READER_PATCH,
+) -> tuple[Image, Floats]:
     """:func:`network.rectify` for one small image, by OpenCV.
 
     Args:
         image: [H, W, 3] uint8.
         quad: [4, 2] corners.
         wave: bends the sampling lines.
+        shape: of the patch.
 
     Returns:
-        Pixels [56, 224, 3] uint8 and shape codes [2].
+        Pixels [height, width, 3] uint8 and shape codes [2].
     """
     tl, tr, br, bl = quad.astype(np.float32)
     width = max(float(np.linalg.norm((tr - tl + br - bl) / 2)), 1.0)
     height = max(float(np.linalg.norm((bl - tl + br - tr) / 2)), 1.0)
-    rows = (np.arange(net.PATCH_HEIGHT, dtype=np.float32) + 0.5) / net.PATCH_HEIGHT
-    cols = (np.arange(net.PATCH_WIDTH, dtype=np.float32) + 0.5) / net.PATCH_WIDTH
-    margin = min(net.MARGIN_X * height / width, 0.5)
-    v = (rows * (1 + 2 * net.MARGIN_Y) - net.MARGIN_Y)[:, None, None]
+    rows = (np.arange(shape.height, dtype=np.float32) + 0.5) / shape.height
+    cols = (np.arange(shape.width, dtype=np.float32) + 0.5) / shape.width
+    margin = min(shape.margin_x * height / width, shape.max_margin)
+    v = (rows * (1 + 2 * shape.margin_y) - shape.margin_y)[:, None, None]
     u = (cols * (1 + 2 * margin) - margin)[None, :, None]
     if wave is not None:
         (k1, k2), (p1, p2) = wave.periods, wave.phases
@@ -148,7 +154,7 @@ def cut(image: Image, quad: Floats, wave: Wave | None = None) -> tuple[Image, Fl
         v = v + wave.lift * np.sin(2 * np.pi * k2 * u + p2)
         u = u + bent * np.clip(np.minimum(u, 1 - u) * 6, 0, 1)
     points = (tl * (1 - u) + tr * u) * (1 - v) + (bl * (1 - u) + br * u) * v
-    step = height * (1 + 2 * net.MARGIN_Y) / net.PATCH_HEIGHT / net.MAX_ROW_STEP
+    step = height * (1 + 2 * shape.margin_y) / shape.height / net.MAX_ROW_STEP
     stride = 1
     while step > stride and stride < net.LEVEL_STRIDES[-1]:
         stride *= 2

@@ -282,14 +282,14 @@ def save_state(
     save_atomically(state, path)
 
 
-def append_row(path: Path, row: Sequence[object]) -> None:
+def append_row(path: Path, row: Sequence[object], names: Sequence[str] = LOG_FIELDS) -> None:
     """Append to a CSV file, with the heading if it is new."""
     fresh = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
         if fresh:
-            writer.writerow(LOG_FIELDS)
-        writer.writerow([*row, *[""] * (len(LOG_FIELDS) - len(row))])
+            writer.writerow(names)
+        writer.writerow([*row, *[""] * (len(names) - len(row))])
 
 
 def arguments() -> argparse.ArgumentParser:
