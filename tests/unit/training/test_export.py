@@ -134,6 +134,28 @@ def test_the_planar_forms_equal_the_readers_own() -> None:
     torch.testing.assert_close(actual, expected, atol=0.1, rtol=0)
 
 
+class Longer(torch.nn.Module):
+    """Stands in for a refiner: every word ends a fifth of its width further right."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        corners = torch.tensor([[0.0, 0.0], [1.2, 0.0], [1.2, 1.0], [0.0, 1.0]])
+        return corners + pixels.mean((1, 2, 3)).reshape(-1, 1, 1) * 0
+
+
+def test_boxes_masks_and_features_follow_the_refiner() -> None:
+    model = assemble_detector(convert_trunk(FixedMaps()), 0.3, Longer())
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled(white())
+    word = WORDS[0].quad
+    wanted = word + np.array([[0, 0], [0.2, 0.2], [0.2, 0.2], [0, 0]]) * (word[1] - word[0])
+    near = int(np.abs(found["boxes"][:, :2] - wanted.min(0)).sum(1).argmin())
+    np.testing.assert_allclose(found["boxes"][near, :4], [*wanted.min(0), *wanted.max(0)], atol=0.7)
+    polygon = mask_polygon(found["masks"][near], tuple(found["boxes"][near, :4]))
+    quad = np.array(polygon, np.float32).reshape(4, 2)
+    assert detector_scores.quad_iou(quad, wanted.astype(np.float32)) > 0.9
+    assert compiled(np.zeros((1, 3, 768, 1280), np.float32))["boxes"].shape == (0, 5)
+
+
 def test_an_empty_image_gives_no_rows(detector: ov.CompiledModel) -> None:
     found = detector(np.zeros((1, 3, 768, 1280), np.float32))
     assert found["boxes"].shape == (0, 5)
