@@ -35,7 +35,7 @@ from textspot_ray.training.network import (
     PatchShape,
     shape_plane,
 )
-from textspot_ray.training.refiner import REFINER_PATCH, Refiner, place
+from textspot_ray.training.refiner import LOOKS, REFINER_PATCH, Refiner, place
 
 INPUT_SHAPE = (1, 3, 768, 1280)
 MASK_SIDE = 28
@@ -147,10 +147,12 @@ def _sampled(stem_map: Tensor, grid: Tensor, planes: int, shape: PatchShape) -> 
 
 
 def refined(refiner: Refiner, stem_map: Tensor, quads: Tensor) -> Tensor:
-    """Quads [K, 4, 2] in input pixels, after the refiner's second look."""
+    """Quads [K, 4, 2] in input pixels, after the refiner has looked at them."""
     planes, map_height, map_width = stem_map.shape[1:]
-    grid, _ = planar_grid(quads, map_height, map_width, REFINER_PATCH)
-    return place(quads, refiner(_sampled(stem_map, grid, planes, REFINER_PATCH)))
+    for _ in range(LOOKS):
+        grid, _codes = planar_grid(quads, map_height, map_width, REFINER_PATCH)
+        quads = place(quads, refiner(_sampled(stem_map, grid, planes, REFINER_PATCH)))
+    return quads
 
 
 class WordOutputs(nn.Module):

@@ -36,6 +36,7 @@ from textspot_ray.training.network import (  # noqa: E402
     save_reader,
     text_features,
 )
+from textspot_ray.training.refiner import LOOKS  # noqa: E402
 
 WORDS = [
     datasets.PhotoWord(datasets.rect_corners((300, 200), (190, 44), 12), "a"),
@@ -135,7 +136,7 @@ def test_the_planar_forms_equal_the_readers_own() -> None:
 
 
 class Longer(torch.nn.Module):
-    """Stands in for a refiner: every word ends a fifth of its width further right."""
+    """Stands in for a refiner: each look lets a word end a fifth of its width further right."""
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         corners = torch.tensor([[0.0, 0.0], [1.2, 0.0], [1.2, 1.0], [0.0, 1.0]])
@@ -147,7 +148,8 @@ def test_boxes_masks_and_features_follow_the_refiner() -> None:
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled(white())
     word = WORDS[0].quad
-    wanted = word + np.array([[0, 0], [0.2, 0.2], [0.2, 0.2], [0, 0]]) * (word[1] - word[0])
+    grown = 1.2**LOOKS - 1
+    wanted = word + np.array([[0], [grown], [grown], [0]]) * (word[1] - word[0])
     near = int(np.abs(found["boxes"][:, :2] - wanted.min(0)).sum(1).argmin())
     np.testing.assert_allclose(found["boxes"][near, :4], [*wanted.min(0), *wanted.max(0)], atol=0.7)
     polygon = mask_polygon(found["masks"][near], tuple(found["boxes"][near, :4]))
