@@ -6,6 +6,7 @@ committed tables.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections import Counter
@@ -32,6 +33,8 @@ from textspot_ray.tables.planner import update_plan
 from textspot_ray.tables.writer import ShardWriter
 
 _RUN = "bench"
+_SHARD_IMAGES = 32  # at most; a round has two shards, so that one starts while the other ends
+_LEAST_SHARDS = 8  # of fewer, a plan makes smaller ones
 
 
 @dataclass(slots=True)
@@ -59,7 +62,7 @@ class Pipeline:
         precision: Of the bundle.
         photos: Images to repeat.
         work: An empty folder, for the source, the tables and the state.
-        images: A round.
+        images: A round, at least; rounds are whole shards.
         rounds: How many there will be at most.
         engine: Threads, streams, kind and so on.
     """
@@ -75,11 +78,12 @@ class Pipeline:
         rounds: int,
         engine: EngineConfig,
     ) -> None:
-        self._images = images
+        self._shards = max(2, math.ceil(images / _SHARD_IMAGES))
+        size = math.ceil(images / self._shards)
         self.spent = Spent()
         source = work / "source"
         source.mkdir(parents=True)
-        for i in range(images * rounds):
+        for i in range(size * max(self._shards * rounds, _LEAST_SHARDS)):
             photo = photos[i % len(photos)]
             shutil.copy(photo, source / f"{i:06d}{photo.suffix}")
         config = RunConfig(
@@ -88,7 +92,7 @@ class Pipeline:
             model=ModelConfig(name=model, precision=precision),
             engine=engine,
             output=OutputConfig(
-                uri=str(work / "out"), max_shard_items=images, min_shard_items=min(images, 4)
+                uri=str(work / "out"), max_shard_items=size, min_shard_items=size
             ),
         )
         parts = parts_from(config)
@@ -104,10 +108,7 @@ class Pipeline:
     def __call__(self) -> int:
         """Run one round to committed tables; the number of its images."""
         began, spent = time.perf_counter(), self.spent
-        tasks: list[Task] = []
-        while sum(task.items for task in tasks) < self._images:
-            tasks.append(next(self._tasks))
-        waiting, open_tasks, done = list(tasks), 0, 0
+        waiting, open_tasks, done = [next(self._tasks) for _ in range(self._shards)], 0, 0
         wants = True
         while waiting or open_tasks:
             given = [waiting.pop(0)] if waiting and wants else []
