@@ -42,11 +42,13 @@ def parts_from(config: RunConfig) -> Parts:
     """
     from textspot_ray.archive.listing import list_items
     from textspot_ray.archive.reader import Reader
+    from textspot_ray.spotting.inspection import check_graphs
     from textspot_ray.spotting.settings import resolve, result_fingerprint, settings_from
 
     threads = share_threads(available_cpus(), config.engine)
     settings = settings_from(config, threads=threads.detector, streams=config.engine.streams)
-    resolved = resolve(settings)  # checks the files' sha256: before any source is touched
+    resolved = resolve(settings)  # checks the files' sha256
+    check_graphs(resolved)  # like all of the above, before any source or output is touched
     fingerprint = result_fingerprint(settings)
     return Parts(
         Recipe(

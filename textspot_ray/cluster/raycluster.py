@@ -42,6 +42,7 @@ class RayCluster:
         self._engine = engine
         self._run_id = run_id
         self._ours = False
+        self.is_shared = True  # other machines may belong to it, now or later
 
     def __enter__(self) -> RayCluster:
         if ray.is_initialized():
@@ -51,6 +52,7 @@ class RayCluster:
         address = self._engine.address or os.environ.get("RAY_ADDRESS") or _LOCAL
         if address == _LOCAL:
             self._start()
+            self.is_shared = False
         else:
             self._join(address)
         self._ours = True

@@ -14,6 +14,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from textspot_ray.cluster.actors import ALONE, Fault, RunnerActor, describe_end, in_group
 from textspot_ray.cluster.control import Control
 from textspot_ray.cluster.raycluster import Node, RayCluster
+from textspot_ray.cluster.shipping import ship_bundle
 from textspot_ray.cluster.sizing import SlotShape, shape_for_slots, slots_of_node
 from textspot_ray.cluster.slot import Report
 from textspot_ray.errors import AbortedError
@@ -30,6 +31,8 @@ def run_on_ray(control: Control) -> None:
     """Run until no task is left or a stop has drained every slot."""
     with RayCluster(control.job.config.engine, control.job.run_id) as cluster:
         control.stop.rearm()
+        if cluster.is_shared:
+            control.job = ship_bundle(control.job)
         scheduler = Scheduler(control, cluster)
         try:
             scheduler.run()

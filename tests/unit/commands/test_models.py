@@ -104,7 +104,7 @@ def other_alphabet(folder: Path) -> None:
     (folder / BUNDLE_FILE).write_text(text.replace("abcdefgh", "abcdefg"))
 
 
-@pytest.mark.parametrize(
+DAMAGES = pytest.mark.parametrize(
     ("damage", "named"),
     [
         (truncate, "detector.bin is damaged"),
@@ -119,6 +119,9 @@ def other_alphabet(folder: Path) -> None:
         (other_alphabet, "decoder.xml yields 38 symbols, but the bundle's alphabet has 37"),
     ],
 )
+
+
+@DAMAGES
 def test_check_of_a_damaged_bundle_is_one_line(
     stub: Path, capsys: pytest.CaptureFixture[str], damage: object, named: str
 ) -> None:
@@ -128,6 +131,32 @@ def test_check_of_a_damaged_bundle_is_one_line(
     assert said.startswith("textspot: ")
     assert said.count("\n") == 1
     assert named in said
+
+
+@DAMAGES
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_run_refuses_a_damaged_bundle_before_it_reads_or_writes(
+    stub: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    engine: str,
+    damage: object,
+    named: str,
+) -> None:
+    def touched(*args: object) -> None:
+        raise AssertionError("an image was listed or read")
+
+    monkeypatch.setattr("textspot_ray.archive.listing.list_items", touched)
+    monkeypatch.setattr("textspot_ray.archive.reader.Reader.read", touched)
+    damage(stub)  # type: ignore[operator]
+    out = tmp_path / "out"
+    command = ["run", str(tmp_path), "--model", str(stub), "--engine", engine, "--out", str(out)]
+    assert main(command) == ExitCode.USAGE
+    said = capsys.readouterr().err.splitlines()  # the configuration, then the line
+    (line,) = (line for line in said if line.startswith("textspot: "))
+    assert line == said[-1] and named in line
+    assert not out.exists()
 
 
 def test_check_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
