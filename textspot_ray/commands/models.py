@@ -96,12 +96,17 @@ def _fetch(args: argparse.Namespace) -> int:
 
     weights = args.weights or ["FP32"]
     available = published_weights(args.model)
-    total = sum(available[name].size for name in weights if name in available)
+    wanted = [available[name] for name in dict.fromkeys(weights) if name in available]
+    total = sum(published.size for published in wanted)
     with tqdm(total=total, unit="B", unit_scale=True, desc=args.model, leave=False) as bar:
         folder = fetch_model(
             args.model, weights, origin=args.origin, on_bytes=lambda _, n: bar.update(n)
         )
-    print(f"{args.model} is in {folder}; use it with --model {args.model}")
+    files = sum(len(published.files) for published in wanted)
+    print(
+        f"{args.model} ({', '.join(p.weights for p in wanted)}) is in {folder}: {files} files, "
+        f"{total / 1e6:.1f} MB, checksums right; use it with --model {args.model}"
+    )
     return ExitCode.OK
 
 

@@ -116,7 +116,8 @@ def fetch_model(
         origin: A local folder that holds the files (anywhere below it), or a mirror's address.
         cache: Instead of the user's cache folder.
         patience: Retries and time-outs.
-        on_bytes: Called as bytes arrive.
+        on_bytes: Called as bytes arrive, or are found to be there and intact; they add up to
+            `Published.size`.
         lock_timeout_s: How long to wait for another fetcher of the same model.
 
     Returns:
@@ -154,12 +155,17 @@ def _bring(
 ) -> None:
     """Bring what one set of weights lacks and add the set to the model's bundle."""
     final = models / published.model / published.weights
-    lacking = [file for file in published.files.values() if not _intact(file, final)]
+    lacking = []
+    for file in published.files.values():
+        if _intact(file, final):
+            on_bytes(published, file.size)
+        else:
+            lacking.append(file)
     if lacking:
         incoming = models / ".incoming" / published.model / published.weights
         incoming.mkdir(parents=True, exist_ok=True)
         if folder is not None:
-            _copy(published, lacking, folder, incoming)
+            _copy(published, lacking, folder, incoming, on_bytes)
         else:
             _download(published, lacking, incoming, patience, on_bytes)
         if final.exists():  # damaged: each file is put right by itself
@@ -196,7 +202,11 @@ def _download(
 
 
 def _copy(
-    published: Published, lacking: Sequence[RemoteFile], folder: Path, incoming: Path
+    published: Published,
+    lacking: Sequence[RemoteFile],
+    folder: Path,
+    incoming: Path,
+    on_bytes: Callable[[Published, int], None],
 ) -> None:
     """Copy from a local folder; FP32 and FP16 files share names, so the checksum decides."""
     for file in lacking:
@@ -210,6 +220,7 @@ def _copy(
             why = "differs from the published one" if candidates else "is not there"
             raise BundleError(f"--from {folder}: {published.weights} {file.name} {why}")
         copy_verified(file, right[0], incoming / file.name)
+        on_bytes(published, file.size)
 
 
 def _intact(file: RemoteFile, folder: Path) -> bool:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from helpers.model_shop import MODEL, OMZ_PARTS, Shop, fetch_in_process
 
+from textspot_ray.cli import main
 from textspot_ray.errors import BundleError
 from textspot_ray.spotting import fetch
 from textspot_ray.spotting.bundle import BUNDLE_FILE, load_bundle
@@ -71,12 +72,36 @@ def test_what_is_there_is_not_fetched_again(shop: Shop, tmp_path: Path) -> None:
     assert len(shop.asked) == FILES
 
 
-def test_progress_adds_up_to_the_published_size(shop: Shop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", ["nothing", "everything", "all but one"])
+@pytest.mark.parametrize("local", [False, True], ids=["publisher", "folder"])
+def test_progress_adds_up_to_the_published_size(
+    shop: Shop, tmp_path: Path, there: str, local: bool
+) -> None:
+    if there != "nothing":
+        bring(tmp_path)
+    if there == "all but one":
+        (tmp_path / "models" / MODEL / "FP32" / f"{MODEL}-detector.xml").unlink()
     seen: list[int] = []
     fetch.fetch_model(
-        MODEL, cache=tmp_path, patience=QUICK, on_bytes=lambda published, n: seen.append(n)
+        MODEL,
+        origin=str(shop.folder) if local else None,
+        cache=tmp_path,
+        patience=QUICK,
+        on_bytes=lambda published, n: seen.append(n),
     )
     assert sum(seen) == fetch.published_weights(MODEL)["FP32"].size
+
+
+def test_the_command_tells_what_is_there_the_second_time_as_well(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEXTSPOT_CACHE", str(tmp_path))
+    size = fetch.published_weights(MODEL)["FP32"].size
+    for _ in range(2):
+        assert main(["models", "fetch", MODEL]) == 0
+        said = capsys.readouterr().out
+        assert f"{FILES} files, {size / 1e6:.1f} MB, checksums right" in said
+    assert len(shop.asked) == FILES
 
 
 def test_from_a_folder_the_checksum_decides(shop: Shop, tmp_path: Path) -> None:

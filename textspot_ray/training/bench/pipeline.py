@@ -91,9 +91,7 @@ class Pipeline:
             image=ImageConfig(tiles="off"),
             model=ModelConfig(name=model, precision=precision),
             engine=engine,
-            output=OutputConfig(
-                uri=str(work / "out"), max_shard_items=size, min_shard_items=size
-            ),
+            output=OutputConfig(uri=str(work / "out"), max_shard_items=size, min_shard_items=size),
         )
         parts = parts_from(config)
         store = open_store(config.output.uri, create=True)
