@@ -5,6 +5,7 @@ RapidOCR runs in a process of its own, so that an interpreter with other package
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def against_rapidocr(options: Options, python: Path | None) -> list[Line]:
     """The whole pipeline on the embedded bundle (or ``model``) against RapidOCR."""
     bundle = load_bundle(options.model or "embedded")
     precision = bundle.resolve_precision(None)
-    folder = options.work / "tables" / "embedded"
+    folder = options.work / "tables" / f"{os.getpid()}-embedded"
     shutil.rmtree(folder, ignore_errors=True)
     rival = RapidOcr(python, options.cores, options.photos)
     try:

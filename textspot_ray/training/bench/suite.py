@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -230,7 +231,8 @@ def _pipeline(
     streams: int | None = None,
     actors: int = 1,
 ) -> Iterator[Pipeline]:
-    folder = options.work / "tables" / f"{kind}-{precision}-{threads}-{streams}-{actors}"
+    name = f"{os.getpid()}-{kind}-{precision}-{threads}-{streams}-{actors}"
+    folder = options.work / "tables" / name
     shutil.rmtree(folder, ignore_errors=True)
     engine = EngineConfig(
         kind=kind,
