@@ -45,7 +45,7 @@ class Recognizer:
         files = resolved.bundle.model_files(resolved.precision)
         check_encoder(encoder, files.encoder.xml.file)
         ports = decoder_ports(decoder, files.decoder.xml.file, len(self.alphabet) + 2)
-        split = split_decoder(encoder, decoder, ports)
+        split = split_decoder(encoder, decoder, ports, narrow=resolved.precision == "bf16")
         self.note = split.note
         compiled_encoder = runtime.compile(split.encoder)
         compiled_step = runtime.compile(split.step)

@@ -135,6 +135,36 @@ def test_cut_decoder_gives_the_same_logits() -> None:
         symbol = np.array([a[0].argmax()], np.float32)
 
 
+def test_a_bf16_step_is_handed_what_it_computes_with() -> None:
+    """The hand-over is in bf16, and the words' probabilities stay as near as bf16 has them."""
+    encoder, decoder = build_encoder().model, build_decoder(ends=True).model
+    ports = decoder_ports(decoder, "decoder", 38)
+    core = ov.Core()
+    x = np.abs(RNG.standard_normal((1, 64, 28, 28))).astype(np.float32)
+    logits = {}
+    for hint, narrow in (("f32", False), ("bf16", False), ("bf16", True)):
+        split = split_decoder(encoder, decoder, ports, narrow=narrow)
+        options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": 2}
+        first, step = (
+            core.compile_model(m, "CPU", options).create_infer_request()
+            for m in (split.encoder, split.step)
+        )
+        wide = [i for i, port in enumerate(split.step.inputs) if 784 in port.shape]
+        narrowed = [split.step.inputs[i].get_element_type() == ov.Type.bf16 for i in wide]
+        assert narrowed == [narrow] * 2
+        for i, port in enumerate(split.step.inputs):
+            if i in wide:
+                invariant = port.any_name.startswith("invariant")
+                step.set_input_tensor(i, first.get_output_tensor(int(invariant)))
+            else:
+                step.get_input_tensor(i).data[...] = 0
+        first.infer({0: x})
+        logits[hint, narrow] = step.infer()[0].copy()
+    scale = float(np.abs(logits["f32", False]).max())
+    assert np.abs(logits["bf16", True] - logits["f32", False]).max() < 0.05 * scale
+    assert np.abs(logits["bf16", True] - logits["bf16", False]).max() < 0.02 * scale
+
+
 def test_decoder_without_an_invariant_part_is_left_alone(stub: Path) -> None:
     resolved = resolve(SpotterSettings(str(stub)))
     runtime = Runtime(resolved.bundle, "f32", Share())

@@ -61,7 +61,10 @@ class BareArithmetic:
             decoder = runtime.read("decoder")
             symbols = len(bundle.spec.alphabet) + 2
             split = split_decoder(
-                runtime.read("encoder"), decoder, decoder_ports(decoder, "decoder", symbols)
+                runtime.read("encoder"),
+                decoder,
+                decoder_ports(decoder, "decoder", symbols),
+                narrow=precision == "bf16",
             )
             share = Share(cores, cores)
             encoder = runtime.compile(split.encoder, share=share, cached=False)
@@ -115,15 +118,21 @@ class DecoderSteps:
         runtime = Runtime(bundle, precision, Share(1, 1))
         decoder = runtime.read("decoder")
         self._ports = decoder_ports(decoder, "decoder", len(bundle.spec.alphabet) + 2)
-        split = split_decoder(runtime.read("encoder"), decoder, self._ports)
+        whole = split_decoder(runtime.read("encoder"), decoder, self._ports)
+        narrow = precision == "bf16"
+        split = split_decoder(runtime.read("encoder"), decoder, self._ports, narrow=narrow)
         self.invariants = split.invariants
-        encoder = runtime.compile(split.encoder, cached=False).create_infer_request()
+        features = np.random.default_rng(0).standard_normal((1, 64, 28, 28)).astype(np.float32)
+        encoder, plain = (
+            runtime.compile(graphs.encoder, cached=False).create_infer_request()
+            for graphs in (split, whole)
+        )
+        for request in (encoder, plain):
+            request.infer({0: np.abs(features)})
         self._published = runtime.compile(decoder, cached=False).create_infer_request()
         self._cut = runtime.compile(split.step, cached=False).create_infer_request()
-        features = np.random.default_rng(0).standard_normal((1, 64, 28, 28)).astype(np.float32)
-        encoder.infer({0: np.abs(features)})
         ports = self._ports
-        self._published.set_input_tensor(ports.encoded, encoder.get_output_tensor(0))
+        self._published.set_input_tensor(ports.encoded, plain.get_output_tensor(0))
         names = sorted((getattr(ports, n), n) for n in ("encoded", "symbol", "hidden"))
         order = [n for _, n in names if split.encoded_used or n != "encoded"]
         self._cut_symbol, self._cut_hidden = order.index("symbol"), order.index("hidden")

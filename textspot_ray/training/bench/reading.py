@@ -32,6 +32,7 @@ class Reading:
             runtime.read("encoder"),
             decoder,
             decoder_ports(decoder, "decoder", len(bundle.spec.alphabet) + 2),
+            narrow=precision == "bf16",
         )
         self._encoder: Any = runtime.compile(split.encoder, cached=False).create_infer_request()
         self._step: Any = runtime.compile(split.step, cached=False).create_infer_request()
