@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from textspot_ray.errors import BundleError, MissingExtraError, UsageError
-from textspot_ray.records import ImageResult
+from textspot_ray.records import ImageResult, Word
 from textspot_ray.spotting.bundle import PARTS, Bundle, describe_files, load_bundle, write_spec
 from textspot_ray.spotting.contract import detector_ports
 from textspot_ray.spotting.runtime import Runtime, Share
@@ -54,16 +54,20 @@ class Agreement:
 
     Attributes:
         images: Compared.
-        boxes: Words of the original.
-        other_boxes: Words of the other.
+        boxes: Of the original.
+        other_boxes: Of the other.
         paired: Pairs that overlap by more than half (IoU of the upright boxes).
-        same_text: Pairs with the same text.
+        words: Boxes of the original whose text one of the two is sure of.
+        other_words: The same of the other.
+        same_text: Pairs with the same text, of which one of the two is sure.
     """
 
     images: int
     boxes: int
     other_boxes: int
     paired: int
+    words: int
+    other_words: int
     same_text: int
 
     @property
@@ -74,7 +78,7 @@ class Agreement:
     @property
     def word_agreement(self) -> float:
         """F-measure of boxes with the same text; 1 where neither found any."""
-        return _f_measure(self.same_text, self.boxes, self.other_boxes)
+        return _f_measure(self.same_text, self.words, self.other_words)
 
 
 def calibrate(bundle: Bundle, images: Iterable[bytes]) -> Calibration:
@@ -169,37 +173,38 @@ def spot_all(
     return {name: result for name, result in results.items() if result.error is None}
 
 
-def compare(original: Mapping[str, ImageResult], other: Mapping[str, ImageResult]) -> Agreement:
-    """Pair the words of the same images, the best overlap first."""
-    paired = same = 0
-    wanted = found = 0
+def compare(
+    original: Mapping[str, ImageResult],
+    other: Mapping[str, ImageResult],
+    text_threshold: float = 0.0,
+) -> Agreement:
+    """Pair the words of the same images, the best overlap first.
+
+    Args:
+        original: Accounts by the images' names.
+        other: The same of the other bundle.
+        text_threshold: A word that neither reads with so much confidence is noise to both, and
+            counts as a box alone.
+    """
+    total = Agreement(len(original), 0, 0, 0, 0, 0, 0)
     for name, result in original.items():
-        words = result.words
-        others = other[name].words if name in other else ()
-        wanted, found = wanted + len(words), found + len(others)
-        overlaps = sorted(
-            (
-                (overlap, i, j)
-                for i, a in enumerate(words)
-                for j, b in enumerate(others)
-                if (overlap := _iou(a.box, b.box)) > _SAME_BOX_IOU
-            ),
-            reverse=True,
+        words, others = result.words, other[name].words if name in other else ()
+        pairs = _pairs(words, others)
+        sure = [w.text_confidence >= text_threshold for w in words]
+        other_sure = [w.text_confidence >= text_threshold for w in others]
+        for i, j in pairs:
+            sure[i] = other_sure[j] = sure[i] or other_sure[j]
+        total = replace(
+            total,
+            boxes=total.boxes + len(words),
+            other_boxes=total.other_boxes + len(others),
+            paired=total.paired + len(pairs),
+            words=total.words + sum(sure),
+            other_words=total.other_words + sum(other_sure),
+            same_text=total.same_text
+            + sum(sure[i] and words[i].text == others[j].text for i, j in pairs),
         )
-        left, right = set(range(len(words))), set(range(len(others)))
-        for _, i, j in overlaps:
-            if i in left and j in right:
-                left.remove(i)
-                right.remove(j)
-                paired += 1
-                same += words[i].text == others[j].text
-    return Agreement(
-        images=len(original),
-        boxes=wanted,
-        other_boxes=found,
-        paired=paired,
-        same_text=same,
-    )
+    return total
 
 
 def publish(bundle: Bundle, folder: Path, accuracy: Mapping[str, Any]) -> Bundle:
@@ -275,6 +280,27 @@ def _name_apart(model: Any) -> None:
         if name in seen:
             node.set_friendly_name(f"{name}/{number}")
         seen.add(name)
+
+
+def _pairs(words: Sequence[Word], others: Sequence[Word]) -> list[tuple[int, int]]:
+    """Which word of the one is which of the other."""
+    overlaps = sorted(
+        (
+            (overlap, i, j)
+            for i, a in enumerate(words)
+            for j, b in enumerate(others)
+            if (overlap := _iou(a.box, b.box)) > _SAME_BOX_IOU
+        ),
+        reverse=True,
+    )
+    left, right = set(range(len(words))), set(range(len(others)))
+    pairs = []
+    for _, i, j in overlaps:
+        if i in left and j in right:
+            left.remove(i)
+            right.remove(j)
+            pairs.append((i, j))
+    return pairs
 
 
 def _f_measure(matched: int, first: int, second: int) -> float:

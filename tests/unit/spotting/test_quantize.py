@@ -117,6 +117,30 @@ def test_a_loss_above_the_stated_writes_nothing_unless_forced(
 
 
 @needs_nncf
+def test_ground_truth_that_fits_nothing_allows_nothing(
+    bundle: Path, photos: Path, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong --gt-size makes both figures 0: no loss, and no proof either."""
+    out = tmp_path / "int8"
+    arguments = ["models", "quantize", str(bundle), "--calibrate", str(photos), "--out", str(out)]
+    assert main([*arguments, "--gt", str(truth), "--gt-size", "64x64"]) == ExitCode.USAGE
+    assert "finds no word of the ground truth" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@needs_nncf
+def test_the_reader_can_be_left_alone(bundle: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "int8"
+    arguments = ["models", "quantize", str(bundle), "--calibrate", str(photos), "--out", str(out)]
+    assert main([*arguments, "--detector-only"]) == ExitCode.OK
+    for part in ("encoder", "decoder"):
+        kinds = {
+            n.get_type_name() for n in ov.Core().read_model(str(out / f"{part}.xml")).get_ops()
+        }
+        assert "FakeQuantize" not in kinds
+
+
+@needs_nncf
 def test_mistakes_are_one_line(
     bundle: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,9 +171,10 @@ def test_images_that_cannot_be_read_calibrate_nothing(bundle: Path) -> None:
         calibrate(load_bundle(str(bundle)), [b"no image"])
 
 
-def result(*words: tuple[str, float]) -> ImageResult:
+def result(*words: tuple[str, float], confidence: float = 1.0) -> ImageResult:
     made = tuple(
-        Word(text, 1.0, (), 1.0, (x, 0.0, x + 10, 10.0), (0.0,) * 8, 0.0) for text, x in words
+        Word(text, confidence, (), 1.0, (x, 0.0, x + 10, 10.0), (0.0,) * 8, 0.0)
+        for text, x in words
     )
     return ImageResult(item=Item("x", "x"), page=0, info=None, words=made)
 
@@ -158,9 +183,26 @@ def test_agreement_pairs_the_best_overlap_and_counts_both_sides() -> None:
     before = {"a": result(("one", 0), ("two", 100)), "b": result(("far", 0)), "c": result()}
     after = {"a": result(("tvo", 101), ("one", 1), ("one", 2)), "b": result(("far", 50))}
     found = compare(before, after)
-    assert found == Agreement(images=3, boxes=3, other_boxes=4, paired=2, same_text=1)
+    assert found == Agreement(
+        images=3, boxes=3, other_boxes=4, paired=2, words=3, other_words=4, same_text=1
+    )
     assert found.box_agreement == pytest.approx(4 / 7)
     assert found.word_agreement == pytest.approx(2 / 7)
+
+
+def test_a_word_counts_if_one_of_the_two_is_sure_of_it() -> None:
+    sure, unsure = (
+        result(("one", 0), ("two", 100)),
+        result(("one", 0), ("tvo", 100), ("noise", 200), confidence=0.1),
+    )
+    noise = result(("x", 0)), result(("y", 0), confidence=0.1)
+    found = compare({"a": sure}, {"a": unsure}, 0.5)
+    assert (found.words, found.other_words, found.same_text) == (2, 2, 1)
+    assert found.word_agreement == 0.5
+    assert compare({"a": unsure}, {"a": sure}, 0.5).word_agreement == 0.5
+    found = compare({"a": noise[1]}, {"a": noise[1]}, 0.5)
+    assert (found.paired, found.words, found.word_agreement) == (1, 0, 1.0)
+    assert compare({"a": noise[0]}, {"a": noise[1]}, 0.5).word_agreement == 0.0
 
 
 def test_nothing_found_by_either_is_agreement() -> None:
