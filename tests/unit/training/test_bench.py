@@ -9,7 +9,7 @@ import cv2
 import pytest
 from helpers.fast_folder import fast_folder
 
-from textspot_ray.config import load_config
+from textspot_ray.config import EngineConfig, load_config
 from textspot_ray.errors import MissingExtraError, UsageError
 from textspot_ray.spotting.bundle import load_bundle
 from textspot_ray.spotting.spotter import TextSpotter
@@ -17,6 +17,7 @@ from textspot_ray.training.bench import suite
 from textspot_ray.training.bench.bare import DecoderSteps
 from textspot_ray.training.bench.demo_way import DemoWay
 from textspot_ray.training.bench.embedded import RapidOcr
+from textspot_ray.training.bench.pipeline import Pipeline
 from textspot_ray.training.bench.program import main
 from textspot_ray.training.bench.report import ratio_table, settings_yaml, stage_table
 from textspot_ray.training.bench.timing import Timing, interleave, ratio
@@ -95,6 +96,35 @@ def test_the_pipeline_is_measured_to_committed_tables(stub: Path, photo: Path) -
     assert stages[0].ms["detect"] > 0
     assert "f32 pipeline on empty photos / bare detector" in ratio_table(lines)
     assert "| f32, no text |" in stage_table(stages)
+
+
+def test_recognition_is_told_apart_into_encoder_and_steps(stub: Path) -> None:
+    table = suite.Stages("x", {"detect": 5.0, "recognise": 3.0})
+    split = suite._with_reading_split(table, load_bundle(str(stub)), "f32").ms
+    assert set(split) == {"detect", "encode", "step"}
+    assert split["encode"] > 0 and split["step"] > 0
+    assert split["encode"] + split["step"] == pytest.approx(3.0)
+    assert "| encode | step |" in stage_table([table])
+
+
+def test_rounds_are_whole_shards_of_one_size(stub: Path, photo: Path) -> None:
+    """So that every round is the same work, and the last one has as many images as the first."""
+    with fast_folder() as work:
+        pipeline = Pipeline(
+            str(stub),
+            "f32",
+            [photo],
+            work / "tables",
+            images=5,
+            rounds=3,
+            engine=EngineConfig(kind="local", threads=1, streams=1),
+        )
+        try:
+            assert [pipeline() for _ in range(3)] == [6, 6, 6]
+        finally:
+            pipeline.close()
+    assert pipeline.spent.images == 18
+    assert pipeline.spent.words == 18 * len(WORDS)
 
 
 def test_swept_settings_are_a_configuration(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def _measure(args: argparse.Namespace) -> int:
         precisions=tuple(args.precision or ("int8", "bf16")),
         cores=args.cores,
         streams=args.streams or args.cores,
-        images=args.images or (4 if args.quick else 8),
+        images=args.images or (4 if args.quick else 16),
         rounds=args.rounds or (2 if args.quick else 5),
         model=args.model,
         say=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--precision", action="append", choices=("f32", "bf16", "int8"), help="default int8, bf16")
     add("--photos", type=Path, default=Path("jobs/demo/photos"), metavar="DIR")
     add("--model", metavar="NAME|DIR", help="a bundle with f32 files, instead of the stand-in")
-    add("--images", type=int, metavar="N", help="images a round (default 8)")
+    add("--images", type=int, metavar="N", help="images a round (default 16)")
     add("--rounds", type=int, metavar="N", help="counted rounds (default 5)")
     add("--cores", type=int, default=max(1, int(available_cpus())), metavar="N")
     add("--streams", type=int, metavar="N", help="of the detector (default: one a core)")
