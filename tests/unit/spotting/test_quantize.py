@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import openvino.opset13 as ops
 import pytest
 
 from textspot_ray.cli import main
+from textspot_ray.commands.models_quantize import Outcome, _refusal
 from textspot_ray.errors import BundleError, ExitCode
 from textspot_ray.records import ImageResult, Item, Word
 from textspot_ray.spotting.bundle import describe_files, load_bundle, write_spec
@@ -114,6 +116,25 @@ def test_a_loss_above_the_stated_writes_nothing_unless_forced(
     assert not out.exists()
     assert main([*arguments, "--min-agreement", "1.01", "--force"]) == ExitCode.OK
     assert load_bundle(str(out)).spec.accuracy["words as in the original"] == "100.0 %"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (0.60, 0.595, None),
+        (0.60, 0.70, None),
+        (0.60, 0.585, "hmean falls by 0.015, more than --max-loss 0.01"),
+        (0.0, 0.0, "finds no word of the ground truth"),
+    ],
+)
+def test_with_ground_truth_the_loss_of_hmean_decides(
+    before: float, after: float, said: str | None
+) -> None:
+    far_apart = Agreement(10, 100, 100, 100, words=100, other_words=100, same_text=1)
+    arguments = argparse.Namespace(max_loss=0.01, min_agreement=0.9)
+    refused = _refusal(Outcome(far_apart, (before, after)), arguments)
+    assert refused is None if said is None else said in str(refused)
+    assert "1.0 % of the words agree" in str(_refusal(Outcome(far_apart, None), arguments))
 
 
 @needs_nncf
