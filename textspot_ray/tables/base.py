@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
+from threading import Event
 
 import duckdb
 import pyarrow as pa
 
 from textspot_ray.archive.storage import Store
+from textspot_ray.errors import AbortedError, StorageError
 from textspot_ray.tables.faultpoints import fault
 from textspot_ray.tables.marker import PartFile, new_attempt
 from textspot_ray.tables.parts import PartWriter, delete_parts, read_ahead, read_part
@@ -85,30 +88,84 @@ class BaseWriter:
                 fault("compact_parts")
 
 
+def copy_rows(store: Store, parts: Iterable[PartFile], writer: BaseWriter) -> None:
+    """Append the rows of some files, in order."""
+    for rows in read_ahead(read_parts(store, parts)):
+        writer.write(rows)
+
+
+def read_parts(
+    store: Store, parts: Iterable[PartFile], columns: list[str] | None = None
+) -> Generator[pa.Table, None, None]:
+    """Rows of several files, one after another.
+
+    Raises:
+        StorageError: A file is missing or damaged.
+    """
+    for part in parts:
+        yield from read_part(store, part, columns)
+
+
+def written(rows: Iterable[pa.Table], writer: BaseWriter) -> Iterator[pa.Table]:
+    """The same rows, each handed on once a writer has them."""
+    for table in rows:
+        writer.write(table)
+        yield table
+
+
 def write_by_text(
     store: Store,
-    words: Sequence[PartFile],
+    words: Iterable[pa.Table],
     n: int,
     memory_bytes: int,
     rows_per_file: int = ROWS_PER_FILE,
 ) -> list[PartFile]:
-    """Write the slim copy of some words files, sorted by text, image and word.
+    """Write the slim copy of some rows of words, sorted by text.
 
     An external sort (DuckDB's): beyond ``memory_bytes`` it spills to a temporary folder, on the
-    output's own disk where that is local.
+    output's own disk where that is local. Rows of one text come in any order: to sort by image as
+    well takes half as long again and helps no look-up.
+
+    Args:
+        store: The output folder.
+        words: Rows of ``words``, with further columns or without. They are taken as the sort goes
+            on, by a thread of their own: an iterator that reads and copies them on the way costs
+            no second reading.
+        n: Number of the snapshot that is to name the files.
+        memory_bytes: Limit of the sort.
+        rows_per_file: Rows after which a new file is begun.
 
     Raises:
         StorageError: A words file is damaged, or storage refuses.
     """
-    if not words:
-        return []
     writer = BaseWriter(store, BY_TEXT, n, rows_per_file)
-    columns = [field.name for field in WORDS_BY_TEXT]
+    stop = Event()
+    try:
+        in_order = _sorted(store, read_ahead(iter(words)), memory_bytes, stop)
+        for rows in read_ahead(in_order, on_stop=stop.set):
+            writer.write(rows)
+        return writer.finish()
+    except BaseException:
+        writer.discard()
+        raise
+
+
+def _sorted(
+    store: Store, words: Generator[pa.Table, None, None], memory_bytes: int, stop: Event
+) -> Iterator[pa.Table]:
+    columns = WORDS_BY_TEXT.names
+    faults: list[Exception] = []
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for part in words:
-            for rows in read_part(store, part, columns):
-                yield from rows.select(columns).cast(WORDS_BY_TEXT).to_batches()
+        try:
+            with closing(words):
+                for rows in words:
+                    if stop.is_set():
+                        raise AbortedError("the sort was stopped")
+                    yield from rows.select(columns).cast(WORDS_BY_TEXT).to_batches()
+        except Exception as exc:
+            faults.append(exc)  # DuckDB would hand on nothing but its text
+            raise
 
     try:
         with (
@@ -119,24 +176,18 @@ def write_by_text(
             connection.execute("SET temp_directory = $folder", {"folder": folder})
             connection.execute("SET preserve_insertion_order = false")
             connection.register("w", pa.RecordBatchReader.from_batches(WORDS_BY_TEXT, batches()))
-            names = ", ".join(columns)
-            query = f"SELECT {names} FROM w ORDER BY text, image_id, word_index"
-            sorted_words = connection.sql(query)
+            by_text = connection.sql(f"SELECT {', '.join(columns)} FROM w ORDER BY text")
             # The newer name, where there is one: the older one warns then.
-            read = getattr(sorted_words, "to_arrow_reader", None) or sorted_words.fetch_arrow_reader
-            for batch in read_ahead(iter(read(BY_TEXT_ROWS_PER_GROUP))):
-                writer.write(pa.Table.from_batches([batch]).cast(WORDS_BY_TEXT))
-        return writer.finish()
-    except BaseException:
-        writer.discard()
-        raise
-
-
-def copy_rows(store: Store, parts: Iterable[PartFile], writer: BaseWriter) -> None:
-    """Append the rows of some files, in order."""
-    rows_of_parts = (rows for part in parts for rows in read_part(store, part))
-    for rows in read_ahead(rows_of_parts):
-        writer.write(rows)
+            read = getattr(by_text, "to_arrow_reader", None) or by_text.fetch_arrow_reader
+            for batch in read(BY_TEXT_ROWS_PER_GROUP):
+                yield pa.Table.from_batches([batch]).cast(WORDS_BY_TEXT)
+    except (duckdb.Error, pa.ArrowException) as exc:
+        if faults:
+            raise faults[0] from None
+        raise StorageError(
+            f"{store.uri}: cannot sort words by text ({str(exc).splitlines()[0]}): "
+            "free space or allow more memory"
+        ) from exc
 
 
 def _scratch(store: Store) -> Path | None:

@@ -12,12 +12,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import pyarrow as pa
 
 from textspot_ray.errors import AbortedError
 from textspot_ray.records import ShardId
-from textspot_ray.tables.base import ROWS_PER_FILE, BaseWriter, copy_rows, write_by_text
+from textspot_ray.tables.base import (
+    ROWS_PER_FILE,
+    BaseWriter,
+    copy_rows,
+    read_parts,
+    write_by_text,
+    written,
+)
 from textspot_ray.tables.ledger import Ledger
 from textspot_ray.tables.manifest import (
     ManifestFile,
@@ -27,12 +35,12 @@ from textspot_ray.tables.manifest import (
     write_manifest,
 )
 from textspot_ray.tables.marker import Marker, PartFile, new_attempt
-from textspot_ray.tables.parts import delete_parts
-from textspot_ray.tables.schema import TABLES
+from textspot_ray.tables.parts import delete_parts, read_ahead
+from textspot_ray.tables.schema import TABLES, WORDS_BY_TEXT
 from textspot_ray.tables.snapshot import Snapshot, count_rows, put_snapshot
 from textspot_ray.tables.strike import TRIES, absorb_pending, still_there
 
-MEMORY_BYTES = 2**30
+MEMORY_BYTES = 5 * 2**28
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ def compact(
 
     Args:
         ledger: The ledger of the output folder.
-        memory_bytes: Limit of the sort; the process as a whole needs some 500 MB more.
+        memory_bytes: Limit of the sort; the process as a whole needs some 400 MB more.
         rows_per_file: Rows after which a new file is begun.
 
     Raises:
@@ -104,20 +112,22 @@ def _build(
     kept = tuple(part for part in head.base if 2 * part.rows >= rows_per_file)
     small = [part for part in head.base if part not in kept]
     parts = [*small, *(part for marker in markers for part in marker.files)]
-    fresh: list[PartFile] = []
+    n = head.n + 1
+    writers = {table: BaseWriter(store, table, n, rows_per_file) for table in TABLES}
+    by_text: list[PartFile] = []
     try:
-        for table in TABLES:
-            writer = BaseWriter(store, table, head.n + 1, rows_per_file)
-            try:
-                copy_rows(store, _once(parts, table), writer)
-                fresh += writer.finish()
-            except BaseException:
-                writer.discard()
-                raise
-        words = [part for part in (*kept, *fresh) if part.table == "words"]
-        by_text = write_by_text(store, words, head.n + 1, memory_bytes, rows_per_file)
+        # Words are read once, for the base and for the sort.
+        rows = read_ahead(read_parts(store, _once(parts, "words")))
+        slim = read_parts(store, _once(kept, "words"), WORDS_BY_TEXT.names)
+        words = chain(written(rows, writers["words"]), slim)
+        by_text = write_by_text(store, words, n, memory_bytes, rows_per_file)
+        for table in ("images", "errors"):
+            copy_rows(store, _once(parts, table), writers[table])
+        fresh = [part for table in TABLES for part in writers[table].finish()]
     except BaseException:
-        delete_parts(store, [part.path for part in fresh])
+        for writer in writers.values():
+            writer.discard()
+        delete_parts(store, [part.path for part in by_text])
         raise
     return _Built(
         base=(*kept, *fresh),

@@ -16,7 +16,7 @@ import pyarrow as pa
 from textspot_ray.archive.storage import Store
 from textspot_ray.errors import FingerprintError, TableError
 from textspot_ray.records import Counts, ShardId
-from textspot_ray.tables.base import ROWS_PER_FILE, BaseWriter, write_by_text
+from textspot_ray.tables.base import ROWS_PER_FILE, BaseWriter, read_parts, write_by_text
 from textspot_ray.tables.carry import ImageRow, find_images, sum_images, without
 from textspot_ray.tables.compact import MEMORY_BYTES
 from textspot_ray.tables.counts import subtract
@@ -26,7 +26,7 @@ from textspot_ray.tables.manifest import to_table, write_forgotten, write_manife
 from textspot_ray.tables.marker import STATE, Marker, PartFile, new_attempt
 from textspot_ray.tables.parts import read_part
 from textspot_ray.tables.plan import Plan
-from textspot_ray.tables.schema import TABLES
+from textspot_ray.tables.schema import TABLES, WORDS_BY_TEXT
 from textspot_ray.tables.segment import SegmentFile, build_segment, encode_rows, segment_path
 from textspot_ray.tables.snapshot import Snapshot, put_snapshot
 from textspot_ray.tables.strike import absorb_pending
@@ -145,7 +145,15 @@ def merge(
             created_at=time.time(),
             manifests=(write_manifest(out, to_table(markers), 1),) if markers else (),
             base=tuple(base),
-            by_text=tuple(write_by_text(out, words, 1, memory_bytes, rows_per_file)),
+            by_text=tuple(
+                write_by_text(
+                    out,
+                    read_parts(out, words, WORDS_BY_TEXT.names),
+                    1,
+                    memory_bytes,
+                    rows_per_file,
+                )
+            ),
             compaction=0,
             rewritten=1,
             counts=counts,

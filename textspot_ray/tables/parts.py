@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
@@ -143,8 +143,17 @@ def read_part(store: Store, part: PartFile, columns: list[str] | None = None) ->
         ) from exc
 
 
-def read_ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:
-    """The same items, read by a thread of their own while the caller works on earlier ones."""
+def read_ahead(
+    items: Iterator[T], depth: int = 4, on_stop: Callable[[], None] | None = None
+) -> Generator[T, None, None]:
+    """The same items, read by a thread of their own while the caller works on earlier ones.
+
+    Args:
+        items: Closed by that thread, be it exhausted or not, before this iterator ends.
+        depth: How many items may wait.
+        on_stop: Called when the caller takes no more, before the thread is waited for; for items
+            that take long to come.
+    """
     ready: Queue[tuple[T | None, BaseException | None, bool]] = Queue(depth)
     stop = Event()
 
@@ -156,10 +165,14 @@ def read_ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:
 
     def read() -> None:
         try:
-            for item in items:
-                put((item, None, False))
-                if stop.is_set():
-                    return
+            try:
+                for item in items:
+                    put((item, None, False))
+                    if stop.is_set():
+                        return
+            finally:
+                if isinstance(items, Generator):
+                    items.close()
             put((None, None, True))
         except BaseException as exc:
             put((None, exc, True))
@@ -176,6 +189,8 @@ def read_ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:
             yield cast("T", item)
     finally:
         stop.set()
+        if on_stop is not None:
+            on_stop()
         thread.join()
 
 
