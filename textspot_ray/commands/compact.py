@@ -1,6 +1,8 @@
 """Merge a table's many part files into few, and add a copy sorted by text for look-ups.
 
-Safe beside a running job and beside readers; what the table says does not change.
+Safe beside a running job and beside readers; what the table says does not change. The files that it
+replaces stay for ten minutes, for readers that have them open, and go at the next `clean` or run:
+till then read through `query`, `files` or `open_tables`, as words/*.parquet matches both.
 """
 
 from __future__ import annotations
@@ -25,14 +27,24 @@ def main(args: argparse.Namespace) -> int:
 
     from textspot_ray.commands.summary import duration, number
     from textspot_ray.tables.compact import compact
+    from textspot_ray.tables.sweep import GRACE_S
 
     # Row groups come and go by the thousand; malloc keeps their pages, Arrow's own allocator gives
     # them back and faults them in again, which costs a tenth of all processor time here.
     pa.set_memory_pool(pa.system_memory_pool())
     limits = {"rows_per_file": args.rows_per_file, "memory_bytes": (args.memory or 0) * 2**20}
     report = compact(table_ledger(args), **{key: n for key, n in limits.items() if n})
+    if not report.replaced:
+        print(f"nothing to compact: {number(report.words)} words in {report.files_after} files")
+        return ExitCode.OK
     print(
         f"{number(report.files_before)} files became {number(report.files_after)} "
         f"({number(report.words)} words) in {duration(report.elapsed_s)}"
+    )
+    print(
+        f"the {number(report.replaced)} files replaced stay {GRACE_S / 60:.0f} minutes, for readers "
+        f"that have them open; until then words/*.parquet counts words twice:\n"
+        f"read with textspot query, textspot files or open_tables, and run "
+        f"`textspot clean {args.table}` later"
     )
     return ExitCode.OK

@@ -24,6 +24,12 @@ def main(args: argparse.Namespace) -> int:
     store = table_store(args, args.out)
     store.make()
     report = merge(table_ledger(args, args.first), table_ledger(args, args.second), store)
-    print(f"{args.out} holds {number(report.counts.images)} images", end="")
-    print(f" with {number(report.counts.words)} words")
+    print(
+        f"{args.out} holds {number(report.counts.images)} images "
+        f"with {number(report.counts.words)} words"
+    )
+    if report.overlap:
+        print(f"{number(report.overlap)} items were in both; each was taken once")
+    if report.shards_left:
+        print(f"{number(report.shards_left)} shards are still to be run: textspot run ... there")
     return ExitCode.OK

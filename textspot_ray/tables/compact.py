@@ -49,8 +49,9 @@ class CompactReport:
 
     Attributes:
         shards: Shards whose rows are now in base files.
-        files_before: Part files that the table had.
-        files_after: Part files that it has, the sorted copy of words included.
+        files_before: Files that the table had, the sorted copy of words included.
+        files_after: Files that it has, likewise.
+        replaced: Files that no longer count, but stay for the grace period of `sweep`.
         words: Rows of ``words`` in base files.
         elapsed_s: Seconds taken.
     """
@@ -58,6 +59,7 @@ class CompactReport:
     shards: int
     files_before: int
     files_after: int
+    replaced: int
     words: int
     elapsed_s: float
 
@@ -92,13 +94,13 @@ def compact(
     for _ in range(TRIES):
         absorb_pending(ledger)
         ledger.refresh()
-        files_before = sum(1 for _ in ledger.files())
+        before = _paths(ledger)
         markers = sorted(ledger.markers(), key=lambda m: (m.shard.plan, m.shard.index))
         if not any(marker.files for marker in markers):
-            return _report(ledger, files_before, start)
+            return _report(ledger, before, start)
         built = _build(ledger, markers, memory_bytes, rows_per_file)
         if _publish(ledger, built):
-            return _report(ledger, files_before, start)
+            return _report(ledger, before, start)
         delete_parts(ledger.store, built.fresh)
     raise AbortedError(f"{ledger.store.uri}: other drivers keep rewriting it; run compact again")
 
@@ -227,12 +229,19 @@ def _once(parts: Sequence[PartFile], table: str) -> Iterator[PartFile]:
             yield part
 
 
-def _report(ledger: Ledger, files_before: int, start: float) -> CompactReport:
+def _paths(ledger: Ledger) -> set[str]:
+    parts = chain(ledger.files(), ledger.snapshot.by_text)
+    return {part.path for part in parts}
+
+
+def _report(ledger: Ledger, before: set[str], start: float) -> CompactReport:
     head = ledger.snapshot
+    after = _paths(ledger)
     return CompactReport(
         shards=head.shards,
-        files_before=files_before,
-        files_after=sum(1 for _ in ledger.files()) + len(head.by_text),
+        files_before=len(before),
+        files_after=len(after),
+        replaced=len(before - after),
         words=sum(part.rows for part in head.base if part.table == "words"),
         elapsed_s=time.monotonic() - start,
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from textspot_ray.cli import main
@@ -201,6 +203,23 @@ def test_search_export_compact_merge_forget(
     assert main(["verify", str(copy)]) == ExitCode.OK
     assert main(["search", str(copy), "word0"]) == ExitCode.NO_MATCH
     assert main(["search", table, "word0"]) == ExitCode.OK, "the original is untouched"
+
+
+def test_compact_says_that_old_files_stay_and_how_to_read_meanwhile(
+    table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(table, copy)
+    n_words = len(query(str(copy), "SELECT 1 FROM words", capsys))
+    assert main(["compact", str(copy)]) == ExitCode.OK
+    said = capsys.readouterr().out
+    assert "stay 10 minutes" in said and f"textspot clean {copy}" in said
+    globbed = sum(pq.read_metadata(path).num_rows for path in (copy / "words").iterdir())
+    assert globbed == 2 * n_words, "what it warns of"
+    assert len(query(str(copy), "SELECT 1 FROM words", capsys)) == n_words
+    assert main(["compact", str(copy)]) == ExitCode.OK
+    said = capsys.readouterr().out
+    assert said.startswith(f"nothing to compact: {n_words} words in ") and "stay" not in said
 
 
 @pytest.mark.parametrize(
