@@ -1,6 +1,6 @@
 """Make the README's pictures: the live page with a search, and the static page.
 
-    python jobs/screenshots.py demo-out docs --search exit
+    python jobs/screenshots.py demo-out docs --search st --mode prefix
 
 Needs the extra [browse], Chromium, and Playwright (``pip install playwright``).
 """
@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from textspot_ray.errors import ExitCode, TextspotError
 from textspot_ray.insight.relations import open_tables
 
-SIZE = {"width": 1280, "height": 800}
+SIZE = {"width": 1200, "height": 720}
 
 
 def main() -> int:
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("table", help="output folder of a run")
     parser.add_argument("out", type=Path, help="folder for browse.png and view.png")
     parser.add_argument("--search", default="", help="what the live page searches for")
+    parser.add_argument("--mode", default="fuzzy", help="how: exact, prefix, contains, fuzzy")
     args = parser.parse_args()
     try:
         from playwright.sync_api import sync_playwright
@@ -42,7 +43,7 @@ def main() -> int:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             context = browser.new_context(viewport=SIZE)
             context.set_default_timeout(300_000)  # a busy machine is no fault of the page
-            live(context.new_page(), args.table, args.search, args.out / "browse.png")
+            live(context.new_page(), args.table, (args.mode, args.search), args.out / "browse.png")
             static(context.new_page(), args.table, Path(folder), args.out / "view.png")
             browser.close()
     except TextspotError as exc:
@@ -51,7 +52,7 @@ def main() -> int:
     return ExitCode.OK
 
 
-def live(page, table: str, search: str, out: Path) -> None:
+def live(page, table: str, search: tuple[str, str], out: Path) -> None:
     from textspot_ray.insight.browse import serve
     from textspot_ray.insight.browse_data import BrowseData
 
@@ -66,13 +67,14 @@ def live(page, table: str, search: str, out: Path) -> None:
         ).start()
         page.goto(ready.get(timeout=60))
         page.wait_for_selector(".card")
-        if search:
-            page.select_option("#mode", "fuzzy")
-            page.fill("#terms", search)
+        mode, terms = search
+        if terms:
+            page.select_option("#mode", mode)
+            page.fill("#terms", terms)
             page.press("#terms", "Enter")
             page.wait_for_selector("polygon.hit", state="attached")
         page.wait_for_load_state("networkidle")
-        if search:
+        if terms:
             page.hover("polygon.hit >> nth=0", force=True)
         page.screenshot(path=out)
 

@@ -42,9 +42,9 @@ def main(args: argparse.Namespace) -> int:
         f"({number(report.words)} words) in {duration(report.elapsed_s)}"
     )
     print(
-        f"the {number(report.replaced)} files replaced stay {GRACE_S / 60:.0f} minutes, for readers "
-        f"that have them open; until then words/*.parquet counts words twice:\n"
-        f"read with textspot query, textspot files or open_tables, and run "
-        f"`textspot clean {args.table}` later"
+        f"the {number(report.replaced)} files replaced stay for {GRACE_S / 60:.0f} minutes, for "
+        "readers that have them open.\nUntil then words/*.parquet counts words twice: read with "
+        "textspot query, textspot files or open_tables,\n"
+        f"and delete them later: textspot clean {args.table}"
     )
     return ExitCode.OK

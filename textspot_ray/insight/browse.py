@@ -137,6 +137,7 @@ def serve(
             raise UsageError(
                 f"cannot listen on port {port} ({exc.strerror}): choose another with --port"
             ) from exc
+        listener.listen()  # a browser that comes before the server runs waits instead of failing
         on_ready(f"http://127.0.0.1:{listener.getsockname()[1]}/")
         config = uvicorn.Config(make_app(data, title), log_level="warning", access_log=False)
         uvicorn.Server(config).run(sockets=[listener])

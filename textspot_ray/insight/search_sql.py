@@ -107,17 +107,19 @@ class SearchSql:
     def _one_word(self, condition: _Condition) -> str:
         """Plain columns are sorted and cut; structs are made of the few rows that are left."""
         limit = self._query.limit
+        if self._query.region is not None and condition.cost == "0" and limit is not None:
+            self._raise_floor(condition)
         order = "ORDER BY cost, text_confidence DESC, image_id, word_index"
         tail = "" if limit is None else f" LIMIT {int(limit)}"
         columns = ", ".join(SLIM)
-        if self._is_relative() and limit is not None and not self._all_candidates:
+        if self._is_relative() and (take := self._candidates()) is not None:
             # joining every word of the corner with its image is what takes long: take the best
             # candidates by a bound that needs no join, and look at the images of these alone
             self._preferred = True
             where = " AND ".join([f"({condition.where})", *self._filters])
             rows = (
                 f"SELECT {columns}, cost FROM (SELECT {columns}, {condition.cost} AS cost "
-                f"FROM lookup WHERE {where} {order} LIMIT {_CANDIDATES * int(limit)}) "
+                f"FROM lookup WHERE {where} {order} LIMIT {take}) "
                 f"JOIN {_SIZES} WHERE {_EXACT_REGION}"
             )
         else:
@@ -131,6 +133,32 @@ class SearchSql:
             f"SELECT image_id, [{_STRUCT}] AS ws, cost, text_confidence AS conf "
             f"FROM ({rows} {order}{tail})"
         )
+
+    def _raise_floor(self, condition: _Condition) -> None:
+        """Leave out words less sure than the last one that can be a hit.
+
+        A box may hold half of all words: texts and names are then read of few of them.
+        """
+        take = self._candidates()
+        if take is None:
+            return
+        where = " AND ".join([f"({condition.where})", *self._filters])
+        sql = (
+            f"SELECT min(c) FROM (SELECT text_confidence AS c FROM lookup WHERE {where} "
+            f"ORDER BY c DESC LIMIT {take})"
+        )
+        used = set(re.findall(r"\$(\w+)", sql))
+        parameters = {name: value for name, value in self.parameters.items() if name in used}
+        floor = self._tables.rows(sql, parameters)[0][0]
+        if floor is not None:
+            self._filters.append(f"text_confidence >= {self._value(floor)}::FLOAT")
+
+    def _candidates(self) -> int | None:
+        """How many of the surest words are looked at; None for all."""
+        limit = self._query.limit
+        if limit is None or (self._is_relative() and self._all_candidates):
+            return None
+        return _CANDIDATES * limit if self._is_relative() else limit
 
     def _finish(self, sql: str) -> str:
         limit = "" if self._query.limit is None else f" LIMIT {int(self._query.limit)}"
@@ -150,19 +178,14 @@ class SearchSql:
             filters.append("text_confidence >= $least")
         if query.region is not None:
             region = query.region
-            self.parameters.update(
-                bx0=region.x_min, by0=region.y_min, bx1=region.x_max, by1=region.y_max
-            )
+            names = ("bx0", "by0", "bx1", "by1")
+            sides = (region.x_min, region.y_min, region.x_max, region.y_max)
+            self.parameters.update(zip(names, sides, strict=True))
+            scales = ("1",) * 4
             if region.relative:
                 # the smallest and largest image drop most words before images are joined
-                filters.append(
-                    _inside(
-                        *("(SELECT min(width) FROM images)", "(SELECT max(width) FROM images)"),
-                        *("(SELECT min(height) FROM images)", "(SELECT max(height) FROM images)"),
-                    )
-                )
-            else:
-                filters.append(_inside("1", "1", "1", "1"))
+                scales = self._size_range()
+            filters.append(_inside(*scales))
         if query.source is not None:
             self.parameters["source"] = query.source
             filters.append(
@@ -170,6 +193,11 @@ class SearchSql:
                 " WHERE source GLOB $source OR image_id GLOB $source)"
             )
         return filters
+
+    def _size_range(self) -> tuple[str, ...]:
+        """The least and greatest width and height of an image, as constants."""
+        sql = "SELECT min(width), max(width), min(height), max(height) FROM images"
+        return tuple(str(int(size or 0)) for size in self._tables.rows(sql)[0])
 
     def _condition(self, term: str) -> _Condition:
         mode = self._query.mode

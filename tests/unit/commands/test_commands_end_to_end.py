@@ -213,7 +213,7 @@ def test_compact_says_that_old_files_stay_and_how_to_read_meanwhile(
     n_words = len(query(str(copy), "SELECT 1 FROM words", capsys))
     assert main(["compact", str(copy)]) == ExitCode.OK
     said = capsys.readouterr().out
-    assert "stay 10 minutes" in said and f"textspot clean {copy}" in said
+    assert "stay for 10 minutes" in said and f"textspot clean {copy}" in said
     globbed = sum(pq.read_metadata(path).num_rows for path in (copy / "words").iterdir())
     assert globbed == 2 * n_words, "what it warns of"
     assert len(query(str(copy), "SELECT 1 FROM words", capsys)) == n_words

@@ -196,6 +196,18 @@ def test_a_taken_port_is_one_line(table: str) -> None:
             run_command("browse", [table, "--port", str(taken.getsockname()[1])])
 
 
+def test_connections_are_taken_from_the_moment_the_address_is_told(table: str) -> None:
+    """``--open`` starts a browser at that moment, long before the server runs on a busy machine."""
+
+    def connect(address: str) -> None:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        raise KeyboardInterrupt
+
+    with open_tables(table) as tables, pytest.raises(KeyboardInterrupt):
+        serve(BrowseData(tables), "t", port=0, on_ready=connect)
+
+
 # --- in a browser ---------------------------------------------------------------------------
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 
 import pytest
 from helpers.insight_tables import MakeTable, Page, run_command, word
@@ -253,3 +254,29 @@ def test_regions_in_shares_hold_for_images_of_any_size(make_table: MakeTable) ->
     assert texts(find(uri, "exit", region=corner, limit=None)) == ["l.jpg:exit"]
     assert texts(find(uri, region=corner)) == ["l.jpg:exit"]
     assert find(uri, "exit", "exit", region=corner, combine=Combine.ALL) != []
+
+
+@pytest.mark.parametrize("region", [Region(0, 0, 300, 200, False), Region(0, 0, 0.5, 0.5, True)])
+def test_a_limit_cuts_the_surest_words_of_a_box_and_changes_none(
+    make_table: MakeTable, region: Region
+) -> None:
+    rng = random.Random(7)
+    shares = (0.5, 0.7, 0.9)  # many words are equally sure
+    pages = [
+        Page(
+            f"{n}.jpg",
+            [
+                word(f"w{k}", rng.randrange(500), rng.randrange(400), confidence=rng.choice(shares))
+                for k in range(12)
+            ],
+        )
+        for n in range(8)
+    ]
+    with open_tables(make_table(pages)) as tables:
+        whole = texts(search(tables, SearchQuery(region=region, limit=None)))
+        assert 20 < len(whole) < 90
+        for limit in (1, 2, 7, len(whole) - 1, len(whole), 500):
+            found = search(tables, SearchQuery(region=region, limit=limit))
+            assert texts(found) == whole[:limit]
+        one = texts(search(tables, SearchQuery(("w3",), region=region, limit=1)))
+    assert one == [text for text in whole if text.endswith(":w3")][:1] != []
