@@ -107,11 +107,14 @@ class EngineConfig:
     pending_timeout_s: float = 60.0  # a slot that cannot be placed ends the run
     max_deaths: int = 5  # deaths of actors without one finished image in between
     progress_s: float = 2.0  # seconds between plain progress lines
+    status_s: float = 30.0  # seconds between status files on the output store
 
     def __post_init__(self) -> None:
         _choice("engine.kind", self.kind, ("ray", "local"))
         for name in ("detectors_per_slot", "streams", "in_flight", "max_deaths"):
             _at_least(f"engine.{name}", getattr(self, name), 1)
+        if self.status_s <= 0:
+            raise ConfigError(f"engine.status_s must be above 0, not {self.status_s}")
         for name in ("slots", "threads"):
             value = getattr(self, name)
             if value is not None:

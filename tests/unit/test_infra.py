@@ -249,6 +249,24 @@ def test_board_and_alerts_use_metrics_that_exist() -> None:
     }
 
 
+def test_the_readme_lists_every_metric_and_label() -> None:
+    readme = (INFRA / "README.md").read_text()
+    rows = [line for line in readme.splitlines() if line.startswith("| `")]
+    listed = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
+    assert {name.removeprefix("textspot_") for name in METRICS} <= listed
+    labels = {(row.split("|")[1].strip(" `"), row.split("|")[2].strip(" `")) for row in rows}
+    for name, metric in METRICS.items():
+        if metric.label:
+            assert (name.removeprefix("textspot_"), metric.label) in labels
+
+
+def test_labels_in_expressions_are_those_of_the_metric() -> None:
+    for text in expressions():
+        for name, body in re.findall(r"\bray_(textspot_\w+)\{([^}]*)\}", text):
+            labels = set(re.findall(r"(\w+)\s*[=!]~?", body))
+            assert labels <= {"out", METRICS[name].label}, text
+
+
 def test_expressions_are_balanced() -> None:
     for text in expressions():
         for opening, closing in ("()", "[]", "{}"):

@@ -98,6 +98,11 @@ class Reader:
         self._typical = _Typical()
         self._stuck = 0
 
+    @property
+    def retries(self) -> int:
+        """Reads that were tried again because storage failed in passing."""
+        return self._fetcher.retry.tally.n
+
     def __enter__(self) -> Reader:
         return self
 

@@ -6,7 +6,7 @@ import errno
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
@@ -116,6 +116,13 @@ def reason_of(exc: BaseException) -> str:
     return " ".join(text.split())[:300]
 
 
+@dataclass(slots=True)
+class RetryTally:
+    """How often something was tried again, for the metrics."""
+
+    n: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and how long to try again: exponential back-off with full jitter.
@@ -124,11 +131,13 @@ class RetryPolicy:
         attempts: Tries in all.
         base_s: Longest wait before the second try; doubles with each further one.
         max_wait_s: Longest single wait.
+        tally: Counts what was tried again under this policy.
     """
 
     attempts: int = 5
     base_s: float = 0.2
     max_wait_s: float = 8.0
+    tally: RetryTally = field(default_factory=RetryTally, compare=False, repr=False)
 
     def call(self, function: Callable[[], T]) -> T:
         """Call until it succeeds, a fault that stays, or the last try; the fault is raised."""
@@ -142,6 +151,7 @@ class RetryPolicy:
             except Exception as exc:
                 if attempt + 1 >= self.attempts or not fault_of(exc).passes:
                     raise
+            self.tally.n += 1
             # Full jitter keeps thousands of readers from coming back at the same moment.
             longest_s = min(self.max_wait_s, self.base_s * 2**attempt)
             time.sleep(random.uniform(0.0, longest_s))

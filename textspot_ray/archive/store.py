@@ -44,6 +44,11 @@ class Store:
         self.uri = uri
         self._retry = retry
 
+    @property
+    def retries(self) -> int:
+        """Requests that were sent again because storage failed in passing."""
+        return self._retry.tally.n
+
     def make(self) -> None:
         """Make the folder if the store has folders."""
 

@@ -43,6 +43,7 @@ class Member:
     calls: dict[int, Call] = field(default_factory=dict)
     answered: int = 0
     recycle: bool = False
+    uss_bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -66,6 +67,7 @@ class Member:
         self.since_s = time.monotonic()
         self.answered = 0
         self.recycle = False
+        self.uss_bytes = 0
         self.worker.start(self.generation)
 
     def stop(self) -> None:
@@ -89,6 +91,7 @@ class Member:
         """Note an answer; a process grown past the limit is marked to be recycled."""
         call = self.calls.pop(ticket, None)
         self.answered += 1
+        self.uss_bytes = uss_bytes or self.uss_bytes
         if uss_bytes > max_uss_bytes and self.answered >= _MIN_CALLS_BEFORE_RECYCLE:
             self.recycle = True
         return call
@@ -129,6 +132,15 @@ class Crew:
     def detectors(self) -> int:
         """Number of workers that detect."""
         return sum(Stage.DETECT in member.worker.stages for member in self.members)
+
+    @property
+    def memory_bytes(self) -> dict[str, int]:
+        """Memory of the largest process of each kind, as it last said itself."""
+        largest: dict[str, int] = {}
+        for member in self.members:
+            kind = member.name.partition(" ")[0]  # ``detector 2``
+            largest[kind] = max(member.uss_bytes, largest.get(kind, 0))
+        return largest
 
     def stop(self) -> None:
         """End every process."""

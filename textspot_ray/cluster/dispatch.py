@@ -69,8 +69,8 @@ class Dispatch:
         self._losses.update(given.keys())
         return max((self._losses[key] for key in given), default=0)
 
-    def give_back(self, slot: int) -> None:
-        """A slot is gone: what it had goes to the next that asks."""
+    def give_back(self, slot: int) -> int:
+        """A slot is gone: what it had goes to the next that asks; how many tasks it had begun."""
         given = sorted(
             self._given.pop(slot, {}).values(), key=lambda t: (t.shard.plan, t.shard.index)
         )
@@ -82,6 +82,7 @@ class Dispatch:
         chained.extend(rest)
         if chained:
             self._returned.append(chained)
+        return len(given)
 
     def _next_group(self) -> deque[Task] | None:
         if self._returned:

@@ -18,13 +18,15 @@ from textspot_ray.cluster.planning import Listing, Planning
 from textspot_ray.cluster.progress import OnProgress, Progress, Tally
 from textspot_ray.cluster.signals import StopRequest, stop_on_signals
 from textspot_ray.cluster.slot import Job, Report
+from textspot_ray.cluster.statuswriter import StatusWriter
 from textspot_ray.config import RunConfig, config_to_dict
-from textspot_ray.errors import AbortedError, ExitCode, UsageError
+from textspot_ray.errors import AbortedError, ExitCode, TextspotError, UsageError
 from textspot_ray.records import Counts, ErrorKind, RunReport
 from textspot_ray.tables.lease import Lease
 from textspot_ray.tables.ledger import Ledger, open_ledger
 from textspot_ray.tables.plan import Plan, Task
 from textspot_ray.tables.retry import TRANSIENT, retry_tasks
+from textspot_ray.tables.runstatus import RunState
 from textspot_ray.tables.sweep import finish as sweep
 from textspot_ray.tables.sweep import sweep_state
 
@@ -131,6 +133,8 @@ class _Run:
                 "text_threshold": parts.text_threshold,
             }
             self.ledger.record_run(self.run_id, self._facts)
+            own_store = open_store(output.uri, output.storage_options)
+            self._status = StatusWriter(own_store, self.run_id, config.engine.status_s)
             self._closing = stack.pop_all()
         self._dispatch = Dispatch(self.run_id)
         self._planning: Planning | None = None
@@ -142,7 +146,9 @@ class _Run:
     def __enter__(self) -> _Run:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
+        # no more than a fall-back: a run that got so far has told how it ended
+        self._status.close(RunState.FAILED, str(value or "it ended without a report"))
         if self._planning is not None:
             self._planning.stop()
             self._planning.join(5.0)
@@ -177,6 +183,8 @@ class _Run:
 
                 run_on_ray(control)
         except BaseException as exc:
+            reason = str(exc) if isinstance(exc, TextspotError) else repr(exc)
+            self._status.close(RunState.FAILED, reason)
             self._record(None, error=f"{type(exc).__name__}: {exc}")
             raise
         return self._finish()
@@ -211,9 +219,12 @@ class _Run:
             self._refreshed_s = now
             self.ledger.refresh()  # what other drivers have done is not handed out
         self._tally.items_total = self.plan.n_items
-        if self._on_progress is not None and now - self._shown_s >= _PROGRESS_S:
+        if now - self._shown_s >= _PROGRESS_S:
             self._shown_s = now
-            self._on_progress(self._progress())
+            progress = self._progress()
+            self._status(progress, draining=bool(self._stop))
+            if self._on_progress is not None:
+                self._on_progress(progress)
         return listing
 
     def _tasks_of(self, seq: int) -> Iterator[Task]:
@@ -255,7 +266,7 @@ class _Run:
 
     def _on_lost(self, slot: int) -> None:
         self._tally.forget(slot)
-        self._dispatch.give_back(slot)
+        self._tally.again(self._dispatch.give_back(slot))
 
     def _finish(self) -> RunReport:
         if self._stop:
@@ -275,14 +286,17 @@ class _Run:
             signal=self._stop.signal,
         )
         self._record(report)
+        last = self._progress(final=True)
         if self._on_progress is not None:
-            self._on_progress(self._progress(final=True))
+            self._on_progress(last)
+        self._status(last)
         whole = self._planning is not None and not self._stop  # a retry does not do the rest
         if whole and report.shards_done < report.shards_total:
             raise AbortedError(
                 f"{report.shards_total - report.shards_done} of {report.shards_total} shards are "
                 f"not committed although no task is left; run again, and report this if it stays"
             )
+        self._status.close(RunState.STOPPED if self._stop else RunState.DONE)
         return report
 
     def _record(self, report: RunReport | None, error: str | None = None) -> None:

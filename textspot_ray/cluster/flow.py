@@ -50,6 +50,16 @@ class Flow:
         """Whether features lie with workers that nobody has been asked to read."""
         return bool(self._detected)
 
+    @property
+    def detecting(self) -> int:
+        """Pages with the detector."""
+        return sum(task.detected is None for task in self._active.values())
+
+    @property
+    def recognising(self) -> int:
+        """Pages whose words are being read, or wait for it."""
+        return sum(task.detected is not None for task in self._active.values())
+
     def find(self, ticket: int) -> PageTask | None:
         """The page of a ticket, None if that try is over."""
         return self._active.get(ticket)

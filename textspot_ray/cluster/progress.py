@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import IO, Final
 
+from textspot_ray.cluster.lifeline import MemoryGauge
 from textspot_ray.cluster.slot import Report
+from textspot_ray.cluster.vitals import Fleet, FleetTally
 from textspot_ray.records import Counts
 
 _RATE_WINDOW_S: Final = 60.0
@@ -30,6 +32,9 @@ class Progress:
         elapsed_s: Seconds since the run began.
         planning: Whether sources are still being listed.
         final: Whether this is the last report.
+        open_items: Items done in shards that are not committed yet.
+        failures: Failed images of this run by kind.
+        fleet: The slots: where they are, what waits in them, what they hold.
     """
 
     items_total: int
@@ -43,6 +48,9 @@ class Progress:
     elapsed_s: float
     planning: bool = False
     final: bool = False
+    open_items: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    fleet: Fleet = field(default_factory=Fleet)
 
 
 OnProgress = Callable[[Progress], None]
@@ -58,6 +66,8 @@ class Tally:
         self._open: dict[int, Counts] = {}
         self._rates: list[tuple[float, int]] = []
         self.items_total = items_before
+        self._fleet = FleetTally()
+        self._gauge = MemoryGauge(interval_s=5.0)
         self.counts = Counts()
         self.shards = 0
 
@@ -73,6 +83,7 @@ class Tally:
                 self.counts += settled.counts
                 self.shards += 1
         self._open[slot] = report.open_counts
+        self._fleet.add(slot, report.vitals)
 
     def add_others(self, items: int) -> None:
         """Another driver has done a task of so many items."""
@@ -81,6 +92,11 @@ class Tally:
     def forget(self, slot: int) -> None:
         """A slot is gone, with what it had not committed."""
         self._open.pop(slot, None)
+        self._fleet.forget(slot)
+
+    def again(self, shards: int) -> None:
+        """So many shards are begun again on another slot."""
+        self._fleet.again("shard", shards)
 
     def progress(self, *, planning: bool = False, final: bool = False) -> Progress:
         """The sums now."""
@@ -108,6 +124,9 @@ class Tally:
             elapsed_s=self.elapsed_s,
             planning=planning,
             final=final,
+            open_items=counts.items - self.counts.items,
+            failures=counts.failures,
+            fleet=self._fleet.fleet(self._gauge.uss_bytes()),
         )
 
 

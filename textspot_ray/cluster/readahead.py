@@ -60,6 +60,13 @@ class ReadAhead:
         self._awaited: Awaited | None = None
         self._epoch = 0  # of the thread; an abandoned thread finds a newer one and ends
         self._thread: threading.Thread | None = None
+        self._reader: Fetches | None = None
+        self._retries_before = 0  # by readers of older threads
+
+    @property
+    def retries(self) -> int:
+        """Reads tried again so far, where the reader tells."""
+        return self._retries_before + int(getattr(self._reader, "retries", 0))
 
     @property
     def epoch(self) -> int:
@@ -123,6 +130,8 @@ class ReadAhead:
     def _run(self, epoch: int) -> None:
         try:
             reader = self._make_reader()
+            with self._changed:
+                self._retries_before, self._reader = self.retries, reader
             try:
                 while (work := self._next_shard(epoch)) is not None:
                     if not self._read(reader, epoch, *work):

@@ -37,6 +37,7 @@ from textspot_ray.cluster.ports import (
 )
 from textspot_ray.cluster.readahead import ReadAhead, read_deadline_s
 from textspot_ray.cluster.shelf import Settled, Shelf, as_fault
+from textspot_ray.cluster.vitals import STAGES, Vitals
 from textspot_ray.errors import ExitCode, TextspotError
 from textspot_ray.records import (
     Counts,
@@ -81,6 +82,8 @@ class ShardRunner:
         self._tickets = itertools.count(_PROBE + 1)
         self._shelf = Shelf(events, read_ahead.release)
         self._settled: list[Settled] = []
+        self._stage_s = dict.fromkeys(STAGES, 0.0)
+        self._again = 0
         self._draining = False
 
     # What the slot asks.
@@ -106,6 +109,23 @@ class ShardRunner:
     def deaths(self) -> int:
         """Deaths of workers so far."""
         return self._ladder.deaths
+
+    @property
+    def vitals(self) -> Vitals:
+        """What waits and what was done again; node and own memory are the slot's to add."""
+        flow = self._flow
+        return Vitals(
+            stage_s=dict(self._stage_s),
+            waiting={
+                "read": self._shelf.unread,
+                "detect": len(flow.ready) + len(self._ladder.suspects),
+                "detecting": flow.detecting,
+                "recognise": flow.recognising,
+                "commit": self._shelf.committing,
+            },
+            memory_bytes=self._crew.memory_bytes,
+            retries={"image": self._again, "storage": self._read_ahead.retries},
+        )
 
     def take_notes(self) -> tuple[str, ...]:
         """Lines about what went wrong since the last call."""
@@ -306,6 +326,8 @@ class ShardRunner:
 
     def _finish(self, task: PageTask, result: ImageResult) -> None:
         self._flow.end(task)
+        for stage in STAGES:
+            self._stage_s[stage] += getattr(result, f"{stage}_s")
         self._ladder.finished(result)
         shard = task.shard
         if shard.dropped:
@@ -343,5 +365,6 @@ class ShardRunner:
             self._take_back(task)
 
     def _take_back(self, task: PageTask) -> None:
+        self._again += 1
         self._flow.end(task)
         task.reset(next(self._tickets))

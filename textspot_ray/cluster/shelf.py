@@ -53,6 +53,11 @@ class Shelf:
         return sum(shard.unread for shard in self._shards.values())
 
     @property
+    def committing(self) -> int:
+        """Shards whose parts are being written."""
+        return sum(shard.committing for shard in self._shards.values())
+
+    @property
     def counts(self) -> Counts:
         """What is done in shards that are not committed."""
         return sum((shard.counts for shard in self._shards.values()), Counts())

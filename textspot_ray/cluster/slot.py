@@ -6,16 +6,19 @@ shard is committed already, and reports in small records what came of it.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from textspot_ray.archive.storage import open_store
+from textspot_ray.cluster.lifeline import MemoryGauge
 from textspot_ray.cluster.limits import limits_from
 from textspot_ray.cluster.ports import Events, Models, Worker
 from textspot_ray.cluster.readahead import Fetches, ReadAhead
 from textspot_ray.cluster.runner import Assemble, ShardRunner
 from textspot_ray.cluster.shelf import Settled
+from textspot_ray.cluster.vitals import Vitals
 from textspot_ray.records import Counts
 from textspot_ray.tables.environment import describe_environment
 from textspot_ray.tables.ledger import fingerprint_digest
@@ -75,6 +78,7 @@ class Report:
         idle: Whether it has none left.
         deaths: Workers that ended, since the slot began.
         notes: Lines for the log.
+        vitals: Where the slot is, what waits in it and what it holds.
     """
 
     settled: tuple[Settled, ...]
@@ -83,12 +87,23 @@ class Report:
     idle: bool
     deaths: int
     notes: tuple[str, ...]
+    vitals: Vitals = field(default_factory=Vitals)
 
 
 class Slot:
-    """Runs tasks; `step` is called again and again from one thread."""
+    """Runs tasks; `step` is called again and again from one thread.
 
-    def __init__(self, job: Job, make_workers: Callable[[Events], list[Worker]]) -> None:
+    Args:
+        job: What the run is.
+        make_workers: Makes the slot's workers, given where they put their answers.
+        node: What the place is called in reports; default the machine's name.
+    """
+
+    def __init__(
+        self, job: Job, make_workers: Callable[[Events], list[Worker]], node: str = ""
+    ) -> None:
+        self._node = node or platform.node()
+        self._gauge = MemoryGauge()
         output = job.config.output
         self._job = job
         self._store = open_store(output.uri, output.storage_options)
@@ -136,12 +151,20 @@ class Slot:
             idle=self._runner.idle,
             deaths=self._runner.deaths,
             notes=self._runner.take_notes(),
+            vitals=self._vitals(),
         )
 
     def close(self) -> None:
         """End the workers."""
         self._runner.close()
         self._plan.close()
+
+    def _vitals(self) -> Vitals:
+        found = self._runner.vitals
+        again = dict(found.retries)
+        again["storage"] = again.get("storage", 0) + self._store.retries
+        memory = {**found.memory_bytes, "runner": self._gauge.uss_bytes()}
+        return replace(found, node=self._node, memory_bytes=memory, retries=again)
 
     def _take(self, task: Task) -> Settled | None:
         if read_marker(self._store, task.shard, task.gen) is not None:

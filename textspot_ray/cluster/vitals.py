@@ -1,0 +1,98 @@
+"""How slots are, beside what they have done: where they run, what waits in them, what they hold."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+STAGES: Final = ("read", "decode", "detect", "recognise")
+QUEUES: Final = ("read", "detect", "detecting", "recognise", "commit")
+PARTS: Final = ("driver", "runner", "detector", "recogniser", "spotter")
+RETRIES: Final = ("image", "shard", "storage")
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """One slot, as it reports with every step.
+
+    Attributes:
+        node: Name of the machine, and of the Ray node if there is one.
+        stage_s: Seconds a stage, summed over the slot's images, by `STAGES`.
+        waiting: Images (shards for ``commit``) by `QUEUES`: to be read, read and not begun, in the
+            detector, waiting for the recogniser, being committed.
+        memory_bytes: Unique memory of the slot's processes, by `PARTS`; of several of one kind,
+            the largest.
+        retries: What was done again, by `RETRIES`.
+    """
+
+    node: str = ""
+    stage_s: Mapping[str, float] = field(default_factory=dict)
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    retries: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All slots of a run: sums, but for memory, of which the largest is told.
+
+    Attributes:
+        slots: Slots by node.
+        stage_s, waiting, memory_bytes, retries: As in `Vitals`; seconds and retries of slots that
+            are gone are included.
+    """
+
+    slots: Mapping[str, int] = field(default_factory=dict)
+    stage_s: Mapping[str, float] = field(default_factory=dict)
+    waiting: Mapping[str, float] = field(default_factory=dict)
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    retries: Mapping[str, float] = field(default_factory=dict)
+
+
+class FleetTally:
+    """Adds up what slots tell of themselves."""
+
+    def __init__(self) -> None:
+        self._slots: dict[int, Vitals] = {}
+        self._stage_s: dict[str, float] = {}  # of slots that are gone
+        self._retries: dict[str, float] = {}
+
+    def add(self, slot: int, vitals: Vitals) -> None:
+        """Take a slot's newest."""
+        self._slots[slot] = vitals
+
+    def forget(self, slot: int) -> None:
+        """A slot is gone."""
+        gone = self._slots.pop(slot, None)
+        if gone is not None:
+            self._stage_s = _sum([self._stage_s, gone.stage_s])
+            self._retries = _sum([self._retries, gone.retries])
+
+    def again(self, what: str, n: int = 1) -> None:
+        """Something is done again that no slot knows of."""
+        self._retries = _sum([self._retries, {what: n}])
+
+    def fleet(self, driver_bytes: int = 0) -> Fleet:
+        """The sums now."""
+        live = self._slots.values()
+        memory: dict[str, int] = {"driver": driver_bytes} if driver_bytes else {}
+        for vitals in live:
+            for part, size in vitals.memory_bytes.items():
+                memory[part] = max(size, memory.get(part, 0))
+        return Fleet(
+            slots=Counter(vitals.node for vitals in live),
+            stage_s=_sum([self._stage_s, *(vitals.stage_s for vitals in live)]),
+            waiting=_sum(vitals.waiting for vitals in live),
+            memory_bytes=memory,
+            retries=_sum([self._retries, *(vitals.retries for vitals in live)]),
+        )
+
+
+def _sum(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    total: defaultdict[str, float] = defaultdict(int)
+    for part in parts:
+        for name, value in part.items():
+            total[name] += value
+    return dict(total)
