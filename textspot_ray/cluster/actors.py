@@ -8,6 +8,8 @@ runner, and outlive the actor that made them.
 from __future__ import annotations
 
 import os
+import platform
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -193,11 +195,16 @@ class ActorWorker:
         return Died(self.name, generation, *describe_end(error))
 
 
+_NODE_ENDED: Final = re.compile(r"node (?:has )?(?:died|was terminated|is dead)", re.IGNORECASE)
 _LOST: Final = (
     ray.exceptions.ObjectLostError,
     ray.exceptions.ObjectStoreFullError,
     ray.exceptions.OutOfDiskError,
 )
+
+
+NODE_DIED: Final = "its node died"
+UNREACHABLE: Final = "cannot be reached"  # at first, a node that dies is just silent
 
 
 def describe_end(error: BaseException) -> tuple[str, bool]:
@@ -206,9 +213,9 @@ def describe_end(error: BaseException) -> tuple[str, bool]:
     if isinstance(error, ray.exceptions.OutOfMemoryError) or "memory pressure" in text:
         return "killed for want of memory", True
     if isinstance(error, ray.exceptions.ActorUnavailableError):
-        return "cannot be reached", True
-    if isinstance(error, ray.exceptions.NodeDiedError) or "node died" in text.lower():
-        return "its node died", True
+        return UNREACHABLE, True
+    if isinstance(error, ray.exceptions.NodeDiedError) or _NODE_ENDED.search(text):
+        return NODE_DIED, True
     for name in ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE"):
         if f"signal {name}" in text:
             return name, name == "SIGKILL"
@@ -232,14 +239,16 @@ class RunnerActor:
         self._group = group
         self._slot: Slot | None = None
 
-    def open(self) -> Fault | None:
-        """Open the output folder and start the models."""
+    def open(self) -> Fault | str:
+        """Open the output folder and start the models; the id of the node this is on."""
         calm_libraries()
+        node = str(ray.get_runtime_context().get_node_id())
         try:
-            self._slot = Slot(self._job, self._make_workers)
+            # several Ray nodes may be on one machine, and a machine's name says little in a cloud
+            self._slot = Slot(self._job, self._make_workers, f"{platform.node()}/{node[:8]}")
         except TextspotError as exc:
             return Fault(str(exc), int(exc.exit_code))
-        return None
+        return node
 
     def step(
         self, tasks: Sequence[Task], timeout_s: float, more: bool, drain: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from textspot_ray.records import ShardId
@@ -29,7 +29,7 @@ class Dispatch:
         self._own: dict[int, deque[Task]] = {}  # the rest of the group a slot is at
         self._given: dict[int, dict[Key, Task]] = {}
         self._returned: deque[deque[Task]] = deque()
-        self._losses: Counter[Key] = Counter()
+        self._losses: dict[Key, float] = {}
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Append a source of tasks; it is read as needed."""
@@ -63,11 +63,17 @@ class Dispatch:
         """A task has come to its end."""
         return self._given.get(slot, {}).pop(key, None)
 
-    def losses(self, slot: int) -> int:
-        """Count the loss of a slot against its tasks; how often the worst of them was lost."""
+    def losses(self, slot: int, blame: float = 1.0) -> float:
+        """Count the loss of a slot against its tasks; how often the worst of them was lost.
+
+        Args:
+            slot: That is gone.
+            blame: How much of a loss it counts as: a node that ends is hardly its shards' doing.
+        """
         given = self._given.get(slot, {})
-        self._losses.update(given.keys())
-        return max((self._losses[key] for key in given), default=0)
+        for key in given:
+            self._losses[key] = self._losses.get(key, 0.0) + blame
+        return max((self._losses[key] for key in given), default=0.0)
 
     def give_back(self, slot: int) -> int:
         """A slot is gone: what it had goes to the next that asks; how many tasks it had begun."""

@@ -1,8 +1,10 @@
-"""What a node does when it is told to go: let the driver drain, then stop Ray.
+"""What a node does when it is told to go: drain, then stop Ray.
 
 Run as the container's preStop hook (``python -m textspot_ray.cluster.preempt``). On the head, the
-driver gets SIGTERM: it starts no more images and commits the shards that are whole. On a worker
-there is no driver, and stopping Ray gives the node's shards back to the scheduler at once.
+driver gets SIGTERM: it starts no more images and commits the shards that are whole. A worker is
+drained: Ray tells the driver (`RayCluster.leaving`), which lets the node's slots commit what is
+whole and gives the rest to others. Without the hook, a node that just ends costs its open shards'
+work, and nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +27,43 @@ RAY_STOP_S: Final = 10
 GRACE_S: Final = int(DRAIN_S) + RAY_STOP_S + 10  # what the pod must be given to end
 _MODULES: Final = ("textspot_ray", "textspot_ray.cluster.jobentry")
 _COMMANDS: Final = ("run", "retry-failed")
+_RUNNER: Final = "ray::RunnerActor"  # how Ray names the process of a slot's runner
+_LOOK_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerNode:
+    """A Ray node of this machine that is no head, by its raylet's process."""
+
+    node_id: str
+    gcs_address: str
+    pid: int
+
+    @classmethod
+    def of(cls, arguments: list[str], pid: int = 0) -> WorkerNode | None:
+        """From a raylet's command line; None if it is another program's, or the head's.
+
+        >>> WorkerNode.of(["/ray/raylet", "--node_id=ab", "--gcs-address=10.0.0.1:6379"])
+        WorkerNode(node_id='ab', gcs_address='10.0.0.1:6379', pid=0)
+        """
+        if not arguments or Path(arguments[0]).name != "raylet":
+            return None
+        options = dict(word.split("=", 1) for word in arguments[1:] if "=" in word)
+        options = {name.replace("_", "-"): value for name, value in options.items()}
+        node_id, address = options.get("--node-id"), options.get("--gcs-address")
+        is_head = "__internal_head__" in options.get("--static-resource-list", "")
+        if is_head or not node_id or not address:
+            return None
+        return cls(node_id, address, pid)
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether the runner of a slot works on it; not if it has ended by itself, being empty."""
+        try:
+            workers = psutil.Process(self.pid).children()
+            return any(" ".join(worker.cmdline()).startswith(_RUNNER) for worker in workers)
+        except psutil.Error:
+            return psutil.pid_exists(self.pid) and not _is_zombie(self.pid)
 
 
 def is_driver(arguments: list[str]) -> bool:
@@ -59,11 +100,52 @@ def drain(processes: Iterable[psutil.Process], timeout_s: float = DRAIN_S) -> in
     return len(drivers)
 
 
+def leave(nodes: Iterable[WorkerNode], timeout_s: float = DRAIN_S) -> None:
+    """Have Ray drain this machine's worker nodes, and wait until no slot is left here."""
+    end_s = time.monotonic() + timeout_s
+    nodes = list(nodes)
+    for node in nodes:
+        command = [_ray(), "drain-node", "--address", node.gcs_address, "--node-id", node.node_id]
+        command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "preempted"]
+        command += ["--deadline-remaining-seconds", str(int(timeout_s) + RAY_STOP_S)]
+        try:
+            subprocess.run(command, timeout=timeout_s, check=True)
+        except (OSError, subprocess.SubprocessError) as exc:
+            print(f"textspot: {node.node_id} could not be drained: {exc}", file=sys.stderr)
+            return  # stopping Ray gives the shards back as well, only without a commit
+    while time.monotonic() < end_s and any(node.has_slot for node in nodes):
+        time.sleep(_LOOK_S)
+
+
+def worker_nodes(processes: Iterable[psutil.Process]) -> list[WorkerNode]:
+    """The Ray nodes of this machine that are no heads."""
+    found = []
+    for process in processes:
+        try:
+            node = WorkerNode.of(process.cmdline(), process.pid)
+        except psutil.Error:
+            continue
+        if node is not None:
+            found.append(node)
+    return found
+
+
 def main() -> int:
     """Drain, then stop Ray on this node."""
-    drain(psutil.process_iter())
-    ray = shutil.which("ray") or str(Path(sys.executable).parent / "ray")
-    return subprocess.call([ray, "stop", "--grace-period", str(RAY_STOP_S)])
+    if not drain(psutil.process_iter()):
+        leave(worker_nodes(psutil.process_iter()))
+    return subprocess.call([_ray(), "stop", "--grace-period", str(RAY_STOP_S)])
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return True
+
+
+def _ray() -> str:
+    return shutil.which("ray") or str(Path(sys.executable).parent / "ray")
 
 
 if __name__ == "__main__":

@@ -106,12 +106,25 @@ class RayCluster:
             ray.shutdown()
 
     def nodes(self) -> list[Node]:
-        """Live nodes that have CPUs to give."""
+        """Live nodes that have CPUs to give and have not been told to go."""
+        leaving = self.leaving()
         return [
             Node(node["NodeID"], node["NodeManagerAddress"], node["Resources"]["CPU"])
             for node in ray.nodes()
-            if node["Alive"] and node["Resources"].get("CPU", 0) > 0
+            if node["Alive"]
+            and node["Resources"].get("CPU", 0) > 0
+            and node["NodeID"] not in leaving
         ]
+
+    def leaving(self) -> frozenset[str]:
+        """Ids of nodes that are being drained: preempted, or scaled down."""
+        try:
+            # Ray tells this by no public name; its own libraries use this one.
+            from ray._private.state import state
+
+            return frozenset(state.get_draining_nodes())
+        except Exception:  # an older Ray: such a node is lost rather than drained
+            return frozenset()
 
 
 def _end(processes: list[psutil.Process]) -> None:

@@ -11,8 +11,16 @@ from typing import Any, Final
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from textspot_ray.cluster.actors import ALONE, Fault, RunnerActor, describe_end, in_group
-from textspot_ray.cluster.control import Control
+from textspot_ray.cluster.actors import (
+    ALONE,
+    NODE_DIED,
+    UNREACHABLE,
+    Fault,
+    RunnerActor,
+    describe_end,
+    in_group,
+)
+from textspot_ray.cluster.control import DRAIN_S, Control
 from textspot_ray.cluster.raycluster import Node, RayCluster
 from textspot_ray.cluster.shipping import ship_bundle
 from textspot_ray.cluster.sizing import SlotShape, shape_for_slots, slots_of_node
@@ -23,8 +31,10 @@ _LOG = logging.getLogger(__name__)
 _STEP_S: Final = 1.0  # a slot reports at least so often
 _TURN_S: Final = 0.25
 _LOOK_S: Final = 10.0  # between two looks at the cluster's nodes
+_LEAVING_S: Final = 2.0  # between two looks for nodes that are told to go
 _SILENCE_S: Final = 300.0  # storage's retries must have room in a step
 _CLOSE_S: Final = 5.0
+_NODE_BLAME: Final = 0.2  # spot nodes go; but a shard might also be what ends its node
 
 
 def run_on_ray(control: Control) -> None:
@@ -47,7 +57,8 @@ class Seat:
 
     Attributes:
         number: Of the slot; never used twice.
-        node: Where it is pinned to; None for anywhere.
+        node: Where it was meant to be; None for anywhere.
+        where: The node it is on; None until its runner is there.
         ref: The call that is open, if any.
         since_s: When that call was sent.
         opened: Whether the runner is there.
@@ -55,6 +66,7 @@ class Seat:
         fruitful: Whether it has finished an image.
         wants: Whether it wants a task.
         idle: Whether it has none.
+        leave_by_s: When it must be gone from a node that is told to go; None while it may stay.
     """
 
     number: int
@@ -68,6 +80,8 @@ class Seat:
     fruitful: bool = False
     wants: bool = True
     idle: bool = True
+    where: str | None = None
+    leave_by_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -81,6 +95,8 @@ class Scheduler:
     _barren_losses: int = 0
     _last_loss: str = ""
     _looked_s: float = float("-inf")
+    _leaving_s: float = 0.0
+    _roomless_s: float | None = None  # since when no node has room for a slot
     _warned: bool = False
 
     def run(self) -> None:
@@ -96,6 +112,7 @@ class Scheduler:
                 return
             else:
                 self._staff()
+            self._make_leave()
             self._feed(draining)
             self._collect()
             self._watch()
@@ -122,6 +139,7 @@ class Scheduler:
         self._looked_s = now
         engine = self.control.job.config.engine
         nodes = self.cluster.nodes()
+        self._forget_gone({node.id for node in nodes})
         if engine.slots is not None:
             shape = shape_for_slots([node.cpus for node in nodes], engine, engine.slots)
             self._add(None, shape, engine.slots - len(self._seats))
@@ -132,29 +150,76 @@ class Scheduler:
             room += count
             here = sum(seat.node == node.id for seat in self._seats)
             self._add(node, shape, count - here)
-        if not room and not self._warned:
-            self._warned = True
+        self._note_room(room > 0, nodes, now)
+
+    def _note_room(self, there_is: bool, nodes: list[Node], now: float) -> None:
+        """Workers may all be gone for a while and come again; wait for them, but not for ever."""
+        engine = self.control.job.config.engine
+        if there_is or any(seat.opened for seat in self._seats):
+            self._roomless_s = None
+            return
+        if self._roomless_s is None:
+            self._roomless_s = now
+            if self._made:
+                _LOG.warning("no node is left; waiting for %.0f s", engine.pending_timeout_s)
+        if nodes:
             need = engine.cpus_per_slot or 0.5
             raise AbortedError(
                 f"no node of the Ray cluster has the {need:g} CPUs a slot needs "
-                f"(nodes: {', '.join(f'{n.address} {n.cpus:g}' for n in nodes) or 'none'}); "
+                f"(nodes: {', '.join(f'{n.address} {n.cpus:g}' for n in nodes)}); "
                 "lower engine.cpus_per_slot or add nodes"
             )
+        if now - self._roomless_s >= engine.pending_timeout_s:
+            raise AbortedError(
+                f"the Ray cluster has had no node with CPUs for {engine.pending_timeout_s:.0f} s: "
+                "start workers and run again, or raise engine.pending_timeout_s"
+            )
+
+    def _forget_gone(self, alive: set[str]) -> None:
+        """Slots that wait for a place on a node that is gone would wait for ever."""
+        for seat in list(self._seats):
+            if seat.node is not None and not seat.opened and seat.node not in alive:
+                self._seats.remove(seat)
+                self._remove(seat)
+                self.control.on_lost(seat.number)
+
+    def _make_leave(self) -> None:
+        """Empty the slots of nodes that are told to go: what is whole is committed, the rest
+        goes to others, and the slot ends before the node does.
+        """
+        now = time.monotonic()
+        if now - self._leaving_s >= _LEAVING_S:
+            self._leaving_s = now
+            leaving = self.cluster.leaving()
+            for seat in self._seats:
+                if seat.where in leaving and seat.leave_by_s is None:
+                    seat.leave_by_s = now + DRAIN_S
+                    _LOG.warning("slot %d leaves: its node is told to go", seat.number)
+        for seat in list(self._seats):
+            if seat.leave_by_s is None:
+                continue
+            if (seat.idle and seat.ref is None) or now > seat.leave_by_s:
+                self._seats.remove(seat)
+                self._remove(seat)
+                self.control.on_lost(seat.number)
+                self._looked_s = float("-inf")
 
     def _add(self, node: Node | None, shape: SlotShape, count: int) -> None:
         for _ in range(count):
             bundles = [dict(bundle) for bundle in shape.bundles]
             if node is not None:
                 bundles[0][f"node:{node.address}"] = 0.001
-            group = placement_group(bundles, strategy="STRICT_PACK")
+            # The address alone does not do where several Ray nodes share one, the id alone is
+            # only a wish.
+            wish = node.id if node is not None else None
+            group = placement_group(bundles, "STRICT_PACK", _soft_target_node_id=wish)
             options = in_group(group, 0, bundles[0]["CPU"])
             if node is not None:
                 options["resources"] = {f"node:{node.address}": 0.001}
             actor = ray.remote(RunnerActor).options(**ALONE, **options)
             runner = actor.remote(self.control.job, shape, group)
-            node_id = node.id if node is not None else None
             ref, now = runner.open.remote(), time.monotonic()
-            self._seats.append(Seat(self._made, node_id, group, runner, ref, now))
+            self._seats.append(Seat(self._made, wish, group, runner, ref, now))
             self._made += 1
 
     def _remove(self, seat: Seat) -> None:
@@ -167,13 +232,14 @@ class Scheduler:
         """A slot is gone: its tasks go to others, and a fresh one takes its place."""
         self._seats.remove(seat)
         self._remove(seat)
-        losses = self.control.dispatch.losses(seat.number)
+        blame = _NODE_BLAME if reason in (NODE_DIED, UNREACHABLE) else 1.0
+        losses = self.control.dispatch.losses(seat.number, blame)
         self.control.on_lost(seat.number)
         _LOG.warning("slot %d is gone (%s); its shards are done again", seat.number, reason)
         limit = self.control.job.config.engine.max_deaths
         if losses >= limit:
             raise AbortedError(
-                f"a shard has ended its slot's runner {losses} times; the last time: {reason}"
+                f"a shard has ended its slot's runner too often; the last time: {reason}"
             )
         if not seat.fruitful:
             self._barren_losses += 1
@@ -191,12 +257,13 @@ class Scheduler:
         for seat in self._seats:
             if seat.ref is not None or not seat.opened:
                 continue
-            task = dispatch.take(seat.number) if seat.wants and not draining else None
+            ending = draining or seat.leave_by_s is not None
+            task = dispatch.take(seat.number) if seat.wants and not ending else None
             if task is None and seat.idle:
                 continue
             tasks = [task] if task is not None else []
-            more = not draining and dispatch.has_for(seat.number)
-            seat.ref = seat.runner.step.remote(tasks, _STEP_S, more, draining)
+            more = not ending and dispatch.has_for(seat.number)
+            seat.ref = seat.runner.step.remote(tasks, _STEP_S, more, ending)
             seat.since_s = time.monotonic()
             seat.idle = False
 
@@ -219,11 +286,12 @@ class Scheduler:
                 continue
             self._take(seat, answer)
 
-    def _take(self, seat: Seat, answer: Report | Fault | None) -> None:
+    def _take(self, seat: Seat, answer: Report | Fault | str) -> None:
         if isinstance(answer, Fault):
             raise answer.error()
-        if answer is None:
+        if isinstance(answer, str):
             seat.opened = seat.placed = True
+            seat.where = answer
             return
         if answer.settled or answer.open_counts.images:
             seat.fruitful = True
