@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.ray_nodes import start_patiently
 
 
 @pytest.fixture
@@ -23,14 +24,8 @@ def make_cluster(monkeypatch):
     made = []
 
     def make():
-        cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 0,
-                "include_dashboard": False,
-                "object_store_memory": 10**8,
-            },
-        )
+        args = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 10**8}
+        cluster = start_patiently(lambda: Cluster(initialize_head=True, head_node_args=args))
         made.append(cluster)
         return cluster
 

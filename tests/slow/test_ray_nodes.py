@@ -10,6 +10,7 @@ import psutil
 import pytest
 from helpers.drive import start_driver, wait_for_images
 from helpers.placed import placed_parts
+from helpers.ray_nodes import add_node
 from helpers.scripted import scripted_config, scripted_parts, write_images
 from helpers.tables_equal import all_rows
 
@@ -19,10 +20,6 @@ from textspot_ray.cluster.preempt import leave, worker_nodes
 from textspot_ray.tables.runstatus import RunState, read_statuses
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
-
-
-def add_node(cluster, cpus=1):
-    return cluster.add_node(num_cpus=cpus, object_store_memory=10**8)
 
 
 def raylet_of(node) -> psutil.Process:

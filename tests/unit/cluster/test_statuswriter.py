@@ -74,7 +74,8 @@ def test_storage_that_fails_or_stalls_costs_the_run_nothing(tmp_path, caplog):
 
 
 def test_a_run_tells_of_itself_while_it_works_and_afterwards(tmp_path, capsys):
-    folder = write_images(tmp_path / "in", [*(f"{s};sleep=0.04" for s in plain_scripts(30)), "do=bad", "words=a"])
+    scripts = [f"{script};sleep=0.04" for script in plain_scripts(30)]
+    folder = write_images(tmp_path / "in", [*scripts, "do=bad", "words=a"])
     out = tmp_path / "out"
     store = open_store(str(out), create=True)
     seen = []
