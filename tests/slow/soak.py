@@ -70,13 +70,13 @@ def configure(args: argparse.Namespace) -> RunConfig:
     if args.address:
         engine = {"kind": "ray", "address": args.address, "status_s": 5.0}
         if args.second:
-            engine["slots"] = 1
+            engine.update(slots=1, cpus_per_slot=0.4)  # what the first leaves of a node
     return config_from_dict(
         {
             "source": {"uris": ["s3://soak/photos"], "storage_options": options},
             "image": {"tiles": "off"},
             "model": {"name": args.bundle},
-            "engine": {**engine, "cpus_per_slot": 0.5, "threads": 1, "pending_timeout_s": 180.0,
+            "engine": {"cpus_per_slot": 1.0, **engine, "threads": 1, "pending_timeout_s": 180.0,
                        "start_timeout_s": 300.0},
             "output": {"uri": args.out, "storage_options": options, "max_shard_items": 64},
         }
@@ -122,6 +122,7 @@ class Soak:
     images: int = 0
     driver_mib: list[tuple[float, float]] = field(default_factory=list)
     silent_s: float = 0.0
+    whole: bool = False  # whether a driver has found nothing more to do
 
     def start(self) -> None:
         """Emulator, proxy, cluster, first images."""
@@ -158,12 +159,13 @@ class Soak:
         for path, data in batch(self.batches, count).items():
             self.s3.pipe_file(f"soak/photos/{path}", data)
         self.batches += 1
+        self.whole = False
         self.images += count
 
     def add_node(self) -> None:
         from helpers.ray_nodes import add_node
 
-        self.nodes.append(add_node(self.cluster))
+        self.nodes.append(add_node(self.cluster, cpus=1.5))
 
     def start_driver(self, second: bool = False) -> None:
         number = len(self.events)
@@ -187,12 +189,12 @@ class Soak:
         refill_s: list[float] = []
         while True:
             now = time.monotonic()
-            self.look()
-            if now >= end_s and not self.drivers:
+            self.look(end_s)
+            if now >= end_s and self.whole and not self.drivers:
                 return
             if now - end_s > self.args.patience_s:
                 raise SystemExit("the last driver does not come to its end")
-            if not [driver for driver in self.drivers if not driver.second] and now < end_s:
+            if not self.whole and not [driver for driver in self.drivers if not driver.second]:
                 self.start_driver()
             if now < end_s and now >= next_s:
                 next_s = now + self.rng.uniform(0.5, 1.5) * calm
@@ -205,8 +207,9 @@ class Soak:
                     self.note("node added")
             time.sleep(1.0)
 
-    def look(self) -> None:
+    def look(self, end_s: float) -> None:
         """Drivers that ended, nodes that ended, figures."""
+        now = time.monotonic()
         for driver in list(self.drivers):
             status = driver.process.poll()
             if status is None:
@@ -215,10 +218,12 @@ class Soak:
             last = driver.log.read_text(errors="replace").strip().splitlines()[-1:] or [""]
             self.ends[f"{driver.ended_by_us or 'by itself'}: {status}"] += 1
             self.note("driver ended", status=status, by=driver.ended_by_us, last=last[0][:300])
-            if not driver.ended_by_us and not driver.second and status in (0, 3):
-                self.add_images()
+            done = not driver.ended_by_us and not driver.second and status in (0, 3)
+            if done:
+                self.whole = True
+                if now < end_s - 60:
+                    self.add_images()
         self.nodes = [node for node in self.nodes if _lives(node)]
-        now = time.monotonic()
         if now - getattr(self, "_sampled", 0) > 10:
             self._sampled = now
             for driver in self.drivers[:1]:
@@ -395,8 +400,9 @@ def _rows(out: str, options: dict[str, Any], table: str) -> list[dict[str, Any]]
     for row in rows:
         for name in _VARIES:
             row.pop(name, None)
-        if row.get("kind") == "crashed":  # engines name the process by their own words
-            row.pop("message", None)
+        if row.get("kind") in ("crashed", "stalled"):
+            # Engines name the process by their own words, and an abort may hang in its handler.
+            row.update(kind="ended its process", message="")
     return sorted(rows, key=lambda r: (r["image_id"], r.get("page", 0), r.get("word_index", 0)))
 
 

@@ -17,6 +17,7 @@ from textspot_ray.archive.parquetfiles import (
     find_image_column,
     open_parquet,
 )
+from textspot_ray.archive.remedy import remedy_for
 from textspot_ray.archive.retry import RetryPolicy, error_kind, reason_of
 from textspot_ray.archive.selection import NOT_AN_IMAGE, Selection
 from textspot_ray.archive.sources import (
@@ -141,7 +142,9 @@ class _Lister:
         except (OSError, TimeoutError) as exc:
             if isinstance(exc, FileNotFoundError):
                 raise SourceError(f"no such folder: {uri}") from exc
-            raise SourceError(f"cannot list {uri}: {reason_of(exc)}") from exc
+            remedy = remedy_for(exc) if source.protocol != LOCAL else ""
+            tail = f" ({remedy})" if remedy else ""
+            raise SourceError(f"cannot list {uri}: {reason_of(exc)}{tail}") from exc
         if source.glob is not None and not found_any:
             raise SourceError(f"nothing matches {uri}")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from textspot_ray.archive.filesystem import modified_s, supports_exclusive_put, walk_remote
+from textspot_ray.archive.remedy import remedy_for
 from textspot_ray.archive.retry import Fault, RetryPolicy, fault_of
 from textspot_ray.archive.store import TMP, Entry, Store, inside
 
@@ -130,6 +131,10 @@ class RemoteStore(Store):
 
     def _is_exclusive(self) -> bool:
         return self._in_memory() or supports_exclusive_put(self._fs)
+
+    def _remedy(self, exc: Exception) -> str:
+        # what passes is the store's trouble, and nothing to do about but to wait
+        return "" if fault_of(exc).passes else remedy_for(exc)
 
     def _path(self, path: str) -> str:
         return f"{self._root}/{inside(path)}"

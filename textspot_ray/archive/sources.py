@@ -21,6 +21,7 @@ from textspot_ray.archive.formats import (
     name_kind,
 )
 from textspot_ray.archive.identity import canonical
+from textspot_ray.archive.remedy import remedy_for
 from textspot_ray.archive.retry import Fault, RetryPolicy, fault_of, reason_of
 from textspot_ray.archive.streams import compression_of
 from textspot_ray.archive.volume import FileInfo, Volume, open_volume
@@ -211,8 +212,23 @@ def _look(uri: str, volume: Volume, path: str, retry: RetryPolicy) -> FileInfo:
         fault = fault_of(exc)
         if fault is Fault.MISSING:
             raise SourceError(f"no such file or folder: {uri}{_hint(uri)}") from exc
-        hint = " (check permissions or credentials)" if fault is Fault.DENIED else ""
-        raise SourceError(f"cannot look at {uri}: {reason_of(exc)}{hint}") from exc
+        if volume.protocol != LOCAL:
+            exc = _telling(volume, path, exc)
+        remedy = remedy_for(exc) if volume.protocol != LOCAL else ""
+        if not remedy and fault is Fault.DENIED:
+            remedy = "check permissions or credentials"
+        tail = f" ({remedy})" if remedy else ""
+        raise SourceError(f"cannot look at {uri}: {reason_of(exc)}{tail}") from exc
+
+
+def _telling(volume: Volume, path: str, exc: Exception) -> Exception:
+    """What was asked first has an answer without a body (HEAD), and so without a reason."""
+    try:
+        volume.read(path, 0, 1)
+    except Exception as better:
+        if remedy_for(better) and fault_of(better) is not Fault.MISSING:
+            return better
+    return exc
 
 
 def _hint(uri: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import secrets
 from collections.abc import Callable, Iterator
@@ -99,8 +100,11 @@ class Store:
             first = self.put_if_absent(path, b"first")
             second = self.put_if_absent(path, b"second")
             kept = self.read(path)
-        finally:
-            self.delete(path)
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first fault is the one to tell
+                self.delete(path)
+            raise
+        self.delete(path)
         return first and not second and kept == b"first" and self._is_exclusive()
 
     def upload(self, local_file: str | Path, path: str, move: bool = False) -> None:
@@ -132,13 +136,17 @@ class Store:
         except Exception as exc:
             raise self._error(verb, path, exc) from exc
 
+    def _remedy(self, exc: Exception) -> str:
+        """What to do about a fault, where a driver's words tell; stores of providers know."""
+        return ""
+
     def _error(self, verb: str, path: str, exc: Exception) -> Exception:
         if isinstance(exc, (StorageError, AssertionError)):
             return exc
         fault = fault_of(exc)
         if fault is Fault.MISSING and verb in ("read", "stat"):
             return FileNotFoundError(errno.ENOENT, "no such file", self.full_uri(path))
-        hint = _HINTS.get(fault)
+        hint = self._remedy(exc) or _HINTS.get(fault)
         tail = f" ({hint})" if hint else ""
         return StorageError(f"cannot {verb} {self.full_uri(path)}: {reason_of(exc)}{tail}")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from textspot_ray.archive.filesystem import LOCAL, split_uri
+from textspot_ray.archive.remedy import remedy_for, remedy_of
 from textspot_ray.archive.retry import RetryPolicy
 from textspot_ray.archive.storage import TMP, Store, open_store
 from textspot_ray.cluster.finding import Finding, Level, fail, ok, warn
@@ -20,47 +21,6 @@ SKEW_WARN_S: Final = 30.0  # leases and rates count in store time
 SKEW_FAIL_S: Final = 840.0  # S3 and others refuse requests that are 15 minutes off
 _MAX_LOOKS: Final = 10_000  # entries listed in search of one image
 _RETRY: Final = RetryPolicy(attempts=3)
-
-# What providers' messages say, and what to do about it; the first that matches.
-_FIXES: Final = (
-    (("ExpiredToken", "token has expired", "TokenRefreshRequired"), "sign in again"),
-    (
-        ("locate credentials", "NoCredential", "DefaultCredentialsError", "Anonymous caller"),
-        "give credentials: environment, profile, or the machine's role",
-    ),
-    (
-        ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"),
-        "the bucket is in another region: storage_options: {s3: {client_kwargs: {region_name: "
-        "...}}}",
-    ),
-    (
-        ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed"),
-        "the credentials are wrong for this store or endpoint",
-    ),
-    (("RequestTimeTooSkewed",), "set this machine's clock (NTP)"),
-    (("NoSuchBucket", "ContainerNotFound"), "make the bucket first, or correct its name"),
-    (
-        ("AccessDenied", "Forbidden", "AuthorizationPermissionMismatch", "Permission"),
-        "grant read, write, delete and list on it to this identity",
-    ),
-    (
-        ("EndpointConnectionError", "ConnectorError", "Could not connect", "Cannot connect"),
-        "check storage_options.*.endpoint_url and the network",
-    ),
-)
-
-
-def fix_of(message: str) -> str:
-    """What to do about a storage fault, from the words of the provider's message.
-
-    >>> fix_of("An error occurred (ExpiredToken) when calling ListObjectsV2")
-    'sign in again'
-    """
-    low = message.lower()
-    for words, fix in _FIXES:
-        if any(word.lower() in low for word in words):
-            return fix
-    return ""
 
 
 def check_source(
@@ -105,7 +65,9 @@ def check_source(
         return
     if encoded.data is None:
         reason = encoded.error.message if encoded.error is not None else "no bytes"
-        yield fail("source", f"{found.image_id}: {reason}", fix_of(reason) or "check read rights")
+        yield fail(
+            "source", f"{found.image_id}: {reason}", remedy_of(reason) or "check read rights"
+        )
         return
     yield ok("source", f"{uri}: lists, and {len(encoded.data)} bytes of one image were read")
 
@@ -185,17 +147,8 @@ def skew_finding(stamp_s: float, before_s: float, after_s: float) -> Finding:
 
 def _failed(check: str, exc: TextspotError) -> Finding:
     # a missing extra says its own fix, and so may others; the provider's words may add one
-    fix = "" if isinstance(exc, MissingExtraError) else fix_of(_chain_text(exc))
-    return Finding(check, Level.FAIL, str(exc), fix)
-
-
-def _chain_text(exc: BaseException) -> str:
-    texts: list[str] = []
-    link: BaseException | None = exc
-    while link is not None and len(texts) < 8:
-        texts.append(f"{type(link).__name__} {link}")
-        link = link.__cause__ or link.__context__
-    return " ".join(texts)
+    remedy = "" if isinstance(exc, MissingExtraError) else remedy_for(exc)
+    return Finding(check, Level.FAIL, str(exc), "" if remedy in str(exc) else remedy)
 
 
 def _missing_parents(uri: str) -> list[Path]:

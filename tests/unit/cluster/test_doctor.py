@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from textspot_ray.archive.remedy import remedy_of
 from textspot_ray.archive.storage import LocalStore
 from textspot_ray.cluster import check_machine, check_nodes, check_storage
 from textspot_ray.cluster.check_model import check_model
@@ -207,7 +208,7 @@ def test_clock_skew(stamp_s: float, level: Level) -> None:
         ("(ExpiredToken) when calling ListObjectsV2", "sign in again"),
         ("NoCredentialsError Unable to locate credentials", "give credentials"),
         ("PermanentRedirect: The bucket must be addressed using", "another region"),
-        ("AccessDenied", "grant read"),
+        ("AccessDenied", "grant this identity read"),
         ("(NoSuchBucket)", "make the bucket first"),
         ("EndpointConnectionError: Could not connect to the endpoint URL", "endpoint_url"),
         ("(SignatureDoesNotMatch)", "credentials are wrong"),
@@ -215,7 +216,7 @@ def test_clock_skew(stamp_s: float, level: Level) -> None:
     ],
 )
 def test_providers_messages_have_fixes(message: str, fix: str) -> None:
-    found = check_storage.fix_of(message)
+    found = remedy_of(message)
     assert fix in found
     assert bool(fix) == bool(found)
 
@@ -231,7 +232,10 @@ def test_the_cause_behind_a_storage_error_gives_the_fix(
 
     monkeypatch.setattr(check_storage, "open_store", refuse)
     (finding,) = check_storage.check_output("s3://b/x")
-    assert finding.line() == "fail  output     cannot write s3://b/x: sign in again"
+    assert (
+        finding.line()
+        == "fail  output     cannot write s3://b/x: the credentials have expired: sign in again"
+    )
 
 
 def test_a_source_is_read_not_only_listed(tmp_path: Path) -> None:
