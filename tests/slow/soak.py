@@ -70,13 +70,13 @@ def configure(args: argparse.Namespace) -> RunConfig:
     if args.address:
         engine = {"kind": "ray", "address": args.address, "status_s": 5.0}
         if args.second:
-            engine.update(slots=1, cpus_per_slot=0.4)  # what the first leaves of a node
+            engine.update(slots=1, cpus_per_slot=1.0)  # what the first leaves of a node
     return config_from_dict(
         {
             "source": {"uris": ["s3://soak/photos"], "storage_options": options},
             "image": {"tiles": "off"},
             "model": {"name": args.bundle},
-            "engine": {"cpus_per_slot": 1.0, **engine, "threads": 1, "pending_timeout_s": 180.0,
+            "engine": {"cpus_per_slot": 2.0, **engine, "threads": 1, "pending_timeout_s": 180.0,
                        "start_timeout_s": 300.0},
             "output": {"uri": args.out, "storage_options": options, "max_shard_items": 64},
         }
@@ -165,7 +165,7 @@ class Soak:
     def add_node(self) -> None:
         from helpers.ray_nodes import add_node
 
-        self.nodes.append(add_node(self.cluster, cpus=1.5))
+        self.nodes.append(add_node(self.cluster, cpus=3))
 
     def start_driver(self, second: bool = False) -> None:
         number = len(self.events)
