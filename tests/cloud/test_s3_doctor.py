@@ -58,7 +58,7 @@ def test_a_bucket_that_is_not_there(endpoint: str) -> None:
         check_source("s3://nowhere/photos", options),
     ):
         assert finding.level is Level.FAIL
-        assert finding.fix.startswith("make the bucket first")
+        assert "make the bucket first" in finding.line()
         assert "\n" not in finding.line()
 
 
@@ -69,4 +69,4 @@ def test_no_credentials(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     (finding,) = check_output("s3://healthy/tables", {"s3": {"endpoint_url": endpoint}})
     assert finding.level is Level.FAIL
-    assert finding.fix.startswith("give credentials")
+    assert "give credentials" in finding.line()

@@ -224,7 +224,7 @@ def _look(uri: str, volume: Volume, path: str, retry: RetryPolicy) -> FileInfo:
 def _telling(volume: Volume, path: str, exc: Exception) -> Exception:
     """What was asked first has an answer without a body (HEAD), and so without a reason."""
     try:
-        volume.read(path, 0, 1)
+        next(iter(volume.walk(path)), None)
     except Exception as better:
         if remedy_for(better) and fault_of(better) is not Fault.MISSING:
             return better
