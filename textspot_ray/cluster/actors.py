@@ -81,6 +81,8 @@ class _ModelActor:
             self._load()
         except TextspotError as exc:
             return Loaded(str(exc), int(exc.exit_code), os.getpid())
+        except ImportError as exc:
+            return Loaded(not_installed(exc.name or str(exc)), int(ExitCode.USAGE), os.getpid())
         return Loaded(pid=os.getpid())
 
     def _load(self) -> None:
@@ -196,6 +198,7 @@ class ActorWorker:
 
 
 _NODE_ENDED: Final = re.compile(r"node (?:has )?(?:died|was terminated|is dead)", re.IGNORECASE)
+_NO_MODULE: Final = re.compile(r"No module named '([\w.]+)'")
 _LOST: Final = (
     ray.exceptions.ObjectLostError,
     ray.exceptions.ObjectStoreFullError,
@@ -222,6 +225,21 @@ def describe_end(error: BaseException) -> tuple[str, bool]:
     if isinstance(error, ray.exceptions.ActorDiedError):
         return "its process ended unexpectedly", False
     return first_line(error), False
+
+
+def not_installed(module: str) -> str:
+    """What to say of a node on which a package is missing."""
+    return (
+        f"a node of the Ray cluster cannot import {module}: install the same "
+        "textspot-ray there as here, or use the image of infra/docker; `textspot doctor --address` "
+        "names every such node"
+    )
+
+
+def missing_module(error: BaseException) -> str:
+    """The package for want of which an actor could not be made; empty if it was not that."""
+    found = _NO_MODULE.search(str(error))
+    return found[1] if found else ""
 
 
 def first_line(error: BaseException) -> str:

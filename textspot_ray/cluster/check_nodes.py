@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from textspot_ray.cluster.finding import Finding, fail, ok, warn
 
 _NODE_S: Final = 60.0
 _SKEW_S: Final = 30.0
-_MISMATCH: Final = re.compile(r"Ray: (\S+)\s+Python: (\S+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +44,15 @@ def check_nodes(address: str, model: str) -> Iterator[Finding]:
         model: The bundle a run would use.
 
     Raises:
-        UsageError: Nothing listens there.
+        UsageError: It cannot be joined.
     """
     import ray
 
-    from textspot_ray.cluster.raycluster import knock
+    from textspot_ray.cluster.joining import join
 
-    knock(address)  # raises, with one line
-    try:
-        joined = not ray.is_initialized()
-        if joined:
-            ray.init(address=address, logging_level="ERROR", log_to_driver=False)
-    except ConnectionError:
-        # something listens, as we have knocked
-        yield fail(
-            "nodes",
-            f"no Ray cluster lets us in at {address}",
-            "if it wants a token (Ray's log says InvalidAuthToken), set RAY_AUTH_MODE=token and "
-            "RAY_AUTH_TOKEN; else check the address and the head",
-        )
-        return
-    except RuntimeError as exc:
-        yield _joining_failed(address, str(exc))
-        return
+    joined = not ray.is_initialized()
+    if joined:
+        join(address, logging_level="ERROR", log_to_driver=False)  # raises, with one line
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         found, silent = _ask(nodes, model)
@@ -195,22 +179,6 @@ def _ask(
         ahead_s = float(facts.pop("time_s")) - time.time()
         found.append(NodeFacts(address=address, ahead_s=ahead_s, **facts))
     return found, silent
-
-
-def _joining_failed(address: str, message: str) -> Finding:
-    pairs = _MISMATCH.findall(message)
-    if "ersion mismatch" in message and len(pairs) >= 2:
-        (ray_there, python_there), (ray_here, python_here) = pairs[:2]
-        return fail(
-            "nodes",
-            f"the cluster at {address} runs Ray {ray_there} on Python {python_there}, this "
-            f"machine Ray {ray_here} on Python {python_here}",
-            "install the cluster's versions here, or submit to its Jobs API: textspot submit",
-        )
-    text = " ".join(message.split())[:250]
-    return fail(
-        "nodes", f"cannot join {address}: {text}", "run the doctor on a node of the cluster"
-    )
 
 
 def _short(value: str) -> str:

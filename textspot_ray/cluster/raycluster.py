@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import shutil
-import socket
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
@@ -14,15 +13,15 @@ from typing import Any, Final
 import psutil
 import ray
 
+from textspot_ray.cluster.joining import join
 from textspot_ray.cluster.sizing import available_cpus
 from textspot_ray.config import EngineConfig
-from textspot_ray.errors import AbortedError, UsageError
+from textspot_ray.errors import AbortedError
 
 _LOG = logging.getLogger(__name__)
 _LOCAL: Final = "local"
 _START_ATTEMPTS: Final = 3
 _SHARED_MEMORY: Final = "/dev/shm"
-_KNOCK_S: Final = 10.0
 _MIN_STORE_BYTES: Final = 256 * 2**20
 
 
@@ -62,8 +61,9 @@ class RayCluster:
         for attempt in range(1, _START_ATTEMPTS + 1):
             before = frozenset(psutil.Process().children(recursive=True))
             try:
-                self._init(
-                    _LOCAL,
+                ray.init(
+                    address=_LOCAL,
+                    **self._options(),
                     num_cpus=max(1, int(available_cpus())),
                     num_gpus=0,
                     include_dashboard=False,
@@ -79,22 +79,14 @@ class RayCluster:
                 _LOG.warning("Ray did not start (%s); trying again", _line(exc))
 
     def _join(self, address: str) -> None:
-        knock(address)
-        try:
-            self._init(address)
-        except (ConnectionError, TimeoutError) as exc:
-            raise UsageError(_no_answer(address)) from exc
-        except (RuntimeError, ValueError, OSError) as exc:
-            raise AbortedError(f"cannot join Ray at {address}: {_line(exc)}") from exc
+        join(address, **self._options())
 
-    def _init(self, address: str, **options: Any) -> None:
-        ray.init(
-            address=address,
-            namespace=f"textspot-{self._run_id}",
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **options,
-        )
+    def _options(self) -> dict[str, Any]:
+        return {
+            "namespace": f"textspot-{self._run_id}",
+            "logging_level": logging.ERROR,
+            "log_to_driver": False,
+        }
 
     def __exit__(
         self,
@@ -136,25 +128,6 @@ def _end(processes: list[psutil.Process]) -> None:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
-
-
-def knock(address: str) -> None:
-    """Find out in seconds whether anything listens; Ray itself would try for minutes.
-
-    Raises:
-        UsageError: Nothing does.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return  # ``auto``
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
-    except OSError as exc:
-        raise UsageError(f"{_no_answer(address)} ({exc})") from exc
-
-
-def _no_answer(address: str) -> str:
-    return f"no Ray cluster answers at {address}: check the address and that the head runs"
 
 
 def object_store_bytes(engine: EngineConfig) -> int:

@@ -19,13 +19,15 @@ from textspot_ray.cluster.actors import (
     RunnerActor,
     describe_end,
     in_group,
+    missing_module,
+    not_installed,
 )
 from textspot_ray.cluster.control import DRAIN_S, Control
 from textspot_ray.cluster.raycluster import Node, RayCluster
 from textspot_ray.cluster.shipping import ship_bundle
 from textspot_ray.cluster.sizing import SlotShape, shape_for_slots, slots_of_node
 from textspot_ray.cluster.slot import Report
-from textspot_ray.errors import AbortedError
+from textspot_ray.errors import AbortedError, UsageError
 
 _LOG = logging.getLogger(__name__)
 _STEP_S: Final = 1.0  # a slot reports at least so often
@@ -282,6 +284,9 @@ class Scheduler:
             try:
                 answer = ray.get(ref, timeout=_SILENCE_S)
             except Exception as exc:  # the runner's process, its node, or a fault of ours in it
+                module = missing_module(exc)
+                if module and not seat.opened:
+                    raise UsageError(not_installed(module)) from exc
                 self._lose(seat, describe_end(exc)[0])
                 continue
             self._take(seat, answer)

@@ -14,7 +14,7 @@ import pytest
 
 from textspot_ray.archive.remedy import remedy_of
 from textspot_ray.archive.storage import LocalStore
-from textspot_ray.cluster import check_machine, check_nodes, check_storage
+from textspot_ray.cluster import check_machine, check_storage
 from textspot_ray.cluster.check_model import check_model
 from textspot_ray.cluster.check_nodes import NodeFacts, compare
 from textspot_ray.cluster.doctor import verdict
@@ -332,20 +332,6 @@ def test_a_model_that_no_node_has_comes_from_the_driver() -> None:
 
 def test_no_node_at_all() -> None:
     assert levels(compare([], 0)) == [("nodes", Level.FAIL)]
-
-
-def test_rays_version_mismatch_becomes_one_line() -> None:
-    message = (
-        "Version mismatch: The cluster was started with:\n    Ray: 2.40.0\n    Python: 3.10.2\n"
-        "This process on node 10.0.0.1 was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\n"
-    )
-    finding = check_nodes._joining_failed("head:6379", message)
-    assert finding.text == (
-        "the cluster at head:6379 runs Ray 2.40.0 on Python 3.10.2, this machine Ray 2.60.0 on "
-        "Python 3.11.7"
-    )
-    other = check_nodes._joining_failed("head:6379", "something\nelse")
-    assert "something else" in other.text
 
 
 # The command.
