@@ -10,7 +10,7 @@ import pytest
 from textspot_ray.cluster.check_storage import check_output, check_source
 from textspot_ray.cluster.finding import Level
 
-pytestmark = pytest.mark.cloud
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 moto_server = pytest.importorskip("moto.server")
 s3fs = pytest.importorskip("s3fs")
 

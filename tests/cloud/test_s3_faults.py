@@ -16,7 +16,7 @@ from textspot_ray.archive.storage import open_store
 from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.records import Item
 
-pytestmark = pytest.mark.cloud
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 moto_server = pytest.importorskip("moto.server")
 s3fs = pytest.importorskip("s3fs")
 

@@ -13,7 +13,7 @@ import pytest
 
 from textspot_ray.cli import main
 
-pytestmark = pytest.mark.cloud
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 s3fs = pytest.importorskip("s3fs")
 
 PHOTOS = Path(__file__).parents[2] / "jobs" / "demo" / "photos"

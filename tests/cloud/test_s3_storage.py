@@ -6,7 +6,7 @@ import pytest
 
 from textspot_ray.archive.storage import open_store
 
-pytestmark = pytest.mark.cloud
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 moto_server = pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
 

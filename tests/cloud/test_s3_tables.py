@@ -19,7 +19,7 @@ from textspot_ray.tables.planner import update_plan
 from textspot_ray.tables.sweep import finish
 from textspot_ray.tables.verify import verify
 
-pytestmark = pytest.mark.cloud
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 moto_server = pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
 

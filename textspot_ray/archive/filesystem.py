@@ -104,15 +104,21 @@ def native_path(protocol: str, rest: str) -> str:
     return rest.rstrip("/")
 
 
-def supports_exclusive_put(fs: Any) -> bool:
-    """Whether a driver's ``pipe_file`` has a ``mode="create"`` of its own.
+def exclusive_put_options(fs: Any) -> dict[str, Any] | None:
+    """What to give a driver's ``pipe_file`` so that it writes only where nothing is, in one act.
 
-    fsspec's default looks first and writes then, which two writers can pass together.
+    None if it cannot: fsspec's default looks first and writes then, which two writers can pass
+    together.
     """
     method = getattr(fs, "_pipe_file", None) or fs.pipe_file
     if not fs.async_impl and type(fs).pipe_file is fsspec.AbstractFileSystem.pipe_file:
-        return False
-    return "mode" in inspect.signature(method).parameters
+        return None
+    parameters = inspect.signature(method).parameters
+    if "mode" in parameters:
+        return {"mode": "create"}
+    if "overwrite" in parameters:  # adlfs, whose older versions know no mode
+        return {"overwrite": False}
+    return None
 
 
 def walk_remote(fs: Any, root: str) -> Iterator[RemoteEntry]:

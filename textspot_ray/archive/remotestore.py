@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from textspot_ray.archive.filesystem import modified_s, supports_exclusive_put, walk_remote
+from textspot_ray.archive.filesystem import exclusive_put_options, modified_s, walk_remote
 from textspot_ray.archive.remedy import remedy_for
 from textspot_ray.archive.retry import Fault, RetryPolicy, fault_of
 from textspot_ray.archive.store import TMP, Entry, Store, inside
@@ -110,8 +110,9 @@ class RemoteStore(Store):
     def _create(self, full: str, data: bytes) -> bool:
         if self._in_memory():
             return self._create_in_memory(full, data)
-        if supports_exclusive_put(self._fs):
-            self._fs.pipe_file(full, data, mode="create")
+        options = exclusive_put_options(self._fs)
+        if options is not None:
+            self._fs.pipe_file(full, data, **options)
             return True
         if self._fs.exists(full):
             return False
@@ -130,7 +131,7 @@ class RemoteStore(Store):
         return hasattr(self._fs, "store") and hasattr(self._fs, "pseudo_dirs")
 
     def _is_exclusive(self) -> bool:
-        return self._in_memory() or supports_exclusive_put(self._fs)
+        return self._in_memory() or exclusive_put_options(self._fs) is not None
 
     def _remedy(self, exc: Exception) -> str:
         # what passes is the store's trouble, and nothing to do about but to wait

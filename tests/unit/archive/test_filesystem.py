@@ -8,11 +8,11 @@ import pytest
 
 from textspot_ray.archive.filesystem import (
     content_tag,
+    exclusive_put_options,
     modified_s,
     native_path,
     open_filesystem,
     split_uri,
-    supports_exclusive_put,
     walk_remote,
 )
 from textspot_ray.archive.volume import FileInfo, RemoteVolume
@@ -70,8 +70,8 @@ def test_what_tells_that_content_changed() -> None:
 
 
 def test_look_then_write_does_not_count_as_exclusive() -> None:
-    assert not supports_exclusive_put(fsspec.filesystem("file"))
-    assert supports_exclusive_put(fsspec.filesystem("memory"))
+    assert exclusive_put_options(fsspec.filesystem("file")) is None
+    assert exclusive_put_options(fsspec.filesystem("memory")) == {"mode": "create"}
 
 
 def test_options_by_any_of_a_protocols_names() -> None:
