@@ -36,6 +36,8 @@ _LOOK_S: Final = 10.0  # between two looks at the cluster's nodes
 _LEAVING_S: Final = 2.0  # between two looks for nodes that are told to go
 _SILENCE_S: Final = 300.0  # storage's retries must have room in a step
 _CLOSE_S: Final = 5.0
+_MANY: Final = 100  # slots, from which on a turn for each report would be most of the work
+_GATHER_S: Final = 0.02
 _NODE_BLAME: Final = 0.2  # spot nodes go; but a shard might also be what ends its node
 
 
@@ -277,6 +279,8 @@ class Scheduler:
         refs = list(open_calls)
         ready, _ = ray.wait(refs, num_returns=1, timeout=_TURN_S, fetch_local=False)
         if ready and len(refs) > 1:
+            if len(refs) > _MANY:
+                time.sleep(_GATHER_S)
             ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
         for ref in ready:
             seat = open_calls[ref]
