@@ -181,7 +181,7 @@ class SearchSql:
             names = ("bx0", "by0", "bx1", "by1")
             sides = (region.x_min, region.y_min, region.x_max, region.y_max)
             self.parameters.update(zip(names, sides, strict=True))
-            scales = ("1",) * 4
+            scales: tuple[str, ...] = ("1",) * 4
             if region.relative:
                 # the smallest and largest image drop most words before images are joined
                 scales = self._size_range()
