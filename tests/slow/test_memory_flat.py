@@ -133,7 +133,8 @@ def test_memory_is_flat_with_a_bundle_on_ray(tmp_path, ray_cluster):
         {
             "source": {"uris": [str(photos)]},
             "model": {"name": str(bundle)},
-            "engine": {"kind": "ray"},
+            # A busy machine must not have actors replaced for being slow.
+            "engine": {"kind": "ray", "min_deadline_s": 600.0, "start_timeout_s": 600.0},
             "output": {"uri": str(tmp_path / "out"), "max_shard_items": 64},
         }
     )
