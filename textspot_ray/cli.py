@@ -100,7 +100,9 @@ def _run(name: str, command: Command, arguments: list[str]) -> int:
     except SystemExit as exit_:  # argparse has printed the usage error or the help
         return int(exit_.code or 0)
     try:
-        return int(module.main(parsed))
+        code = int(module.main(parsed))
+        sys.stdout.flush()  # a reader that has gone shows here, not when the program ends
+        return code
     except TextspotError as exc:
         return _complain(str(exc), exc.exit_code)
     except KeyboardInterrupt:

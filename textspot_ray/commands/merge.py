@@ -21,15 +21,19 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.commands.summary import number
     from textspot_ray.tables.merge import merge
 
+    first, second = table_ledger(args, args.first), table_ledger(args, args.second)
     store = table_store(args, args.out)
     store.make()
-    report = merge(table_ledger(args, args.first), table_ledger(args, args.second), store)
+    report = merge(first, second, store)
     print(
         f"{args.out} holds {number(report.counts.images)} images "
         f"with {number(report.counts.words)} words"
     )
     if report.overlap:
-        print(f"{number(report.overlap)} items were in both; each was taken once")
+        print(
+            f"{number(report.overlap)} items were in both: taken once, "
+            "or not at all if one was told to forget them"
+        )
     if report.shards_left:
         print(f"{number(report.shards_left)} shards are still to be run: textspot run ... there")
     return ExitCode.OK

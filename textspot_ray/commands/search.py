@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 from textspot_ray.commands.table_options import (
+    MANY,
     add_min_confidence,
     add_table_argument,
     open_views,
@@ -80,6 +81,8 @@ def search_query(args: argparse.Namespace, terms: list[str], limit: int | None) 
             mode = chosen
     if args.ocr and (args.prefix or args.contains or args.regex):
         raise UsageError("--ocr goes with --fuzzy, not with --prefix, --contains or --regex")
+    if not args.regex:  # a phrase in quotes means its words: no word of a table holds a space
+        terms = [part for term in terms for part in term.split() or [term]]
     return SearchQuery(
         terms=tuple(terms),
         mode=mode,
@@ -117,7 +120,7 @@ def main(args: argparse.Namespace) -> int:
 
     if args.limit < 0:
         raise UsageError(f"--limit must be at least 0, not {args.limit}")
-    query = search_query(args, args.terms, args.limit or None)
+    query = search_query(args, args.terms, min(args.limit, MANY) or None)
     with open_views(args) as tables:
         hits = search(tables, query)
         if args.open or args.html:

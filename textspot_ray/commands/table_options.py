@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from textspot_ray.insight.relations import TableViews
 
 
+MANY = 2**40  # of rows; SQL cannot count to just any number
+
+
 def add_folder_argument(parser: argparse.ArgumentParser, name: str = "table") -> None:
     """Add DIR and how to reach it, for commands that do not query it."""
     parser.add_argument(name, metavar="DIR", help="output folder of a run; any fsspec URI")
@@ -84,11 +87,11 @@ def share(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number from 1, for argparse."""
+    """A whole number from 1, for argparse; more than any table has is `MANY`."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
+    return min(value, MANY)
 
 
 def size(text: str) -> tuple[int, int]:

@@ -78,6 +78,10 @@ def check_reads_only(sql: str) -> None:
         SqlError: Naming the kind of statement.
     """
     try:
+        sql.encode()
+    except UnicodeEncodeError as exc:  # bytes of the command line that are no UTF-8
+        raise SqlError(f"SQL{_place(sql[: exc.start])}: invalid UTF-8") from exc
+    try:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as exc:
         raise sql_error(sql, exc) from exc
@@ -132,7 +136,10 @@ def _position(sql: str, message: str, skip: int = 0) -> str:
         offset = _caret(message, sql)
     if offset is None or offset > len(sql.encode()):
         return ""
-    before = sql.encode()[skip:offset].decode(errors="replace")
+    return _place(sql.encode()[skip:offset].decode(errors="replace"))
+
+
+def _place(before: str) -> str:
     return f", line {before.count(chr(10)) + 1}, column {len(before.rpartition(chr(10))[2]) + 1}"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,6 +44,8 @@ SLIM = (
     "y_max",
     "angle_deg",
 )
+# the statement's line with a caret under the place, which means nothing on one line
+_EXCERPT = re.compile(r"\n+LINE \d+: .*\n *\^+", re.DOTALL)
 _SHARDS = pa.schema(
     [
         ("plan", pa.int32()),
@@ -276,6 +279,7 @@ def one_line(exc: BaseException) -> str:
     if start >= 0:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             text = str(json.loads(text[start:])["exception_message"])
+    text = _EXCERPT.sub("", text)
     return " ".join(text.split())
 
 

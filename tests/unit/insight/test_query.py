@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from helpers.insight_tables import MakeTable, Page, word
+from helpers.insight_tables import MakeTable, Page, run_command, word
 
+from textspot_ray.archive.storage import open_store
 from textspot_ray.errors import TableError, UsageError
 from textspot_ray.insight.output import Format, printable, write_result
 from textspot_ray.insight.prompt import prompt
 from textspot_ray.insight.query import SqlError, batches, run_query
 from textspot_ray.insight.relations import open_tables
 from textspot_ray.records import ErrorKind
+from textspot_ray.tables.ledger import open_ledger
 
 
 @pytest.fixture
@@ -160,6 +164,19 @@ def test_mistakes_are_one_line_with_the_place(table: str, sql: str, place: str) 
     with open_tables(table) as tables, pytest.raises(SqlError, match=place) as caught:
         run_query(tables, sql)
     assert "\n" not in str(caught.value)
+    assert "LINE" not in str(caught.value) and "^" not in str(caught.value)
+
+
+def test_bytes_that_are_no_utf8_are_one_line_with_the_place(table: str) -> None:
+    sql = b"SELECT 'caf\xe9'".decode("utf-8", "surrogateescape")  # as Python gives it in argv
+    with open_tables(table) as tables, pytest.raises(SqlError, match="line 1, column 12: invalid"):
+        run_query(tables, sql)
+
+
+def test_a_limit_may_be_any_number(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    many = "9" * 30
+    assert run_command("query", [table, "FROM words", "--limit", many, "--format", "csv"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 def test_faults_while_rows_are_made_are_one_line_too(table: str) -> None:
@@ -271,3 +288,18 @@ def test_large_sorts_spill_outside_the_working_folder(
         with pytest.raises(SqlError):
             run_query(tables, "SET temp_directory = '/'")
     assert list(work.iterdir()) == [] and list(spill.iterdir()) == []
+
+
+def test_opening_a_folded_table_does_not_import_pandas(table: str) -> None:
+    """Importing it took three quarters of the time to the first answer."""
+    assert open_ledger(open_store(table), create=False).fold(at_least=1)
+    code = (
+        "import sys\n"
+        "from textspot_ray.cli import main\n"
+        "main(['query', sys.argv[1], 'SELECT count(*) AS n FROM words', '--format', 'csv'])\n"
+        "print('pandas' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, table], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["n", "3", "False"]

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
+import sys
 
 import pytest
 from helpers.insight_tables import MakeTable, Page, run_command, word
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textspot_ray.cli import main
 from textspot_ray.commands.search import parse_box
 from textspot_ray.errors import ExitCode, UsageError
 from textspot_ray.insight.likeness import CONFUSIONS, fold, ocr_distance
@@ -280,3 +283,26 @@ def test_a_limit_cuts_the_surest_words_of_a_box_and_changes_none(
             assert texts(found) == whole[:limit]
         one = texts(search(tables, SearchQuery(("w3",), region=region, limit=1)))
     assert one == [text for text in whole if text.endswith(":w3")][:1] != []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["fire exit"], ["fire  exit ", "--limit", "9" * 30], ["fire", "exit"]],
+)
+def test_a_phrase_in_quotes_is_its_words(
+    table: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command("search", [table, *arguments, "--json"]) == ExitCode.OK
+    (hit,) = capsys.readouterr().out.splitlines()
+    assert json.loads(hit)["text"] == "fire exit"
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(
+    table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stdout = os.fdopen(writer, "w")  # so little output waits in its buffer till the end
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main(["search", table, "exit"]) == ExitCode.OK
+    stdout.close()
