@@ -5,6 +5,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.asyn import AsyncFileSystem
 
 from textspot_ray.archive.filesystem import (
     content_tag,
@@ -79,3 +80,14 @@ def test_options_by_any_of_a_protocols_names() -> None:
     assert fs.protocol == "memory"
     with pytest.raises(UsageError, match=r"needs a driver|unknown scheme"):
         open_filesystem("nosuchthing")
+
+
+def test_a_driver_that_only_knows_overwrite_puts_exclusively_by_that() -> None:
+    class Azure(AsyncFileSystem):
+        """As adlfs has it."""
+
+        async def _pipe_file(
+            self, path: str, value: bytes, overwrite: bool = True, **kwargs: object
+        ) -> None: ...
+
+    assert exclusive_put_options(Azure(skip_instance_cache=True)) == {"overwrite": False}
