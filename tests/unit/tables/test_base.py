@@ -19,8 +19,8 @@ from textspot_ray.tables import base as base_module
 from textspot_ray.tables.base import write_by_text
 from textspot_ray.tables.schema import WORDS_BY_TEXT
 
-ROWS = 2_000
-WIDE = 1_000  # characters of a name, so that few rows fill the memory
+ROWS = 5_000
+WIDE = 200  # characters of a name, so that few rows fill the memory
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ def test_what_exceeds_memory_is_spilled_beside_the_output_and_sorted_all_the_sam
         write(writer, table)
 
     monkeypatch.setattr(base_module.BaseWriter, "write", watched)
-    words = (rows(seed) for seed in range(50))
-    parts = write_by_text(store, words, 1, 64 * 2**20, rows_per_file=50_000)
+    words = (rows(seed) for seed in range(80))
+    parts = write_by_text(store, words, 1, 96 * 2**20, rows_per_file=50_000)
     assert spilled and not list(scratch.glob("textspot-sort-*"))
-    assert [part.rows for part in parts][:-1] == [61_440]
+    assert [part.rows for part in parts][:-1] == [61_440] * 6
     found = pa.concat_tables(pq.read_table(store.local_path(part.path)) for part in parts)
     texts = found["text"].combine_chunks()
     assert pc.all(pc.less_equal(texts[:-1], texts[1:])).as_py()
-    given = pa.concat_tables(rows(seed) for seed in range(50))
+    given = pa.concat_tables(rows(seed) for seed in range(80))
     order = [("image_id", "ascending")]
     assert found.sort_by(order).equals(given.sort_by(order))
 
