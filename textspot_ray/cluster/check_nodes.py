@@ -141,7 +141,7 @@ def compare(nodes: Sequence[NodeFacts], expected: int) -> Iterator[Finding]:
                 for key, where in sorted(groups.items())
             )
             yield fail("nodes", text, fix) if matters else warn("nodes", text, fix)
-    if all(node.model.startswith("unreadable") for node in nodes):
+    if nodes and all(node.model.startswith("unreadable") for node in nodes):
         yield ok("nodes", "no node has the bundle; a run brings the driver's")
     skews = [node for node in nodes if abs(node.ahead_s) > _SKEW_S]
     for node in skews:

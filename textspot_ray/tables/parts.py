@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import TypeVar, cast
 
@@ -177,11 +177,18 @@ def read_ahead(
         except BaseException as exc:
             put((None, exc, True))
 
+    def take() -> tuple[T | None, BaseException | None, bool]:
+        # A signal that comes just before a wait without end is seen when that ends, which may be
+        # never: Ctrl-C would do nothing.
+        while True:
+            with suppress(Empty):
+                return ready.get(timeout=0.5)
+
     thread = Thread(target=read, name="textspot-read-ahead", daemon=True)
     thread.start()
     try:
         while True:
-            item, fault, last = ready.get()
+            item, fault, last = take()
             if fault is not None:
                 raise fault
             if last:
