@@ -52,7 +52,8 @@ def _measure(args: argparse.Namespace) -> int:
     lines: list[suite.Line] = []
     stages: list[suite.Stages] = []
     if args.embedded:
-        lines += embedded.against_rapidocr(options, args.rapidocr_python)
+        for precision in args.precision or [None]:
+            lines += embedded.against_rapidocr(options, args.rapidocr_python, precision)
     else:
         chosen = args.only or _PARTS
         for part, measure in (("demo", suite.against_demo), ("empty", suite.without_text)):
