@@ -33,7 +33,14 @@ from textspot_ray.training.detector_crops import (
 )
 from textspot_ray.training.detector_scores import quad_iou
 from textspot_ray.training.reader_data import cut
-from textspot_ray.training.refiner import REFINER_PATCH, Refiner, corner_loss, place, save_refiner
+from textspot_ray.training.refiner import (
+    REFINER_PATCH,
+    Refiner,
+    corner_loss,
+    load_refiner,
+    place,
+    save_refiner,
+)
 from textspot_ray.training.train_detector import Averaged, append_row, save_atomically
 
 LOG_FIELDS = (
@@ -199,7 +206,9 @@ def train(args: argparse.Namespace) -> None:
     cv2.setNumThreads(1)
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
-    model = Refiner().to(memory_format=torch.channels_last)
+    model = (load_refiner(args.init) if args.init else Refiner()).to(
+        memory_format=torch.channels_last
+    )
     averaged = Averaged(model, 0.998)
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.02)
     samples, minutes = 0, 0.0
@@ -280,6 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--mlt", type=Path, help="folder with images/ and masks/")
     add("--backgrounds", type=Path, help="folder of photos without text")
     add("--scenes", type=float, default=0.0, help="share of rendered scenes")
+    add("--init", type=Path, help="weights to start from, where --work has none")
     add("--minutes", type=float, default=1e9, help="how long this run trains")
     add("--cooldown-minutes", type=float, default=1e-6, help="the rate falls over the last")
     add("--every", type=float, default=4, help="minutes between log rows")

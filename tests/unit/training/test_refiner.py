@@ -131,6 +131,17 @@ def test_training_writes_what_it_resumes_from(tmp_path: Path) -> None:
     assert load_refiner(tmp_path / "w" / "refiner.npz")
 
 
+def test_training_goes_on_from_given_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    begun = Refiner()
+    torch.nn.init.constant_(begun.corners.bias, 0.5)
+    save_refiner(begun, tmp_path / "r.npz")
+    words = ["--work", str(tmp_path / "w"), "--scenes", "1", "--minutes", "0", "--batch", "2"]
+    assert train_refiner.main([*words, "--lr", "0", "--init", str(tmp_path / "r.npz")]) == 0
+    after = load_refiner(tmp_path / "w" / "refiner.npz")
+    torch.testing.assert_close(after.corners.bias, begun.corners.bias.detach(), atol=1e-3, rtol=0)
+
+
 def test_without_data_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--icdar2015"):
         train_refiner.main(["--work", str(tmp_path), "--minutes", "0"])
