@@ -23,8 +23,13 @@ STRIDE_PX = 4
 ENLARGEMENT = 1.25
 MAP_CHANNELS = 7  # score logit, log distances top right bottom left, cos, sin
 DISTANCE_UNIT_PX = 16.0
-MAX_CANDIDATES = 1000
+MAX_CANDIDATES = 3000
 CELL = 2  # candidates are the best of each CELL x CELL pixels
+# Of words this high (px) only the best of each 2 x 2 cells is a candidate, of words twice as high
+# of each 4 x 4: the cells of a word grow with the square of its height, and a few huge words would
+# fill the list, so that others are lost.
+THIN_FROM_PX = (80.0, 160.0)
+THINNED = 1e4  # taken off the logit of a cell left out: it comes last
 MIN_VOTE_IOU = 0.3
 MIN_VOTE_SCORE = 0.3
 # Before and after the vote. Words of photos hardly overlap: on the validation photos 0.15 and 0.1
@@ -242,7 +247,8 @@ def candidates(maps: Tensor) -> Tensor:
     cells = F.pixel_unshuffle(both, CELL).reshape(9, CELL * CELL, (h // CELL) * (w // CELL))
     best = cells[0].argmax(0)
     chosen = cells.gather(1, best[None, None].expand(9, 1, -1))[:, 0]
-    top = chosen[0].topk(min(MAX_CANDIDATES, (h // CELL) * (w // CELL))).indices
+    rank = chosen[0] - THINNED * _thinned(chosen, h // CELL, w // CELL)
+    top = rank.topk(min(MAX_CANDIDATES, (h // CELL) * (w // CELL))).indices
     picked = chosen[:, top]
     sides = torch.exp(picked[1:5].clamp(-4.0, 4.0)) * DISTANCE_UNIT_PX
     angle = torch.atan2(picked[6], picked[5])
@@ -257,6 +263,19 @@ def candidates(maps: Tensor) -> Tensor:
         ],
         1,
     )  # fmt: skip
+
+
+def _thinned(cells: Tensor, rows: int, columns: int) -> Tensor:
+    """1 where a cell of [9, rows * columns] is left out for its word's height, else 0."""
+    height = torch.exp(cells[1:4:2].clamp(-4.0, 4.0)).sum(0) * DISTANCE_UNIT_PX
+    score = cells[0].reshape(1, 1, rows, columns)
+    out = torch.zeros_like(height)
+    for power, least in enumerate(THIN_FROM_PX, 1):
+        best = F.max_pool2d(score, 2**power)
+        best = F.interpolate(best, scale_factor=float(2**power), mode="nearest")
+        worse = (score < best).reshape(-1).to(height.dtype)
+        out = torch.maximum(out, (height > least).to(height.dtype) * worse)
+    return out
 
 
 def vote(kept: Tensor, voters: Tensor) -> Tensor:

@@ -106,6 +106,22 @@ def test_candidates_are_the_best_pixels_of_their_cells_and_sorted() -> None:
     assert float(found[2, 5]) < 0.01
 
 
+def test_huge_words_leave_room_for_small_and_fainter_ones() -> None:
+    # a picture full of huge, surely found words: more cells than the list is long
+    maps = torch.full((1, 7, 240, 400), -6.0)
+    maps[0, 1:5] = float(np.log(85 / 16))
+    maps[0, 5] = 1
+    maps[0, 0, :200] = 8 + torch.rand(200, 400, generator=torch.Generator().manual_seed(0))
+    maps[0, 0, 221, 301] = 3
+    maps[0, 1:5, 221, 301] = 0
+    found = candidates(maps)
+    small = found[(found[:, 6] == 1206) & (found[:, 7] == 886)]
+    assert small.shape[0] == 1
+    # and of the huge ones the surest cells are left
+    assert found[0, 5] == found[:, 5].max()
+    assert float(found[0, 5]) == pytest.approx(float(torch.sigmoid(maps[0, 0].max())))
+
+
 def test_the_loss_falls_to_nothing_at_the_truth_and_ignores_what_is_ignored() -> None:
     target = torch.from_numpy(target_maps(WORDS, 256))[None]
     right = detector_loss(perfect_maps(WORDS, 256), target)
