@@ -52,7 +52,7 @@ def detect(
     resized = cv2.resize(image, INPUT_SIZE, interpolation=cv2.INTER_LINEAR)
     tensor = torch.from_numpy(np.asarray(resized)).permute(2, 0, 1)[None].float().to(device)
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
-        maps = EnlargedTrunk(trunk)(tensor)
+        maps = EnlargedTrunk(trunk).to(device)(tensor)
     return select(maps.float().cpu(), score, scale)
 
 
