@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from helpers.fast_folder import fast_folder
 
@@ -148,3 +150,48 @@ def test_rapidocr_in_another_interpreter(photo: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("textspot_ray.training.bench.embedded.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"textspot-ray\[bench\]"):
         RapidOcr(None, 1, [photo])
+
+
+def fake_rapidocr(folder: Path, answers: list[str], status: int = 0) -> Path:
+    """An interpreter that answers so, whatever it is asked to run."""
+    program = folder / "python"
+    lines = "".join(f"echo '{answer}'\n" for answer in answers)
+    program.write_text(f"#!/bin/sh\n{lines}echo no onnxruntime >&2\nexit {status}\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_rapidocr_is_scored_in_pixels_of_the_ground_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("img_1.png", "img_2.png", "other.png"):
+        cv2.imwrite(str(photos / name), np.zeros((50, 100, 3), np.uint8))
+    gt = tmp_path / "gt"
+    gt.mkdir()
+    # the ground truth is of pictures twice as large
+    words = ["20,20,80,20,80,40,20,40,Exit", "120,20,180,20,180,40,120,40,way"]
+    (gt / "gt_img_1.txt").write_text("\n".join(words))
+    (gt / "gt_img_2.txt").write_text("20,20,80,20,80,40,20,40,###\n")
+    found = [["exit", [10, 10, 40, 10, 40, 20, 10, 20]], ["vay", [60, 10, 90, 10, 90, 20, 60, 20]]]
+    python = fake_rapidocr(tmp_path, [json.dumps(found), "[]"])
+    asked = ["--photos", str(photos), "--rapidocr-python", str(python), "--gt-size", "200x100"]
+    assert main(["--rapidocr-accuracy", str(gt), *asked]) == 0
+    table = capsys.readouterr().out
+    assert "RapidOCR, 2 photos" in table
+    assert "| word-spotting | 50.00% | 50.00% | 50.00% |" in table
+    assert "| detection | 100.00% | 100.00% | 100.00% |" in table
+
+
+def test_rapidocr_that_fails_is_told_in_a_line(
+    tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gt = tmp_path / "gt"
+    gt.mkdir()
+    (gt / "gt_img.txt").write_text("1,1,9,1,9,9,1,9,a\n")
+    python = fake_rapidocr(tmp_path, [], status=1)
+    asked = ["--photos", str(photo.parent), "--rapidocr-python", str(python)]
+    assert main(["--rapidocr-accuracy", str(gt), *asked]) == 2
+    said = capsys.readouterr().err
+    assert "no onnxruntime" in said and said.count("\n") == 1

@@ -38,6 +38,17 @@ for line in sys.stdin:
 """
 
 
+def interpreter(python: Path | None) -> str:
+    """The program that runs RapidOCR.
+
+    Raises:
+        MissingExtraError: None is named, and this interpreter has no rapidocr.
+    """
+    if python is None and find_spec("rapidocr") is None:
+        raise MissingExtraError("comparing with RapidOCR", "bench")
+    return str(python or sys.executable)
+
+
 class RapidOcr:
     """A process that spots photos when asked.
 
@@ -52,9 +63,7 @@ class RapidOcr:
     """
 
     def __init__(self, python: Path | None, cores: int, photos: Sequence[Path]) -> None:
-        if python is None and find_spec("rapidocr") is None:
-            raise MissingExtraError("comparing with RapidOCR", "bench")
-        program = str(python or sys.executable)
+        program = interpreter(python)
         self.words = 0
         try:
             self._process = subprocess.Popen(

@@ -16,9 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from textspot_ray.cluster.sizing import available_cpus
+from textspot_ray.commands.table_options import size
 from textspot_ray.errors import ExitCode, TextspotError, UsageError
+from textspot_ray.insight.icdar import read_ground_truth
 from textspot_ray.spotting.bundle import cache_folder
-from textspot_ray.training.bench import embedded, report, suite
+from textspot_ray.training.bench import accuracy, embedded, report, suite
 
 _PARTS = ("demo", "empty", "decoder", "ray")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -51,6 +53,13 @@ def _measure(args: argparse.Namespace) -> int:
         return _sweep(options, args)
     lines: list[suite.Line] = []
     stages: list[suite.Stages] = []
+    if args.rapidocr_accuracy:
+        gt = read_ground_truth(args.rapidocr_accuracy)
+        rival = accuracy.score_rapidocr(
+            options.photos, gt, args.gt_size, args.rapidocr_python, options.cores
+        )
+        print("\n" + rival)
+        return ExitCode.OK
     if args.embedded:
         for precision in args.precision or [None]:
             lines += embedded.against_rapidocr(options, args.rapidocr_python, precision)
@@ -138,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-actors", type=int, default=1, metavar="N", help="detector actors (> 1 runs Ray)")
     add("--embedded", action="store_true", help="the embedded bundle against RapidOCR")
     add("--rapidocr-python", type=Path, metavar="PATH", help="interpreter that has rapidocr")
+    add(
+        "--rapidocr-accuracy",
+        metavar="GT",
+        help="score RapidOCR on --photos as textspot evaluate scores a table: folder, tar or zip",
+    )
+    add("--gt-size", type=size, metavar="WxH", help="image size the gt's coordinates belong to")
     add("--tables", metavar="DIR", help="look-ups on a made-up table, made there if there is none")
     add("--table-words", type=int, default=10_000_000, metavar="N")
     add("--table-images", type=int, default=1_000_000, metavar="N")
