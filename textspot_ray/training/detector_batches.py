@@ -24,6 +24,11 @@ from textspot_ray.training.surfaces import load_backgrounds
 from textspot_ray.training.words import load_vocabulary
 
 
+# Rendered scenes without distortion: large, sharp words are rare in street photographs and easy for
+# people, who expect them to be found.
+CLEAN_SHARE = 0.25
+
+
 @dataclass(slots=True)
 class Source:
     """A set of photos that crops are drawn from; decoded photos are kept in memory.
@@ -89,8 +94,9 @@ class SceneSource:
             fonts, vocabulary = find_fonts(), load_vocabulary()
             library = load_backgrounds(self.backgrounds) if self.backgrounds else None
             self.render = lambda r: render_scene(
-                r, 960, 640, float(r.uniform(0.2, 1.0)), fonts, vocabulary, library
-            )
+                r, 960, 640, float(r.random()), fonts, vocabulary, library,
+                clean=r.random() < CLEAN_SHARE,
+            )  # fmt: skip
         return self.render(rng)
 
 

@@ -20,7 +20,7 @@ from textspot_ray.errors import UsageError
 from textspot_ray.training.network import PatchShape
 
 # Wide enough that the true ends are seen where the rectangle lost a letter or two.
-REFINER_PATCH = PatchShape(height=32, width=128, margin_x=0.7, margin_y=0.35, max_margin=0.8)
+REFINER_PATCH = PatchShape(height=32, width=128, margin_x=1.0, margin_y=0.35, max_margin=0.8)
 LOOKS = 2  # how often a word is looked at: what lay outside the first patch is in the second
 STEP = 0.25  # of the rectangle's sides, an output of 1
 LARGEST = 1.5  # outputs are cut here

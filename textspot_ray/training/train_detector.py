@@ -161,7 +161,8 @@ def sources_of(args: argparse.Namespace) -> list[Source | SceneSource]:
         photos = datasets.background_photos(args.backgrounds)
         sources.append(Source(photos, 0.05, CropRules(size_px=size, scale_range=(0.3, 1.5))))
     if args.scenes:
-        sources.append(SceneSource(args.scenes, photo, args.backgrounds))
+        scene = CropRules(size_px=size, scale_range=(0.5, 1.5), by_word=0.35)
+        sources.append(SceneSource(args.scenes, scene, args.backgrounds))
     if not sources:
         raise UsageError(
             "no training data: give at least one of --icdar2015, --icdar2003, --mlt, --scenes"

@@ -48,6 +48,7 @@ LOG_FIELDS = (
 )  # fmt: skip
 WORDS_A_CROP = 6
 LEAST_HEIGHT_PX = 8.0
+LOST_SHARE = 0.08  # of the samples have lost letters at an end: widely spaced and very large words
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ def moved_rect(rng: np.random.Generator, quad: FloatArray) -> FloatArray:
         np.clip(rng.normal(0.0, 0.15, 2), -0.35, 0.4),
     )
     ends = np.maximum(ends * rect.height, -0.3 * rect.width)
+    if rng.random() < LOST_SHARE:  # the end of a wide word, gone
+        ends[int(rng.integers(2))] = -rng.uniform(0.15, 0.5) * rect.width
     sides = np.clip(rng.normal(-0.02, 0.12, 2), -0.25, 0.35) * rect.height
     spread = min(7.0, float(np.degrees(np.arctan(0.35 * rect.height / max(rect.width, 1.0)))) + 0.5)
     turn = np.radians(np.clip(rng.normal(0, spread), -2 * spread, 2 * spread))
@@ -188,13 +191,14 @@ def sources_of(args: argparse.Namespace) -> list[Source | SceneSource]:
     """
     rules = CropRules(size_px=args.crop, scale_range=(0.7, 1.5), by_word=0.5)
     near = CropRules(size_px=args.crop, scale_range=(0.3, 1.1), by_word=0.7)
+    scene = CropRules(size_px=args.crop, scale_range=(0.5, 1.5), by_word=0.5)
     sources: list[Source | SceneSource] = []
     if args.icdar2015:
         sources.append(Source(datasets.icdar2015_training(args.icdar2015), 0.6, rules))
     if args.mlt:
         sources.append(Source(datasets.mlt_photos(args.mlt), 0.1, near))
     if args.scenes:
-        sources.append(SceneSource(args.scenes, rules, args.backgrounds, uses=10))
+        sources.append(SceneSource(args.scenes, scene, args.backgrounds, uses=10))
     if not sources:
         raise UsageError("no training data: give at least one of --icdar2015, --mlt, --scenes")
     return sources
