@@ -23,7 +23,6 @@ from textspot_ray.training.scenes import Scene, render_scene
 from textspot_ray.training.surfaces import load_backgrounds
 from textspot_ray.training.words import load_vocabulary
 
-
 # Rendered scenes without distortion: large, sharp words are rare in street photographs and easy for
 # people, who expect them to be found.
 CLEAN_SHARE = 0.25

@@ -28,12 +28,14 @@ from textspot_ray.training.detector_network import (
     corners,
     vote,
 )
-from textspot_ray.training.network import (
+from textspot_ray.training.rectification import (
     LEVEL_STRIDES,
-    MAX_ROW_STEP,
     READER_PATCH,
     PatchShape,
+    pyramid_level,
+    shape_codes,
     shape_plane,
+    side_lengths,
 )
 from textspot_ray.training.refiner import LOOKS, REFINER_PATCH, Refiner, place
 
@@ -55,10 +57,10 @@ class _Vote(nn.Module):
 
 
 class PlanarStem(nn.Module):
-    """`network.Stem` of one image, written so that the CPU plug-in keeps the planar layout."""
+    """`rectification.Stem` of one image, written so that the plug-in keeps the planar layout."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """Pack [1, 3, H, W] into [1, 3, H + H/2, W], as `network.Stem` does."""
+        """Pack [1, 3, H, W] into [1, 3, H + H/2, W], as `rectification.Stem` does."""
         height, width = image.shape[2], image.shape[3]
         # channels as batch: the plug-in pools planes, and needs no other layout for three channels
         level = image.reshape(3, 1, height, width)
@@ -75,7 +77,7 @@ class PlanarStem(nn.Module):
 def planar_grid(
     quads: Tensor, map_height: int, map_width: int, shape: PatchShape = READER_PATCH
 ) -> tuple[Tensor, Tensor]:
-    """`network.sampling_grid`, in GridSample's coordinates, with one multiply-add a point.
+    """`rectification.sampling_grid`, in GridSample's coordinates, with one multiply-add a point.
 
     Along a row of the patch a coordinate is linear, so each row needs an offset and a slope;
     levels, margins and the scaling to -1..1 go into those and into the limits, which are per word.
@@ -90,24 +92,12 @@ def planar_grid(
         [1, K * height, width, 2] for GridSample, and the shape codes [K, 2].
     """
     image_height = map_height * 2 // 3
-    top_left, top_right, bottom_right, bottom_left = quads.unbind(1)
-    across = ((top_right - top_left) + (bottom_right - bottom_left)) / 2
-    down = ((bottom_left - top_left) + (bottom_right - top_right)) / 2
-    width = across.square().sum(1).sqrt().clamp(min=1.0)
-    height = down.square().sum(1).sqrt().clamp(min=1.0)
+    width, height = side_lengths(quads)
     rows = (torch.arange(shape.height) + 0.5) / shape.height
     cols = (torch.arange(shape.width) + 0.5) / shape.width
     v = (rows * (1 + 2 * shape.margin_y) - shape.margin_y).view(1, 1, -1)
     margin = (shape.margin_x * height / width).clamp(max=shape.max_margin).view(-1, 1, 1)
-
-    step = height * ((1 + 2 * shape.margin_y) / shape.height / MAX_ROW_STEP)
-    stride = torch.ones_like(height)
-    left = torch.zeros_like(height)
-    for i, n in enumerate(LEVEL_STRIDES[1:], 1):
-        taller = (step > LEVEL_STRIDES[i - 1]).float()
-        stride = stride + taller * (n - LEVEL_STRIDES[i - 1])
-        if i > 1:
-            left = left + taller * (map_width / LEVEL_STRIDES[i - 1])
+    stride, left = pyramid_level(height, map_width, shape)
     below = (stride > 1).float() * image_height
     per_level = stride.view(-1, 1, 1)
 
@@ -129,11 +119,11 @@ def planar_grid(
     x = axis(0, left, map_width, map_width)
     y = axis(1, below, image_height, map_height)
     grid = torch.cat((x, y), 1).permute(0, 2, 3, 1).reshape(1, -1, shape.width, 2)
-    return grid, torch.stack((torch.log2(width / height), torch.log2(height / 16)), 1)
+    return grid, shape_codes(width, height)
 
 
 def planar_features(stem_map: Tensor, quads: Tensor) -> Tensor:
-    """`network.text_features` of one image's words, [K, 64, 28, 28]."""
+    """`rectification.text_features` of one image's words, [K, 64, 28, 28]."""
     planes, map_height, map_width = stem_map.shape[1:]
     grid, codes = planar_grid(quads, map_height, map_width)
     pixels = _sampled(stem_map, grid, planes, READER_PATCH)

@@ -34,10 +34,10 @@ from textspot_ray.training.detector_graph import (
     convert,
     convert_trunk,
 )
+from textspot_ray.training.detector_weights import load_trunk, save_weights
 from textspot_ray.training.measure_bundle import OperatingFigures, measure_bundle
 from textspot_ray.training.network import ALPHABET, MAX_SYMBOLS, Decoder, Encoder, load_reader
 from textspot_ray.training.refiner import load_refiner
-from textspot_ray.training.train_detector import load_trunk, save_weights
 
 GRAPH_THRESHOLD = 0.3
 CALIBRATION_PHOTOS = 48
@@ -184,7 +184,7 @@ def export(
     out.mkdir(parents=True, exist_ok=True)
     loaded = load_trunk(weights.detector)
     trunk = convert_trunk(loaded)
-    _, encoder, decoder = load_reader(weights.reader)
+    encoder, decoder = load_reader(weights.reader)
     encoder_model, decoder_model = convert_encoder(encoder), convert_decoder(decoder)
     # assembling takes the trunk's graph over, so INT8 works on a copy
     quantisable = trunk.clone()

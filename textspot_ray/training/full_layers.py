@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import openvino as ov
 import openvino.opset13 as ops
 from numpy.typing import NDArray
 
+CHANNELS = 64  # of the feature pyramid, and so of the text features
 Node = Any  # an openvino Node or Output; the binding ships no usable types
 
 
@@ -114,3 +116,26 @@ class Layers:
     def _count(self, parameters: int, macs: int) -> None:
         self.parameters[self.block] = self.parameters.get(self.block, 0) + int(parameters)
         self.macs[self.block] = self.macs.get(self.block, 0) + int(macs)
+
+
+@dataclass(frozen=True, slots=True)
+class FullModel:
+    """A built graph with its sums of parameters and multiply-accumulates by block."""
+
+    model: ov.Model
+    parameters: dict[str, int]
+    macs: dict[str, int]
+
+    @property
+    def gflop(self) -> float:
+        """Billions of floating-point operations, two a multiply-accumulate."""
+        return 2e-9 * sum(self.macs.values())
+
+
+def named_result(x: Node, name: str) -> Node:
+    """A graph's output of this name."""
+    output = x if isinstance(x, ov.Output) else x.output(0)
+    output.set_names({name})
+    result = ops.result(output, name=f"{name}/result")
+    output.get_node().set_friendly_name(name)
+    return result

@@ -1,14 +1,10 @@
 # mypy: disable-error-code="misc,untyped-decorator"
-"""The reader of the embedded bundle: rectification, encoder and attention decoder.
+"""The reader of the embedded bundle: encoder and attention decoder.
 
 The composite contract fixes shapes only: 64x28x28 features a word in, 256x28x28 out, one decoder
 step over [1, 784, 256]. What this reader puts into them:
 
-* ``text_features`` are *pixels*: the word's oriented quad, laid upright into 4 planes of 56 rows
-  and 224 columns (B, G, R and a plane that tells the quad's shape); 4*56*224 = 64*28*28, so the
-  tensor of the contract is a plain row-major view. Sampling pixels and not features keeps the
-  reader free of the detector's weights, needs no gradient through the sampler, and shows the first
-  convolution upright letters of one size.
+* ``text_features`` are upright pixels of the word, see :mod:`textspot_ray.training.rectification`.
 * The encoder's 784 positions are 14 equal rows of 56 columns; the decoder looks at the first row.
 * Keys of the attention are the first ``KEY_CHANNELS`` of the 256 channels, so no step-independent
   projection is left in the decoder's step; the next ``N_CTC`` channels are per-column symbol
@@ -21,12 +17,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from textspot_ray.errors import UsageError
+from textspot_ray.training.checkpoints import as_tensors, fill, load_arrays, save_arrays
+from textspot_ray.training.rectification import (
+    PATCH_HEIGHT,
+    PATCH_PLANES,
+    PATCH_WIDTH,
+    READER_PATCH,
+)
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 SOS = 0
@@ -35,166 +39,11 @@ N_SYMBOLS = len(ALPHABET) + 2
 N_CTC = len(ALPHABET) + 1  # 0 is CTC's blank, symbol i + 1 is ALPHABET[i]
 MAX_SYMBOLS = 28
 
-PATCH_HEIGHT = 56
-PATCH_WIDTH = 224
-PATCH_PLANES = 4
 COLUMNS = 56
 ROWS = 14
 CHANNELS = 256
 KEY_CHANNELS = 64
-
-# The quad grows by these shares of its height before it is sampled, so that a box that is a little
-# tight or shifted still shows whole letters.
-MARGIN_Y = 0.12
-MARGIN_X = 0.20
-MAX_MARGIN_X = 0.5  # share of the width
-# Rows at most this many map pixels apart, else the next coarser level is sampled.
-MAX_ROW_STEP = 1.5
-LEVEL_STRIDES = (1, 2, 4, 8)
-
-
-@dataclass(frozen=True, slots=True)
-class PatchShape:
-    """How a word is laid into a patch of pixels.
-
-    Attributes:
-        height: rows.
-        width: columns.
-        margin_x: what is seen beyond either end, share of the word's height.
-        margin_y: what is seen above and below, the same.
-        max_margin: bound of the margin at the ends, share of the word's width.
-    """
-
-    height: int
-    width: int
-    margin_x: float
-    margin_y: float
-    max_margin: float
-
-
-READER_PATCH = PatchShape(PATCH_HEIGHT, PATCH_WIDTH, MARGIN_X, MARGIN_Y, MAX_MARGIN_X)
-
-
-class Stem(nn.Module):
-    """Packs an image and its averaged copies into one map that a single GridSample can read.
-
-    No weights. Level 0 (the image itself) lies at the top; the copies at strides 2, 4 and 8 lie
-    side by side below it: [B, 3, H, W] -> [B, 3, H + H/2, W] for H and W divisible by 8.
-    """
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Build the packed pyramid.
-
-        Args:
-            image: [B, 3, H, W], BGR, 0..255; H and W divisible by 8.
-
-        Returns:
-            [B, 3, H + H/2, W], same range.
-        """
-        height, width = image.shape[2], image.shape[3]
-        below = []
-        level = image
-        for _ in LEVEL_STRIDES[1:]:
-            level = F.avg_pool2d(level, 2)
-            below.append(F.pad(level, (0, 0, 0, height // 2 - level.shape[2])))
-        strip = torch.cat(below, 3)
-        strip = F.pad(strip, (0, width - strip.shape[3]))
-        return torch.cat((image, strip), 2)
-
-
-def sampling_grid(quads: Tensor, map_height: int, map_width: int) -> tuple[Tensor, Tensor]:
-    """Where each of a word's 56 x 224 pixels lies in the packed pyramid.
-
-    Args:
-        quads: [K, 4, 2] corners (x, y) in input pixels, clockwise from the text's top left. Pixel
-            centres lie at halves (the corner of the first pixel is 0, 0).
-        map_height: height of the packed pyramid, 3/2 of the image's.
-        map_width: its width, the image's.
-
-    Returns:
-        Points [K, 56, 224, 2] (x, y) in pyramid pixels (centres at halves), and shape codes [K, 2]:
-        log2 of width / height and log2 of height / 16 px of the quad.
-    """
-    image_height = map_height * 2 // 3
-    quads = quads.float()
-    top_left, top_right, bottom_right, bottom_left = quads.unbind(1)
-    across = ((top_right - top_left) + (bottom_right - bottom_left)) / 2
-    down = ((bottom_left - top_left) + (bottom_right - top_right)) / 2
-    width = across.square().sum(1).sqrt().clamp(min=1.0)  # [K], px
-    height = down.square().sum(1).sqrt().clamp(min=1.0)
-    rows = (torch.arange(PATCH_HEIGHT, device=quads.device) + 0.5) / PATCH_HEIGHT
-    cols = (torch.arange(PATCH_WIDTH, device=quads.device) + 0.5) / PATCH_WIDTH
-    v = (rows * (1 + 2 * MARGIN_Y) - MARGIN_Y).view(1, -1, 1, 1)
-    margin = (MARGIN_X * height / width).clamp(max=MAX_MARGIN_X).view(-1, 1, 1, 1)
-    u = cols.view(1, 1, -1, 1) * (1 + 2 * margin) - margin
-
-    def corner(c: Tensor) -> Tensor:
-        return c.view(-1, 1, 1, 2)
-
-    upper = corner(top_left) * (1 - u) + corner(top_right) * u
-    lower = corner(bottom_left) * (1 - u) + corner(bottom_right) * u
-    points = upper * (1 - v) + lower * v  # [K, 56, 224, 2]
-
-    # Coarser levels for taller words: level n is read where rows would lie too far apart on n - 1.
-    step = height * ((1 + 2 * MARGIN_Y) / PATCH_HEIGHT / MAX_ROW_STEP)
-    stride = torch.ones_like(height)
-    left = torch.zeros_like(height)
-    for i, n in enumerate(LEVEL_STRIDES[1:], 1):
-        taller = (step > LEVEL_STRIDES[i - 1]).float()
-        stride = stride + taller * (n - LEVEL_STRIDES[i - 1])
-        if i > 1:
-            left = left + taller * (map_width / LEVEL_STRIDES[i - 1])
-    coarse = (stride > 1).float()
-    stride, left, coarse = (t.view(-1, 1, 1) for t in (stride, left, coarse))
-    x, y = points.unbind(3)
-    # Stay half a level pixel inside: the edge is repeated, and neighbouring levels never mix.
-    x = torch.minimum((x / stride).clamp(min=0.5), map_width / stride - 0.5) + left
-    y = torch.minimum((y / stride).clamp(min=0.5), image_height / stride - 0.5)
-    y = y + coarse * image_height
-    codes = torch.stack((torch.log2(width / height), torch.log2(height / 16)), 1)
-    return torch.stack((x, y), 3), codes
-
-
-def rectify(stem_map: Tensor, quads: Tensor, batch_index: Tensor) -> Tensor:
-    """Lay words upright, left to right, into patches of 56 x 224 pixels.
-
-    One bilinear GridSample (align_corners=False) for all words, which torch and OpenVINO compute
-    alike. The quad's four corners are blended bilinearly (exact for parallelograms).
-
-    Args:
-        stem_map: [B, 3, 3H/2, W] packed pyramid of :class:`Stem`.
-        quads: [K, 4, 2] corners in input pixels, clockwise from the text's top left.
-        batch_index: [K] the image of each word.
-
-    Returns:
-        [K, 4, 56, 224]: B, G, R (0..255) and a plane that is constant within its upper half (code
-        of width / height) and its lower half (code of height), mapped to about 0..255.
-    """
-    batch, planes, map_height, map_width = stem_map.shape
-    points, codes = sampling_grid(quads, map_height, map_width)
-    n = points.shape[0]
-    x, y = points.unbind(3)
-    if batch > 1:
-        stem_map = stem_map.transpose(0, 1).reshape(1, planes, batch * map_height, map_width)
-        y = y + batch_index.view(-1, 1, 1) * map_height
-    grid = torch.stack((x * (2 / map_width) - 1, y * (2 / (batch * map_height)) - 1), 3)
-    grid = grid.view(1, n * PATCH_HEIGHT, PATCH_WIDTH, 2)
-    pixels = F.grid_sample(stem_map, grid, mode="bilinear", align_corners=False)
-    pixels = pixels.view(planes, n, PATCH_HEIGHT, PATCH_WIDTH).transpose(0, 1)
-    return torch.cat((pixels, shape_plane(codes)), 1)
-
-
-def shape_plane(codes: Tensor) -> Tensor:
-    """The fourth plane of a patch: [K, 2] shape codes -> [K, 1, 56, 224], about 0..255."""
-    values = (codes * 32 + 96).clamp(0, 255).view(-1, 1, 2, 1, 1)
-    n = codes.shape[0]
-    values = values.expand(n, 1, 2, PATCH_HEIGHT // 2, PATCH_WIDTH)
-    return values.reshape(n, 1, PATCH_HEIGHT, PATCH_WIDTH)
-
-
-def text_features(stem_map: Tensor, quads: Tensor, batch_index: Tensor) -> Tensor:
-    """:func:`rectify`, viewed as the contract's ``text_features`` [K, 64, 28, 28]."""
-    return rectify(stem_map, quads, batch_index).reshape(-1, 64, 28, 28)
+_SIZE = "size."  # of the keys of widths and depths among stored weights
 
 
 def _conv(
@@ -298,7 +147,7 @@ class Encoder(nn.Module):
         """Encode patches, as training uses it.
 
         Args:
-            patches: [K, 4, 56, 224] of :func:`rectify`.
+            patches: [K, 4, 56, 224] of :func:`rectification.rectify`.
 
         Returns:
             Columns [K, 56, 256] and CTC logits [K, 56, 37] (0 = blank).
@@ -454,40 +303,30 @@ def save_reader(path: Path, size: ReaderSize, state: dict[str, Tensor]) -> None:
         size: widths and depths.
         state: tensors named ``encoder.*`` and ``decoder.*``.
     """
-    arrays: dict[str, Any] = {
-        k: v.detach().cpu().numpy().astype(np.float16)
-        for k, v in state.items()
-        if "num_batches" not in k
-    }
-    arrays |= {f"size.{k}": np.array(v) for k, v in size.to_dict().items()}
-    with path.open("wb") as f:
-        np.savez_compressed(f, **arrays)
+    sizes = {_SIZE + name: np.array(values) for name, values in size.to_dict().items()}
+    save_arrays(path, state, READER_PATCH.settings(), sizes)
 
 
-def load_reader(path: Path | str) -> tuple[Stem, Encoder, Decoder]:
+def load_reader(path: Path) -> tuple[Encoder, Decoder]:
     """Read weights written by :func:`save_reader`; modules are in eval mode, float32.
 
     Args:
         path: the .npz.
 
     Returns:
-        Stem, encoder, decoder.
+        Encoder and decoder.
+
+    Raises:
+        UsageError: the file is missing, another network's, or made with another patch.
     """
-    with np.load(path, allow_pickle=False) as data:
-        arrays = {k: data[k] for k in data.files}
-    prefix = "size."
-    size = ReaderSize.from_dict(
-        {k.removeprefix(prefix): v.tolist() for k, v in arrays.items() if k.startswith(prefix)}
-    )
+    arrays = load_arrays(path, READER_PATCH.settings(), "reader")
+    stored = {k.removeprefix(_SIZE): v.tolist() for k, v in arrays.items() if k.startswith(_SIZE)}
+    if not stored:
+        raise UsageError(f"{path}: not a reader's weights; give its reader.npz")
+    size = ReaderSize.from_dict(stored)
     encoder, decoder = Encoder(size), Decoder(size)
     for name, module in (("encoder.", encoder), ("decoder.", decoder)):
-        own = {
-            k.removeprefix(name): torch.from_numpy(v.astype(np.float32))
-            for k, v in arrays.items()
-            if k.startswith(name)
-        }
-        missing, unexpected = module.load_state_dict(own, strict=False)
-        if unexpected or any("num_batches" not in k for k in missing):
-            raise ValueError(f"{path}: not a reader's weights ({missing}, {unexpected})")
+        own = {k.removeprefix(name): v for k, v in arrays.items() if k.startswith(name)}
+        fill(module, as_tensors(own), path)
         module.eval()
-    return Stem(), encoder, decoder
+    return encoder, decoder

@@ -5,8 +5,9 @@ python jobs/train_embedded.py labels --mlt DIR --reader NPZ --out FILE.tsv [--sh
 
 Words that the reader reads alike by attention and by CTC, on the mask's quad and on quads that are
 off it, are taken at its word: what training learns from them is not the text but the look, since
-it distorts them. The others are laid out on sheets for somebody to transcribe; lines of those
-transcriptions (``number<TAB>text``, ``?`` for what cannot be read) are merged with ``--by-eye``.
+it distorts them. The others are laid out on sheets for somebody to transcribe, each with a table
+of the words on it: text goes into its last column (``?`` for what cannot be read), and ``--by-eye``
+merges such tables.
 """
 
 from __future__ import annotations
@@ -16,21 +17,26 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from textspot_ray.errors import SourceError
 from textspot_ray.training import datasets
 from textspot_ray.training import network as net
-from textspot_ray.training import reader_data as data
+from textspot_ray.training.cutting import cut
+from textspot_ray.training.distortions import jitter_quad
+from textspot_ray.training.placed_labels import COLUMNS, read_labels
+from textspot_ray.training.reader_batches import exact_batch
+from textspot_ray.training.rectification import shape_plane
+from textspot_ray.training.word_crop import Crop, quad_height, surroundings
+from textspot_ray.training.words import target_of
 
 VIEWS = 3  # the mask's quad, then quads that are off
 MIN_HEIGHT_PX = 9.0
 SHEET_COLUMNS, SHEET_ROWS, CAPTION_PX = 5, 14, 18
-FIELDS = ("file", "x", "y", "text", "by")  # x, y: the middle of the word, px of the photo
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,12 @@ class Marked:
 
     file: str
     middle: tuple[float, float]
-    crop: data.Crop
+    crop: Crop
+
+    def place(self) -> tuple[str, str, str]:
+        """File, x and y, as tables have them."""
+        x, y = self.middle
+        return self.file, f"{x:.1f}", f"{y:.1f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +83,8 @@ def marked_words(folder: Path) -> list[Marked]:
         image = photo.pixels()
         for word in photo.words:
             quad = word.quad.astype(np.float32)
-            width, height = float(np.linalg.norm(quad[1] - quad[0])), data.quad_height(quad)
-            crop = data.surroundings(image, quad)
+            width, height = float(np.linalg.norm(quad[1] - quad[0])), quad_height(quad)
+            crop = surroundings(image, quad)
             if word.legible and height >= MIN_HEIGHT_PX and width >= height and crop is not None:
                 x, y = (float(v) for v in quad.mean(0))
                 words.append(Marked(photo.path.name, (x, y), crop))
@@ -81,13 +92,11 @@ def marked_words(folder: Path) -> list[Marked]:
 
 
 @torch.no_grad()
-def read_views(
-    encoder: net.Encoder, decoder: net.Decoder, crops: Sequence[data.Crop]
-) -> list[Reading]:
+def read_views(encoder: net.Encoder, decoder: net.Decoder, crops: Sequence[Crop]) -> list[Reading]:
     """Read crops along their quads; the confidence is 0 where CTC and attention differ."""
-    batch = data.exact_batch(crops)
+    batch = exact_batch(crops)
     pixels: Tensor = torch.from_numpy(batch.pixels).permute(0, 3, 1, 2).float()
-    patches = torch.cat((pixels, net.shape_plane(torch.from_numpy(batch.codes))), 1)
+    patches = torch.cat((pixels, shape_plane(torch.from_numpy(batch.codes))), 1)
     columns, ctc = encoder.columns(patches)
     pairs = zip(decoder.greedy(columns), net.read_ctc(ctc), strict=True)
     return [Reading(text, sure if text == other else 0.0) for (text, sure), other in pairs]
@@ -95,14 +104,14 @@ def read_views(
 
 def read_words(reader: Path, words: Sequence[Marked], batch: int = 64) -> list[Reading]:
     """Read every word `VIEWS` times."""
-    _, encoder, decoder = net.load_reader(reader)
+    encoder, decoder = net.load_reader(reader)
     rng = np.random.default_rng(0)
     readings = []
     for start in range(0, len(words), batch):
         crops = [word.crop for word in words[start : start + batch]]
         views = [read_views(encoder, decoder, crops)]
         for _ in range(VIEWS - 1):
-            off = [replace(c, quad=data.jitter_quad(rng, c.quad, 0.7)) for c in crops]
+            off = [replace(c, quad=jitter_quad(rng, c.quad, 0.7)) for c in crops]
             views.append(read_views(encoder, decoder, off))
         for seen in zip(*views, strict=True):
             agreed = all(r.text == seen[0].text for r in seen)
@@ -112,20 +121,24 @@ def read_words(reader: Path, words: Sequence[Marked], batch: int = 64) -> list[R
     return readings
 
 
-def transcriptions(files: Sequence[Path]) -> dict[int, str]:
-    """Read ``number<TAB>text`` lines; words marked ``?`` are left out.
+def transcriptions(files: Sequence[Path], words: Sequence[Marked]) -> dict[int, str]:
+    """Read tables of transcriptions; words marked ``?`` or without text are left out.
+
+    Returns:
+        Text by index into `words`.
 
     Raises:
-        SourceError: a line is something else.
+        SourceError: A table is something else, or names a place where no word is marked.
     """
+    indexes: dict[str, list[int]] = {}
+    for index, word in enumerate(words):
+        indexes.setdefault(word.file, []).append(index)
     texts = {}
-    for path in files:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            number, tab, text = line.partition("\t")
-            if not tab or not number.strip().isdigit():
-                raise SourceError(f"{path}: {line!r} is not number<TAB>text")
-            if text.strip() not in ("", "?"):
-                texts[int(number)] = text.strip()
+    for label in (label for path in files for label in read_labels(path)):
+        there = indexes.get(label.file, [])
+        index = label.nearest([words[i].middle for i in there])
+        if label.text not in ("", "?"):
+            texts[there[index]] = label.text
     return texts
 
 
@@ -135,16 +148,13 @@ def write_labels(
     """Write the labels; what was transcribed by eye goes before what was read."""
     rows = 0
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(
-            file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n"
-        )
-        writer.writerow(FIELDS)
+        writer = _tab_separated(file)
+        writer.writerow((*COLUMNS, "by"))
         for number, (word, reading) in enumerate(zip(words, readings, strict=True)):
             text = texts.get(number, reading.text if reading.confidence > 0 else "")
-            if data.target_of(text):
+            if target_of(text):
                 by = "eye" if number in texts else "reader"
-                x, y = word.middle
-                writer.writerow([word.file, f"{x:.1f}", f"{y:.1f}", text, by])
+                writer.writerow([*word.place(), text, by])
                 rows += 1
     return rows
 
@@ -157,7 +167,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="labels (.tsv) to write")
     parser.add_argument("--least", type=float, default=0.8, help="confidence of a label")
     parser.add_argument("--sheets", type=Path, help="folder for sheets of the other words")
-    parser.add_argument("--by-eye", type=Path, nargs="*", default=[], help="number<TAB>text files")
+    parser.add_argument(
+        "--by-eye", type=Path, nargs="*", default=[], help="tables of sheets, filled in"
+    )
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     words = marked_words(args.mlt)
@@ -165,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         r if r.confidence >= args.least and r.text else Reading(r.text, 0.0)
         for r in read_words(args.reader, words)
     ]
-    texts = transcriptions(args.by_eye)
+    texts = transcriptions(args.by_eye, words)
     rows = write_labels(args.out, words, texts, readings)
     print(f"{args.out}: {rows} of {len(words)} words, {len(texts)} of them by eye")
     if args.sheets:
@@ -178,10 +190,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write_sheet(folder: Path, words: Sequence[Marked], numbers: Sequence[int]) -> None:
-    """Write one sheet as PNG."""
+    """Write one sheet as PNG, and the table of its words to fill in."""
     tiles = []
     for number in numbers:
-        pixels, _ = data.cut(words[number].crop.image, words[number].crop.quad)
+        pixels, _ = cut(words[number].crop.image, words[number].crop.quad)
         tile = cv2.copyMakeBorder(pixels, 0, CAPTION_PX, 0, 4, cv2.BORDER_CONSTANT)
         at, white = (2, tile.shape[0] - 4), (255, 255, 255)
         tiles.append(cv2.putText(tile, str(number), at, cv2.FONT_HERSHEY_PLAIN, 1.0, white))
@@ -189,6 +201,17 @@ def write_sheet(folder: Path, words: Sequence[Marked], numbers: Sequence[int]) -
         tiles.append(np.zeros_like(tiles[0]))
     rows = [np.hstack(tiles[i : i + SHEET_COLUMNS]) for i in range(0, len(tiles), SHEET_COLUMNS)]
     cv2.imwrite(str(folder / f"words_{numbers[0]:05d}.png"), np.vstack(rows))
+    table = folder / f"words_{numbers[0]:05d}.tsv"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = _tab_separated(file)
+        writer.writerow(("number", *COLUMNS))
+        writer.writerows((number, *words[number].place(), "") for number in numbers)
+
+
+def _tab_separated(file: IO[str]) -> Any:
+    return csv.writer(
+        file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n"
+    )
 
 
 if __name__ == "__main__":

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from textspot_ray.errors import UsageError
-from textspot_ray.training.network import PatchShape
+from textspot_ray.training.checkpoints import as_tensors, fill, load_arrays, save_arrays
+from textspot_ray.training.rectification import PatchShape
 
 # Wide enough that the true ends are seen where the rectangle lost a letter or two.
 REFINER_PATCH = PatchShape(height=32, width=128, margin_x=1.0, margin_y=0.35, max_margin=0.8)
@@ -90,30 +89,23 @@ def corner_loss(predicted: Tensor, wanted: Tensor, aspect: Tensor) -> Tensor:
     return F.smooth_l1_loss(predicted * unit, wanted * unit, beta=0.08)
 
 
+def settings() -> dict[str, float]:
+    """What the weights depend on beside the network: the patch, the unit of outputs, the looks."""
+    return REFINER_PATCH.settings() | {"looks": LOOKS, "step": STEP, "largest": LARGEST}
+
+
 def save_refiner(refiner: nn.Module, path: Path) -> None:
     """Write weights as FP16 in an .npz (no pickle inside)."""
-    arrays = {
-        k: v.detach().cpu().numpy().astype(np.float16)
-        for k, v in refiner.state_dict().items()
-        if v.dtype.is_floating_point
-    }
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    save_arrays(path, refiner.state_dict(), settings())
 
 
 def load_refiner(path: Path) -> Refiner:
     """Read what `save_refiner` wrote, in eval mode.
 
     Raises:
-        UsageError: the file is missing or holds other weights.
+        UsageError: the file is missing, holds other weights, or some made with other settings.
     """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such weights; train first: train_embedded.py refiner")
     refiner = Refiner()
-    with np.load(path, allow_pickle=False) as data:
-        state = {k: torch.from_numpy(data[k].astype(np.float32)) for k in data.files}
-    missing, unexpected = refiner.load_state_dict(state, strict=False)
-    if unexpected or any("num_batches" not in name for name in missing):
-        raise UsageError(f"{path}: weights of another network; train again")
+    fill(refiner, as_tensors(load_arrays(path, settings(), "refiner")), path)
     refiner.eval()
     return refiner

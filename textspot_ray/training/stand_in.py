@@ -14,14 +14,8 @@ import openvino as ov
 
 from textspot_ray.errors import MissingExtraError, UsageError
 from textspot_ray.spotting.bundle import PARTS, BundleSpec, describe_files, write_spec
-from textspot_ray.training.full_network import (
-    HEIGHT,
-    MAX_ROWS,
-    WIDTH,
-    build_decoder,
-    build_detector,
-    build_encoder,
-)
+from textspot_ray.training.full_detector import HEIGHT, MAX_ROWS, WIDTH, build_detector
+from textspot_ray.training.full_reader import build_decoder, build_encoder
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _CALIBRATION_IMAGES = 3  # random weights have nothing to lose

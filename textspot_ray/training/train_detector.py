@@ -9,106 +9,37 @@ Writes into ``--work``: ``last.pt`` (everything needed to resume, replaced atomi
 from __future__ import annotations
 
 import argparse
-import copy
-import csv
-import os
-import signal
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from textspot_ray.errors import UsageError
-from textspot_ray.training import datasets
-from textspot_ray.training.detector_batches import Batches, SceneSource, Source
+from textspot_ray.training import datasets, session
+from textspot_ray.training.averaged import Averaged
+from textspot_ray.training.checkpoints import load_checkpoint, save_checkpoint
+from textspot_ray.training.detector_batches import Batches
 from textspot_ray.training.detector_crops import CropRules
 from textspot_ray.training.detector_network import DetectorTrunk, detector_loss
 from textspot_ray.training.detector_scores import validate
+from textspot_ray.training.detector_sources import Mixture, Share, sources_of
+from textspot_ray.training.detector_weights import load_trunk
+from textspot_ray.training.training_log import Panel, append_row, draw_curve
 
-LOG_FIELDS = (
-    "minutes", "step", "lr", "loss", "score", "overlap", "angle", "threshold",
-    "precision", "recall", "f1",
-)  # fmt: skip
-
-
-class Averaged:
-    """Exponential moving average of a module's weights and buffers."""
-
-    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
-        self.module = copy.deepcopy(module).eval()
-        self.decay = decay
-        self.steps = 0
-
-    def update(self, module: nn.Module) -> None:
-        """Take one step towards the module; the first steps follow it closely."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        mine, theirs = self.module.state_dict(), module.state_dict()
-        with torch.no_grad():
-            for name, value in mine.items():
-                if value.dtype.is_floating_point:
-                    value.lerp_(theirs[name], 1 - decay)
-                else:
-                    value.copy_(theirs[name])
-
-
-def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint so that a kill leaves either the old or the new one."""
-    partial = path.with_suffix(".tmp")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Load averaged weights from a checkpoint or from a weights file written by export.
-
-    Raises:
-        UsageError: the file is missing or holds something else.
-    """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such checkpoint; train first or give another --init")
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as data:
-            return {k: torch.from_numpy(data[k].astype(np.float32)) for k in data.files}
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    weights = state.get("averaged", state.get("weights", state))
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise UsageError(f"{path}: holds no weights; give last.pt, best.pt or detector.pt")
-    return {k: v.float() if v.dtype.is_floating_point else v for k, v in weights.items()}
-
-
-def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write weights as FP16 in an .npz, to go on from with ``--init`` (no pickle inside)."""
-    arrays: dict[str, Any] = {
-        k: v.detach().cpu().numpy().astype(np.float16)
-        for k, v in weights.items()
-        if v.dtype.is_floating_point
-    }
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-
-
-def load_trunk(path: Path) -> DetectorTrunk:
-    """Build the trunk with the weights of a checkpoint or an .npz.
-
-    Raises:
-        UsageError: the file holds weights of another network, or none.
-    """
-    trunk = DetectorTrunk()
-    missing, unexpected = trunk.load_state_dict(load_weights(path), strict=False)
-    if unexpected or any("num_batches" not in name for name in missing):
-        raise UsageError(f"{path}: weights of another network; train again")
-    trunk.eval()
-    return trunk
+LOSSES = ("loss", "score", "overlap", "angle")  # columns of the log
+FIGURES = ("threshold", "precision", "recall", "f1")
+CURVE = (
+    Panel("minutes", ("loss",), ("minutes of training", "loss")),
+    Panel(
+        "minutes",
+        ("precision", "recall", "f1"),
+        ("minutes of training", "photos 801-900"),
+        (0, 1),
+    ),
+)
 
 
 def learning_rate(step: int, minutes: float, peak: float) -> float:
@@ -116,58 +47,17 @@ def learning_rate(step: int, minutes: float, peak: float) -> float:
     return peak * min(1.0, (step + 1) / 300) / float(np.sqrt(1 + minutes / 60))
 
 
-def draw_curve(log: Path, image: Path) -> None:
-    """Plot validation figures and loss over training time."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    with log.open(newline="") as file:
-        rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4))
-    axes[0].plot([r["minutes"] for r in rows], [r["loss"] for r in rows])
-    axes[0].set(xlabel="minutes of training", ylabel="loss")
-    scored = [r for r in rows if "f1" in r]
-    for name in ("precision", "recall", "f1"):
-        axes[1].plot([r["minutes"] for r in scored], [r[name] for r in scored], label=name)
-    axes[1].set(xlabel="minutes of training", ylabel="photos 801-900", ylim=(0, 1))
-    axes[1].legend()
-    axes[1].grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(image, dpi=80)
-    plt.close(figure)
-
-
-def sources_of(args: argparse.Namespace) -> list[Source | SceneSource]:
-    """Load the sources named on the command line.
-
-    Raises:
-        UsageError: none was named.
-        SourceError: a named folder is not what it should be.
-    """
-    size = args.crop
-    photo = CropRules(size_px=size, scale_range=(0.7, 1.5), by_word=0.25)
+def mixture(size_px: int) -> Mixture:
+    """What the detector learns from, in crops of so many pixels."""
     # these photos have few, large words: smaller scales bring them to the sizes of street scenes
-    near = CropRules(size_px=size, scale_range=(0.3, 1.1), by_word=0.6)
-    sources: list[Source | SceneSource] = []
-    if args.icdar2015:
-        sources.append(Source(datasets.icdar2015_training(args.icdar2015), 0.55, photo))
-    if args.icdar2003:
-        sources.append(Source(datasets.icdar_photos(args.icdar2003), 0.1, near))
-    if args.mlt:
-        sources.append(Source(datasets.mlt_photos(args.mlt), 0.25, near))
-    if args.backgrounds:
-        photos = datasets.background_photos(args.backgrounds)
-        sources.append(Source(photos, 0.05, CropRules(size_px=size, scale_range=(0.3, 1.5))))
-    if args.scenes:
-        scene = CropRules(size_px=size, scale_range=(0.5, 1.5), by_word=0.35)
-        sources.append(SceneSource(args.scenes, scene, args.backgrounds))
-    if not sources:
-        raise UsageError(
-            "no training data: give at least one of --icdar2015, --icdar2003, --mlt, --scenes"
-        )
-    return sources
+    near = CropRules(size_px=size_px, scale_range=(0.3, 1.1), by_word=0.6)
+    return Mixture(
+        icdar2015=Share(0.55, CropRules(size_px=size_px, scale_range=(0.7, 1.5), by_word=0.25)),
+        icdar2003=Share(0.1, near),
+        mlt=Share(0.25, near),
+        backgrounds=Share(0.05, CropRules(size_px=size_px, scale_range=(0.3, 1.5))),
+        scenes=CropRules(size_px=size_px, scale_range=(0.5, 1.5), by_word=0.35),
+    )
 
 
 def train(args: argparse.Namespace) -> None:
@@ -190,7 +80,7 @@ def train(args: argparse.Namespace) -> None:
     step, minutes, best = 0, 0.0, 0.0
     last = work / "last.pt"
     if last.exists():
-        state = torch.load(last, map_location=device, weights_only=True)
+        state = load_checkpoint(last, device)
         model.load_state_dict(state["model"])
         averaged.module.load_state_dict(state["averaged"])
         averaged.steps = int(state["steps_averaged"])
@@ -198,73 +88,65 @@ def train(args: argparse.Namespace) -> None:
         step, minutes, best = int(state["step"]), float(state["minutes"]), float(state["best"])
         print(f"resuming at step {step}, {minutes:.0f} minutes, best F1 {best:.3f}", flush=True)
     validation = datasets.icdar2015_validation(args.icdar2015) if args.icdar2015 else []
-    batches = iter(Batches(sources_of(args), args.batch, seed=args.seed + step))
-    stopping = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        stopping = True
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    began = mark = time.monotonic()
-    minutes_before = minutes
+    sources = sources_of(args, mixture(args.crop))
+    batches = iter(Batches(sources, args.batch, seed=args.seed + step))
     saved = logged = minutes
     scored = minutes if step else minutes - args.validate_every + 6
     sums = np.zeros(4)
     count = 0
     model.train()
-    while not stopping and (mark - began) / 60 < args.minutes:
-        left = args.minutes - (mark - began) / 60
-        rate = learning_rate(step, minutes, args.lr) * min(1.0, left / args.cooldown_minutes)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        images, targets = next(batches)
-        images = images.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device, torch.bfloat16):
-            maps = model(images)
-        loss = detector_loss(maps, targets.to(device))
-        optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        if bool(torch.isfinite(norm)):
-            optimiser.step()
-            averaged.update(model)
-        parts = (loss.total, loss.score, loss.overlap, loss.angle)
-        sums += [float(x.detach()) for x in parts]
-        count += 1
-        step += 1
-        mark = time.monotonic()
-        minutes = minutes_before + (mark - began) / 60
-        due = bool(validation) and minutes - scored >= args.validate_every
-        if due or minutes - logged >= 2:
-            row: list[object] = [f"{minutes:.2f}", step, f"{rate:.6f}"]
-            row += [f"{x:.4f}" for x in sums / count]
-            if due:
-                figures = validate(averaged.module, validation[:: args.validate_step], device)
-                row += [f"{x:.4f}" for x in (figures.threshold, figures.precision)]
-                row += [f"{x:.4f}" for x in (figures.recall, figures.f1)]
-                scored = minutes
-                if figures.f1 > best:
-                    best = figures.f1
-                    save_atomically({"averaged": averaged.module.state_dict()}, work / "best.pt")
-            append_row(work / "log.csv", row)
-            print(",".join(map(str, row)), flush=True)
-            if due:
-                draw_curve(work / "log.csv", work / "curve.png")
-            sums[:] = 0
-            count = 0
-            logged = minutes
-        if minutes - saved >= 4 or stopping:
-            save_state(last, model, averaged, optimiser, step, minutes, best)
-            saved = minutes
+    with session.Session(args.minutes, minutes) as run:
+        while not run.over:
+            rate = learning_rate(step, minutes, args.lr)
+            rate *= min(1.0, run.left / args.cooldown_minutes)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            images, targets = next(batches)
+            images = images.to(device, memory_format=torch.channels_last)
+            with torch.autocast(device, torch.bfloat16):
+                maps = model(images)
+            loss = detector_loss(maps, targets.to(device))
+            optimiser.zero_grad(set_to_none=True)
+            loss.total.backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            if bool(torch.isfinite(norm)):
+                optimiser.step()
+                averaged.update(model)
+            parts = (loss.total, loss.score, loss.overlap, loss.angle)
+            sums += [float(x.detach()) for x in parts]
+            count += 1
+            step += 1
+            run.lap()
+            minutes = run.minutes
+            due = bool(validation) and minutes - scored >= args.validate_every
+            if due or minutes - logged >= 2:
+                row = {"minutes": f"{minutes:.2f}", "step": str(step), "lr": f"{rate:.6f}"}
+                row |= {n: f"{x:.4f}" for n, x in zip(LOSSES, sums / count, strict=True)}
+                if due:
+                    figures = validate(averaged.module, validation[:: args.validate_step], device)
+                    row |= {n: f"{getattr(figures, n):.4f}" for n in FIGURES}
+                    scored = minutes
+                    if figures.f1 > best:
+                        best = figures.f1
+                        weights = {"averaged": averaged.module.state_dict()}
+                        save_checkpoint(work / "best.pt", weights)
+                append_row(work / "log.csv", row)
+                print(",".join(row.values()), flush=True)
+                if due:
+                    draw_curve(work / "log.csv", work / "curve.png", CURVE)
+                sums[:] = 0
+                count = 0
+                logged = minutes
+            if minutes - saved >= 4:
+                save_state(last, model, averaged, optimiser, step, minutes, best)
+                saved = minutes
     save_state(last, model, averaged, optimiser, step, minutes, best)
 
 
 def save_state(
     path: Path,
     model: nn.Module,
-    averaged: Averaged,
+    averaged: Averaged[DetectorTrunk],
     optimiser: torch.optim.Optimizer,
     step: int,
     minutes: float,
@@ -280,43 +162,18 @@ def save_state(
         "minutes": minutes,
         "best": best,
     }
-    save_atomically(state, path)
-
-
-def append_row(path: Path, row: Sequence[object], names: Sequence[str] = LOG_FIELDS) -> None:
-    """Append to a CSV file, with the heading if it is new."""
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(names)
-        writer.writerow([*row, *[""] * (len(names) - len(row))])
+    save_checkpoint(path, state)
 
 
 def arguments() -> argparse.ArgumentParser:
     """Build the command line."""
     parser = argparse.ArgumentParser(prog="train_detector", description=__doc__.split("\n")[0])
+    session.add_options(parser)
     add = parser.add_argument
-    add("--work", type=Path, required=True, help="folder for checkpoints and logs")
-    add("--icdar2015", type=Path, help="folder with images/ and gt/; 801-900 validate")
     add("--icdar2003", type=Path, help="folder with images/ and gt/")
-    add("--mlt", type=Path, help="folder with images/ and masks/")
-    add("--backgrounds", type=Path, help="folder of photos without text")
-    add("--scenes", type=float, default=0.0, help="share of rendered scenes, real photos being 1")
-    add("--minutes", type=float, default=1e9, help="how long this run trains")
-    add(
-        "--cooldown-minutes",
-        type=float,
-        default=1e-6,
-        help="the rate falls to nothing over the last so many of --minutes",
-    )
-    add("--threads", type=int, default=1)
     add("--device", default="cpu", choices=["cpu", "cuda"])
-    add("--init", type=Path, help="weights to start from, where --work has none")
     add("--batch", type=int, default=8)
-    add("--crop", type=int, default=448, help="side of the crops, a multiple of 32")
     add("--lr", type=float, default=1.5e-3, help="peak learning rate")
-    add("--seed", type=int, default=1)
     add("--validate-every", type=float, default=10, help="minutes")
     add("--validate-step", type=int, default=2, help="every n-th validation photo is used")
     return parser

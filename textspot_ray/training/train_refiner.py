@@ -10,8 +10,6 @@ Writes into ``--work``: ``last.pt`` (to resume), ``refiner.npz`` (averaged weigh
 from __future__ import annotations
 
 import argparse
-import signal
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textspot_ray.errors import UsageError
-from textspot_ray.training import datasets
+from textspot_ray.training import datasets, session
+from textspot_ray.training.averaged import Averaged
+from textspot_ray.training.checkpoints import load_checkpoint, save_checkpoint
+from textspot_ray.training.cutting import cut
 from textspot_ray.training.datasets import ByteArray, FloatArray, PhotoWord
 from textspot_ray.training.detector_batches import SceneSource, Source
 from textspot_ray.training.detector_crops import (
@@ -32,7 +32,7 @@ from textspot_ray.training.detector_crops import (
     rect_of_quad,
 )
 from textspot_ray.training.detector_scores import quad_iou
-from textspot_ray.training.reader_data import cut
+from textspot_ray.training.detector_sources import Mixture, Share, sources_of
 from textspot_ray.training.refiner import (
     REFINER_PATCH,
     Refiner,
@@ -41,11 +41,9 @@ from textspot_ray.training.refiner import (
     place,
     save_refiner,
 )
-from textspot_ray.training.train_detector import Averaged, append_row, save_atomically
+from textspot_ray.training.training_log import append_row
 
-LOG_FIELDS = (
-    "minutes", "samples", "lr", "loss", "iou_before", "iou_after", "end_before", "end_after",
-)  # fmt: skip
+FIGURES = ("iou_before", "iou_after", "end_before", "end_after")  # columns of the log
 WORDS_A_CROP = 6
 LEAST_HEIGHT_PX = 8.0
 LOST_SHARE = 0.08  # of the samples have lost letters at an end: widely spaced and very large words
@@ -183,25 +181,14 @@ def validate(refiner: nn.Module, samples: Sequence[Sample]) -> tuple[float, floa
     return float(mean[0]), float(mean[1]), float(off), float(left)
 
 
-def sources_of(args: argparse.Namespace) -> list[Source | SceneSource]:
-    """The photos and scenes to learn from.
-
-    Raises:
-        UsageError: none was named.
-    """
-    rules = CropRules(size_px=args.crop, scale_range=(0.7, 1.5), by_word=0.5)
-    near = CropRules(size_px=args.crop, scale_range=(0.3, 1.1), by_word=0.7)
-    scene = CropRules(size_px=args.crop, scale_range=(0.5, 1.5), by_word=0.5)
-    sources: list[Source | SceneSource] = []
-    if args.icdar2015:
-        sources.append(Source(datasets.icdar2015_training(args.icdar2015), 0.6, rules))
-    if args.mlt:
-        sources.append(Source(datasets.mlt_photos(args.mlt), 0.1, near))
-    if args.scenes:
-        sources.append(SceneSource(args.scenes, scene, args.backgrounds, uses=10))
-    if not sources:
-        raise UsageError("no training data: give at least one of --icdar2015, --mlt, --scenes")
-    return sources
+def mixture(size_px: int) -> Mixture:
+    """What the refiner learns from, in crops of so many pixels."""
+    return Mixture(
+        icdar2015=Share(0.6, CropRules(size_px=size_px, scale_range=(0.7, 1.5), by_word=0.5)),
+        mlt=Share(0.1, CropRules(size_px=size_px, scale_range=(0.3, 1.1), by_word=0.7)),
+        scenes=CropRules(size_px=size_px, scale_range=(0.5, 1.5), by_word=0.5),
+        scene_uses=10,
+    )
 
 
 def train(args: argparse.Namespace) -> None:
@@ -218,7 +205,7 @@ def train(args: argparse.Namespace) -> None:
     samples, minutes = 0, 0.0
     last = work / "last.pt"
     if last.exists():
-        state = torch.load(last, map_location="cpu", weights_only=True)
+        state = load_checkpoint(last)
         model.load_state_dict(state["model"])
         averaged.module.load_state_dict(state["averaged"])
         averaged.steps = int(state["steps"])
@@ -226,82 +213,62 @@ def train(args: argparse.Namespace) -> None:
         samples, minutes = int(state["samples"]), float(state["minutes"])
         print(f"resuming at {samples} samples, {minutes:.0f} minutes", flush=True)
     held_out = validation_samples(args.icdar2015) if args.icdar2015 else []
-    batches = iter(Samples(sources_of(args), args.crop, args.batch, args.seed + samples))
-    stopping = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        stopping = True
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    began = mark = time.monotonic()
-    minutes_before, logged = minutes, minutes
+    sources = sources_of(args, mixture(args.crop))
+    batches = iter(Samples(sources, args.crop, args.batch, args.seed + samples))
+    logged = minutes
     losses: list[float] = []
     model.train()
-    while True:
-        left = args.minutes - (mark - began) / 60
-        rate = args.lr * min(
-            1.0, (averaged.steps + 1) / 100, max(left / args.cooldown_minutes, 0.01)
-        )
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        pixels, wanted, aspect = tensors(next(batches))
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = model(pixels.to(memory_format=torch.channels_last))
-        loss = corner_loss(predicted, wanted, aspect)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-        optimiser.step()
-        averaged.update(model)
-        losses.append(float(loss.detach()))
-        samples += len(pixels)
-        mark = time.monotonic()
-        minutes = minutes_before + (mark - began) / 60
-        done = stopping or (mark - began) / 60 >= args.minutes
-        if not done and minutes - logged < args.every:
-            continue
-        row: list[object] = [f"{minutes:.2f}", samples, f"{rate:.6f}", f"{np.mean(losses):.5f}"]
-        if held_out:
-            row += [f"{x:.4f}" for x in validate(averaged.module, held_out)]
-        append_row(work / "log.csv", row, LOG_FIELDS)
-        print(",".join(map(str, row)), flush=True)
-        save_refiner(averaged.module, work / "refiner.npz")
-        save_atomically(
-            {
+    with session.Session(args.minutes, minutes) as run:
+        while True:
+            cooled = max(run.left / args.cooldown_minutes, 0.01)
+            rate = args.lr * min(1.0, (averaged.steps + 1) / 100, cooled)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            pixels, wanted, aspect = tensors(next(batches))
+            with torch.autocast("cpu", torch.bfloat16):
+                predicted = model(pixels.to(memory_format=torch.channels_last))
+            loss = corner_loss(predicted, wanted, aspect)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+            optimiser.step()
+            averaged.update(model)
+            losses.append(float(loss.detach()))
+            samples += len(pixels)
+            run.lap()
+            minutes = run.minutes
+            if not run.over and minutes - logged < args.every:
+                continue
+            row = {"minutes": f"{minutes:.2f}", "samples": str(samples), "lr": f"{rate:.6f}"}
+            row["loss"] = f"{np.mean(losses):.5f}"
+            if held_out:
+                figures = validate(averaged.module, held_out)
+                row |= {n: f"{x:.4f}" for n, x in zip(FIGURES, figures, strict=True)}
+            append_row(work / "log.csv", row)
+            print(",".join(row.values()), flush=True)
+            save_refiner(averaged.module, work / "refiner.npz")
+            state = {
                 "model": model.state_dict(),
                 "averaged": averaged.module.state_dict(),
                 "steps": averaged.steps,
                 "optimiser": optimiser.state_dict(),
                 "samples": samples,
                 "minutes": minutes,
-            },
-            last,
-        )
-        losses, logged = [], minutes
-        if done:
-            return
+            }
+            save_checkpoint(last, state)
+            losses, logged = [], minutes
+            if run.over:
+                return
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="train_refiner", description=__doc__.split("\n")[0])
+    session.add_options(parser)
     add = parser.add_argument
-    add("--work", type=Path, required=True, help="folder for checkpoints and logs")
-    add("--icdar2015", type=Path, help="folder with images/ and gt/; 801-900 validate")
-    add("--mlt", type=Path, help="folder with images/ and masks/")
-    add("--backgrounds", type=Path, help="folder of photos without text")
-    add("--scenes", type=float, default=0.0, help="share of rendered scenes")
-    add("--init", type=Path, help="weights to start from, where --work has none")
-    add("--minutes", type=float, default=1e9, help="how long this run trains")
-    add("--cooldown-minutes", type=float, default=1e-6, help="the rate falls over the last")
     add("--every", type=float, default=4, help="minutes between log rows")
-    add("--threads", type=int, default=1)
     add("--batch", type=int, default=64)
-    add("--crop", type=int, default=448, help="side of the crops that words are drawn from")
     add("--lr", type=float, default=2e-3, help="peak learning rate")
-    add("--seed", type=int, default=1)
     train(parser.parse_args(argv))
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,8 +56,9 @@ _CONSONANTS_HEAVY = "BCDFGHJKLMNPRSTVWXYZAEIOU"
 
 
 def target_of(text: str) -> str:
-    """What the reader has to say for a drawn text: lower case, only a-z and 0-9."""
-    return "".join(char for char in text.lower() if char in TARGET_SYMBOLS)
+    """What the reader has to say for a text: lower case, accents dropped, only a-z and 0-9."""
+    plain = unicodedata.normalize("NFKD", text).lower()
+    return "".join(char for char in plain if char in TARGET_SYMBOLS)
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from textspot_ray.spotting.recognizer import Recognizer
 from textspot_ray.spotting.runtime import Runtime, Share
 from textspot_ray.spotting.settings import SpotterSettings, resolve, result_fingerprint
 from textspot_ray.spotting.spotter import TextSpotter
-from textspot_ray.training.full_network import build_decoder, build_encoder
+from textspot_ray.training.full_reader import build_decoder, build_encoder
 from textspot_ray.training.stub_bundle import draw, write_stub_bundle
 
 RNG = np.random.default_rng(7)

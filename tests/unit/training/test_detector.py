@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-
-import cv2
 import numpy as np
 import pytest
 
@@ -12,8 +8,7 @@ torch.set_num_threads(1)
 
 from torch.nn import functional as F  # noqa: E402
 
-from textspot_ray.errors import UsageError  # noqa: E402
-from textspot_ray.training import datasets, detector_scores, train_detector  # noqa: E402
+from textspot_ray.training import datasets, detector_scores  # noqa: E402
 from textspot_ray.training.detector_crops import target_maps  # noqa: E402
 from textspot_ray.training.detector_network import (  # noqa: E402
     ENLARGEMENT,
@@ -25,7 +20,7 @@ from textspot_ray.training.detector_network import (  # noqa: E402
     detector_loss,
     vote,
 )
-from textspot_ray.training.network import Stem  # noqa: E402
+from textspot_ray.training.rectification import Stem  # noqa: E402
 from textspot_ray.training.rotated_nms import rotated_nms  # noqa: E402
 
 
@@ -182,74 +177,6 @@ def test_detection_scores_follow_the_protocol() -> None:
     (scores,) = detector_scores.score_detections(found, truth, [0.5])
     assert (scores.precision, scores.recall) == (0.5, 0.5)
     assert scores.f1 == 0.5
-
-
-def write_photos(root: Path) -> Path:
-    (root / "images").mkdir(parents=True)
-    (root / "gt").mkdir()
-    rng = np.random.default_rng(0)
-    for n in (1, 2, 3, 801):
-        image = rng.integers(0, 60, (96, 160, 3), dtype=np.uint8)
-        cv2.putText(image, "WORD", (30, 60), cv2.FONT_HERSHEY_SIMPLEX, 1, (255,) * 3, 2)
-        cv2.imwrite(str(root / "images" / f"img_{n}.png"), image)
-        gt = "240,270,864,270,864,465,240,465,WORD\n"
-        (root / "gt" / f"gt_img_{n}.txt").write_text(gt)
-    return root
-
-
-def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
-    photos = write_photos(tmp_path / "ic15")
-    command = ["--work", str(tmp_path / "work"), "--icdar2015", str(photos), "--crop", "64"]
-    command += ["--batch", "2", "--minutes", "0.01", "--validate-every", "1000"]
-    assert train_detector.main(command) == 0
-    last = tmp_path / "work" / "last.pt"
-    first = torch.load(last, weights_only=True)
-    assert first["step"] > 0
-    assert train_detector.main(command) == 0
-    second = torch.load(last, weights_only=True)
-    assert second["step"] > first["step"]
-    assert second["minutes"] > first["minutes"]
-    assert second["steps_averaged"] > first["steps_averaged"]
-    assert not list((tmp_path / "work").glob("*.tmp"))
-    weights = train_detector.load_weights(last)
-    DetectorTrunk().load_state_dict(weights)
-
-
-def test_training_without_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--icdar2015"):
-        train_detector.main(["--work", str(tmp_path)])
-
-
-def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such checkpoint"):
-        train_detector.load_weights(tmp_path / "none.pt")
-    torch.save({"averaged": [1, 2]}, tmp_path / "odd.pt")
-    with pytest.raises(UsageError, match="holds no weights"):
-        train_detector.load_weights(tmp_path / "odd.pt")
-
-
-def test_the_log_and_its_curve(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    log = tmp_path / "log.csv"
-    train_detector.append_row(log, ["2.00", 10, 0.001, 3, 1, 1, 1])
-    train_detector.append_row(log, ["4.00", 20, 0.001, 2, 1, 1, 1, 0.5, 0.6, 0.4, 0.48])
-    with log.open() as file:
-        rows = list(csv.DictReader(file))
-    assert [r["f1"] for r in rows] == ["", "0.48"]
-    train_detector.draw_curve(log, tmp_path / "curve.png")
-    assert cv2.imread(str(tmp_path / "curve.png")).shape[2] == 3
-
-
-def test_averaged_weights_follow_slowly() -> None:
-    layer = torch.nn.BatchNorm2d(2)
-    averaged = train_detector.Averaged(layer, decay=0.9)
-    averaged.steps = 1000
-    with torch.no_grad():
-        layer.weight += 1
-        layer.running_mean += 1
-    averaged.update(layer)
-    torch.testing.assert_close(averaged.module.weight.detach(), torch.full((2,), 1.1))
-    torch.testing.assert_close(averaged.module.running_mean, torch.full((2,), 0.1))
 
 
 def test_corners_run_clockwise_from_the_top_left() -> None:

@@ -14,7 +14,13 @@ from textspot_ray.errors import BundleError, UsageError  # noqa: E402
 from textspot_ray.insight.icdar import GtWord, Predicted  # noqa: E402
 from textspot_ray.spotting.bundle import load_bundle  # noqa: E402
 from textspot_ray.spotting.geometry import mask_polygon  # noqa: E402
-from textspot_ray.training import datasets, detector_scores, export, measure_bundle, train_detector  # noqa: E402
+from textspot_ray.training import (  # noqa: E402
+    datasets,
+    detector_scores,
+    detector_weights,
+    export,
+    measure_bundle,
+)
 from textspot_ray.training.detector_crops import target_maps  # noqa: E402
 from textspot_ray.training.detector_graph import (  # noqa: E402
     PlanarStem,
@@ -32,10 +38,9 @@ from textspot_ray.training.network import (  # noqa: E402
     Decoder,
     Encoder,
     ReaderSize,
-    Stem,
     save_reader,
-    text_features,
 )
+from textspot_ray.training.rectification import Stem, text_features  # noqa: E402
 from textspot_ray.training.refiner import LOOKS  # noqa: E402
 
 WORDS = [
@@ -210,8 +215,8 @@ def test_export_writes_a_bundle_of_the_contract(tmp_path: Path) -> None:
     bundle = load_bundle(str(out))
     assert set(bundle.spec.precisions) == {"f32"}
     bundle.verify("f32")
-    again = train_detector.load_trunk(out / "weights" / "detector.npz").state_dict()
-    for name, value in train_detector.load_trunk(detector).state_dict().items():
+    again = detector_weights.load_trunk(out / "weights" / "detector.npz").state_dict()
+    for name, value in detector_weights.load_trunk(detector).state_dict().items():
         torch.testing.assert_close(again[name], value, atol=1e-3, rtol=1e-3)
     assert (out / "weights" / "reader.npz").read_bytes() == reader.read_bytes()
     decoder = ov.Core().read_model(out / "decoder.xml")
@@ -233,7 +238,7 @@ def test_export_says_what_is_missing(tmp_path: Path) -> None:
         export.main(["--out", str(tmp_path)])
     torch.save({"averaged": {"a": torch.zeros(1)}}, tmp_path / "odd.pt")
     with pytest.raises(UsageError, match="another network"):
-        train_detector.load_trunk(tmp_path / "odd.pt")
+        detector_weights.load_trunk(tmp_path / "odd.pt")
 
 
 def test_thresholds_are_chosen_for_spotting_and_figures_are_per_cent() -> None:

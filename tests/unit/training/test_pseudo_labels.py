@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="needs the extra [train]")
 
 from textspot_ray.errors import SourceError  # noqa: E402
 from textspot_ray.training import network as net  # noqa: E402
-from textspot_ray.training import pseudo_labels  # noqa: E402
-from textspot_ray.training import reader_data as data  # noqa: E402
+from textspot_ray.training import pseudo_labels, reader_crops  # noqa: E402
+from textspot_ray.training.cutting import cut  # noqa: E402
 from textspot_ray.training.pseudo_labels import Reading  # noqa: E402
 
 
@@ -71,30 +71,56 @@ def test_labels_come_back_as_crops_of_their_words(photos: Path, tmp_path: Path) 
     pseudo_labels.write_labels(
         tmp_path / "l.tsv", words, {right: "Shop"}, [Reading("", 0.0)] * len(words)
     )
-    (crop,) = data.labelled_crops(photos, tmp_path / "l.tsv")
+    (crop,) = reader_crops.labelled_crops(photos, tmp_path / "l.tsv")
     assert crop.text == "Shop"
-    pixels, _ = data.cut(crop.image, crop.quad)
+    pixels, _ = cut(crop.image, crop.quad)
     assert pixels[20:36, 80:144].min() > 200  # the word, not its neighbour's grey surroundings
     np.testing.assert_allclose(crop.quad, words[right].crop.quad)
 
 
 def test_missing_labels_are_named(photos: Path) -> None:
     with pytest.raises(SourceError, match=r"nowhere\.tsv"):
-        data.labelled_crops(photos, photos / "nowhere.tsv")
+        reader_crops.labelled_crops(photos, photos / "nowhere.tsv")
 
 
 def test_the_command_writes_labels_and_sheets(photos: Path, reader: Path, tmp_path: Path) -> None:
     by_eye = tmp_path / "eye.tsv"
-    by_eye.write_text("0\tOne\n1\t?\n")
+    # other columns and another order than the words' own do not matter, their places do
+    by_eye.write_text("number\tfile\tx\ty\ttext\n7\tstreet.png\t270\t130\t?\n")
+    second = tmp_path / "eye2.tsv"
+    second.write_text("file\tx\ty\ttext\nstreet.png\t80.4\t47.6\tOne\n")
     arguments = ["--mlt", str(photos), "--reader", str(reader), "--by-eye", str(by_eye)]
+    arguments += [str(second)]
     arguments += ["--out", str(tmp_path / "l.tsv"), "--sheets", str(tmp_path / "sheets")]
     assert pseudo_labels.main(arguments) == 0
     assert [(r["text"], r["by"]) for r in rows(tmp_path / "l.tsv")] == [("One", "eye")]
     (sheet,) = (tmp_path / "sheets").glob("*.png")
-    assert cv2.imread(str(sheet)).shape[1] == pseudo_labels.SHEET_COLUMNS * (net.PATCH_WIDTH + 4)
+    assert cv2.imread(str(sheet)).shape[1] == pseudo_labels.SHEET_COLUMNS * (224 + 4)
 
 
-def test_a_bad_transcription_is_named(tmp_path: Path) -> None:
-    (tmp_path / "eye.tsv").write_text("12 no tab\n")
-    with pytest.raises(SourceError, match="12 no tab"):
-        pseudo_labels.transcriptions([tmp_path / "eye.tsv"])
+def test_a_sheets_table_filled_in_comes_back(photos: Path, reader: Path, tmp_path: Path) -> None:
+    sheets = tmp_path / "sheets"
+    arguments = ["--mlt", str(photos), "--reader", str(reader), "--out", str(tmp_path / "l.tsv")]
+    assert pseudo_labels.main([*arguments, "--sheets", str(sheets)]) == 0
+    (table,) = sheets.glob("*.tsv")
+    head, *lines = table.read_text().splitlines()
+    assert len(lines) == 2
+    table.write_text("\n".join([head, *(f"{line}W{i}" for i, line in enumerate(lines))]))
+    texts = pseudo_labels.transcriptions([table], pseudo_labels.marked_words(photos))
+    assert texts == {0: "W0", 1: "W1"}
+
+
+def test_a_transcription_of_no_marked_word_is_named(photos: Path, tmp_path: Path) -> None:
+    words = pseudo_labels.marked_words(photos)
+    table = tmp_path / "eye.tsv"
+    for place in ("street.png\t88\t48", "other.png\t80\t48"):
+        table.write_text(f"file\tx\ty\ttext\n{place}\tShop\n")
+        with pytest.raises(SourceError, match=r"eye\.tsv, line 2: no marked word at 8[80], 48 of"):
+            pseudo_labels.transcriptions([table], words)
+
+
+def test_labels_that_lie_on_no_word_are_refused(photos: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "l.tsv"
+    labels.write_text("file\tx\ty\ttext\tby\nstreet.png\t150\t48\tShop\teye\n")
+    with pytest.raises(SourceError, match=r"l\.tsv, line 2: no marked word at 150, 48"):
+        reader_crops.labelled_crops(photos, labels)

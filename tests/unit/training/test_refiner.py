@@ -14,6 +14,7 @@ torch.set_num_threads(1)
 
 from textspot_ray.errors import UsageError  # noqa: E402
 from textspot_ray.training import datasets, train_refiner  # noqa: E402
+from textspot_ray.training import refiner as refiner_module  # noqa: E402
 from textspot_ray.training.detector_scores import quad_iou  # noqa: E402
 from textspot_ray.training.refiner import (  # noqa: E402
     REFINER_PATCH,
@@ -110,6 +111,26 @@ def test_weights_survive_saving_and_foreign_ones_are_refused(tmp_path: Path) -> 
         load_refiner(tmp_path / "other.npz")
     with pytest.raises(UsageError, match=r"none\.npz"):
         load_refiner(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize(("name", "value"), [("LOOKS", 3), ("STEP", 0.5)])
+def test_weights_made_with_other_settings_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
+) -> None:
+    save_refiner(Refiner(), tmp_path / "r.npz")
+    monkeypatch.setattr(refiner_module, name, value)
+    with pytest.raises(UsageError, match=rf"r\.npz: weights made with {name.lower()}") as caught:
+        load_refiner(tmp_path / "r.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_from_before_settings_were_stored_load(tmp_path: Path) -> None:
+    refiner = Refiner()
+    state = {k: v.numpy() for k, v in refiner.state_dict().items() if v.is_floating_point()}
+    np.savez(tmp_path / "old.npz", **state)
+    torch.testing.assert_close(
+        load_refiner(tmp_path / "old.npz").corners.weight, refiner.corners.weight
+    )
 
 
 def test_training_writes_what_it_resumes_from(tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
-"""The published text-spotting architecture, layer for layer, with seeded random weights.
+"""The published detector, layer for layer, with seeded random weights.
 
 It is what 0003, 0004 and 0005 share (the Open Model Zoo's composite; Mask R-CNN with ResNet-50, FPN
-of 64 channels, an attention GRU reader). The weights cannot be fetched everywhere, so tests and
-benchmarks run on this: the same names, shapes, operators, parameter and FLOP sums. It reads
-nothing. Buildable with OpenVINO and numpy alone.
+of 64 channels; its reader is in :mod:`textspot_ray.training.full_reader`). The weights cannot be
+fetched everywhere, so tests and benchmarks run on this: the same names, shapes, operators,
+parameter and FLOP sums. It reads nothing. Buildable with OpenVINO and numpy alone.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import openvino as ov
@@ -16,13 +14,9 @@ import openvino.opset13 as ops
 from numpy.typing import NDArray
 from openvino.utils.node_factory import NodeFactory
 
-from textspot_ray.training.full_layers import Layers, Node
+from textspot_ray.training.full_layers import CHANNELS, FullModel, Layers, Node, named_result
 
 HEIGHT, WIDTH = 768, 1280
-CHANNELS = 64  # of the feature pyramid, and so of the text features
-HIDDEN = 256
-SYMBOLS = 38
-POSITIONS = 28 * 28
 MAX_ROWS = 100
 PROPOSALS = 300
 # ImageNet statistics of RGB values in 0..255, as written into the published graphs
@@ -30,20 +24,6 @@ MEAN = (123.675, 116.28, 103.53)
 SCALE = (58.395, 57.12, 57.375)
 STRIDES = (4, 8, 16, 32, 64)
 _SURE = 30.0  # a logit so large that random weights cannot outvote it
-
-
-@dataclass(frozen=True, slots=True)
-class FullModel:
-    """A built graph with its sums of parameters and multiply-accumulates by block."""
-
-    model: ov.Model
-    parameters: dict[str, int]
-    macs: dict[str, int]
-
-    @property
-    def gflop(self) -> float:
-        """Billions of floating-point operations, two a multiply-accumulate."""
-        return 2e-9 * sum(self.macs.values())
 
 
 def build_detector(
@@ -90,64 +70,8 @@ def build_detector(
     rows = ops.concat([detections, ops.unsqueeze(scores, ops.constant(np.int64(1)))], 1)
     text_features = "text_features" if signature == "image" else "text_features.0"
     outputs = {"labels": classes, "boxes": rows, "masks": masks, text_features: features}
-    model = ov.Model([_result(x, n) for n, x in outputs.items()], inputs, "detector")
+    model = ov.Model([named_result(x, n) for n, x in outputs.items()], inputs, "detector")
     return FullModel(model, layers.parameters, layers.macs)
-
-
-def build_encoder(*, seed: int = 0) -> FullModel:
-    """Build the recogniser's encoder: 1x64x28x28 -> 1x256x28x28, three 3x3 convolutions."""
-    layers = Layers(seed + 1, "encoder")
-    x = features = ops.parameter([1, CHANNELS, 28, 28], np.float32, name="input")
-    features.output(0).set_names({"input"})
-    for channels in (CHANNELS, HIDDEN, HIDDEN):
-        x = layers.convolution(x, (HIDDEN, channels, 3, 3))
-    model = ov.Model([_result(x, "output")], [features], "encoder")
-    return FullModel(model, layers.parameters, layers.macs)
-
-
-def build_decoder(*, seed: int = 0, ends: bool = False) -> FullModel:
-    """Build one step of the decoder, with the projection of the encoder's output inside it.
-
-    Args:
-        seed: Of the weights.
-        ends: Whether a word may end by itself; otherwise the step limit ends it, so that a
-            benchmark can choose the words' length.
-    """
-    layers = Layers(seed + 2, "decoder")
-    encoded = ops.parameter([1, POSITIONS, HIDDEN], np.float32, name="encoder_outputs")
-    symbol = ops.parameter([1], np.float32, name="prev_symbol")
-    hidden = ops.parameter([1, 1, HIDDEN], np.float32, name="prev_hidden")
-    inputs = {"encoder_outputs": encoded, "prev_symbol": symbol, "prev_hidden": hidden}
-    for name, node in inputs.items():
-        node.output(0).set_names({name})
-    table = ops.constant(layers.weight((SYMBOLS, HIDDEN), HIDDEN))
-    embedded = ops.gather(table, ops.convert(symbol, "i32"), ops.constant(np.int64(0)))
-    keys = layers.dense(encoded, HIDDEN, HIDDEN, rows=POSITIONS)
-    query = layers.dense(hidden, HIDDEN, HIDDEN)
-    energy = layers.dense(ops.tanh(ops.add(keys, query)), 1, HIDDEN, use_bias=False, rows=POSITIONS)
-    weights = ops.softmax(energy, 1)  # 1 x 784 x 1
-    layers.macs["decoder"] += POSITIONS * HIDDEN
-    context = ops.matmul(weights, encoded, True, False)  # 1 x 1 x 256
-    context = ops.reshape(context, ops.constant(np.array([1, HIDDEN], np.int64)), False)
-    x = layers.dense(ops.concat([embedded, context], 1), HIDDEN, 2 * HIDDEN, relu=True)
-    state = _gru(layers, x, hidden)
-    bias = np.zeros(SYMBOLS, np.float32)
-    if not ends:
-        bias[:2] = -1e4
-    logits = layers.dense(state, SYMBOLS, HIDDEN, bias=bias)
-    carried = ops.reshape(state, ops.constant(np.array([1, 1, HIDDEN], np.int64)), False)
-    model = ov.Model(
-        [_result(logits, "output"), _result(carried, "hidden")], list(inputs.values()), "decoder"
-    )
-    return FullModel(model, layers.parameters, layers.macs)
-
-
-def _result(x: Node, name: str) -> Node:
-    output = x if isinstance(x, ov.Output) else x.output(0)
-    output.set_names({name})
-    result = ops.result(output, name=f"{name}/result")
-    output.get_node().set_friendly_name(name)
-    return result
 
 
 def _normalise(image: Node) -> Node:
@@ -349,21 +273,3 @@ def _masks(layers: Layers, factory: NodeFactory, detections: Node, pyramid: list
     bias = np.ones(1, np.float32)
     x = layers.convolution(x, (1, CHANNELS, 1, 1), relu=False, gain=0.3, bias=bias, rows=MAX_ROWS)
     return ops.squeeze(ops.sigmoid(x), ops.constant(np.array([1], np.int64)))
-
-
-def _gru(layers: Layers, x: Node, hidden: Node) -> Node:
-    """One GRU step in PyTorch's convention (reset after the recurrent product); [1,256]."""
-    macs = 3 * HIDDEN * HIDDEN
-    w = layers.weight((3 * HIDDEN, HIDDEN), HIDDEN, macs=macs)
-    r = layers.weight((3 * HIDDEN, HIDDEN), HIDDEN, macs=macs)
-    b = layers.weight((4 * HIDDEN,), HIDDEN) * 0
-    state = ops.reshape(hidden, ops.constant(np.array([1, HIDDEN], np.int64)), False)
-    return ops.gru_cell(
-        x,
-        state,
-        ops.constant(w),
-        ops.constant(r),
-        ops.constant(b),
-        HIDDEN,
-        linear_before_reset=True,
-    )

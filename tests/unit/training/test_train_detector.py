@@ -1,0 +1,53 @@
+"""The detector's training command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra [train]")
+torch.set_num_threads(1)
+
+from textspot_ray.errors import UsageError  # noqa: E402
+from textspot_ray.training import train_detector  # noqa: E402
+from textspot_ray.training.detector_network import DetectorTrunk  # noqa: E402
+from textspot_ray.training.detector_weights import load_weights  # noqa: E402
+
+
+def write_photos(root: Path) -> Path:
+    (root / "images").mkdir(parents=True)
+    (root / "gt").mkdir()
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 3, 801):
+        image = rng.integers(0, 60, (96, 160, 3), dtype=np.uint8)
+        cv2.putText(image, "WORD", (30, 60), cv2.FONT_HERSHEY_SIMPLEX, 1, (255,) * 3, 2)
+        cv2.imwrite(str(root / "images" / f"img_{n}.png"), image)
+        gt = "240,270,864,270,864,465,240,465,WORD\n"
+        (root / "gt" / f"gt_img_{n}.txt").write_text(gt)
+    return root
+
+
+def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "ic15")
+    command = ["--work", str(tmp_path / "work"), "--icdar2015", str(photos), "--crop", "64"]
+    command += ["--batch", "2", "--minutes", "0.01", "--validate-every", "1000"]
+    assert train_detector.main(command) == 0
+    last = tmp_path / "work" / "last.pt"
+    first = torch.load(last, weights_only=True)
+    assert first["step"] > 0
+    assert train_detector.main(command) == 0
+    second = torch.load(last, weights_only=True)
+    assert second["step"] > first["step"]
+    assert second["minutes"] > first["minutes"]
+    assert second["steps_averaged"] > first["steps_averaged"]
+    assert not list((tmp_path / "work").glob("*.tmp"))
+    weights = load_weights(last)
+    DetectorTrunk().load_state_dict(weights)
+
+
+def test_training_without_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--icdar2015"):
+        train_detector.main(["--work", str(tmp_path)])

@@ -1,0 +1,91 @@
+"""One run of a training: how long it goes on, and the signals that end it early."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Session:
+    """Minutes of training and the wish to stop; SIGTERM and SIGINT are heard while it is open.
+
+    A step under way is finished, so that what was learnt is saved. Signals reach the main thread
+    alone; elsewhere only the minutes end a session.
+
+        with Session(minutes=60) as session:
+            while not session.over:
+                step()
+                session.lap()
+
+    Args:
+        minutes: How long this run may go on.
+        before: Minutes of earlier runs.
+    """
+
+    def __init__(self, minutes: float, before: float = 0.0) -> None:
+        self._allowed = minutes
+        self._before = before
+        self._run = 0.0
+        self._stop = threading.Event()
+        self._began = time.monotonic()
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Session:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._handlers[number] = signal.signal(number, lambda *_: self._stop.set())
+        self._began = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def lap(self) -> None:
+        """Note the time; all figures below are those of the last lap."""
+        self._run = (time.monotonic() - self._began) / 60
+
+    @property
+    def minutes(self) -> float:
+        """Of this run and the earlier ones."""
+        return self._before + self._run
+
+    @property
+    def left(self) -> float:
+        """Minutes that this run still has; negative when it is late."""
+        return self._allowed - self._run
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal came."""
+        return self._stop.is_set()
+
+    @property
+    def over(self) -> bool:
+        """Whether to end: a signal came, or the minutes are up."""
+        return self.stopped or self.left <= 0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what the detector's and the refiner's command lines have in common."""
+    add = parser.add_argument
+    add("--work", type=Path, required=True, help="folder for checkpoints and logs")
+    add("--icdar2015", type=Path, help="folder with images/ and gt/; 801-900 validate")
+    add("--mlt", type=Path, help="folder with images/ and masks/")
+    add("--backgrounds", type=Path, help="folder of photos without text")
+    add("--scenes", type=float, default=0.0, help="share of rendered scenes, real photos being 1")
+    add("--init", type=Path, help="weights to start from, where --work has none")
+    add("--minutes", type=float, default=1e9, help="how long this run trains")
+    add(
+        "--cooldown-minutes",
+        type=float,
+        default=1e-6,
+        help="the rate falls to nothing over the last so many of --minutes",
+    )
+    add("--threads", type=int, default=1)
+    add("--crop", type=int, default=448, help="side of the crops, a multiple of 32")
+    add("--seed", type=int, default=1)
