@@ -1,6 +1,6 @@
 """Train the embedded bundle and export it.
 
-    train_embedded.py reader|detector|refiner|labels|export ...
+    train_embedded.py reader|detector|refiner|labels|leaks|export|failures ...
 
 Each part's own options: ``train_embedded.py PART --help``. The same command resumes a training.
 """
@@ -17,6 +17,8 @@ PARTS = {
     "detector": "textspot_ray.training.train_detector",
     "refiner": "textspot_ray.training.train_refiner",
     "labels": "textspot_ray.training.pseudo_labels",
+    "leaks": "textspot_ray.training.leaks",
+    "failures": "textspot_ray.training.true_quads",
     "export": "textspot_ray.training.export",
 }
 

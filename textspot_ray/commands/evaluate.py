@@ -46,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per-image", metavar="CSV", help="write the account of each image")
     parser.add_argument("--misses", metavar="HTML", help="write a page of the worst misses")
     parser.add_argument("--worst", type=count, default=20, metavar="N", help="images on that page")
+    parser.add_argument(
+        "--failures", metavar="PNG", help="draw every word not read, and count them by kind"
+    )
     parser.add_argument("--json", action="store_true", help="figures as one JSON object")
 
 
@@ -62,6 +65,7 @@ def main(args: argparse.Namespace) -> int:
         report,
         write_images_csv,
     )
+    from textspot_ray.insight.failures import report as failures_report
     from textspot_ray.insight.icdar import read_ground_truth
     from textspot_ray.insight.lexicon import read_lexicon
     from textspot_ray.insight.output import open_text
@@ -76,7 +80,7 @@ def main(args: argparse.Namespace) -> int:
         max_distance=args.lexicon_distance,
         only_in_table=args.only_in_table,
     )
-    comparisons = None
+    comparisons = failed = None
     with open_views(args) as tables:
         found = evaluate_table(tables, gt, settings)
         if args.against:
@@ -92,10 +96,16 @@ def main(args: argparse.Namespace) -> int:
             write_misses(
                 tables, found, args.gt_size, args.worst, args.misses, storage_options(args)
             )
+        if args.failures:
+            from textspot_ray.insight.failure_sheet import write_sheet
+
+            failed = write_sheet(tables, found, args.gt_size, args.failures, storage_options(args))
     if args.json:
-        print(json.dumps(as_json(found, comparisons)))
+        print(json.dumps(as_json(found, comparisons, failed)))
     else:
         sys.stdout.write(report(found))
         if comparisons is not None:
             sys.stdout.write(comparison_report(args.against, comparisons))
+        if failed is not None:
+            sys.stdout.write("\n" + failures_report(failed))
     return ExitCode.OK

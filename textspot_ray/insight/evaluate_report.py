@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from textspot_ray.insight.bootstrap import Comparison
 from textspot_ray.insight.evaluate import Evaluation
+from textspot_ray.insight.failures import Account
 from textspot_ray.insight.matching import ImageScore
 from textspot_ray.insight.rules import Task, Variant
 
@@ -68,7 +69,9 @@ def comparison_report(other: str, comparisons: Mapping[Task, Comparison]) -> str
 
 
 def as_json(
-    evaluation: Evaluation, comparisons: Mapping[Task, Comparison] | None = None
+    evaluation: Evaluation,
+    comparisons: Mapping[Task, Comparison] | None = None,
+    failed: Account | None = None,
 ) -> dict[str, Any]:
     """The same figures for programs."""
     tasks = {}
@@ -97,6 +100,13 @@ def as_json(
                 "share_not_better": found.share_not_better,
             }
             for task, found in comparisons.items()
+        }
+    if failed is not None:
+        data["failures"] = {
+            "counted": failed.counted,
+            "found": failed.found,
+            "right": failed.right,
+            **{str(kind): count for kind, count in failed.kinds.items()},
         }
     return data
 

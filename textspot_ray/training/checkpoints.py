@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def load_arrays(path: Path, settings: Settings, part: str) -> dict[str, NDArray[
     try:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
-    except (ValueError, OSError, AttributeError) as exc:
+    except (ValueError, OSError, AttributeError, EOFError, zipfile.BadZipFile) as exc:
         raise UsageError(f"{path}: no weights of train_embedded.py {part} ({exc})") from exc
     for key in [k for k in arrays if k.startswith(_PREFIX)]:
         name, stored = key.removeprefix(_PREFIX), float(arrays.pop(key))

@@ -1,4 +1,4 @@
-"""Real photographs with their words: loading, the validation split, the leak check.
+"""Real photographs with their words: loading and the validation split.
 
 Coordinates are continuous pixels throughout training: pixel ``i`` covers ``[i, i + 1)``.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ def icdar_photos(
         SourceError: no images, or a photo without ground truth.
     """
     photos = []
-    for path in sorted(_image_files(root / "images"), key=image_number):
+    for path in sorted(image_files(root / "images"), key=image_number):
         number = image_number(path)
         if ids is not None and not ids(number):
             continue
@@ -202,7 +202,7 @@ def mlt_photos(root: Path) -> list[Photo]:
         SourceError: no images, or a photo without mask.
     """
     photos = []
-    for path in _image_files(root / "images"):
+    for path in image_files(root / "images"):
         mask = read_image(root / "masks" / f"{path.stem}.png", cv2.IMREAD_GRAYSCALE)
         photos.append(Photo(path, words_of_mask(mask)))
     return photos
@@ -210,10 +210,15 @@ def mlt_photos(root: Path) -> list[Photo]:
 
 def background_photos(root: Path) -> list[Photo]:
     """Load a folder of photos (nearly) without text."""
-    return [Photo(path, ()) for path in _image_files(root)]
+    return [Photo(path, ()) for path in image_files(root)]
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """Image files of a folder, by name.
+
+    Raises:
+        SourceError: there are none.
+    """
     suffixes = {".jpg", ".jpeg", ".png", ".webp"}
     files = (
         sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes)
@@ -229,59 +234,3 @@ def file_sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """A training image that is (nearly) one of the images kept for measuring."""
-
-    training: Path
-    held_out: Path
-    distance_bits: int  # 0 for equal files
-
-
-def perceptual_hash(image: ByteArray) -> int:
-    """256-bit difference hash (dHash, Krawetz 2013) of an image.
-
-    Survives scaling, re-compression and small colour changes; unrelated photos differ in
-    about half of the bits.
-    """
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
-    small = cv2.resize(grey, (17, 16), interpolation=cv2.INTER_AREA).astype(np.int16)
-    bits = (small[:, 1:] > small[:, :-1]).ravel()
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
-
-
-def find_leaks(
-    training: Iterable[Path], held_out: Sequence[Path], max_distance_bits: int = 24
-) -> list[Leak]:
-    """Compare training images with held-out ones, by file hash and by perceptual hash.
-
-    Args:
-        training: Image files used for training.
-        held_out: Image files that must not be among them.
-        max_distance_bits: Perceptual hashes this close (of 256 bits) count as the same photo.
-
-    Returns:
-        The pairs that are too close, empty if all is well.
-    """
-    exact = {file_sha256(p): p for p in held_out}
-    packed = np.array([_hash_bits(p) for p in held_out], np.uint8)
-    leaks = []
-    for path in training:
-        same = exact.get(file_sha256(path))
-        if same is not None:
-            leaks.append(Leak(path, same, 0))
-            continue
-        if not len(packed):
-            continue
-        distance = np.unpackbits(packed ^ _hash_bits(path), axis=1).sum(1)
-        nearest = int(distance.argmin())
-        if distance[nearest] <= max_distance_bits:
-            leaks.append(Leak(path, held_out[nearest], int(distance[nearest])))
-    return leaks
-
-
-def _hash_bits(path: Path) -> ByteArray:
-    raw = perceptual_hash(read_image(path)).to_bytes(32, "big")
-    return np.frombuffer(raw, np.uint8)

@@ -54,7 +54,9 @@ def test_resume_gives_the_same_state(tmp_path: Path) -> None:
     for losses in went_on:
         assert resumed.step(again.next(0.3, 0.0)) == pytest.approx(losses, rel=1e-5)
     assert resumed.progress == run.progress
-    for a, b in zip(run.averaged.module.parameters(), resumed.average.parameters(), strict=True):
+    for a, b in zip(
+        run.averaged.module.parameters(), resumed.averaged.module.parameters(), strict=True
+    ):
         assert torch.allclose(a, b, atol=1e-6)
     assert reader_trainer.stored_size(tmp_path / "state.pt") == TINY
     assert not list(tmp_path.glob("*.part"))
