@@ -101,12 +101,12 @@ def _failures(image: ImageScore) -> Iterator[Failure]:
     words, predictions = image.measured.words, image.measured.predictions
     ious = {(o.gt, o.predicted): o.iou for o in image.measured.overlaps}
     best: dict[int, int] = {}
-    for (g, p), iou in ious.items():
+    for (g, candidate), iou in ious.items():
         if g not in best or iou > ious[g, best[g]]:
-            best[g] = p
+            best[g] = candidate
     misread = {pair.gt: pair.predicted for pair in image.pairs if not pair.right}
     for g in sorted({*image.missed, *misread}):
-        p = misread.get(g, best.get(g))
+        p: int | None = misread.get(g, best.get(g))
         found = None if p is None else predictions[p]
         kind = Kind.NOT_FOUND
         if g in misread and found is not None:

@@ -30,7 +30,8 @@ from textspot_ray.training.datasets import ByteArray, FloatArray
 from textspot_ray.training.placed_labels import read_labels
 
 PHOTO_BITS = 24  # of 256; hashes of photos this close count as the same photo
-WORD_BITS = 48  # the same of words: crops are cut by hand and at another resolution
+WORD_BITS = 72  # the same of words: crops are cut by hand and at another resolution
+WORD_CORRELATION = 0.88  # and their pixels agree: letters alike in shape are not alike in light
 LEAST_CONTRAST = 4.0  # grey levels of spread; hashes of flatter words mean nothing
 
 
@@ -73,24 +74,6 @@ def _hash_bits(image: ByteArray) -> ByteArray:
     return np.packbits((small[:, 1:] > small[:, :-1]).ravel())
 
 
-class _Nearest:
-    """Finds the nearest of many hashes."""
-
-    def __init__(self, names: Sequence[str], hashes: Sequence[ByteArray]) -> None:
-        self._names = names
-        self._packed = np.array(hashes, np.uint8).reshape(-1, 32)
-
-    def find(self, training: str, bits: ByteArray, max_bits: int) -> Leak | None:
-        """The nearest held-out hash, if it is near enough."""
-        if not len(self._packed):
-            return None
-        distance = np.unpackbits(self._packed ^ bits, axis=1).sum(1)
-        nearest = int(distance.argmin())
-        if distance[nearest] > max_bits:
-            return None
-        return Leak(training, self._names[nearest], int(distance[nearest]))
-
-
 def photo_leaks(
     training: Iterable[Path], held_out: Sequence[Path], max_distance_bits: int = PHOTO_BITS
 ) -> list[Leak]:
@@ -106,17 +89,20 @@ def photo_leaks(
     """
     exact = {datasets.file_sha256(path): path for path in held_out}
     hashes = [_hash_bits(datasets.read_image(path)) for path in held_out]
-    nearest = _Nearest([str(path) for path in held_out], hashes)
+    packed = np.array(hashes, np.uint8).reshape(-1, 32)
     leaks = []
     for path in training:
         same = exact.get(datasets.file_sha256(path))
         if same is not None:
             leaks.append(Leak(str(path), str(same), 0))
             continue
+        if not len(packed):
+            continue
         bits = _hash_bits(datasets.read_image(path))
-        leak = nearest.find(str(path), bits, max_distance_bits)
-        if leak is not None:
-            leaks.append(leak)
+        distance = np.unpackbits(packed ^ bits, axis=1).sum(1)
+        nearest = int(distance.argmin())
+        if distance[nearest] <= max_distance_bits:
+            leaks.append(Leak(str(path), str(held_out[nearest]), int(distance[nearest])))
     return leaks
 
 
@@ -135,20 +121,42 @@ def word_leaks(
     Returns:
         The pairs that are too close, empty if all is well.
     """
-    kept = [(word.name, bits) for word in held_out if (bits := _word_bits(word)) is not None]
-    nearest = _Nearest([name for name, _ in kept], [bits for _, bits in kept])
-    found = (
-        nearest.find(word.name, bits, max_distance_bits)
-        for word in training
-        if (bits := _word_bits(word)) is not None
-    )
-    return [leak for leak in found if leak is not None]
+    kept = [(word.name, sign) for word in held_out if (sign := _Signature.of(word)) is not None]
+    if not kept:
+        return []
+    packed = np.stack([sign.bits for _, sign in kept])
+    pixels = np.stack([sign.pixels for _, sign in kept])
+    leaks = []
+    for word in training:
+        own = _Signature.of(word)
+        if own is None:
+            continue
+        distance = np.unpackbits(packed ^ own.bits, axis=1).sum(1).astype(np.int64)
+        distance[pixels @ own.pixels < WORD_CORRELATION] = 256
+        nearest = int(distance.argmin())
+        if distance[nearest] <= max_distance_bits:
+            leaks.append(Leak(word.name, kept[nearest][0], int(distance[nearest])))
+    return leaks
 
 
-def _word_bits(word: NamedWord) -> ByteArray | None:
-    pixels, _ = cut(word.image, word.quad)
-    grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
-    return _hash_bits(grey) if float(grey.std()) >= LEAST_CONTRAST else None
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    """A word laid upright: its hash, and its grey pixels (mean 0, length 1) in 48 x 12."""
+
+    bits: ByteArray
+    pixels: FloatArray
+
+    @classmethod
+    def of(cls, word: NamedWord) -> _Signature | None:
+        """None where the word has too little contrast to be told from others."""
+        patch, _ = cut(word.image, word.quad)
+        grey = np.asarray(cv2.cvtColor(patch, cv2.COLOR_BGR2GRAY), np.uint8)
+        if float(grey.std()) < LEAST_CONTRAST:
+            return None
+        small = cv2.resize(grey, (48, 12), interpolation=cv2.INTER_AREA).astype(np.float32)
+        small = small.ravel() - small.mean()
+        length = max(float(np.linalg.norm(small)), 1e-3)
+        return cls(_hash_bits(grey), np.asarray(small / length, np.float32))
 
 
 def training_photos(data: Path) -> Iterator[Path]:
@@ -186,7 +194,8 @@ def held_out_words(folder: Path) -> Iterator[NamedWord]:
         image = photo.pixels()
         for word in photo.words:
             if word.legible:
-                yield NamedWord(f"{photo.path}: {word.text}", image, word.quad)
+                x, y = word.quad[0]
+                yield NamedWord(f"{photo.path}: {word.text} at {x:.0f},{y:.0f}", image, word.quad)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

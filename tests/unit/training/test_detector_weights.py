@@ -32,9 +32,7 @@ def test_weights_made_with_another_enlargement_are_refused(
     again = detector_weights.load_trunk(path)
     torch.testing.assert_close(again.head.weight, trunk.head.weight, atol=1e-4, rtol=1e-3)
     monkeypatch.setitem(detector_weights.SETTINGS, "enlargement", 1.5)
-    with pytest.raises(
-        UsageError, match=r"detector\.npz: weights made with enlargement 1\.25.* 1\.5"
-    ):
+    with pytest.raises(UsageError, match=r"detector\.npz: .* enlargement 1\.25.* 1\.5"):
         detector_weights.load_trunk(path)
 
 

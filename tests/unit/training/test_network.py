@@ -142,7 +142,5 @@ def test_weights_made_with_another_patch_are_refused(
     net.save_reader(tmp_path / "reader.npz", size, state)
     other = dataclasses.replace(net.READER_PATCH, margin_x=0.3)
     monkeypatch.setattr(net, "READER_PATCH", other)
-    with pytest.raises(
-        UsageError, match=r"reader\.npz: weights made with patch_margin_x 0\.2.* 0\.3"
-    ):
+    with pytest.raises(UsageError, match=r"reader\.npz: .* patch_margin_x 0\.2.* 0\.3"):
         net.load_reader(tmp_path / "reader.npz")
