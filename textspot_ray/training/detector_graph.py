@@ -19,11 +19,13 @@ from torch.nn import functional as F
 
 from textspot_ray.training.detector_network import (
     ENLARGEMENT,
+    STRIDE_PX,
+    EnlargedTrunk,
+)
+from textspot_ray.training.detector_selection import (
     FIRST_NMS_IOU,
     LAST_NMS_IOU,
     MAX_CANDIDATES,
-    STRIDE_PX,
-    EnlargedTrunk,
     candidates,
     corners,
     vote,

@@ -14,9 +14,11 @@ from textspot_ray.training.datasets import ByteArray, FloatArray, Photo, PhotoWo
 from textspot_ray.training.detector_crops import base_scale
 from textspot_ray.training.detector_network import (
     ENLARGEMENT,
+    EnlargedTrunk,
+)
+from textspot_ray.training.detector_selection import (
     FIRST_NMS_IOU,
     LAST_NMS_IOU,
-    EnlargedTrunk,
     candidates,
     corners,
     vote,

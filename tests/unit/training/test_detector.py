@@ -14,10 +14,12 @@ from textspot_ray.training.detector_network import (  # noqa: E402
     ENLARGEMENT,
     DetectorTrunk,
     Enlargement,
-    candidates,
-    corners,
     count_macs,
     detector_loss,
+)
+from textspot_ray.training.detector_selection import (  # noqa: E402
+    candidates,
+    corners,
     vote,
 )
 from textspot_ray.training.rectification import Stem  # noqa: E402
