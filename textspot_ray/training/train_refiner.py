@@ -46,7 +46,7 @@ from textspot_ray.training.training_log import append_row
 FIGURES = ("iou_before", "iou_after", "end_before", "end_after")  # columns of the log
 WORDS_A_CROP = 6
 LEAST_HEIGHT_PX = 8.0
-LOST_SHARE = 0.08  # of the samples have lost letters at an end: widely spaced and very large words
+LOST_SHARE = 0.05  # of the samples have lost letters at an end: widely spaced and very large words
 
 
 @dataclass(frozen=True, slots=True)
