@@ -5,18 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from pathlib import Path
 from threading import Event
 
-import duckdb
 import pyarrow as pa
 
-from textspot_ray.archive.storage import Store
-from textspot_ray.errors import AbortedError, StorageError
+from textspot_ray.archive.retry import reason_of
+from textspot_ray.archive.storage import TMP, Store
+from textspot_ray.errors import StorageError
 from textspot_ray.tables.faultpoints import fault
 from textspot_ray.tables.marker import PartFile, new_attempt
 from textspot_ray.tables.parts import PartWriter, delete_parts, read_ahead, read_part
-from textspot_ray.tables.schema import BY_TEXT, WORDS_BY_TEXT
+from textspot_ray.tables.schema import BY_TEXT
+from textspot_ray.tables.textsort import TextSort
 
 ROWS_PER_FILE = 8_000_000
 ROWS_PER_GROUP = 122_880  # what DuckDB works on at a time
@@ -88,12 +88,6 @@ class BaseWriter:
                 fault("compact_parts")
 
 
-def copy_rows(store: Store, parts: Iterable[PartFile], writer: BaseWriter) -> None:
-    """Append the rows of some files, in order."""
-    for rows in read_ahead(read_parts(store, parts)):
-        writer.write(rows)
-
-
 def read_parts(
     store: Store, parts: Iterable[PartFile], columns: list[str] | None = None
 ) -> Generator[pa.Table, None, None]:
@@ -106,11 +100,12 @@ def read_parts(
         yield from read_part(store, part, columns)
 
 
-def written(rows: Iterable[pa.Table], writer: BaseWriter) -> Iterator[pa.Table]:
+def written(rows: Generator[pa.Table, None, None], writer: BaseWriter) -> Iterator[pa.Table]:
     """The same rows, each handed on once a writer has them."""
-    for table in rows:
-        writer.write(table)
-        yield table
+    with closing(rows):
+        for table in rows:
+            writer.write(table)
+            yield table
 
 
 def write_by_text(
@@ -122,15 +117,12 @@ def write_by_text(
 ) -> list[PartFile]:
     """Write the slim copy of some rows of words, sorted by text.
 
-    An external sort (DuckDB's): beyond ``memory_bytes`` it spills to a temporary folder, on the
-    output's own disk where that is local. Rows of one text come in any order: to sort by image as
-    well takes half as long again and helps no look-up.
+    Beyond ``memory_bytes`` rows spill to a temporary folder, on the output's own disk where that
+    is local.
 
     Args:
         store: The output folder.
-        words: Rows of ``words``, with further columns or without. They are taken as the sort goes
-            on, by a thread of their own: an iterator that reads and copies them on the way costs
-            no second reading.
+        words: Rows of ``words``, with further columns or without.
         n: Number of the snapshot that is to name the files.
         memory_bytes: Limit of the sort.
         rows_per_file: Rows after which a new file is begun.
@@ -141,58 +133,28 @@ def write_by_text(
     writer = BaseWriter(store, BY_TEXT, n, rows_per_file)
     stop = Event()
     try:
-        in_order = _sorted(store, read_ahead(iter(words)), memory_bytes, stop)
-        for rows in read_ahead(in_order, on_stop=stop.set):
-            writer.write(rows)
+        with _scratch(store) as folder:
+            sort = TextSort(memory_bytes, folder, stop)
+            with closing(read_ahead(iter(words))) as given:
+                for rows in given:
+                    sort.add(rows)
+            with closing(read_ahead(sort.sorted(), on_stop=stop.set)) as in_order:
+                for rows in in_order:
+                    writer.write(rows)
         return writer.finish()
-    except BaseException:
+    except BaseException as exc:
         writer.discard()
+        if isinstance(exc, (OSError, pa.ArrowException)):
+            raise StorageError(
+                f"{store.uri}: cannot sort words by text ({reason_of(exc)}): "
+                "free space or allow more memory"
+            ) from exc
         raise
 
 
-def _sorted(
-    store: Store, words: Generator[pa.Table, None, None], memory_bytes: int, stop: Event
-) -> Iterator[pa.Table]:
-    columns = WORDS_BY_TEXT.names
-    faults: list[Exception] = []
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        try:
-            with closing(words):
-                for rows in words:
-                    if stop.is_set():
-                        raise AbortedError("the sort was stopped")
-                    yield from rows.select(columns).cast(WORDS_BY_TEXT).to_batches()
-        except Exception as exc:
-            faults.append(exc)  # DuckDB would hand on nothing but its text
-            raise
-
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="textspot-sort-", dir=_scratch(store)) as folder,
-            duckdb.connect() as connection,
-        ):
-            connection.execute(f"SET memory_limit = '{memory_bytes // 2**20}MiB'")
-            connection.execute("SET temp_directory = $folder", {"folder": folder})
-            connection.execute("SET preserve_insertion_order = false")
-            connection.register("w", pa.RecordBatchReader.from_batches(WORDS_BY_TEXT, batches()))
-            by_text = connection.sql(f"SELECT {', '.join(columns)} FROM w ORDER BY text")
-            # The newer name, where there is one: the older one warns then.
-            read = getattr(by_text, "to_arrow_reader", None) or by_text.fetch_arrow_reader
-            for batch in read(BY_TEXT_ROWS_PER_GROUP):
-                yield pa.Table.from_batches([batch]).cast(WORDS_BY_TEXT)
-    except (duckdb.Error, pa.ArrowException) as exc:
-        if faults:
-            raise faults[0] from None
-        raise StorageError(
-            f"{store.uri}: cannot sort words by text ({str(exc).splitlines()[0]}): "
-            "free space or allow more memory"
-        ) from exc
-
-
-def _scratch(store: Store) -> Path | None:
-    local = store.local_path("_textspot/tmp/sort")
-    if local is None:
-        return None
-    local.parent.mkdir(parents=True, exist_ok=True)
-    return local.parent
+def _scratch(store: Store) -> tempfile.TemporaryDirectory[str]:
+    local = store.local_path(f"{TMP}/sort")
+    if local is not None:
+        local.parent.mkdir(parents=True, exist_ok=True)
+    folder = None if local is None else local.parent
+    return tempfile.TemporaryDirectory(prefix="textspot-sort-", dir=folder)

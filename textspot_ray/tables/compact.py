@@ -16,12 +16,12 @@ from itertools import chain
 
 import pyarrow as pa
 
+from textspot_ray.archive.storage import Store
 from textspot_ray.errors import AbortedError
 from textspot_ray.records import ShardId
 from textspot_ray.tables.base import (
     ROWS_PER_FILE,
     BaseWriter,
-    copy_rows,
     read_parts,
     write_by_text,
     written,
@@ -116,17 +116,16 @@ def _build(
     parts = [*small, *(part for marker in markers for part in marker.files)]
     n = head.n + 1
     writers = {table: BaseWriter(store, table, n, rows_per_file) for table in TABLES}
+    rest = read_ahead(_copy_rest(store, parts, writers), depth=0)
     by_text: list[PartFile] = []
     try:
-        # Words are read once, for the base and for the sort.
-        rows = read_ahead(read_parts(store, _once(parts, "words")))
-        slim = read_parts(store, _once(kept, "words"), WORDS_BY_TEXT.names)
-        words = chain(written(rows, writers["words"]), slim)
+        words = _copy_words(store, parts, kept, writers["words"], rest)
         by_text = write_by_text(store, words, n, memory_bytes, rows_per_file)
-        for table in ("images", "errors"):
-            copy_rows(store, _once(parts, table), writers[table])
+        for _ in rest:
+            pass
         fresh = [part for table in TABLES for part in writers[table].finish()]
     except BaseException:
+        rest.close()
         for writer in writers.values():
             writer.discard()
         delete_parts(store, [part.path for part in by_text])
@@ -139,6 +138,31 @@ def _build(
         fresh=tuple(part.path for part in (*fresh, *by_text)),
         replaced=tuple(part.path for part in (*small, *head.by_text)),
     )
+
+
+def _copy_words(
+    store: Store,
+    parts: Sequence[PartFile],
+    kept: Sequence[PartFile],
+    writer: BaseWriter,
+    rest: Iterator[None],
+) -> Iterator[pa.Table]:
+    """Copy words, and hand them on for the sort, so that they are read once."""
+    yield from written(read_ahead(read_parts(store, _once(parts, "words"))), writer)
+    yield from read_parts(store, _once(kept, "words"), WORDS_BY_TEXT.names)
+    next(rest)  # starts its thread: it has the processor while the sort waits for its disk
+
+
+def _copy_rest(
+    store: Store, parts: Sequence[PartFile], writers: dict[str, BaseWriter]
+) -> Iterator[None]:
+    """What is left to do beside the sort, in steps."""
+    yield
+    writers["words"].finish()
+    for table in ("images", "errors"):
+        for rows in read_parts(store, _once(parts, table)):
+            writers[table].write(rows)
+            yield
 
 
 def _publish(ledger: Ledger, built: _Built) -> bool:
