@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from threading import Event
 
@@ -48,11 +48,19 @@ class BaseWriter:
 
     def write(self, rows: pa.Table) -> None:
         """Append rows."""
-        if rows.num_rows:
-            self._buffer.append(rows)
-            self._buffered += rows.num_rows
+        self._add(rows)
         while self._buffered >= self._rows_per_group:
             self._write_group()
+
+    def copy(self, rows: Generator[pa.Table, None, None]) -> Iterator[pa.Table]:
+        """Append all rows; the same rows, each handed on once it is written."""
+        with closing(rows):
+            for table in rows:
+                self._add(table)
+                while self._buffered >= self._rows_per_group:
+                    yield self._write_group()
+        if self._buffered:
+            yield self._write_group()
 
     def finish(self) -> list[PartFile]:
         """Write out the rest; the files."""
@@ -67,9 +75,16 @@ class BaseWriter:
             self._writer.discard()
         delete_parts(self._store, [part.path for part in self.parts])
 
-    def _write_group(self) -> None:
+    def _add(self, rows: pa.Table) -> None:
+        if rows.num_rows:
+            self._buffer.append(rows)
+            self._buffered += rows.num_rows
+
+    def _write_group(self) -> pa.Table:
         rows = pa.concat_tables(self._buffer)
-        group, rest = rows.slice(0, self._rows_per_group), rows.slice(self._rows_per_group)
+        # Parts bring a dictionary each; a row group has one.
+        group = rows.slice(0, self._rows_per_group).unify_dictionaries()
+        rest = rows.slice(self._rows_per_group)
         self._buffer = [rest] if rest.num_rows else []
         self._buffered = rest.num_rows
         if self._writer is None:
@@ -78,6 +93,7 @@ class BaseWriter:
         self._writer.write(group)
         if self._writer.rows >= self._rows_per_file:
             self._roll()
+        return group
 
     def _roll(self) -> None:
         if self._writer is not None:
@@ -89,23 +105,18 @@ class BaseWriter:
 
 
 def read_parts(
-    store: Store, parts: Iterable[PartFile], columns: list[str] | None = None
+    store: Store,
+    parts: Iterable[PartFile],
+    columns: list[str] | None = None,
+    dictionaries: Sequence[str] = (),
 ) -> Generator[pa.Table, None, None]:
-    """Rows of several files, one after another.
+    """Rows of several files, one after another; see `read_part`.
 
     Raises:
         StorageError: A file is missing or damaged.
     """
     for part in parts:
-        yield from read_part(store, part, columns)
-
-
-def written(rows: Generator[pa.Table, None, None], writer: BaseWriter) -> Iterator[pa.Table]:
-    """The same rows, each handed on once a writer has them."""
-    with closing(rows):
-        for table in rows:
-            writer.write(table)
-            yield table
+        yield from read_part(store, part, columns, dictionaries)
 
 
 def write_by_text(

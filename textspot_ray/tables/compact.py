@@ -24,7 +24,6 @@ from textspot_ray.tables.base import (
     BaseWriter,
     read_parts,
     write_by_text,
-    written,
 )
 from textspot_ray.tables.ledger import Ledger
 from textspot_ray.tables.manifest import (
@@ -148,8 +147,10 @@ def _copy_words(
     rest: Iterator[None],
 ) -> Iterator[pa.Table]:
     """Copy words, and hand them on for the sort, so that they are read once."""
-    yield from written(read_ahead(read_parts(store, _once(parts, "words"))), writer)
-    yield from read_parts(store, _once(kept, "words"), WORDS_BY_TEXT.names)
+    repeated = ["text", "image_id"]
+    rows = read_ahead(read_parts(store, _once(parts, "words"), None, repeated))
+    yield from writer.copy(rows)
+    yield from read_parts(store, _once(kept, "words"), WORDS_BY_TEXT.names, repeated)
     next(rest)  # starts its thread: it has the processor while the sort waits for its disk
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
+from base64 import b64encode
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
@@ -56,9 +57,7 @@ class PartWriter:
         with self._faults():
             if self._scratch is None or self._writer is None:
                 self._scratch = _Scratch(self._store, self._path)
-                self._writer = pq.ParquetWriter(
-                    self._scratch.file, schema_of(self._table), **parquet_options(self._table)
-                )
+                self._writer = self._open(self._scratch.file, rows.schema)
             self._writer.write_table(rows, row_group_size=rows.num_rows)
         self._rows += rows.num_rows
 
@@ -83,6 +82,21 @@ class PartWriter:
         if self._scratch is not None:
             self._scratch.clear()
         self._scratch = self._writer = None
+
+    def _open(self, file: Path, given: pa.Schema) -> pq.ParquetWriter:
+        """A writer of the table's schema that takes strings as dictionaries where they come so."""
+        schema = schema_of(self._table)
+        kinds = pa.schema(
+            [
+                f.with_type(kind) if pa.types.is_dictionary(kind := given.field(f.name).type) else f
+                for f in schema
+            ]
+        )
+        writer = pq.ParquetWriter(file, kinds, store_schema=False, **parquet_options(self._table))
+        # What readers are to know of types, as Arrow stores it of a table without dictionaries.
+        types = b64encode(schema.serialize().to_pybytes())
+        writer.add_key_value_metadata({**schema.metadata, b"ARROW:schema": types})
+        return writer
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -122,15 +136,26 @@ class _Scratch:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def read_part(store: Store, part: PartFile, columns: list[str] | None = None) -> Iterator[pa.Table]:
+def read_part(
+    store: Store,
+    part: PartFile,
+    columns: list[str] | None = None,
+    dictionaries: Sequence[str] = (),
+) -> Iterator[pa.Table]:
     """Rows of a part, some ten thousand at a time.
+
+    Args:
+        store: The output folder.
+        part: The file.
+        columns: Those to read; default: all.
+        dictionaries: Columns of strings to give as dictionaries, which spares making the strings.
 
     Raises:
         StorageError: The file is missing or damaged.
     """
     try:
         with store.open_read(part.path) as file:
-            parquet = pq.ParquetFile(file)
+            parquet = pq.ParquetFile(file, read_dictionary=dictionaries)
             # Handing columns to Arrow's threads costs half as much again as reading them here.
             for batch in parquet.iter_batches(READ_ROWS, columns=columns, use_threads=False):
                 yield pa.Table.from_batches([batch])

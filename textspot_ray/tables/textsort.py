@@ -29,7 +29,7 @@ from textspot_ray.tables.schema import WORDS_BY_TEXT
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BATCH_ROWS = 131_072  # encoded and distributed together
+BATCH_ROWS = 100_000  # encoded and distributed together
 SAMPLE_BATCHES = 4  # seen before the bounds are chosen
 BOUNDS = 12
 _SAMPLE_ROWS = 16_384  # of a batch
@@ -148,12 +148,16 @@ class TextSort:
         image = _encoded(rows.column("image_id"), "mask")
         columns = {
             "text": text.indices,
-            "image_id": pc.add(image.indices, pa.scalar(self._n_images, pa.int32())),
-            **{name: rows.column(name).combine_chunks() for name in _NUMBERS},
+            "image_id": pc.add(image.indices, _scalar(self._n_images)),
+            **{name: rows.column(name) for name in _NUMBERS},
         }
         self._images.append(image.dictionary)
         self._n_images += len(image.dictionary)
-        piece = _Piece(text.dictionary.cast(pa.large_string()), 0, pa.table(columns))
+        piece = _Piece(
+            text.dictionary.cast(pa.large_string()),
+            0,
+            pa.Table.from_pydict(columns).combine_chunks(),
+        )
         self._held_bytes += piece.rows.nbytes + piece.texts.nbytes + image.dictionary.nbytes
         self._unsplit.append(piece)
         full = self._held_bytes > self._memory_bytes // 2
@@ -193,11 +197,11 @@ class TextSort:
         """Move all rows to files."""
         images = _joined(self._images)
         for part in self._ranges:
-            if part.pieces and part.writer is None:
-                part.file = Path(self._folder) / f"{uuid4().hex}.arrow"
-                options = pa.ipc.IpcWriteOptions(compression="lz4")
-                part.writer = pa.ipc.new_file(str(part.file), WORDS_BY_TEXT, options=options)
             for piece in part.pieces:
+                if part.writer is None:
+                    part.file = Path(self._folder) / f"{uuid4().hex}.arrow"
+                    options = pa.ipc.IpcWriteOptions(compression="lz4")
+                    part.writer = pa.ipc.new_file(str(part.file), WORDS_BY_TEXT, options=options)
                 rows = _plain(piece.rows, piece.texts, piece.first, images)
                 part.writer.write_table(rows, max_chunksize=_OUT_ROWS)
             part.pieces = []
@@ -221,12 +225,16 @@ def _choose_bounds(pieces: list[_Piece]) -> pa.LargeStringArray:
 
 def _ranges_of(texts: pa.LargeStringArray, bounds: pa.LargeStringArray) -> NDArray[np.uint8]:
     """The range of each text: 2 k + 1 for bound k itself, 2 k below it, the last one for null."""
+    if texts.null_count:
+        found = np.full(len(texts), 2 * len(bounds) + 1, np.uint8)
+        found[_numpy(texts.is_valid().cast(pa.uint8())) == 1] = _ranges_of(
+            texts.drop_null(), bounds
+        )
+        return found
     found = np.zeros(len(texts), np.uint8)
     for bound in bounds:
-        found += 2 * _numpy(pc.greater_equal(texts, bound).fill_null(False).cast(pa.uint8()))
+        found += 2 * _numpy(pc.greater_equal(texts, bound).cast(pa.uint8()))
     found -= _numpy(pc.is_in(texts, bounds).cast(pa.uint8()))
-    if texts.null_count:
-        found[_numpy(texts.is_null().cast(pa.uint8())) == 1] = 2 * len(bounds) + 1
     return found
 
 
@@ -259,26 +267,32 @@ def _plain(
     rows: pa.Table, texts: pa.LargeStringArray, first: int, images: pa.LargeStringArray
 ) -> pa.Table:
     """Rows with their texts and image ids in full."""
-    numbers = rows.column("text")
+    number = rows.column("text")
+    if first:
+        number = pc.subtract(number, _scalar(first))
     columns = {
-        "text": texts.take(pc.subtract(numbers, first) if first else numbers).cast(pa.string()),
+        "text": texts.take(number).cast(pa.string()),
         "image_id": images.take(rows.column("image_id")).cast(pa.string()),
         **{name: rows.column(name) for name in _NUMBERS},
     }
-    return pa.table([columns[f.name] for f in WORDS_BY_TEXT], schema=WORDS_BY_TEXT)
+    return pa.Table.from_arrays([columns[f.name] for f in WORDS_BY_TEXT], schema=WORDS_BY_TEXT)
 
 
 def _encoded(strings: pa.Array | pa.ChunkedArray, null_encoding: str) -> pa.DictionaryArray:
     """Numbers of distinct strings; null is one of them (``encode``) or stays null (``mask``)."""
     if isinstance(strings, pa.ChunkedArray):
         strings = strings.combine_chunks()
+    if pa.types.is_dictionary(strings.type):
+        if not strings.null_count:
+            return strings
+        strings = strings.dictionary_decode()
     return pc.dictionary_encode(strings, null_encoding)
 
 
 def _joined(arrays: list[pa.Array]) -> pa.LargeStringArray:
     # Together they may exceed the 2 GiB that plain string arrays end at.
     large = [array.cast(pa.large_string()) for array in arrays]
-    return pa.concat_arrays(large) if large else pa.array([], pa.large_string())
+    return pa.concat_arrays(large) if large else pa.nulls(0, pa.large_string())
 
 
 def _numpy(numbers: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
@@ -292,3 +306,7 @@ def _arrow(numbers: NDArray[Any]) -> pa.Array:
     """The inverse of `_numpy`, likewise without pandas and without a copy."""
     kind = pa.from_numpy_dtype(numbers.dtype)
     return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _scalar(number: int) -> pa.Int32Scalar:
+    return _arrow(np.array([number], np.int32))[0]

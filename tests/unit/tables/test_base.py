@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import threading
 import time
@@ -75,11 +76,17 @@ def test_a_fault_of_the_rows_comes_out_as_it_is(store):
     assert not list(store.list("words_by_text/")) and not leftover()
 
 
-def test_a_sort_without_memory_is_one_line_with_the_remedy(store):
+def test_a_full_disk_while_rows_spill_is_one_line_with_the_remedy(store, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pa.RecordBatchFileWriter, "write_table", full)
     with pytest.raises(StorageError, match="cannot sort words by text") as caught:
-        write_by_text(store, (rows(seed) for seed in range(8)), 1, 2**20)
-    assert "more memory" in str(caught.value) and "\n" not in str(caught.value)
+        write_by_text(store, (rows(seed) for seed in range(80)), 1, 2**20)
+    assert "free space or allow more memory" in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert not list(store.list("words_by_text/")) and not leftover()
+    assert not list(Path(store.local_path("_textspot/tmp")).glob("textspot-sort-*"))
 
 
 @pytest.mark.timeout(60)
