@@ -102,7 +102,7 @@ class EngineConfig:
     in_flight: int = 3  # images ahead in one slot
     max_bytes_in_flight: int = 512 * 2**20  # encoded bytes plus features, one slot
     actor_max_uss_bytes: int = 3 * 2**30  # recycle an actor past this
-    min_deadline_s: float = 60.0  # deadline of a stage = max(this, 20 x median)
+    min_deadline_s: float = 60.0  # deadline of a stage = max(this, 20 x median); see starving.py
     start_timeout_s: float = 120.0  # for an actor to load its models
     pending_timeout_s: float = 60.0  # a slot that cannot be placed ends the run
     max_deaths: int = 5  # deaths of actors without one finished image in between

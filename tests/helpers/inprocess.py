@@ -35,6 +35,7 @@ class ActedWorker:
         self.starts = 0
         self.asked: list[str] = []
         self.uss_bytes = 0
+        self.pid: int | None = None
         self._keeps = keeps_features
         self._features: dict[int, Any] = {}
         self._generation = 0

@@ -138,12 +138,21 @@ class ActorWorker:
         self._actor: Any = None
         self._pid: int | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """The actor's process, on this node, once its models are loaded."""
+        return self._pid
+
     def start(self, generation: int) -> None:
         """Start a fresh actor."""
         self._generation = generation
         self._pid = None
         self._actor = self._class.options(**ALONE, **self._options).remote(self._models)
-        self._when_done(self._actor.load.remote(), generation, self._on_loaded)
+
+        def loaded(answer: Loaded) -> None:
+            self._on_loaded(answer, generation)
+
+        self._when_done(self._actor.load.remote(), generation, loaded)
 
     def detect(self, ticket: int, data: bytes, page: int) -> None:
         """Ask for a page's boxes."""
@@ -156,7 +165,7 @@ class ActorWorker:
 
     def kill(self) -> None:
         """End the actor's process, even where it is stuck in native code."""
-        actor, self._actor = self._actor, None
+        actor, self._actor, self._pid = self._actor, None, None
         if actor is not None:
             ray.kill(actor, no_restart=True)
 
@@ -182,11 +191,13 @@ class ActorWorker:
 
         ref.future().add_done_callback(resolved)
 
-    def _on_loaded(self, loaded: Loaded) -> None:
+    def _on_loaded(self, loaded: Loaded, generation: int) -> None:
         if loaded.exit_code is None:
-            self._events.put(Started(self.name, self._generation))
+            if generation == self._generation:
+                self._pid = loaded.pid
+            self._events.put(Started(self.name, generation))
         else:
-            self._events.put(Refused(self.name, self._generation, loaded.message, loaded.exit_code))
+            self._events.put(Refused(self.name, generation, loaded.message, loaded.exit_code))
 
     def _failure(self, error: BaseException, generation: int, ticket: int | None) -> Raised | Died:
         if isinstance(error, _LOST) and ticket is not None:

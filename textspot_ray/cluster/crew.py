@@ -9,9 +9,11 @@ from enum import StrEnum
 
 from textspot_ray.cluster.deadlines import Deadlines
 from textspot_ray.cluster.ports import Worker
+from textspot_ray.cluster.starving import MOST, Starving, allowed_s
 from textspot_ray.records import Stage
 
 _MIN_CALLS_BEFORE_RECYCLE = 20  # a limit below what the models need must not stop the work
+_LEAST_LOOK_S = 5.0
 
 
 class State(StrEnum):
@@ -44,6 +46,7 @@ class Member:
     answered: int = 0
     recycle: bool = False
     uss_bytes: int = 0
+    starving: Starving | None = None  # looked at from half of a deadline on
 
     @property
     def name(self) -> str:
@@ -68,6 +71,7 @@ class Member:
         self.answered = 0
         self.recycle = False
         self.uss_bytes = 0
+        self.starving = None
         self.worker.start(self.generation)
 
     def stop(self) -> None:
@@ -97,17 +101,39 @@ class Member:
         return call
 
     def overdue(self, deadlines: Deadlines, start_timeout_s: float) -> str | None:
-        """Why this worker must be killed now, if it must."""
+        """Why this worker must be killed now, if it must.
+
+        The time that its process waited for a core does not count, up to a bound.
+        """
         now = time.monotonic()
-        if self.state in (State.STARTING, State.PROBING) and now - self.since_s > start_timeout_s:
-            return f"did not load its models within {start_timeout_s:.0f} s"
+        late = False
+        if self.state in (State.STARTING, State.PROBING):
+            late = now - self.since_s > start_timeout_s / 2
+            if self._is_over(now - self.since_s, start_timeout_s):
+                return f"did not load its models within {now - self.since_s:.0f} s"
         for call in self.calls.values():
-            if now - call.since_s <= deadlines.limit_s(call.stage):
+            open_s = now - call.since_s
+            late = late or open_s > deadlines.limit_s(call.stage) / 2
+            if open_s <= deadlines.limit_s(call.stage):
                 continue
-            limit_s = deadlines.limit_s(call.stage, call.weigh())
-            if now - call.since_s > limit_s:
-                return f"{call.stage} gave no answer within {limit_s:.0f} s"
+            if self._is_over(open_s, deadlines.limit_s(call.stage, call.weigh())):
+                return f"{call.stage} gave no answer within {open_s:.0f} s"
+        pid = self.worker.pid
+        if not late or pid is None:
+            self.starving = None
+        elif self.starving is None or self.starving.pid != pid:
+            self.starving = Starving.begin(pid)
         return None
+
+    def _is_over(self, open_s: float, limit_s: float) -> bool:
+        if open_s <= limit_s:
+            return False
+        if open_s > MOST * limit_s or self.worker.pid is None:
+            return True
+        # A runner that was starved itself has not looked in time.
+        if self.starving is None or self.starving.age_s < min(_LEAST_LOOK_S, limit_s / 4):
+            return False
+        return open_s > allowed_s(limit_s, self.starving.share())
 
 
 class Crew:

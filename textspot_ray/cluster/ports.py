@@ -85,6 +85,10 @@ class Worker(Protocol):
     name: str
     stages: frozenset[Stage]
 
+    @property
+    def pid(self) -> int | None:
+        """Its process on this machine, once that is known."""
+
     def start(self, generation: int) -> None:
         """Start a fresh process; `Started`, `Refused` or `Died` follows."""
 
