@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,14 @@ from textspot_ray.cluster.check_storage import check_output, check_source
 from textspot_ray.cluster.finding import Level
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
-moto_server = pytest.importorskip("moto.server")
 s3fs = pytest.importorskip("s3fs")
 
 PHOTO = Path(__file__).parents[2] / "jobs" / "demo" / "photos" / "scene_9.jpg"
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+@pytest.fixture
+def endpoint(moto: tuple[str, int]) -> str:
+    return f"http://{moto[0]}:{moto[1]}"
 
 
 @pytest.fixture(autouse=True)

@@ -17,18 +17,9 @@ from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.records import Item
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
-moto_server = pytest.importorskip("moto.server")
 s3fs = pytest.importorskip("s3fs")
 
 EACH = ["slow_down", "error", "reset", "lost", "truncated", "slow"]
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[tuple[str, int]]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield server.get_host_and_port()
-    server.stop()
 
 
 def options_of(url: str) -> dict[str, dict[str, Any]]:
@@ -37,13 +28,13 @@ def options_of(url: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def faulty(upstream: tuple[str, int], request: pytest.FixtureRequest) -> Iterator[Any]:
-    host, port = upstream
+def faulty(moto: tuple[str, int], request: pytest.FixtureRequest) -> Iterator[Any]:
+    host, port = moto
     direct = s3fs.S3FileSystem(**options_of(f"http://{host}:{port}")["s3"])
     if not direct.exists("faulty"):
         direct.call_s3("create_bucket", Bucket="faulty")
     shares = getattr(request, "param", {})
-    proxy = FaultProxy(upstream, FaultPlan(6, shares=shares, slow_s=0.5))
+    proxy = FaultProxy(moto, FaultPlan(6, shares=shares, slow_s=0.5))
     url = proxy.start()
     yield proxy, options_of(url), direct
     s3fs.S3FileSystem.clear_instance_cache()

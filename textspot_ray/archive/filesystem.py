@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import errno
 import inspect
+import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +82,8 @@ def open_filesystem(protocol: str, options: Mapping[str, Any] | None = None) -> 
     if protocol != LOCAL and protocol != "memory":
         # Another process may write at any time: a listing or size kept from before is wrong.
         chosen.setdefault("use_listings_cache", False)
+    if protocol == "gs" and (log := logging.getLogger("gcsfs")).level == logging.NOTSET:
+        log.setLevel(logging.CRITICAL)  # it logs a trace of every refusal, which we tell in a line
     try:
         return fsspec.filesystem(protocol, **chosen)
     except ImportError as exc:
@@ -124,14 +128,19 @@ def exclusive_put_options(fs: Any) -> dict[str, Any] | None:
 def walk_remote(fs: Any, root: str) -> Iterator[RemoteEntry]:
     """All files below a folder of a remote store, in a fixed order, streamed where it can be.
 
-    On S3 the pages of one flat listing (in key order) are passed on as they come. Other drivers
-    are asked level by level, sorted, so that one folder level is in memory at a time.
+    On S3, Google's and Azure's stores the pages of one flat listing (in key order) are passed on as
+    they come. Other drivers are asked level by level, sorted, so that one folder level is in memory
+    at a time.
 
     Raises:
         FileNotFoundError: There is no such folder.
     """
     if hasattr(fs, "_iterdir") and hasattr(fs, "split_path"):
-        yield from _walk_s3(fs, root)
+        yield from _walk_pages(fs, _pages_of_s3(fs, root))
+    elif hasattr(fs, "_call") and hasattr(fs, "_process_object"):
+        yield from _walk_pages(fs, _pages_of_gcs(fs, root))
+    elif hasattr(fs, "service_client") and hasattr(fs, "_details"):
+        yield from _walk_pages(fs, _pages_of_azure(fs, root))
     elif hasattr(fs, "store") and hasattr(fs, "pseudo_dirs"):
         # The memory store scans all it has on each ls(): one find() instead.
         for path, info in fs.find(root, detail=True).items():
@@ -168,26 +177,70 @@ def content_tag(protocol: str, info: Mapping[str, Any]) -> str | None:
     return f"stat:{info.get('size')}-{stamp:.6f}" if stamp else None
 
 
-def _walk_s3(fs: Any, root: str) -> Iterator[RemoteEntry]:
+Pages = AsyncIterator[list[dict[str, Any]]]
+
+
+def _walk_pages(fs: Any, pages: Pages) -> Iterator[RemoteEntry]:
+    async def take() -> list[dict[str, Any]] | None:
+        return await anext(pages, None)
+
+    while True:
+        try:
+            page = asyncio.run_coroutine_threadsafe(take(), fs.loop).result()
+        except OSError:
+            raise
+        except Exception as exc:  # not all drivers' own are
+            raise OSError(str(exc)) from exc
+        if page is None:
+            return
+        for info in page:
+            name, size = str(info["name"]), info.get("size")
+            # An empty object named like a folder is how consoles make one.
+            if info.get("type") == "file" and (size or not name.endswith("/")):
+                yield RemoteEntry(name, size, info)
+
+
+async def _pages_of_s3(fs: Any, root: str) -> Pages:
+    bucket, prefix = _bucket_and_prefix(fs, root)
+    page: list[dict[str, Any]] = []
+    async for info in fs._iterdir(bucket, delimiter="", prefix=prefix):
+        page.append(info)
+        if len(page) >= _PAGE:
+            yield page
+            page = []
+    yield page
+
+
+async def _pages_of_gcs(fs: Any, root: str) -> Pages:
+    bucket, prefix = _bucket_and_prefix(fs, root)
+    options: dict[str, Any] = {"prefix": prefix or None, "maxResults": _PAGE}
+    while True:
+        answer = await fs._call("GET", "b/{}/o", bucket, json_out=True, **options)
+        yield [fs._process_object(bucket, found) for found in answer.get("items", [])]
+        options["pageToken"] = answer.get("nextPageToken")
+        if not options["pageToken"]:
+            return
+
+
+async def _pages_of_azure(fs: Any, root: str) -> Pages:
+    container, prefix = _bucket_and_prefix(fs, root)
+    async with fs.service_client.get_container_client(container) as client:
+        # with metadata, which tells the folders of a hierarchical account from files
+        blobs = client.list_blobs(
+            name_starts_with=prefix or None, include=["metadata"], results_per_page=_PAGE
+        )
+        try:
+            async for page in blobs.by_page():
+                yield await fs._details([blob async for blob in page])
+        except Exception as exc:
+            if getattr(exc, "error_code", None) == "ContainerNotFound":
+                raise FileNotFoundError(errno.ENOENT, "no such container", container) from exc
+            raise
+
+
+def _bucket_and_prefix(fs: Any, root: str) -> tuple[str, str]:
     bucket, key, _ = fs.split_path(root)
-    prefix = f"{key}/" if key else ""
-    pages = fs._iterdir(bucket, delimiter="", prefix=prefix)
-    while batch := _next_page(fs, pages):
-        for info in batch:
-            if info.get("type") == "file":
-                yield RemoteEntry(str(info["name"]), info.get("size"), info)
-
-
-def _next_page(fs: Any, pages: AsyncIterator[dict[str, Any]]) -> list[dict[str, Any]]:
-    async def take() -> list[dict[str, Any]]:
-        batch: list[dict[str, Any]] = []
-        async for info in pages:
-            batch.append(info)
-            if len(batch) >= _PAGE:
-                break
-        return batch
-
-    return asyncio.run_coroutine_threadsafe(take(), fs.loop).result()
+    return bucket, f"{key.rstrip('/')}/" if key else ""
 
 
 def _walk_levels(fs: Any, root: str) -> Iterator[RemoteEntry]:

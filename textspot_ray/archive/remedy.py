@@ -7,11 +7,26 @@ from typing import Final
 # The first that matches.
 _REMEDIES: Final = (
     (
-        ("ExpiredToken", "token has expired", "TokenRefreshRequired", "RequestExpired"),
+        (
+            "ExpiredToken",
+            "token has expired",
+            "TokenRefreshRequired",
+            "RequestExpired",
+            "invalid authentication credentials",  # Google's
+            "Invalid Credentials",
+            "Reauthentication is needed",
+            "not valid in the specified time frame",  # Azure's signatures
+        ),
         "the credentials have expired: sign in again",
     ),
     (
-        ("locate credentials", "NoCredential", "DefaultCredentialsError", "Anonymous caller"),
+        (
+            "locate credentials",
+            "NoCredential",
+            "DefaultCredentialsError",
+            "Anonymous caller",
+            "failed to retrieve a token",  # DefaultAzureCredential
+        ),
         "give credentials: environment, profile, or the machine's role",
     ),
     (
