@@ -108,9 +108,11 @@ class EngineConfig:
     max_deaths: int = 5  # deaths of actors without one finished image in between
     progress_s: float = 2.0  # seconds between plain progress lines
     status_s: float = 30.0  # seconds between status files on the output store
+    log_format: str = "text"  # text | json: one object a line, with slot, shard, image, attempt
 
     def __post_init__(self) -> None:
         _choice("engine.kind", self.kind, ("ray", "local"))
+        _choice("engine.log_format", self.log_format, ("text", "json"))
         for name in ("detectors_per_slot", "streams", "in_flight", "max_deaths"):
             _at_least(f"engine.{name}", getattr(self, name), 1)
         if self.status_s <= 0:

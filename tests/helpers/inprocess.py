@@ -119,6 +119,7 @@ class ListWriter:
     def __init__(self) -> None:
         self.results: list[ImageResult] = []
         self.ended = ""
+        self.shard: ShardId | None = None
 
     def add(self, result: ImageResult) -> None:
         self.results.append(result)
@@ -170,7 +171,9 @@ class Bench:
     def offer(self, scripts: Iterable[str]) -> ListWriter:
         writer = ListWriter()
         self.writers.append(writer)
-        self.runner.offer(make_shard(scripts), writer)
+        shard = make_shard(scripts)
+        writer.shard = shard.id
+        self.runner.offer(shard, writer)
         return writer
 
     def finish(self, turns: int = 100) -> list[Settled]:

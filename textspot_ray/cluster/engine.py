@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from textspot_ray.archive.storage import open_store
 from textspot_ray.cluster.control import Control
 from textspot_ray.cluster.dispatch import Dispatch
+from textspot_ray.cluster.notes import NoteLog
 from textspot_ray.cluster.parts import Parts, parts_from
 from textspot_ray.cluster.planning import Listing, Planning
 from textspot_ray.cluster.progress import OnProgress, Progress, Tally
@@ -142,11 +143,13 @@ class _Run:
         self._looked_at = (-1, -1)
         self._refreshed_s = time.monotonic()
         self._shown_s = 0.0
+        self._notes = NoteLog(_LOG)
 
     def __enter__(self) -> _Run:
         return self
 
     def __exit__(self, kind: object, value: object, trace: object) -> None:
+        self._notes.flush()
         # no more than a fall-back: a run that got so far has told how it ended
         self._status.close(RunState.FAILED, str(value or "it ended without a report"))
         if self._planning is not None:
@@ -250,7 +253,7 @@ class _Run:
 
     def _on_report(self, slot: int, report: Report) -> None:
         for note in report.notes:
-            _LOG.warning("slot %d: %s", slot, note)
+            self._notes.write(slot, note)
         self._tally.add(slot, report)
         for settled in report.settled:
             self._settle(slot, settled)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from textspot_ray.cluster.notes import Note
 from textspot_ray.cluster.pagetask import PageTask
 from textspot_ray.errors import AbortedError
 from textspot_ray.records import ErrorKind, ImageError, ImageResult, Item, Stage
@@ -29,7 +30,7 @@ class Ladder:
         self._deaths_in_a_row = 0
         self._faulty_in_a_row = 0
         self._stuck_reads_in_a_row = 0
-        self._notes: deque[str] = deque(maxlen=100)
+        self._notes: deque[Note] = deque(maxlen=100)
         self.suspects: deque[PageTask] = deque()
         self.deaths = 0
 
@@ -42,12 +43,12 @@ class Ladder:
         """A worker did the blank image."""
         self._deaths_in_a_row = 0
 
-    def note(self, line: str) -> None:
-        """Keep a line for the log."""
-        self._notes.append(line)
+    def note(self, message: str, task: PageTask | None = None) -> None:
+        """Keep a line for the log, about a page or none."""
+        self._notes.append(Note(message) if task is None else _about(task, message))
 
-    def take_notes(self) -> tuple[str, ...]:
-        """Lines since the last call."""
+    def take_notes(self) -> tuple[Note, ...]:
+        """Notes since the last call."""
         notes = tuple(self._notes)
         self._notes.clear()
         return notes
@@ -89,7 +90,10 @@ class Ladder:
         """
         self.deaths += 1
         self._deaths_in_a_row += 1
-        self.note(f"{worker} ended: {reason}; images with it: {_names(tasks)}")
+        for task, _ in tasks:
+            self.note(f"{worker} ended: {reason}; this image was with it", task)
+        if not tasks:
+            self.note(f"{worker} ended: {reason}; no image was with it")
         if self._deaths_in_a_row >= self._max_deaths:
             raise AbortedError(
                 f"the {worker} process ended {self._deaths_in_a_row} times without a finished "
@@ -115,7 +119,7 @@ class Ladder:
         """A call ended in an exception: the image's error, or None if it is to run again."""
         if lost and task.faults_alone < self._max_deaths:
             task.faults_alone += 1
-            self.note(f"{task.encoded.item.image_id}: {message}; again")
+            self.note(f"{message}; again", task)
             self.suspects.append(task)
             return None
         return ImageError(stage, ErrorKind.INTERNAL, message)
@@ -131,7 +135,7 @@ class Ladder:
             AbortedError: It happened too often in a row.
         """
         message = f"storage gave no data within {limit_s:.0f} s"
-        self.note(f"{item.image_id}: {message}")
+        self._notes.append(Note(message, image=item.image_id))
         self._stuck_reads_in_a_row += 1
         if self._stuck_reads_in_a_row >= self._max_deaths:
             raise AbortedError(
@@ -141,5 +145,6 @@ class Ladder:
         return ImageError(Stage.READ, ErrorKind.TIMEOUT, message)
 
 
-def _names(tasks: list[tuple[PageTask, Stage]]) -> str:
-    return ", ".join(task.encoded.item.image_id for task, _ in tasks[:5]) or "none"
+def _about(task: PageTask, message: str) -> Note:
+    image, shard = task.encoded.item.image_id, task.shard.shard.id
+    return Note(message, image=image, shard=str(shard), attempt=task.attempt)

@@ -19,6 +19,7 @@ class PageTask:
         suspect: It was in flight when a worker ended, and must run alone.
         deaths_alone: How often a worker ended while this was the only image in flight.
         faults_alone: The same, by faults that no image causes.
+        attempt: The how-manyth try this is, from 1.
     """
 
     ticket: int
@@ -32,6 +33,7 @@ class PageTask:
     suspect: bool = False
     deaths_alone: int = 0
     faults_alone: int = 0
+    attempt: int = 1
 
     def failed(self, error: ImageError) -> ImageResult:
         """The page's account when it has come to nothing."""
@@ -43,3 +45,4 @@ class PageTask:
         self.ticket = ticket
         self.detected = self.features = None
         self.suspect = True
+        self.attempt += 1

@@ -19,6 +19,7 @@ from textspot_ray.cluster.deadlines import Deadlines, weight_of
 from textspot_ray.cluster.flow import Flow
 from textspot_ray.cluster.ladder import Ladder
 from textspot_ray.cluster.limits import Limits
+from textspot_ray.cluster.notes import Note
 from textspot_ray.cluster.openshard import Writes
 from textspot_ray.cluster.pagetask import PageTask
 from textspot_ray.cluster.ports import (
@@ -127,8 +128,8 @@ class ShardRunner:
             retries={"image": self._again, "storage": self._read_ahead.retries},
         )
 
-    def take_notes(self) -> tuple[str, ...]:
-        """Lines about what went wrong since the last call."""
+    def take_notes(self) -> tuple[Note, ...]:
+        """Notes on what went wrong since the last call."""
         return self._ladder.take_notes()
 
     def start(self) -> None:

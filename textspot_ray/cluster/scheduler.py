@@ -198,7 +198,8 @@ class Scheduler:
             for seat in self._seats:
                 if seat.where in leaving and seat.leave_by_s is None:
                     seat.leave_by_s = now + DRAIN_S
-                    _LOG.warning("slot %d leaves: its node is told to go", seat.number)
+                    extra = {"slot": seat.number}
+                    _LOG.warning("slot %d leaves: its node is told to go", seat.number, extra=extra)
         for seat in list(self._seats):
             if seat.leave_by_s is None:
                 continue
@@ -239,7 +240,12 @@ class Scheduler:
         blame = _NODE_BLAME if reason in (NODE_DIED, UNREACHABLE) else 1.0
         losses = self.control.dispatch.losses(seat.number, blame)
         self.control.on_lost(seat.number)
-        _LOG.warning("slot %d is gone (%s); its shards are done again", seat.number, reason)
+        _LOG.warning(
+            "slot %d is gone (%s); its shards are done again",
+            seat.number,
+            reason,
+            extra={"slot": seat.number},
+        )
         limit = self.control.job.config.engine.max_deaths
         if losses >= limit:
             raise AbortedError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from textspot_ray.archive.storage import open_store
 from textspot_ray.cluster.lifeline import MemoryGauge
 from textspot_ray.cluster.limits import limits_from
+from textspot_ray.cluster.notes import Note
 from textspot_ray.cluster.ports import Events, Models, Worker
 from textspot_ray.cluster.readahead import Fetches, ReadAhead
 from textspot_ray.cluster.runner import Assemble, ShardRunner
@@ -77,7 +78,7 @@ class Report:
         wants: Whether the slot wants another task.
         idle: Whether it has none left.
         deaths: Workers that ended, since the slot began.
-        notes: Lines for the log.
+        notes: What it met with, for the log.
         vitals: Where the slot is, what waits in it and what it holds.
     """
 
@@ -86,7 +87,7 @@ class Report:
     wants: bool
     idle: bool
     deaths: int
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     vitals: Vitals = field(default_factory=Vitals)
 
 

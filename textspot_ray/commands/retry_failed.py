@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Retry and report."""
     from textspot_ray.cluster.engine import exit_code, retry
+    from textspot_ray.cluster.notes import set_up_logging
     from textspot_ray.cluster.progress import console
     from textspot_ray.commands.summary import print_report
     from textspot_ray.tables.status import error_rows
@@ -43,6 +44,7 @@ def main(args: argparse.Namespace) -> int:
         print("no failed image of the chosen kinds: nothing to try again")
         return ExitCode.OK
     config = _stored_config(args)
+    set_up_logging(config.engine.log_format)
     report = retry(config, kinds=kinds, on_progress=console(config.engine.progress_s))
     print_report(report)
     return exit_code(report)

@@ -22,6 +22,7 @@ def main(args: argparse.Namespace) -> int:
     """Run the job; the exit code tells how it ended."""
     from textspot_ray.cluster.engine import exit_code, run
     from textspot_ray.cluster.metrics import RayMetrics, both
+    from textspot_ray.cluster.notes import set_up_logging
     from textspot_ray.cluster.progress import console
     from textspot_ray.commands.summary import print_report
     from textspot_ray.config import dump_config
@@ -29,7 +30,7 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.spotting.cpu import int8_note
 
     config = run_config(args)
-    logging.basicConfig(level=logging.WARNING, format="textspot: %(message)s")
+    set_up_logging(config.engine.log_format)
     if load_bundle(config.model.name).resolve_precision(config.model.precision) == "int8":
         note = int8_note()
         if note is not None:

@@ -91,3 +91,85 @@ def test_a_driver_that_only_knows_overwrite_puts_exclusively_by_that() -> None:
         ) -> None: ...
 
     assert exclusive_put_options(Azure(skip_instance_cache=True)) == {"overwrite": False}
+
+
+class Paged(AsyncFileSystem):
+    """A bucket of 2,500 objects, given 1,000 at a time, and what was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(skip_instance_cache=True)
+        self.asked: list[dict[str, object]] = []
+        self.names = ["dir/", *(f"dir/{n:04d}.jpg" for n in range(2499))]
+
+    def split_path(self, path: str) -> tuple[str, str, None]:
+        bucket, _, key = path.partition("/")
+        return bucket, key, None
+
+
+class PagedLikeGoogle(Paged):
+    """As gcsfs: a call of the JSON API for each page."""
+
+    async def _call(self, method: str, path: str, bucket: str, **query: object) -> dict:
+        self.asked.append({"method": method, "path": path, "bucket": bucket, **query})
+        begin = int(str(query.get("pageToken") or 0))
+        found = self.names[begin : begin + 1000]
+        items = [{"name": name, "size": "0" if name.endswith("/") else "7"} for name in found]
+        more = {"nextPageToken": str(begin + 1000)} if begin + 1000 < len(self.names) else {}
+        return {"items": items, **more}
+
+    def _process_object(self, bucket: str, found: dict) -> dict:
+        return {**found, "name": f"{bucket}/{found['name']}", "size": int(found["size"])} | {
+            "type": "file"
+        }
+
+
+class PagedLikeAzure(Paged):
+    """As adlfs: the SDK's client, and records made of its blobs."""
+
+    @property
+    def service_client(self) -> PagedLikeAzure:
+        return self
+
+    def get_container_client(self, container: str) -> PagedLikeAzure:
+        return self
+
+    async def __aenter__(self) -> PagedLikeAzure:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    def list_blobs(self, **query: object) -> PagedLikeAzure:
+        self.query = query
+        return self
+
+    async def by_page(self):
+        for begin in range(0, len(self.names), 1000):
+            self.asked.append({"prefix": self.query["name_starts_with"]})
+            yield self._page(self.names[begin : begin + 1000])
+
+    async def _page(self, names: list[str]):
+        for name in names:
+            yield name
+
+    async def _details(self, blobs: list[str]) -> list[dict]:
+        kinds = {True: "directory", False: "file"}
+        return [{"name": f"b/{b}", "size": 7, "type": kinds[b.endswith("/")]} for b in blobs]
+
+
+@pytest.mark.parametrize("driver", [PagedLikeGoogle, PagedLikeAzure])
+def test_a_bucket_is_listed_flat_and_a_page_at_a_time(driver: type[Paged]) -> None:
+    fs = driver()
+    entries = walk_remote(fs, "b/dir")
+    assert next(entries).path == "b/dir/0000.jpg"  # the folder's own object is no file
+    assert len(fs.asked) == 1 and fs.asked[0]["prefix"] == "dir/"
+    assert [e.path for e in entries] == [f"b/dir/{n:04d}.jpg" for n in range(1, 2499)]
+    assert len(fs.asked) == 3
+
+
+def test_what_a_driver_raises_while_listing_is_an_oserror() -> None:
+    class Broken(PagedLikeGoogle):
+        async def _call(self, *_: object, **__: object) -> dict:
+            raise ValueError("Request had invalid authentication credentials")
+
+    with pytest.raises(OSError, match="invalid authentication"):
+        list(walk_remote(Broken(), "b/dir"))

@@ -1,0 +1,101 @@
+"""What happens to images, for the log: which image, of which shard, at which try; and not too much.
+
+A line is text for people, or a JSON object with the fields ``time``, ``level``, ``message``,
+``slot``, ``shard``, ``image`` and ``attempt`` for collectors (``engine.log_format``).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from typing import Final
+
+PER_MINUTE: Final = 60  # lines; an archive may hold a million images that end their worker
+_FIELDS: Final = ("slot", "shard", "image", "attempt")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something a slot met with.
+
+    Attributes:
+        message: What.
+        image: The image's id, if it is about one.
+        shard: The shard, as in the names of its files.
+        attempt: The image's how-manyth try this was, from 1.
+    """
+
+    message: str
+    image: str = ""
+    shard: str = ""
+    attempt: int = 0
+
+    def __str__(self) -> str:
+        where = [self.image, self.shard and f"shard {self.shard}"]
+        where += [f"try {self.attempt}"] if self.attempt else []
+        told = ", ".join(filter(None, where))
+        return f"{self.message} ({told})" if told else self.message
+
+
+class NoteLog:
+    """Writes slots' notes, at most `PER_MINUTE`; of the rest it tells the number."""
+
+    def __init__(self, log: logging.Logger, per_minute: int = PER_MINUTE) -> None:
+        self._log = log
+        self._per_minute = per_minute
+        self._since_s = time.monotonic()
+        self._written = self._dropped = 0
+
+    def write(self, slot: int, note: Note) -> None:
+        """Log a note of a slot."""
+        if time.monotonic() - self._since_s >= 60.0:
+            self.flush()
+        if self._written >= self._per_minute:
+            self._dropped += 1
+            return
+        self._written += 1
+        fields = {name: getattr(note, name) for name in _FIELDS[1:] if getattr(note, name)}
+        extra = {"note": note.message, "slot": slot, **fields}
+        self._log.warning("slot %d: %s", slot, note, extra=extra)
+
+    def flush(self) -> None:
+        """Tell how many were left out, and begin another minute."""
+        if self._dropped:
+            self._log.warning(
+                "%d more such lines left out; textspot errors lists every failed image",
+                self._dropped,
+            )
+        self._since_s = time.monotonic()
+        self._written = self._dropped = 0
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, with what is known of slot, shard, image and attempt."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        known = {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+        facts = {
+            "time": f"{at}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "message": getattr(record, "note", None) or record.getMessage(),
+            **known,
+        }
+        if record.exc_info:
+            facts["trace"] = self.formatException(record.exc_info)
+        return json.dumps(facts, ensure_ascii=False)
+
+
+def set_up_logging(log_format: str) -> None:
+    """Have a command's log go to the standard error.
+
+    Args:
+        log_format: ``text`` or ``json``.
+    """
+    handler = logging.StreamHandler()
+    text = logging.Formatter("textspot: %(message)s")
+    handler.setFormatter(JsonLines() if log_format == "json" else text)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
