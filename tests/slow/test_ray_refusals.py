@@ -58,8 +58,9 @@ def test_a_package_that_a_worker_lacks(package, tmp_path, cluster):
 
     if package == "textspot_ray":
         told = textspot("doctor", "--address", cluster.address)
-        (line,) = [line for line in told.stdout.splitlines() if package in line]
-        assert line.startswith("fail  nodes") and "install the same textspot-ray there" in line
+        (line,) = [line for line in told.stdout.splitlines() if line.startswith("fail")]
+        assert line.startswith("fail  nodes") and "No module named 'textspot_ray'" in line
+        assert "install the same textspot-ray there" in line
         assert told.returncode == 5
 
 
