@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -9,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,12 +66,18 @@ class Hosts:
         words = ["ip", "netns", "exec", self.names[host], *command]
         return subprocess.run(words, capture_output=True, text=True, timeout=timeout_s)
 
+    def stop(self, host: int) -> None:
+        """End every process of a host."""
+        words = ["ip", "netns", "pids", self.names[host]]
+        for pid in subprocess.run(words, capture_output=True, text=True).stdout.split():
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(int(pid))
+                process.kill()
+                process.wait(10)
+
     def remove(self) -> None:
-        for name in self.names:
-            pids = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True)
-            for pid in pids.stdout.split():
-                if psutil.pid_exists(int(pid)):
-                    psutil.Process(int(pid)).kill()
+        for host, name in enumerate(self.names):
+            self.stop(host)
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
         subprocess.run(["ip", "link", "del", f"{self._tag}br"], capture_output=True)
 
@@ -106,7 +112,7 @@ def start_ray(hosts: Hosts, host: int, *options: str) -> None:
         done = hosts.run(host, ray, "start", *options, *common, timeout_s=200)
         if done.returncode == 0:
             return
-        time.sleep(2.0)
+        hosts.stop(host)  # what a failed start leaves running is in the next one's way
     raise AssertionError(done.stderr[-800:])
 
 
