@@ -26,6 +26,10 @@ _UPLOAD = re.compile(r"/upload/storage/v1/b/([^/]+)/o")
 _MOST = 1000  # entries a page, as Google's
 
 
+class _Server(HTTPServer):
+    request_queue_size = 512  # drivers open as many connections as they have files to write
+
+
 class GcsEmulator:
     """The server, in a thread of its own.
 
@@ -37,7 +41,9 @@ class GcsEmulator:
     def __init__(self) -> None:
         self.refused = self.pages = 0
         self.storage = Storage(use_memory_fs=True)
-        self._server = HTTPServer(("127.0.0.1", 0), partial(_Handler, self))
+        # It would write down all it knows at every put, for a restart that never comes.
+        self.storage._write_config_to_file = lambda: None
+        self._server = _Server(("127.0.0.1", 0), partial(_Handler, self))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def make_bucket(self, name: str) -> None:
