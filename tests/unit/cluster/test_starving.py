@@ -118,8 +118,10 @@ def test_a_process_that_is_not_there_tells_nothing() -> None:
 
 @contextlib.contextmanager
 def python(code: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", code])
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:
+        assert process.stdout is not None
+        process.stdout.readline()  # it is up, and waits for no core to begin
         yield process
     finally:
         process.kill()
@@ -129,10 +131,10 @@ def python(code: str) -> Iterator[subprocess.Popen[bytes]]:
 @pytest.mark.skipif(not run_delays_s(os.getpid()), reason="this kernel counts no run delays")
 def test_a_process_that_shares_its_core_starves_and_one_that_sleeps_does_not() -> None:
     core = min(os.sched_getaffinity(0))
-    pin = f"import os, time; os.sched_setaffinity(0, [{core}]); "
+    pin = f"import os, time; os.sched_setaffinity(0, [{core}]); print(flush=True); "
     spin = pin + "[None for _ in iter(int, 1)]"
     with python(spin) as first, python(spin), python(spin), python(pin + "time.sleep(60)") as idle:
-        time.sleep(0.5)
+        time.sleep(0.2)
         looks = Starving.begin(first.pid), Starving.begin(idle.pid)
         time.sleep(1.5)
         starved, asleep = (look.share() for look in looks)
