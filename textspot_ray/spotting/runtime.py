@@ -6,7 +6,7 @@ import hashlib
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,17 @@ class Share:
             raise ValueError(f"need threads >= streams >= 1, not {self.threads}, {self.streams}")
 
 
+@cache
+def shared_core() -> Any:
+    """The process's one OpenVINO core, kept to its end.
+
+    A core's CPU plug-in gives the thread that makes it a signal stack and puts the former one back
+    when it goes. Of two cores, dropped in the order of their making, the second puts back the
+    first one's, which is gone: the next signal, Ctrl-C say, kills Python (OpenVINO 2026.4).
+    """
+    return ov.Core()
+
+
 class Runtime:
     """Reads a bundle's IRs and compiles them for this CPU.
 
@@ -58,10 +69,10 @@ class Runtime:
         self.share = share
         self._cache = cache
 
-    @cached_property
+    @property
     def core(self) -> Any:
         """The OpenVINO core, made at first use."""
-        return ov.Core()
+        return shared_core()
 
     def read(self, part: str) -> Any:
         """Read one IR.

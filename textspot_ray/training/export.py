@@ -26,6 +26,7 @@ from torch import nn
 
 from textspot_ray.errors import MissingExtraError, UsageError
 from textspot_ray.spotting.bundle import BundleSpec, ModelFiles, describe_files, write_spec
+from textspot_ray.spotting.runtime import shared_core
 from textspot_ray.spotting.trunk import outside_trunk
 from textspot_ray.training import datasets
 from textspot_ray.training.datasets import ByteArray, Photo
@@ -144,7 +145,7 @@ def word_inputs(
     detector: ov.Model, photos: Sequence[Photo], count: int
 ) -> list[np.ndarray[Any, Any]]:
     """Encoder inputs as the detector cuts them from photos."""
-    compiled = ov.Core().compile_model(detector, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = shared_core().compile_model(detector, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     features: list[np.ndarray[Any, Any]] = []
     for image in photo_inputs(photos, len(photos)):
         rows = compiled(image)["text_features"]

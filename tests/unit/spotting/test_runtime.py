@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,32 @@ def test_processes_that_start_together_share_one_cache(
         job.join(30)
         assert job.exitcode == 0
     assert len(found) == 1 and len(list(tmp_path.glob("*/*.blob"))) == 1
+
+
+_INTERRUPTED = """
+import gc, os, signal, sys, time
+from textspot_ray import TextSpotter
+first = TextSpotter.load(sys.argv[1], threads=1)
+second = TextSpotter.load(sys.argv[1], threads=1)
+del first
+gc.collect()
+del second
+gc.collect()
+others = [bytearray(11568) for _ in range(2000)]
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_models_have_come_and_gone_is_an_interruption(
+    stub: Callable[..., Path],
+) -> None:
+    command = [sys.executable, "-c", _INTERRUPTED, str(stub())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(

@@ -13,11 +13,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from textspot_ray.spotting.bundle import Bundle
 from textspot_ray.spotting.contract import decoder_ports, detector_ports
+from textspot_ray.spotting.runtime import shared_core
 
 _END = 1
 
@@ -31,7 +31,7 @@ class DemoWay:
     """
 
     def __init__(self, bundle: Bundle, max_steps: int) -> None:
-        core = ov.Core()
+        core = shared_core()
         files = bundle.model_files("f32")
         models = {
             part: core.read_model(str(bundle.path(getattr(files, part).xml)))
