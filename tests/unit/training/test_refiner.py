@@ -86,7 +86,7 @@ def test_it_learns_where_a_word_ends() -> None:
         made.append(train_refiner.sample(image, quad, train_refiner.moved_rect(rng, quad)))
     refiner = Refiner()
     optimiser = torch.optim.AdamW(refiner.parameters(), lr=2e-3)
-    for step in range(50):
+    for step in range(80):
         start = step * 32 % 128
         pixels, wanted, aspect = train_refiner.tensors(made[start : start + 32])
         optimiser.zero_grad()
