@@ -78,8 +78,10 @@ class Refuser(http.server.BaseHTTPRequestHandler):
             text = f'<?xml version="1.0" encoding="utf-8"?>{text}'
         body = b"" if self.command == "HEAD" else text.encode()
         self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        # a client may hang up first
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.end_headers()
+            self.wfile.write(body)
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = refuse
 
