@@ -3,7 +3,9 @@
 The published decoder projects all 784 encoder vectors anew at every step, 99 % of its arithmetic,
 although the projection depends on the encoder's output alone. Here that part is found by structure
 (whatever depends on ``encoder_outputs`` and on neither the last symbol nor the hidden state), moved
-behind the encoder, and fed to the step as inputs. A decoder without such a part is left alone.
+behind the encoder, and fed to the step as inputs. Where all that such an input is used for is the
+attention's tanh, its exponential is fed instead (`tanh_of_sum`). A decoder without such a part is
+left alone.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import openvino as ov
 import openvino.opset13 as ops
 
 from textspot_ray.spotting.contract import ENCODED_CHANNELS, POSITIONS, DecoderPorts
+from textspot_ray.spotting.tanh_of_sum import exponential, take_exponential
 
 # an invariant part without one of these is mere reshaping: moving it gains nothing
 _ARITHMETIC = frozenset({"MatMul", "Convolution", "Tanh", "Einsum", "GroupConvolution"})
@@ -32,6 +35,7 @@ class SplitDecoder:
             the ports' order where they remain, then the invariant inputs.
         encoded_used: Whether the step still reads ``encoder_outputs`` itself.
         invariants: Number of outputs that were moved out of the step.
+        exponentials: How many of them are handed over as exp(2k), for an attention without tanh.
         note: What was found, for the log.
 
     With ``narrow``, the encoder's outputs and the step's inputs of 784 positions are bf16.
@@ -41,6 +45,7 @@ class SplitDecoder:
     step: Any
     encoded_used: bool
     invariants: int
+    exponentials: int
     note: str
 
 
@@ -60,6 +65,7 @@ def split_decoder(
     frontier = _frontier(step, ports.encoded)
     sequence = _as_sequence(encoder.outputs[0].get_node().input_value(0))
     outputs, note = [sequence], "the decoder has no step-independent part"
+    exponentials = 0
     parameters = list(step.get_parameters())
     if frontier:
         donor = decoder.clone()
@@ -67,8 +73,7 @@ def split_decoder(
         entry = donor.get_parameters()[ports.encoded].output(0)
         for target in entry.get_target_inputs():
             target.replace_source_output(sequence)
-        outputs += donated
-        for i, output in enumerate(frontier):
+        for i, (output, known) in enumerate(zip(frontier, donated, strict=True)):
             parameter = ops.parameter(
                 output.get_partial_shape(), output.get_element_type(), name=f"invariant_{i}"
             )
@@ -76,7 +81,12 @@ def split_decoder(
             parameters.append(parameter)
             for target in output.get_target_inputs():
                 target.replace_source_output(parameter.output(0))
+            taken = take_exponential(parameter)
+            outputs.append(exponential(known) if taken else known)
+            exponentials += taken
         note = f"moved {len(frontier)} step-independent result(s) out of the decoder's step"
+        if exponentials:
+            note += f", {exponentials} of them as what is left of its attention's tanh"
     encoded = step.get_parameters()[ports.encoded]
     used = bool(encoded.output(0).get_target_inputs())
     if not used:
@@ -93,6 +103,7 @@ def split_decoder(
         step=step,
         encoded_used=used,
         invariants=len(frontier),
+        exponentials=exponentials,
         note=note,
     )
 
