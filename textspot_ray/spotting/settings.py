@@ -9,7 +9,7 @@ from textspot_ray.errors import ConfigError
 from textspot_ray.spotting.bundle import Bundle, load_bundle
 
 # Raised whenever the same inputs would give other words, boxes or confidences than before.
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
