@@ -14,7 +14,7 @@ from textspot_ray.archive.storage import TMP, Store
 from textspot_ray.errors import StorageError
 from textspot_ray.tables.faultpoints import fault
 from textspot_ray.tables.marker import PartFile, new_attempt
-from textspot_ray.tables.parts import PartWriter, delete_parts, read_ahead, read_part
+from textspot_ray.tables.parts import PartWriter, delete_parts, read_part, side_by_side
 from textspot_ray.tables.schema import BY_TEXT
 from textspot_ray.tables.textsort import TextSort
 
@@ -121,10 +121,11 @@ def read_parts(
 
 def write_by_text(
     store: Store,
-    words: Iterable[pa.Table],
+    sources: Sequence[Iterable[pa.Table]],
     n: int,
     memory_bytes: int,
     rows_per_file: int = ROWS_PER_FILE,
+    beside: Iterator[None] | None = None,
 ) -> list[PartFile]:
     """Write the slim copy of some rows of words, sorted by text.
 
@@ -133,34 +134,53 @@ def write_by_text(
 
     Args:
         store: The output folder.
-        words: Rows of ``words``, with further columns or without.
+        sources: Rows of ``words``, with further columns or without; each source is read in a
+            thread of its own, and as many threads write. Rows of one text stay in their order.
         n: Number of the snapshot that is to name the files.
         memory_bytes: Limit of the sort.
         rows_per_file: Rows after which a new file is begun.
+        beside: Steps of other work, done in a thread of its own once all rows are read.
 
     Raises:
         StorageError: A words file is damaged, or storage refuses.
     """
-    writer = BaseWriter(store, BY_TEXT, n, rows_per_file)
+    writers = [BaseWriter(store, BY_TEXT, n, rows_per_file) for _ in sources]
     stop = Event()
     try:
         with _scratch(store) as folder:
-            sort = TextSort(memory_bytes, folder, stop)
-            with closing(read_ahead(iter(words))) as given:
-                for rows in given:
-                    sort.add(rows)
-            with closing(read_ahead(sort.sorted(), on_stop=stop.set)) as in_order:
-                for rows in in_order:
-                    writer.write(rows)
-        return writer.finish()
+            sort = TextSort(memory_bytes, folder, stop, lanes=len(sources))
+            side_by_side([_take(sort, rows, k) for k, rows in enumerate(sources)], stop.set)
+            sort.close()
+            works = [_put(sort, writer, k, len(writers)) for k, writer in enumerate(writers)]
+            side_by_side([*works, *([beside] if beside is not None else [])], stop.set)
     except BaseException as exc:
-        writer.discard()
+        for writer in writers:
+            writer.discard()
         if isinstance(exc, (OSError, pa.ArrowException)):
             raise StorageError(
                 f"{store.uri}: cannot sort words by text ({reason_of(exc)}): "
                 "free space or allow more memory"
             ) from exc
         raise
+    return [part for writer in writers for part in writer.parts]
+
+
+def _take(sort: TextSort, source: Iterable[pa.Table], lane: int) -> Iterator[None]:
+    rows = iter(source)
+    try:
+        for some in rows:
+            sort.add(some, lane)
+            yield
+    finally:
+        if isinstance(rows, Generator):
+            rows.close()
+
+
+def _put(sort: TextSort, writer: BaseWriter, part: int, of: int) -> Iterator[None]:
+    for rows in sort.sorted(part, of):
+        writer.write(rows)
+        yield
+    writer.finish()
 
 
 def _scratch(store: Store) -> tempfile.TemporaryDirectory[str]:

@@ -10,7 +10,7 @@ beside the base.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -35,11 +35,14 @@ from textspot_ray.tables.manifest import (
 )
 from textspot_ray.tables.marker import Marker, PartFile, new_attempt
 from textspot_ray.tables.parts import delete_parts, read_ahead
-from textspot_ray.tables.schema import TABLES, WORDS_BY_TEXT
+from textspot_ray.tables.schema import WORDS_BY_TEXT
 from textspot_ray.tables.snapshot import Snapshot, count_rows, put_snapshot
 from textspot_ray.tables.strike import TRIES, absorb_pending, still_there
 
 MEMORY_BYTES = 5 * 2**28
+MAX_LANES = 4  # threads that copy words; each holds two row groups or so
+ROWS_PER_LANE = 500_000
+_REPEATED = ["text", "image_id"]  # of words, read as dictionaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +117,21 @@ def _build(
     small = [part for part in head.base if part not in kept]
     parts = [*small, *(part for marker in markers for part in marker.files)]
     n = head.n + 1
-    writers = {table: BaseWriter(store, table, n, rows_per_file) for table in TABLES}
-    rest = read_ahead(_copy_rest(store, parts, writers), depth=0)
+    words = list(_once(parts, "words"))
+    lanes = [(BaseWriter(store, "words", n, rows_per_file), some) for some in _lanes(words)]
+    writers = {table: BaseWriter(store, table, n, rows_per_file) for table in ("images", "errors")}
+    sources = [_copy_words(store, writer, some) for writer, some in lanes]
+    large = list(_once(kept, "words"))
+    if large:
+        sources.append(read_parts(store, large, WORDS_BY_TEXT.names, _REPEATED))
+    rest = _copy_rest(store, parts, writers)
     by_text: list[PartFile] = []
+    ordered = [*(writer for writer, _ in lanes), *writers.values()]
     try:
-        words = _copy_words(store, parts, kept, writers["words"], rest)
-        by_text = write_by_text(store, words, n, memory_bytes, rows_per_file)
-        for _ in rest:
-            pass
-        fresh = [part for table in TABLES for part in writers[table].finish()]
+        by_text = write_by_text(store, sources, n, memory_bytes, rows_per_file, rest)
+        fresh = [part for writer in ordered for part in writer.finish()]
     except BaseException:
-        rest.close()
-        for writer in writers.values():
+        for writer in ordered:
             writer.discard()
         delete_parts(store, [part.path for part in by_text])
         raise
@@ -139,30 +145,33 @@ def _build(
     )
 
 
+def _lanes(parts: Sequence[PartFile]) -> list[list[PartFile]]:
+    """The parts, in their order, cut into as many like pieces as there are to be threads."""
+    rows = sum(part.rows for part in parts)
+    n = max(1, min(MAX_LANES, pa.cpu_count(), rows // ROWS_PER_LANE))
+    lanes: list[list[PartFile]] = [[] for _ in range(n)]
+    before = 0
+    for part in parts:
+        lanes[min(before * n // max(rows, 1), n - 1)].append(part)
+        before += part.rows
+    return lanes
+
+
 def _copy_words(
-    store: Store,
-    parts: Sequence[PartFile],
-    kept: Sequence[PartFile],
-    writer: BaseWriter,
-    rest: Iterator[None],
-) -> Iterator[pa.Table]:
+    store: Store, writer: BaseWriter, parts: Sequence[PartFile]
+) -> Generator[pa.Table, None, None]:
     """Copy words, and hand them on for the sort, so that they are read once."""
-    repeated = ["text", "image_id"]
-    rows = read_ahead(read_parts(store, _once(parts, "words"), None, repeated))
-    yield from writer.copy(rows)
-    yield from read_parts(store, _once(kept, "words"), WORDS_BY_TEXT.names, repeated)
-    next(rest)  # starts its thread: it has the processor while the sort waits for its disk
+    yield from writer.copy(read_ahead(read_parts(store, parts, None, _REPEATED)))
+    writer.finish()
 
 
 def _copy_rest(
     store: Store, parts: Sequence[PartFile], writers: dict[str, BaseWriter]
 ) -> Iterator[None]:
-    """What is left to do beside the sort, in steps."""
-    yield
-    writers["words"].finish()
-    for table in ("images", "errors"):
+    """Copy the tables that are not sorted, in steps."""
+    for table, writer in writers.items():
         for rows in read_parts(store, _once(parts, table)):
-            writers[table].write(rows)
+            writer.write(rows)
             yield
 
 

@@ -148,7 +148,7 @@ def merge(
             by_text=tuple(
                 write_by_text(
                     out,
-                    read_parts(out, words, WORDS_BY_TEXT.names),
+                    [read_parts(out, words, WORDS_BY_TEXT.names)],
                     1,
                     memory_bytes,
                     rows_per_file,

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -177,8 +177,8 @@ def read_ahead(
     Args:
         items: Closed by that thread, be it exhausted or not, before this iterator ends.
         depth: How many items may wait.
-        on_stop: Called when the caller takes no more, before the thread is waited for; for items
-            that take long to come.
+        on_stop: Called when this ends before the items do, before the thread is waited for; for
+            items that take long to come.
     """
     ready: Queue[tuple[T | None, BaseException | None, bool]] = Queue(depth)
     stop = Event()
@@ -212,19 +212,40 @@ def read_ahead(
 
     thread = Thread(target=read, name="textspot-read-ahead", daemon=True)
     thread.start()
+    exhausted = False
     try:
         while True:
-            item, fault, last = take()
+            item, fault, exhausted = take()
             if fault is not None:
+                exhausted = False
                 raise fault
-            if last:
+            if exhausted:
                 return
             yield cast("T", item)
     finally:
         stop.set()
-        if on_stop is not None:
+        if on_stop is not None and not exhausted:
             on_stop()
         thread.join()
+
+
+def side_by_side(works: Sequence[Iterator[None]], on_stop: Callable[[], None]) -> None:
+    """Run several pieces of work to their ends, each in a thread of its own.
+
+    The first fault, or an interrupt here, stops all of them at their next step and comes out.
+
+    Args:
+        works: Iterators of the steps, which are worth a moment each.
+        on_stop: As of `read_ahead`.
+    """
+    done = object()
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(closing(read_ahead(work, depth=0, on_stop=on_stop)))
+            for work in works
+        ]
+        while running:  # a step of each in turn: a fault of any is seen soon
+            running = [work for work in running if next(work, done) is not done]
 
 
 def part_version(schema: pa.Schema) -> int:

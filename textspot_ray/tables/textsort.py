@@ -6,8 +6,11 @@ they fit together, else they go to files and a file is sorted the same way. Ever
 of its own, which needs no sorting: so a text that is half of all words costs no memory, and each
 range of a file holds fewer rows than the file.
 
+Several threads may bring rows, each to a lane of its own, and several may take the sorted rows,
+each some of the ranges: lanes share nothing but the bounds.
+
 Texts are ordered by their UTF-8 bytes, as DuckDB and Parquet's statistics order them; null comes
-last. Rows of one text stay in the order in which they came.
+last. Rows of one text stay in the order in which they came, the first lane's before the second's.
 """
 
 from __future__ import annotations
@@ -15,8 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
-from typing import TYPE_CHECKING, Any
+from threading import Event, Lock
 from uuid import uuid4
 
 import numpy as np
@@ -25,40 +27,32 @@ import pyarrow.compute as pc
 
 from textspot_ray.errors import AbortedError
 from textspot_ray.tables.schema import WORDS_BY_TEXT
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from textspot_ray.tables.textpieces import (
+    NUMBERS,
+    OUT_ROWS,
+    Piece,
+    arrow,
+    choose_bounds,
+    encoded,
+    joined,
+    numpy,
+    plain,
+    ranges_of,
+    scalar,
+    sorted_pieces,
+    text_encoded,
+    with_images_from,
+)
 
 BATCH_ROWS = 100_000  # encoded and distributed together
 SAMPLE_BATCHES = 4  # seen before the bounds are chosen
-BOUNDS = 12
-_SAMPLE_ROWS = 16_384  # of a batch
-_OUT_ROWS = 61_440
-_NUMBERS = [name for name in WORDS_BY_TEXT.names if name not in ("text", "image_id")]
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Rows of one batch. Texts and image ids repeat, so rows hold their numbers.
-
-    Attributes:
-        texts: Distinct texts.
-        first: Number of the first of them.
-        rows: Columns ``text`` (number, from ``first``), ``image_id`` (number among the sort's
-            images) and those of `_NUMBERS`.
-    """
-
-    texts: pa.LargeStringArray
-    first: int
-    rows: pa.Table
 
 
 @dataclass(slots=True)
 class _Range:
-    """Rows whose texts lie between two bounds, or are one bound."""
+    """Rows of a lane whose texts lie between two bounds, or are one bound."""
 
-    one_text: bool
-    pieces: list[_Piece] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
     file: Path | None = None
     writer: pa.RecordBatchFileWriter | None = None
 
@@ -70,243 +64,232 @@ class TextSort:
         memory_bytes: Roughly how much to use.
         folder: Where rows go that memory does not hold; whoever made it deletes it.
         stop: When set, the sort ends with `AbortedError`.
+        lanes: How many threads may bring rows.
     """
 
-    def __init__(self, memory_bytes: int, folder: str, stop: Event | None = None) -> None:
+    def __init__(
+        self, memory_bytes: int, folder: str, stop: Event | None = None, lanes: int = 1
+    ) -> None:
         self._memory_bytes = memory_bytes
         self._folder = folder
         self._stop = stop or Event()
-        self._waiting: list[pa.Table] = []
-        self._waiting_rows = 0
-        self._unsplit: list[_Piece] = []  # until there are bounds
-        self._bounds: pa.LargeStringArray | None = None
-        self._ranges: list[_Range] = []
-        self._images: list[pa.LargeStringArray] = []
-        self._n_images = 0
-        self._held_bytes = 0
+        self._bounds = _Bounds()
+        self._lanes = [
+            _Lane(memory_bytes // lanes, folder, self._bounds, self._stop) for _ in range(lanes)
+        ]
+        self._images: pa.LargeStringArray | None = None  # once there will be no more
 
-    def add(self, rows: pa.Table) -> None:
+    def add(self, rows: pa.Table, lane: int = 0) -> None:
         """Take rows with the columns of ``words_by_text``, and others or not.
 
         Raises:
             OSError: The scratch folder's disk is full or broken.
             AbortedError: The sort was stopped.
         """
-        if self._stop.is_set():
-            raise AbortedError("the sort was stopped")
-        self._waiting.append(rows.select(WORDS_BY_TEXT.names))
-        self._waiting_rows += rows.num_rows
-        if self._waiting_rows >= BATCH_ROWS:
-            self._encode()
+        self._lanes[lane].add(rows)
 
-    def sorted(self) -> Iterator[pa.Table]:
-        """All rows in order, some ten thousand at a time; may be called once.
+    def close(self) -> None:
+        """All rows are there; to be called before several threads take them.
+
+        Raises:
+            OSError: The scratch folder's disk is full or broken.
+        """
+        if self._images is not None:
+            return
+        for lane in self._lanes:
+            lane.encode()
+        for lane in self._lanes:
+            lane.split()
+        if any(lane.spilled for lane in self._lanes):  # what is read back needs the memory
+            for lane in self._lanes:
+                lane.spill()
+        self._images = joined([images for lane in self._lanes for images in lane.take_images()])
+
+    def sorted(self, part: int = 0, of: int = 1) -> Iterator[pa.Table]:
+        """Rows in order, some ten thousand at a time, their texts as dictionaries.
+
+        Args:
+            part: Which part of them, from 0; each may be asked for once.
+            of: How many parts there are; all rows of a part come before those of the next.
 
         Raises:
             OSError: The scratch folder's disk is full or broken.
             AbortedError: The sort was stopped.
         """
-        self._encode()
-        self._split()
-        if any(part.file for part in self._ranges):
-            self._spill()  # what is read back needs the memory
-        images = _joined(self._images)
-        self._images = []
-        for part in self._ranges:
-            if part.file is not None:
-                yield from self._sorted_file(part)
-            elif part.one_text:
-                for piece in part.pieces:
-                    yield _plain(piece.rows, piece.texts, piece.first, images)
-            elif part.pieces:
-                yield from _sorted_pieces(part.pieces, images)
-            part.pieces = []
-
-    def _sorted_file(self, part: _Range) -> Iterator[pa.Table]:
-        assert part.file is not None and part.writer is not None
-        part.writer.close()
-        with pa.OSFile(str(part.file)) as source, pa.ipc.open_file(source) as file:
-            batches = (
-                pa.Table.from_batches([file.get_batch(k)]) for k in range(file.num_record_batches)
-            )
-            if part.one_text:
-                yield from batches
+        self.close()
+        assert self._images is not None
+        ranges = range(len(self._bounds))
+        for number in ranges[len(ranges) * part // of : len(ranges) * (part + 1) // of]:
+            if any(lane.spilled for lane in self._lanes):
+                yield from self._sorted_files(number, of)
             else:
-                inner = TextSort(self._memory_bytes, self._folder, self._stop)
-                for rows in batches:
-                    inner.add(rows)
-                yield from inner.sorted()
-        part.file.unlink()
+                yield from self._sorted_range(number, self._images)
 
-    def _encode(self) -> None:
+    def _sorted_range(self, number: int, images: pa.LargeStringArray) -> Iterator[pa.Table]:
+        pieces, before = [], 0
+        for lane in self._lanes:
+            pieces += [with_images_from(piece, before) for piece in lane.take(number)]
+            before += lane.n_images
+        if self._bounds.one_text(number):
+            for piece in pieces:
+                if self._stop.is_set():
+                    raise AbortedError("the sort was stopped")
+                yield plain(piece.rows, piece.texts, piece.first, images)
+        elif pieces:
+            yield from sorted_pieces(pieces, images)
+
+    def _sorted_files(self, number: int, readers: int) -> Iterator[pa.Table]:
+        files = [file for lane in self._lanes if (file := lane.take_file(number)) is not None]
+        if self._bounds.one_text(number):
+            for file in files:
+                yield from map(text_encoded, _batches(file))
+        elif files:
+            inner = TextSort(self._memory_bytes // readers, self._folder, self._stop)
+            for file in files:
+                for rows in _batches(file):
+                    inner.add(rows)
+            yield from inner.sorted()
+        for file in files:
+            file.unlink()
+
+
+class _Bounds:
+    """Texts that cut all rows into ranges; chosen once, by the lane that first has seen enough."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._texts: pa.LargeStringArray | None = None
+
+    def __len__(self) -> int:
+        """Number of ranges: below the first bound, it, between it and the second, ..., nulls."""
+        return 0 if self._texts is None else 2 * len(self._texts) + 2
+
+    @property
+    def known(self) -> bool:
+        return self._texts is not None
+
+    def one_text(self, number: int) -> bool:
+        return number % 2 == 1
+
+    def texts(self, pieces: list[Piece]) -> pa.LargeStringArray:
+        """The bounds; if nobody has chosen any, those of these pieces."""
+        with self._lock:
+            if self._texts is None:
+                self._texts = choose_bounds(pieces)
+            return self._texts
+
+
+class _Lane:
+    """The rows that one thread brings, in the ranges of their texts."""
+
+    def __init__(self, memory_bytes: int, folder: str, bounds: _Bounds, stop: Event) -> None:
+        self._memory_bytes = memory_bytes
+        self._folder = folder
+        self._stop = stop
+        self._bounds = bounds
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = 0
+        self._unsplit: list[Piece] = []  # until there are bounds
+        self._ranges: list[_Range] = []
+        self._images: list[pa.LargeStringArray] = []
+        self.n_images = 0
+        self.held_bytes = 0
+        self.spilled = False
+
+    def add(self, rows: pa.Table) -> None:
+        if self._stop.is_set():
+            raise AbortedError("the sort was stopped")
+        self._waiting.append(rows.select(WORDS_BY_TEXT.names))
+        self._waiting_rows += rows.num_rows
+        if self._waiting_rows >= BATCH_ROWS:
+            self.encode()
+
+    def encode(self) -> None:
         """Make a piece of the rows that wait."""
         if not self._waiting_rows:
             return
         rows = pa.concat_tables(self._waiting)
         self._waiting, self._waiting_rows = [], 0
-        text = _encoded(rows.column("text"), "encode")
-        image = _encoded(rows.column("image_id"), "mask")
+        text = encoded(rows.column("text"), "encode")
+        image = encoded(rows.column("image_id"), "mask")
         columns = {
             "text": text.indices,
-            "image_id": pc.add(image.indices, _scalar(self._n_images)),
-            **{name: rows.column(name) for name in _NUMBERS},
+            "image_id": pc.add(image.indices, scalar(self.n_images)),
+            **{name: rows.column(name) for name in NUMBERS},
         }
         self._images.append(image.dictionary)
-        self._n_images += len(image.dictionary)
-        piece = _Piece(
+        self.n_images += len(image.dictionary)
+        piece = Piece(
             text.dictionary.cast(pa.large_string()),
             0,
             pa.Table.from_pydict(columns).combine_chunks(),
         )
-        self._held_bytes += piece.rows.nbytes + piece.texts.nbytes + image.dictionary.nbytes
+        self.held_bytes += piece.rows.nbytes + piece.texts.nbytes + image.dictionary.nbytes
         self._unsplit.append(piece)
-        full = self._held_bytes > self._memory_bytes // 2
-        if full or self._bounds is not None or len(self._unsplit) == SAMPLE_BATCHES:
-            self._split()
+        full = self.held_bytes > self._memory_bytes // 2
+        if full or self._bounds.known or len(self._unsplit) == SAMPLE_BATCHES:
+            self.split()
         if full:
-            self._spill()
+            self.spill()
 
-    def _split(self) -> None:
+    def split(self) -> None:
         """Send rows to the ranges of their texts."""
-        if self._bounds is None:
-            self._bounds = _choose_bounds(self._unsplit)
-            # below the first bound, it, between it and the second, ...; the last takes nulls
-            self._ranges = [_Range(k % 2 == 1) for k in range(2 * len(self._bounds) + 2)]
+        bounds = self._bounds.texts(self._unsplit)
+        if not self._ranges:
+            self._ranges = [_Range() for _ in range(len(self._bounds))]
         for piece in self._unsplit:
-            of_text = _ranges_of(piece.texts, self._bounds)
+            of_text = ranges_of(piece.texts, bounds)
             order = np.argsort(of_text, kind="stable")
             moved = np.empty(len(order), np.int32)
             moved[order] = np.arange(len(order), dtype=np.int32)
-            codes = _numpy(piece.rows.column("text"))
+            codes = numpy(piece.rows.column("text"))
             of_row = of_text[codes]
-            texts = piece.texts.take(_arrow(order))
-            rows = piece.rows.set_column(0, "text", _arrow(moved[codes]))
-            rows = rows.take(_arrow(np.argsort(of_row, kind="stable")))
+            texts = piece.texts.take(arrow(order))
+            rows = piece.rows.set_column(0, "text", arrow(moved[codes]))
+            rows = rows.take(arrow(np.argsort(of_row, kind="stable")))
             n_texts = np.bincount(of_text, minlength=len(self._ranges)).tolist()
             n_rows = np.bincount(of_row, minlength=len(self._ranges)).tolist()
             text_at = row_at = 0
             for part, n_text, n_row in zip(self._ranges, n_texts, n_rows, strict=True):
                 if n_row:
                     chosen = rows.slice(row_at, n_row)
-                    part.pieces.append(_Piece(texts.slice(text_at, n_text), text_at, chosen))
+                    part.pieces.append(Piece(texts.slice(text_at, n_text), text_at, chosen))
                 text_at += n_text
                 row_at += n_row
         self._unsplit = []
 
-    def _spill(self) -> None:
+    def spill(self) -> None:
         """Move all rows to files."""
-        images = _joined(self._images)
+        images = joined(self._images)
         for part in self._ranges:
             for piece in part.pieces:
                 if part.writer is None:
                     part.file = Path(self._folder) / f"{uuid4().hex}.arrow"
                     options = pa.ipc.IpcWriteOptions(compression="lz4")
                     part.writer = pa.ipc.new_file(str(part.file), WORDS_BY_TEXT, options=options)
-                rows = _plain(piece.rows, piece.texts, piece.first, images)
-                part.writer.write_table(rows, max_chunksize=_OUT_ROWS)
+                rows = plain(piece.rows, piece.texts, piece.first, images).cast(WORDS_BY_TEXT)
+                part.writer.write_table(rows, max_chunksize=OUT_ROWS)
             part.pieces = []
-        self._images, self._n_images, self._held_bytes = [], 0, 0
+        self._images, self.n_images, self.held_bytes = [], 0, 0
+        self.spilled = True
+
+    def take_images(self) -> list[pa.LargeStringArray]:
+        images, self._images = self._images, []
+        return images
+
+    def take(self, number: int) -> list[Piece]:
+        pieces, self._ranges[number].pieces = self._ranges[number].pieces, []
+        return pieces
+
+    def take_file(self, number: int) -> Path | None:
+        """The file of a range, complete; None if no row went there."""
+        part = self._ranges[number]
+        if part.writer is not None:
+            part.writer.close()
+        return part.file
 
 
-def _choose_bounds(pieces: list[_Piece]) -> pa.LargeStringArray:
-    """Texts that cut the rows into parts of like size; a text that is very common is one."""
-    samples = []
-    for piece in pieces:
-        codes = _numpy(piece.rows.column("text"))
-        step = max(1, len(codes) // _SAMPLE_ROWS)
-        samples.append(piece.texts.take(_arrow(np.ascontiguousarray(codes[::step]))))
-    sample = _joined(samples).drop_null()
-    if not len(sample):
-        return sample
-    in_order = sample.take(pc.array_sort_indices(sample))
-    at = np.linspace(0, len(in_order) - 1, BOUNDS + 2)[1:-1].astype(np.int64)
-    return pc.unique(in_order.take(_arrow(at)))
-
-
-def _ranges_of(texts: pa.LargeStringArray, bounds: pa.LargeStringArray) -> NDArray[np.uint8]:
-    """The range of each text: 2 k + 1 for bound k itself, 2 k below it, the last one for null."""
-    if texts.null_count:
-        found = np.full(len(texts), 2 * len(bounds) + 1, np.uint8)
-        found[_numpy(texts.is_valid().cast(pa.uint8())) == 1] = _ranges_of(
-            texts.drop_null(), bounds
-        )
-        return found
-    found = np.zeros(len(texts), np.uint8)
-    for bound in bounds:
-        found += 2 * _numpy(pc.greater_equal(texts, bound).cast(pa.uint8()))
-    found -= _numpy(pc.is_in(texts, bounds).cast(pa.uint8()))
-    return found
-
-
-def _sorted_pieces(pieces: list[_Piece], images: pa.LargeStringArray) -> Iterator[pa.Table]:
-    """Rows of one range in order: each row is told by its text's place and its own, as one number.
-
-    Sorting these numbers is many times faster than comparing texts, and keeps ties in order.
-    """
-    distinct = _encoded(_joined([piece.texts for piece in pieces]), "encode")
-    in_order = pc.array_sort_indices(distinct.dictionary)
-    texts = distinct.dictionary.take(in_order)
-    place = np.empty(len(in_order), np.int64)
-    place[_numpy(in_order)] = np.arange(len(in_order))
-    place = place[_numpy(distinct.indices)] << 32
-    keys, before = [], 0
-    for piece in pieces:
-        keys.append(place[_numpy(piece.rows.column("text")) + np.int32(before - piece.first)])
-        before += len(piece.texts)
-    rows = pa.concat_tables([piece.rows for piece in pieces]).combine_chunks()
-    key = np.concatenate(keys)
-    key |= np.arange(len(key))
-    key.sort()
-    for start in range(0, len(key), _OUT_ROWS):
-        some = key[start : start + _OUT_ROWS]
-        chosen = rows.take(_arrow(some & 0xFFFFFFFF))
-        yield _plain(chosen.set_column(0, "text", _arrow(some >> 32)), texts, 0, images)
-
-
-def _plain(
-    rows: pa.Table, texts: pa.LargeStringArray, first: int, images: pa.LargeStringArray
-) -> pa.Table:
-    """Rows with their texts and image ids in full."""
-    number = rows.column("text")
-    if first:
-        number = pc.subtract(number, _scalar(first))
-    columns = {
-        "text": texts.take(number).cast(pa.string()),
-        "image_id": images.take(rows.column("image_id")).cast(pa.string()),
-        **{name: rows.column(name) for name in _NUMBERS},
-    }
-    return pa.Table.from_arrays([columns[f.name] for f in WORDS_BY_TEXT], schema=WORDS_BY_TEXT)
-
-
-def _encoded(strings: pa.Array | pa.ChunkedArray, null_encoding: str) -> pa.DictionaryArray:
-    """Numbers of distinct strings; null is one of them (``encode``) or stays null (``mask``)."""
-    if isinstance(strings, pa.ChunkedArray):
-        strings = strings.combine_chunks()
-    if pa.types.is_dictionary(strings.type):
-        if not strings.null_count:
-            return strings
-        strings = strings.dictionary_decode()
-    return pc.dictionary_encode(strings, null_encoding)
-
-
-def _joined(arrays: list[pa.Array]) -> pa.LargeStringArray:
-    # Together they may exceed the 2 GiB that plain string arrays end at.
-    large = [array.cast(pa.large_string()) for array in arrays]
-    return pa.concat_arrays(large) if large else pa.nulls(0, pa.large_string())
-
-
-def _numpy(numbers: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
-    """Numbers without nulls. Arrow's ``to_numpy`` would import pandas: 0.3 s."""
-    if isinstance(numbers, pa.ChunkedArray):
-        numbers = numbers.chunk(0) if numbers.num_chunks == 1 else numbers.combine_chunks()
-    return np.from_dlpack(numbers)
-
-
-def _arrow(numbers: NDArray[Any]) -> pa.Array:
-    """The inverse of `_numpy`, likewise without pandas and without a copy."""
-    kind = pa.from_numpy_dtype(numbers.dtype)
-    return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
-
-
-def _scalar(number: int) -> pa.Int32Scalar:
-    return _arrow(np.array([number], np.int32))[0]
+def _batches(file: Path) -> Iterator[pa.Table]:
+    with pa.OSFile(str(file)) as source, pa.ipc.open_file(source) as batches:
+        for k in range(batches.num_record_batches):
+            yield pa.Table.from_batches([batches.get_batch(k)])

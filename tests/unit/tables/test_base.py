@@ -55,7 +55,7 @@ def test_what_exceeds_memory_is_spilled_beside_the_output_and_sorted_all_the_sam
 
     monkeypatch.setattr(base_module.BaseWriter, "write", watched)
     words = (rows(seed) for seed in range(80))
-    parts = write_by_text(store, words, 1, 96 * 2**20, rows_per_file=50_000)
+    parts = write_by_text(store, [words], 1, 96 * 2**20, rows_per_file=50_000)
     assert spilled and not list(scratch.glob("textspot-sort-*"))
     assert [part.rows for part in parts][:-1] == [61_440] * 6
     found = pa.concat_tables(pq.read_table(store.local_path(part.path)) for part in parts)
@@ -72,7 +72,7 @@ def test_a_fault_of_the_rows_comes_out_as_it_is(store):
         raise StorageError("words/x.parquet is missing")
 
     with pytest.raises(StorageError, match=r"^words/x.parquet is missing$"):
-        write_by_text(store, words(), 1, 2**28)
+        write_by_text(store, [words()], 1, 2**28)
     assert not list(store.list("words_by_text/")) and not leftover()
 
 
@@ -82,7 +82,7 @@ def test_a_full_disk_while_rows_spill_is_one_line_with_the_remedy(store, monkeyp
 
     monkeypatch.setattr(pa.RecordBatchFileWriter, "write_table", full)
     with pytest.raises(StorageError, match="cannot sort words by text") as caught:
-        write_by_text(store, (rows(seed) for seed in range(80)), 1, 2**20)
+        write_by_text(store, [(rows(seed) for seed in range(80))], 1, 2**20)
     assert "free space or allow more memory" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list(store.list("words_by_text/")) and not leftover()
@@ -106,7 +106,7 @@ def test_ctrl_c_stops_the_sort_while_it_still_takes_rows(store):
             closed.append(True)
 
     with pytest.raises(KeyboardInterrupt):
-        write_by_text(store, words(), 1, 2**28)
+        write_by_text(store, [words()], 1, 2**28)
     assert closed[-1] is True and not leftover()
 
 
@@ -116,7 +116,7 @@ def test_a_full_disk_while_sorted_rows_are_written_stops_everything(store, monke
 
     monkeypatch.setattr(base_module.BaseWriter, "write", full)
     with pytest.raises(StorageError, match="no space left"):
-        write_by_text(store, (rows(seed) for seed in range(3)), 1, 2**28)
+        write_by_text(store, [(rows(seed) for seed in range(3))], 1, 2**28)
     assert not leftover()
 
 

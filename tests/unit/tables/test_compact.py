@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.table_data import found, make_item, make_items, make_result, table_rows
@@ -284,9 +285,41 @@ def test_large_tables_get_several_files(store, monkeypatch):
     check(store)
 
 
+@pytest.fixture
+def lanes(monkeypatch):
+    """As if the table were large and the machine had three cores."""
+    monkeypatch.setattr(compact_module, "ROWS_PER_LANE", 5)
+    monkeypatch.setattr(pa, "cpu_count", lambda: 3)
+
+
+@pytest.mark.usefixtures("lanes")
+def test_threads_keep_the_order_of_the_plan(store):
+    before = table_rows(store)
+    assert compact(found(store)).files_after == 3 + 3 + 2
+    tables = open_tables(store)
+    places = [
+        (row["image_id"], row["word_index"])
+        for part in tables.parts["words"]
+        for row in pq.read_table(store.local_path(part.path)).to_pylist()
+    ]
+    assert places == sorted(places)
+    in_order = [
+        (row["text"], row["image_id"], row["word_index"])
+        for part in tables.parts["words_by_text"]
+        for row in pq.read_table(store.local_path(part.path)).to_pylist()
+    ]
+    assert in_order == sorted(in_order)  # rows of one text in the order of the plan
+    assert table_rows(store) == before
+    check(store)
+    finish(found(store), grace_s=0)
+    assert compact(found(store)).files_after == 3 + 3 + 2 and table_rows(store) == before
+
+
 @pytest.mark.parametrize("table", ["words", "images"])
-def test_a_damaged_file_is_named_and_nothing_changes(store, table):
-    part = open_tables(store).parts[table][-1]
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.usefixtures("lanes")
+def test_a_damaged_file_is_named_and_nothing_changes(store, table, place):
+    part = open_tables(store).parts[table][place]
     store.delete(part.path)
     store.put(part.path, b"PAR1" + bytes(part.bytes - 8) + b"PAR1")
     files = {entry.path for entry in store.list()}

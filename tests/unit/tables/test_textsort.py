@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textspot_ray.errors import AbortedError
-from textspot_ray.tables import textsort
+from textspot_ray.tables import textpieces, textsort
 from textspot_ray.tables.schema import WORDS_BY_TEXT
 from textspot_ray.tables.textsort import TextSort
 
@@ -56,12 +56,13 @@ def key(row):
     return (text is None, (text or "").encode(), row["word_index"])
 
 
-def sort(tables, folder, memory_bytes=2**30):
-    sorting = TextSort(memory_bytes, str(folder))
-    for rows in tables:
-        sorting.add(rows)
-    found = list(sorting.sorted())
-    assert all(rows.schema.equals(WORDS_BY_TEXT) for rows in found)
+def sort(tables, folder, memory_bytes=2**30, lanes=1, parts=1):
+    """All rows sorted; lanes bring a like number of tables each, the first lane the first ones."""
+    tables = list(tables)
+    sorting = TextSort(memory_bytes, str(folder), lanes=lanes)
+    for k, rows in enumerate(tables):
+        sorting.add(rows, k * lanes // len(tables))
+    found = [decoded(rows) for part in range(parts) for rows in sorting.sorted(part, parts)]
     return pa.concat_tables(found) if found else WORDS_BY_TEXT.empty_table()
 
 
@@ -69,9 +70,9 @@ def sort(tables, folder, memory_bytes=2**30):
 def small(monkeypatch):
     monkeypatch.setattr(textsort, "BATCH_ROWS", 6)
     monkeypatch.setattr(textsort, "SAMPLE_BATCHES", 2)
-    monkeypatch.setattr(textsort, "BOUNDS", 3)
-    monkeypatch.setattr(textsort, "_OUT_ROWS", 5)
-    monkeypatch.setattr(textsort, "_SAMPLE_ROWS", 4)
+    monkeypatch.setattr(textpieces, "BOUNDS", 3)
+    monkeypatch.setattr(textpieces, "OUT_ROWS", 5)
+    monkeypatch.setattr(textpieces, "SAMPLE_ROWS", 4)
 
 
 @pytest.mark.parametrize("memory_bytes", [1, 2_000, 2**30])
@@ -80,15 +81,21 @@ def test_any_rows_come_in_order_of_their_bytes_each_once(tmp_path_factory, memor
     folder = tmp_path_factory.mktemp("sort")
 
     @settings(max_examples=60, deadline=None)
-    @given(st.lists(st.lists(TEXTS, max_size=15), max_size=6), st.booleans())
-    def check(lists, as_dictionaries):
+    @given(
+        st.lists(st.lists(TEXTS, max_size=15), max_size=6),
+        st.booleans(),
+        st.integers(1, 3),
+        st.integers(1, 3),
+    )
+    def check(lists, as_dictionaries, lanes, parts):
         tables, first = [], 0
         for texts in lists:
             rows = table(texts, first)
             tables.append(encoded(rows) if as_dictionaries else rows)
             first += len(texts)
         plain = [row for texts in tables for row in decoded(texts).to_pylist()]
-        assert sort(tables, folder, memory_bytes).to_pylist() == sorted(plain, key=key)
+        found = sort(tables, folder, memory_bytes, lanes, parts)
+        assert found.to_pylist() == sorted(plain, key=key)
         assert not list(folder.iterdir())
 
     check()
@@ -108,9 +115,12 @@ def many(n, seed=0, share=0.0):
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_order_is_duckdbs_and_ties_stay_as_they_came_with_files_and_without(tmp_path, share):
     given_rows = [table(many(30_000, k, share), 30_000 * k) for k in range(10)]
-    within = sort(given_rows, tmp_path)
-    spilled = sort(given_rows, tmp_path, 2**20)
-    assert within.num_rows == 300_000 and spilled.equals(within.combine_chunks())
+    within = sort(given_rows, tmp_path).combine_chunks()
+    assert within.num_rows == 300_000
+    assert sort(given_rows, tmp_path, 2**20).combine_chunks().equals(within)
+    for memory_bytes in (2**30, 2**20):
+        by_threads = sort(given_rows, tmp_path, memory_bytes, lanes=3, parts=2)
+        assert by_threads.combine_chunks().equals(within)
     with duckdb.connect() as connection:
         connection.register("w", pa.concat_tables(given_rows))
         wanted = connection.sql("SELECT * FROM w ORDER BY text, word_index").to_arrow_table()
@@ -119,18 +129,18 @@ def test_order_is_duckdbs_and_ties_stay_as_they_came_with_files_and_without(tmp_
 
 def test_files_hold_what_memory_does_not_and_one_text_is_never_loaded_whole(tmp_path, monkeypatch):
     held, largest = [], []
-    encode, pieces = TextSort._encode, textsort._sorted_pieces
+    encode, pieces = textsort._Lane.encode, textsort.sorted_pieces
 
-    def watched(sorting):
-        encode(sorting)
-        held.append(sorting._held_bytes)
+    def watched(lane):
+        encode(lane)
+        held.append(lane.held_bytes)
 
     def watched_pieces(some, images):
         largest.append(sum(piece.rows.num_rows for piece in some))
         return pieces(some, images)
 
-    monkeypatch.setattr(TextSort, "_encode", watched)
-    monkeypatch.setattr(textsort, "_sorted_pieces", watched_pieces)
+    monkeypatch.setattr(textsort._Lane, "encode", watched)
+    monkeypatch.setattr(textsort, "sorted_pieces", watched_pieces)
     monkeypatch.setattr(textsort, "BATCH_ROWS", 5_000)
     texts = [many(5_000, k, 0.9) for k in range(60)]
     rows = (table(some, 5_000 * k) for k, some in enumerate(texts))
@@ -186,3 +196,18 @@ def test_pandas_is_not_imported_for_it(tmp_path):
         "sys.exit('pandas' in sys.modules)\n"
     )
     assert not subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode
+
+
+def test_a_lane_that_has_spilled_makes_the_others_spill_and_none_need_have_rows(tmp_path):
+    sorting = TextSort(2**21, str(tmp_path), lanes=3)
+    texts = [many(30_000, k) for k in range(6)]
+    for k, some in enumerate(texts[:5]):
+        sorting.add(table(some, 30_000 * k), 0)
+    assert list(tmp_path.iterdir())
+    sorting.add(table(texts[5], 150_000), 1)
+    found = pa.concat_tables([decoded(rows) for rows in sorting.sorted()])
+    assert found.to_pylist() == sorted(
+        pa.concat_tables([table(some, 30_000 * k) for k, some in enumerate(texts)]).to_pylist(),
+        key=key,
+    )
+    assert not list(tmp_path.iterdir())
