@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine may take its time over an example: how long is jobs/bench.py's question.
+settings.register_profile("textspot", deadline=None)
+settings.load_profile("textspot")
 
 
 @pytest.fixture(scope="session")

@@ -88,9 +88,9 @@ def evaluate_table(
         predictions = apply_lexicon(predictions, settings.lexicon, settings.max_distance)
     kept = joined.image_ids if settings.only_in_table else gt
     measured = measure({key: gt[key] for key in sorted(kept)}, predictions)
-    tasks = [Task.WORD_SPOTTING, Task.END_TO_END, Task.DETECTION]
-    if settings.variant is Variant.ACCURACY_CHECKER:
-        tasks.remove(Task.END_TO_END)
+    tasks = [Task.WORD_SPOTTING, Task.DETECTION]
+    if settings.variant is Variant.RRC:
+        tasks[1:1] = [Task.END_TO_END, Task.ALPHANUMERIC]
     scores = {task: score(measured, Rules(task, settings.variant)) for task in tasks}
     intervals = {task: hmean_interval(found) for task, found in scores.items()}
     return Evaluation(joined, measured, scores, intervals)

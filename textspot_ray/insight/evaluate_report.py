@@ -15,6 +15,7 @@ from textspot_ray.insight.rules import Task, Variant
 _NAMES = {
     Task.WORD_SPOTTING: "word spotting",
     Task.END_TO_END: "end-to-end",
+    Task.ALPHANUMERIC: "a-z, 0-9",
     Task.DETECTION: "detection only",
 }
 _RULES = {

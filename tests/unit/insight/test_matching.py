@@ -6,11 +6,18 @@ from hypothesis import strategies as st
 
 from textspot_ray.insight.icdar import GtWord, Predicted
 from textspot_ray.insight.matching import Figures, Scores, evaluate, measure, score
-from textspot_ray.insight.rules import Rules, Task, Variant, spotting_text
+from textspot_ray.insight.rules import (
+    Rules,
+    Task,
+    Variant,
+    alphanumeric_text,
+    spotting_text,
+)
 
 AC = Rules(variant=Variant.ACCURACY_CHECKER)
 E2E = Rules(task=Task.END_TO_END)
 DETECTION = Rules(task=Task.DETECTION)
+ALPHANUMERIC = Rules(task=Task.ALPHANUMERIC)
 
 
 def rectangle(x: float, y: float, width: float, height: float) -> tuple[float, ...]:
@@ -140,6 +147,33 @@ def test_end_to_end_ignores_only_marked_regions() -> None:
     assert run(gt, predictions) == Figures(0, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("A380", "a380"),
+        ("to", "to"),
+        ("7", "7"),
+        ("$46.50", "4650"),
+        ("O'Neil-Smith!", "oneilsmith"),
+        ("Café", None),
+        ("日本", None),
+        ("x²", None),
+        ("&", None),
+        ("###", None),
+    ],
+)
+def test_by_letters_and_digits_every_word_counts_that_the_alphabet_can_spell(
+    text: str, form: str | None
+) -> None:
+    assert alphanumeric_text(text) == form
+    expected = Figures(0, 0, 0) if form is None else Figures(1, 1, 1)
+    read = [Predicted(BOX, form or "any")]
+    assert run([GtWord(BOX, text)], read, ALPHANUMERIC) == expected
+    if form is not None:
+        wrong = [Predicted(BOX, form + "x")]
+        assert run([GtWord(BOX, text)], wrong, ALPHANUMERIC) == Figures(0, 1, 1)
+
+
 def test_detection_looks_at_boxes_alone() -> None:
     gt = [GtWord(BOX, "12"), GtWord(rectangle(0, 100, 50, 20), "###")]
     predictions = [Predicted(BOX, "no"), Predicted(rectangle(0, 100, 50, 20), "no")]
@@ -153,9 +187,10 @@ def test_accuracy_checker_reads_only_what_follows_the_last_comma() -> None:
     assert run([GtWord(BOX, "STRAPS,")], [Predicted(BOX, "straps")]) == Figures(1, 1, 1)
 
 
-def test_accuracy_checker_has_no_end_to_end() -> None:
-    with pytest.raises(ValueError, match="end-to-end"):
-        Rules(task=Task.END_TO_END, variant=Variant.ACCURACY_CHECKER)
+@pytest.mark.parametrize("task", [Task.END_TO_END, Task.ALPHANUMERIC])
+def test_accuracy_checker_has_no_such_task(task: Task) -> None:
+    with pytest.raises(ValueError, match=task.value):
+        Rules(task=task, variant=Variant.ACCURACY_CHECKER)
 
 
 def test_image_without_predictions_counts_its_words_as_missed() -> None:
