@@ -17,7 +17,7 @@ import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from textspot_ray.cluster.child import Loaded
-from textspot_ray.cluster.lifeline import MemoryGauge, calm_libraries
+from textspot_ray.cluster.lifeline import MemoryGauge, calm_libraries, crash_plainly
 from textspot_ray.cluster.ports import (
     Answered,
     Died,
@@ -77,6 +77,7 @@ class _ModelActor:
 
     def load(self) -> Loaded:
         calm_libraries()
+        crash_plainly()
         try:
             self._load()
         except TextspotError as exc:
@@ -271,6 +272,7 @@ class RunnerActor:
     def open(self) -> Fault | str:
         """Open the output folder and start the models; the id of the node this is on."""
         calm_libraries()
+        crash_plainly()
         node = str(ray.get_runtime_context().get_node_id())
         try:
             # several Ray nodes may be on one machine, and a machine's name says little in a cloud
