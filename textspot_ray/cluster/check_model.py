@@ -19,6 +19,7 @@ def check_model(model: ModelConfig) -> Iterator[Finding]:
     import numpy as np
 
     from textspot_ray.spotting.bundle import load_bundle
+    from textspot_ray.spotting.contract import INPUT_HEIGHT, INPUT_WIDTH
     from textspot_ray.spotting.spotter import TextSpotter
 
     bundle = load_bundle(model.name)
@@ -33,7 +34,7 @@ def check_model(model: ModelConfig) -> Iterator[Finding]:
         detection_threshold=model.detection_threshold,
         threads=max(1, int(available_cpus())),
     )
-    blank = np.full((768, 1280, 3), 255, np.uint8)
+    blank = np.full((INPUT_HEIGHT, INPUT_WIDTH, 3), 255, np.uint8)
     words = spotter(blank)
     loaded_s = time.perf_counter() - started
     started = time.perf_counter()

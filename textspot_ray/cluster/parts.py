@@ -11,6 +11,7 @@ from textspot_ray.cluster.ports import BundleModels
 from textspot_ray.cluster.sizing import available_cpus, share_threads
 from textspot_ray.cluster.slot import Recipe
 from textspot_ray.records import DetectedPage, Encoded, ImageResult, Readings
+from textspot_ray.spotting.contract import INPUT_HEIGHT, INPUT_WIDTH
 
 if TYPE_CHECKING:
     from textspot_ray.cluster.planning import Listing
@@ -92,4 +93,6 @@ def count_passes(data: bytes, rules: ImageConfig) -> float:
         return 1.0
     if width * height > rules.max_pixels:
         return 1.0
-    return len(plan_passes(width, height, 1280, 768, rules.tile_over, rules.tile_overlap))
+    return len(
+        plan_passes(width, height, INPUT_WIDTH, INPUT_HEIGHT, rules.tile_over, rules.tile_overlap)
+    )

@@ -14,6 +14,7 @@ from textspot_ray.errors import BundleError
 
 Node = Any  # openvino ports; the binding ships no usable types
 
+INPUT_HEIGHT, INPUT_WIDTH = 768, 1280  # the published detectors'; others are read off the model
 FEATURE_SHAPE = (64, 28, 28)
 MASK_SIDE = 28
 ENCODED_CHANNELS = 256

@@ -17,6 +17,7 @@ from openvino import opset13, opset15
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from textspot_ray.spotting.contract import INPUT_HEIGHT, INPUT_WIDTH, MASK_SIDE
 from textspot_ray.training.detector_network import (
     ENLARGEMENT,
     STRIDE_PX,
@@ -41,8 +42,7 @@ from textspot_ray.training.rectification import (
 )
 from textspot_ray.training.refiner import LOOKS, REFINER_PATCH, Refiner, place
 
-INPUT_SHAPE = (1, 3, 768, 1280)
-MASK_SIDE = 28
+INPUT_SHAPE = (1, 3, INPUT_HEIGHT, INPUT_WIDTH)
 MAX_WORDS = 100
 FIRST_KEPT = 200  # survivors of the first suppression, before the vote
 TYPES = {torch.float32: ov.Type.f32, torch.int64: ov.Type.i64}

@@ -14,9 +14,9 @@ import openvino.opset13 as ops
 from numpy.typing import NDArray
 from openvino.utils.node_factory import NodeFactory
 
+from textspot_ray.spotting.contract import INPUT_HEIGHT, INPUT_WIDTH
 from textspot_ray.training.full_layers import CHANNELS, FullModel, Layers, Node, named_result
 
-HEIGHT, WIDTH = 768, 1280
 MAX_ROWS = 100
 PROPOSALS = 300
 # ImageNet statistics of RGB values in 0..255, as written into the published graphs
@@ -43,7 +43,7 @@ def build_detector(
     layers = Layers(seed)
     factory = NodeFactory("opset6")
     name = "image" if signature == "image" else "im_data"
-    image = ops.parameter([1, 3, HEIGHT, WIDTH], np.float32, name=name)
+    image = ops.parameter([1, 3, INPUT_HEIGHT, INPUT_WIDTH], np.float32, name=name)
     image.output(0).set_names({name})
     inputs = [image]
     if signature == "im_data":
@@ -52,7 +52,7 @@ def build_detector(
         inputs.append(im_info)
         size = ops.squeeze(im_info, ops.constant(np.array([0], np.int64)))
     else:
-        size = ops.constant(np.array([HEIGHT, WIDTH, 1.0], np.float32))
+        size = ops.constant(np.array([INPUT_HEIGHT, INPUT_WIDTH, 1.0], np.float32))
     pyramid = _pyramid(layers, _backbone(layers, _normalise(image)))
     rois = _proposals(layers, factory, image, size, pyramid, boxes)
     detections, classes, scores = _box_head(layers, factory, rois, size, pyramid, boxes)
@@ -143,11 +143,11 @@ def _planted(boxes: int) -> NDArray[np.float32]:
 
     The places lie on a lattice so wide that their boxes do not overlap.
     """
-    offsets = np.zeros((1, 3, HEIGHT // 8, WIDTH // 8), np.float32)
+    offsets = np.zeros((1, 3, INPUT_HEIGHT // 8, INPUT_WIDTH // 8), np.float32)
     rows, columns = 10, 10
     for i in range(boxes):
-        y = int((i // columns + 0.5) * HEIGHT / rows / 8)
-        x = int((i % columns + 0.5) * WIDTH / columns / 8)
+        y = int((i // columns + 0.5) * INPUT_HEIGHT / rows / 8)
+        x = int((i % columns + 0.5) * INPUT_WIDTH / columns / 8)
         offsets[0, 0, y, x] = _SURE
     return offsets
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from textspot_ray.insight.rules import spotting_text
 from textspot_ray.training import network as net
 from textspot_ray.training import reader_crops
 from textspot_ray.training.distortions import jitter_quad
 from textspot_ray.training.reader_batches import exact_batch
 from textspot_ray.training.reader_losses import Reader
-from textspot_ray.training.word_crop import Renderer, Word, is_care_word
+from textspot_ray.training.word_crop import Renderer, Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def measure(
         ):
             right += text == target
             right_ctc += by_ctc == target
-            if is_care_word(word.text):
+            if spotting_text(word.text) is not None:
                 n_care += 1
                 right_care += text == target
     n = max(1, len(words))

@@ -14,7 +14,8 @@ import openvino as ov
 
 from textspot_ray.errors import MissingExtraError, UsageError
 from textspot_ray.spotting.bundle import PARTS, BundleSpec, describe_files, write_spec
-from textspot_ray.training.full_detector import HEIGHT, MAX_ROWS, WIDTH, build_detector
+from textspot_ray.spotting.contract import INPUT_HEIGHT, INPUT_WIDTH
+from textspot_ray.training.full_detector import MAX_ROWS, build_detector
 from textspot_ray.training.full_reader import build_decoder, build_encoder
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -101,11 +102,11 @@ def _quantised(model: Any, samples: list[Any]) -> Any:
 
 def _photos(signature: str, seed: int) -> list[Any]:
     rng = np.random.default_rng(seed)
-    shape = (1, 3, HEIGHT, WIDTH)
+    shape = (1, 3, INPUT_HEIGHT, INPUT_WIDTH)
     photos = [rng.integers(0, 256, shape).astype(np.float32) for _ in range(_CALIBRATION_IMAGES)]
     if signature == "image":
         return list(photos)
-    info = np.array([[HEIGHT, WIDTH, 1]], np.float32)
+    info = np.array([[INPUT_HEIGHT, INPUT_WIDTH, 1]], np.float32)
     return [{"im_data": photo, "im_info": info} for photo in photos]
 
 

@@ -20,17 +20,19 @@ import openvino.opset13 as ops
 from numpy.typing import NDArray
 
 from textspot_ray.spotting.bundle import BundleSpec, describe_files, write_spec
+from textspot_ray.spotting.contract import INPUT_HEIGHT, INPUT_WIDTH
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
-WIDTH, HEIGHT = 1280, 768
 ROWS, COLUMNS, LETTERS = 12, 8, 8
 CELLS = ROWS * COLUMNS
-CELL_WIDTH, CELL_HEIGHT = WIDTH // COLUMNS, HEIGHT // ROWS
+CELL_WIDTH, CELL_HEIGHT = INPUT_WIDTH // COLUMNS, INPUT_HEIGHT // ROWS
 _STEP = 6  # levels of blue a symbol
 _PADDED = 100
 
 
-def draw(words: Mapping[int, str], width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
+def draw(
+    words: Mapping[int, str], width: int = INPUT_WIDTH, height: int = INPUT_HEIGHT
+) -> NDArray[np.uint8]:
     """Paint words into cells 0..95, row by row.
 
     Args:
@@ -43,7 +45,7 @@ def draw(words: Mapping[int, str], width: int = WIDTH, height: int = HEIGHT) -> 
     """
     import cv2
 
-    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image = np.zeros((INPUT_HEIGHT, INPUT_WIDTH, 3), np.uint8)
     for cell, text in words.items():
         y, x = divmod(cell, COLUMNS)
         top, left = y * CELL_HEIGHT, x * CELL_WIDTH
@@ -52,7 +54,7 @@ def draw(words: Mapping[int, str], width: int = WIDTH, height: int = HEIGHT) -> 
             block = left + i * (CELL_WIDTH // LETTERS)
             blue = (ALPHABET.index(letter) + 2) * _STEP
             image[top : top + CELL_HEIGHT, block : block + CELL_WIDTH // LETTERS, 0] = blue
-    if (width, height) != (WIDTH, HEIGHT):
+    if (width, height) != (INPUT_WIDTH, INPUT_HEIGHT):
         image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
     return image
 
@@ -129,7 +131,7 @@ def _named(x: Any, name: str) -> Any:
 
 def _detector(signature: str, rows: str, suffix: str) -> Any:
     name = "image" if signature == "image" else "im_data"
-    image = ops.parameter([1, 3, HEIGHT, WIDTH], np.float32, name=name)
+    image = ops.parameter([1, 3, INPUT_HEIGHT, INPUT_WIDTH], np.float32, name=name)
     image.output(0).set_names({name})
     inputs = [image]
     scale = _f32(1.0)
@@ -144,7 +146,7 @@ def _detector(signature: str, rows: str, suffix: str) -> Any:
     inner = ops.slice(
         image,
         _i64(0, 0, CELL_HEIGHT // 4, block // 4),
-        _i64(1, 3, HEIGHT, WIDTH),
+        _i64(1, 3, INPUT_HEIGHT, INPUT_WIDTH),
         _i64(1, 1, 1, 1),
     )
     blocks = ops.avg_pool(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -43,11 +42,6 @@ class Crop:
     quad: Floats
     text: str
     sharp: bool = True
-
-
-def is_care_word(text: str) -> bool:
-    """Whether word spotting counts a word: three letters or more, no digit, no inner space."""
-    return re.fullmatch(r"\W*[A-Za-z]{3,}('s)?\W*", text) is not None
 
 
 def quad_height(quad: Floats) -> float:

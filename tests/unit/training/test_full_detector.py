@@ -11,7 +11,7 @@ from textspot_ray.training import full_detector as full
 
 def photo(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (1, 3, full.HEIGHT, full.WIDTH)).astype(np.float32)
+    return rng.integers(0, 256, (1, 3, full.INPUT_HEIGHT, full.INPUT_WIDTH)).astype(np.float32)
 
 
 def test_detector_has_the_published_parameters_and_flops() -> None:
@@ -35,7 +35,7 @@ def test_detector_yields_the_asked_rows(signature: str, dynamic: bool, boxes: in
     built = full.build_detector(boxes=boxes, signature=signature, dynamic_rows=dynamic)
     inputs = {signature: photo(boxes)}
     if signature == "im_data":
-        inputs["im_info"] = np.array([[full.HEIGHT, full.WIDTH, 1]], np.float32)
+        inputs["im_info"] = np.array([[full.INPUT_HEIGHT, full.INPUT_WIDTH, 1]], np.float32)
     out = named(compiled(built.model)(inputs))
     rows = boxes if dynamic else 100
     features = "text_features" if signature == "image" else "text_features.0"
