@@ -181,7 +181,7 @@ def read_ahead(
             items that take long to come.
     """
     ready: Queue[tuple[T | None, BaseException | None, bool]] = Queue(depth)
-    stop = Event()
+    begun, stop = Event(), Event()
 
     def put(entry: tuple[T | None, BaseException | None, bool]) -> None:
         while not stop.is_set():
@@ -190,6 +190,7 @@ def read_ahead(
                 return
 
     def read() -> None:
+        begun.set()
         try:
             try:
                 for item in items:
@@ -211,9 +212,9 @@ def read_ahead(
                 return ready.get(timeout=0.5)
 
     thread = Thread(target=read, name="textspot-read-ahead", daemon=True)
-    thread.start()
     exhausted = False
     try:
+        thread.start()
         while True:
             item, fault, exhausted = take()
             if fault is not None:
@@ -226,7 +227,9 @@ def read_ahead(
         stop.set()
         if on_stop is not None and not exhausted:
             on_stop()
-        thread.join()
+        # An interrupt may come while `start` waits: the thread runs, and `join` may not know it.
+        if begun.wait(5.0):
+            thread.join()
 
 
 def side_by_side(works: Sequence[Iterator[None]], on_stop: Callable[[], None]) -> None:

@@ -17,7 +17,9 @@ import pytest
 from textspot_ray.archive.storage import open_store
 from textspot_ray.errors import StorageError
 from textspot_ray.tables import base as base_module
+from textspot_ray.tables import parts as parts_module
 from textspot_ray.tables.base import write_by_text
+from textspot_ray.tables.parts import read_ahead
 from textspot_ray.tables.schema import WORDS_BY_TEXT
 
 ROWS = 5_000
@@ -108,6 +110,27 @@ def test_ctrl_c_stops_the_sort_while_it_still_takes_rows(store):
     with pytest.raises(KeyboardInterrupt):
         write_by_text(store, [words()], 1, 2**28)
     assert closed[-1] is True and not leftover()
+
+
+def test_an_interrupt_while_a_thread_starts_does_not_leave_it_running(monkeypatch):
+    class Interrupted(threading.Thread):
+        def start(self):
+            super().start()
+            raise KeyboardInterrupt
+
+    closed = []
+
+    def items():
+        try:
+            while True:
+                yield None
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(parts_module, "Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(read_ahead(items()))
+    assert closed and not leftover()
 
 
 def test_a_full_disk_while_sorted_rows_are_written_stops_everything(store, monkeypatch):
