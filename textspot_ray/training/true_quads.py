@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -64,15 +66,26 @@ def quad_features(image: Image, quads: Floats) -> NDArray[np.float32]:
     return features
 
 
-def right_at_true_quads(
+_LENGTHS = (1, 4, 7, 9, 1000)  # classes of words by their letters
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A word of the ground truth, and whether it was read right along its true quad."""
+
+    text: str
+    right: bool
+
+
+def read_at_true_quads(
     tables: TableViews,
     evaluation: Evaluation,
     reader: Recognizer,
     gt_size: tuple[int, int] | None,
     source_options: Mapping[str, object] | None = None,
     task: Task = Task.WORD_SPOTTING,
-) -> int:
-    """Count the words of a task that the reader reads right along their true quads.
+) -> list[Attempt]:
+    """Read the words of a task along their true quads.
 
     Args:
         tables: The evaluated table; its images are read again.
@@ -85,37 +98,51 @@ def right_at_true_quads(
     ids = evaluation.joined.image_ids
     scores = [image for image in evaluation.scores[task].images if image.image in ids]
     pages = read_some(tables, [ids[image.image] for image in scores])
-    right = 0
+    attempts: list[Attempt] = []
     with Pictures(tables.files.store, source_options) as pictures:
         shown = pictures.decoded([pages[ids[image.image]] for image in scores])
         for score, (_, image, _note) in zip(scores, shown, strict=True):
             if image is not None:
-                right += _right(score, evaluation, task, reader, image, gt_size)
-    return right
+                attempts += _read(score, evaluation, task, reader, image, gt_size)
+    return attempts
 
 
-def _right(
+def _read(
     score: ImageScore,
     evaluation: Evaluation,
     task: Task,
     reader: Recognizer,
     image: Image,
     gt_size: tuple[int, int] | None,
-) -> int:
+) -> list[Attempt]:
     rules = evaluation.scores[task].rules
     wanted = [(word, rules.wanted_text(word)) for word in score.measured.words]
     counted = [(word.polygon, text) for word, text in wanted if text is not None]
     if not counted:
-        return 0
+        return []
     quads = np.array([polygon for polygon, _ in counted], np.float32).reshape(-1, 4, 2)
     if gt_size is not None:
         height, width = image.shape[:2]
         quads *= np.array([width / gt_size[0], height / gt_size[1]], np.float32)
     readings = reader.read(quad_features(image, quads)).readings
-    return sum(
-        rules.same_text(text, reading.text)
+    return [
+        Attempt(text, rules.same_text(text, reading.text))
         for (_, text), reading in zip(counted, readings, strict=True)
-    )
+    ]
+
+
+def _by_length(attempts: Sequence[Attempt]) -> str:
+    """A line for each class of lengths that has words."""
+    lines = []
+    for least, most in pairwise(_LENGTHS):
+        right = [a.right for a in attempts if least <= len(a.text) < most]
+        if right:
+            named = f"{least} letters" if most == least + 1 else f"{least} to {most - 1} letters"
+            if most == _LENGTHS[-1]:
+                named = f"{least} letters and more"
+            share = 100 * sum(right) / len(right)
+            lines.append(f"    {named:<26}{sum(right):6}{share:8.2f} % of {len(right)}\n")
+    return "".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -145,10 +172,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with open_views(args) as tables:
         found = evaluate_table(tables, read_ground_truth(args.gt), settings)
         failed = write_sheet(tables, found, args.gt_size, str(args.out), options)
-        right = right_at_true_quads(tables, found, reader, args.gt_size, options)
+        attempts = read_at_true_quads(tables, found, reader, args.gt_size, options)
+    right = sum(attempt.right for attempt in attempts)
     share = 100 * right / max(failed.counted, 1)
     print(report(failed), end="")
     print(f"  {'read right at true quads':<28}{right:6}{share:8.2f} %")
+    print(_by_length(attempts), end="")
     return 0
 
 
