@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A busy machine may take its time over an example: how long is jobs/bench.py's question.
-settings.register_profile("textspot", deadline=None)
-settings.load_profile("textspot")
+# A busy machine may take its time over an example: how long is jobs/bench.py's question. The suite
+# says the same twice; HYPOTHESIS_PROFILE=explore tries other examples every time.
+settings.register_profile("textspot", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "textspot"))
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, which some tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -91,6 +91,7 @@ words = st.builds(
 @example(_quad(600, 600, 700, 12, 0))
 @example(_quad(600, 600, 700, 12, 3))
 @example(_quad(600, 600, 16, 200, 0))
+@example(_quad(450, 450, 558, 13, -133))
 def test_polygon_agrees_with_the_published_paste_into_the_whole_image(
     quad: NDArray[np.float64],
 ) -> None:
@@ -103,7 +104,10 @@ def test_polygon_agrees_with_the_published_paste_into_the_whole_image(
     # each side of the published rectangle lies on whole pixels, so it may be off by one
     around = found.length
     assert found.symmetric_difference(wanted).area <= 1.2 * around
-    assert found.centroid.distance(wanted.centroid) <= 1.5
+    apart = found.centroid.distance(wanted.centroid)
+    # of a thin slanted word the published rule may lose cells at one end that ours keeps
+    truth = Polygon(quad).centroid
+    assert apart <= 1.5 or found.centroid.distance(truth) < wanted.centroid.distance(truth)
 
 
 @given(words)
