@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import subprocess
@@ -64,6 +65,7 @@ def prepare(uri: str, images: int, words: int, say: Callable[[str], None]) -> Co
     say(f"making up {images} images with {words} words in {uri}")
     made = write_synthetic(uri, images, words)
     say(f"made {made.words} words in {made.seconds:.0f} s; compacting")
+    os.sync()  # what making the table has left to write is not compact's to wait for
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     done = subprocess.run(
