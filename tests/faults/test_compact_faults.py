@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 from helpers.table_data import found, table_rows
 from helpers.table_job import job, killed_at, retry_job
 
 from textspot_ray.archive.storage import open_store
+from textspot_ray.tables import compact as compact_module
 from textspot_ray.tables.compact import compact
 from textspot_ray.tables.plan import Plan
 from textspot_ray.tables.sweep import clean, finish
@@ -50,6 +52,36 @@ def test_a_killed_compact_changes_no_row_and_the_next_one_tidies_up(point, tmp_p
     store = open_store(uri)
     for table in ("words", "images", "errors", "words_by_text"):
         assert len(list(store.list(f"{table}/"))) == 1
+    check(uri, rows)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "compact_parts:1",
+        "compact_parts:2",
+        "compact_parts:5",
+        "compact_parts:8",
+        "before_snapshot:1",
+    ],
+)
+def test_a_killed_compact_of_several_threads_changes_no_row(point, tmp_path, monkeypatch):
+    monkeypatch.setattr(compact_module, "ROWS_PER_LANE", 5)
+    monkeypatch.setattr(pa, "cpu_count", lambda: 3)
+    uri = str(tmp_path / "out")
+    job(uri, fold_at=3)
+    rows = table_rows(open_store(uri))
+    assert killed_at(point, compact_job, uri)
+    check(uri, rows)
+    compact_job(uri)
+    check(uri, rows)
+    store = open_store(uri)
+    clean(found(store), older_than_s=-1, grace_s=0)
+    files = {
+        table: len(list(store.list(f"{table}/")))
+        for table in ("words", "images", "errors", "words_by_text")
+    }
+    assert files == {"words": 3, "images": 1, "errors": 1, "words_by_text": 3}
     check(uri, rows)
 
 
