@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino as ov
 from filelock import FileLock
 from filelock import Timeout as FileLockTimeout
@@ -47,7 +48,12 @@ def shared_core() -> Any:
     A core's CPU plug-in gives the thread that makes it a signal stack and puts the former one back
     when it goes. Of two cores, dropped in the order of their making, the second puts back the
     first one's, which is gone: the next signal, Ctrl-C say, kills Python (OpenVINO 2026.4).
+
+    The binding looks numpy up when it meets the first array, under a lock and then Python's: two
+    threads that come with their first arrays at once wait for each other for ever. So the first
+    one is made here, before there are threads.
     """
+    ov.Tensor(np.zeros(1, np.float32), shared_memory=True).data.sum()
     return ov.Core()
 
 
