@@ -1,6 +1,6 @@
 """The five-minute start: spot the sample images on Ray, show the words, say how to query them.
 
-The samples are rendered scenes made by this project (``python -m textspot_ray.training.scenes``),
+The samples are rendered scenes made by this project (``python -m jobs.training.render.scenes``),
 once as a folder and once as a tar.
 """
 

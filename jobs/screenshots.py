@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from textspot_ray.errors import ExitCode, TextspotError
-from textspot_ray.insight.relations import open_tables
+from textspot_ray.query.views import open_tables
 
 SIZE = {"width": 1200, "height": 720}
 
@@ -53,8 +53,8 @@ def main() -> int:
 
 
 def live(page, table: str, search: tuple[str, str], out: Path) -> None:
-    from textspot_ray.insight.browse import serve
-    from textspot_ray.insight.browse_data import BrowseData
+    from textspot_ray.web.browse import serve
+    from textspot_ray.web.browse_data import BrowseData
 
     ready: SimpleQueue[str] = SimpleQueue()
     with open_tables(table) as tables:
@@ -80,7 +80,7 @@ def live(page, table: str, search: tuple[str, str], out: Path) -> None:
 
 
 def static(page, table: str, folder: Path, out: Path) -> None:
-    from textspot_ray.insight.view import ViewSettings, render, sample_ids, write_page
+    from textspot_ray.web.view import ViewSettings, render, sample_ids, write_page
 
     with open_tables(table) as tables:
         html = render(tables, sample_ids(tables, 12), ViewSettings(title="textspot-ray"))

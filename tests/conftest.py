@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A busy machine may take its time over an example: how long is jobs/bench.py's question. The suite
+# A busy machine may take its time over an example: how long is a question for jobs.bench. The suite
 # says the same twice; HYPOTHESIS_PROFILE=explore tries other examples every time.
 settings.register_profile("textspot", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
@@ -24,8 +24,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def ray_cluster():
     """Ray on this machine started once; workers see the tests' helpers."""
     ray = pytest.importorskip("ray")
-    from textspot_ray.cluster.raycluster import RayCluster
     from textspot_ray.config import EngineConfig
+    from textspot_ray.engine.ray.cluster import RayCluster
 
     tests = Path(__file__).parent
     path = [str(tests), str(tests.parent), *filter(None, sys.path)]

@@ -8,14 +8,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from textspot_ray._version import __version__
+
 if TYPE_CHECKING:
-    from textspot_ray.cluster.engine import run
     from textspot_ray.config import RunConfig, load_config
+    from textspot_ray.engine.run import run
     from textspot_ray.records import RunReport, Word
     from textspot_ray.spotting.spotter import TextSpotter
     from textspot_ray.tables.open import open_tables
 
-__version__ = "0.1.0"
 __all__ = [
     "RunConfig",
     "RunReport",
@@ -34,7 +35,7 @@ _HOMES = {
     "Word": "records",
     "load_config": "config",
     "open_tables": "tables.open",
-    "run": "cluster.engine",
+    "run": "engine.run",
 }
 
 

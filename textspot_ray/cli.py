@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from textspot_ray import __version__
+from textspot_ray._version import __version__
 from textspot_ray.errors import ExitCode, TextspotError
 
 

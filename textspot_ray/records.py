@@ -95,7 +95,7 @@ class Item:
     Attributes:
         image_id: Canonical percent-encoded URI, ``#member`` for archive members; unique in a table.
         source: Canonical, percent-encoded URI (the archive's for members); driver and path by
-            `archive.identity.locate`.
+            `sources.identity.locate`.
         container: What ``source`` is.
         member: Name inside the archive as found there, or the row number of a Parquet table.
         offset: Byte offset of the member's data in ``source`` (plain tar and zip), else None.

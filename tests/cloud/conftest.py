@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from textspot_ray.archive.filesystem import open_filesystem
+from textspot_ray.storage.filesystem import open_filesystem
 
 Options = dict[str, dict[str, Any]]
 

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from tests.cloud.conftest import Cloud
-from textspot_ray.archive.filesystem import open_filesystem, split_uri
-from textspot_ray.archive.listing import list_items
-from textspot_ray.archive.reader import Reader
-from textspot_ray.archive.storage import open_store
 from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.errors import SourceError
 from textspot_ray.records import ErrorKind, Item
+from textspot_ray.sources.listing import list_items
+from textspot_ray.sources.reader import Reader
+from textspot_ray.storage.filesystem import open_filesystem, split_uri
+from textspot_ray.storage.stores import open_store
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 
@@ -66,7 +66,7 @@ def test_a_prefix_of_more_than_one_page(photos: Cloud) -> None:
 
 def test_no_more_than_a_page_is_held(photos: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first item is there before the second page was asked for."""
-    from textspot_ray.archive import filesystem
+    from textspot_ray.storage import filesystem
 
     monkeypatch.setattr(filesystem, "_PAGE", 100)
     protocol, rest = split_uri(f"{photos.root}/photos/many")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from textspot_ray.cluster.check_storage import check_output, check_source
-from textspot_ray.cluster.finding import Level
+from textspot_ray.doctor.finding import Level
+from textspot_ray.doctor.storage import check_output, check_source
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 s3fs = pytest.importorskip("s3fs")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.support.fault_proxy import FaultPlan, FaultProxy
-from textspot_ray.archive.listing import list_items
-from textspot_ray.archive.reader import Reader
-from textspot_ray.archive.storage import open_store
 from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.records import Item
+from textspot_ray.sources.listing import list_items
+from textspot_ray.sources.reader import Reader
+from textspot_ray.storage.stores import open_store
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 s3fs = pytest.importorskip("s3fs")

@@ -6,20 +6,20 @@ import threading
 import time
 
 import pytest
-from helpers.fast_folder import fast_folder
-from helpers.table_data import found, make_items, table_rows
-from helpers.table_job import OUTPUT, job, retry_job, work
 
 from tests.cloud.conftest import Cloud
-from textspot_ray.archive.storage import Store, open_store
-from textspot_ray.tables.compact import compact
-from textspot_ray.tables.forget import forget
+from tests.support.fast_folder import fast_folder
+from tests.support.table_data import found, make_items, table_rows
+from tests.support.table_job import OUTPUT, job, retry_job, work
+from textspot_ray.storage.stores import Store, open_store
+from textspot_ray.tables.driver_status import read_statuses
+from textspot_ray.tables.maintenance.compact import compact
+from textspot_ray.tables.maintenance.forget import forget
+from textspot_ray.tables.maintenance.vacuum import finish
+from textspot_ray.tables.maintenance.verify import verify
 from textspot_ray.tables.open import open_tables
-from textspot_ray.tables.plan import Plan
-from textspot_ray.tables.planner import update_plan
-from textspot_ray.tables.runstatus import read_statuses
-from textspot_ray.tables.sweep import finish
-from textspot_ray.tables.verify import verify
+from textspot_ray.tables.plan.plan import Plan
+from textspot_ray.tables.plan.planner import update_plan
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(600)]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import cv2
 import pytest
-from helpers.scripted import plain_scripts, scripted_config, scripted_parts, write_images
-from helpers.tables_equal import all_rows
 
-from textspot_ray.cluster.engine import exit_code, run
+from tests.support.scripted import plain_scripts, scripted_config, scripted_parts, write_images
+from tests.support.stub_bundle import draw, write_stub_bundle
+from tests.support.tables_equal import all_rows
 from textspot_ray.config import config_from_dict
+from textspot_ray.engine.run import exit_code, run
 from textspot_ray.errors import ExitCode
-from textspot_ray.training.stub_bundle import draw, write_stub_bundle
 
 pytestmark = pytest.mark.ray
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from helpers.fast_folder import fast_folder
+
+from tests.support.fast_folder import fast_folder
 
 
 @pytest.fixture

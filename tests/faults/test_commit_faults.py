@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from helpers.fast_folder import fast_folder
-from helpers.table_data import found, make_item, make_items, table_rows
-from helpers.table_job import job, killed_at, retry_job
 
-from textspot_ray.archive.storage import open_store
-from textspot_ray.tables.plan import Plan
-from textspot_ray.tables.verify import verify
+from tests.support.fast_folder import fast_folder
+from tests.support.table_data import found, make_item, make_items, table_rows
+from tests.support.table_job import job, killed_at, retry_job
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.maintenance.verify import verify
+from textspot_ray.tables.plan.plan import Plan
 
 POINTS = [
     "table:1",
@@ -120,7 +120,7 @@ def test_a_killed_redo_ends_with_the_new_version_of_changed_images(point, tmp_pa
 
 
 def test_every_fault_point_is_covered():
-    from textspot_ray.tables.faultpoints import POINTS as NAMED
+    from textspot_ray.tables.failpoints import POINTS as NAMED
 
     text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     assert [name for name in NAMED if f'"{name}:' not in text] == []

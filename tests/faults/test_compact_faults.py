@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from helpers.table_data import found, table_rows
-from helpers.table_job import job, killed_at, retry_job
 
-from textspot_ray.archive.storage import open_store
-from textspot_ray.tables import compact as compact_module
-from textspot_ray.tables.compact import compact
-from textspot_ray.tables.plan import Plan
-from textspot_ray.tables.sweep import clean, finish
-from textspot_ray.tables.verify import verify
+from tests.support.table_data import found, table_rows
+from tests.support.table_job import job, killed_at, retry_job
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.maintenance import compact as compact_module
+from textspot_ray.tables.maintenance.compact import compact
+from textspot_ray.tables.maintenance.vacuum import clean, finish
+from textspot_ray.tables.maintenance.verify import verify
+from textspot_ray.tables.plan.plan import Plan
 
 
 def compact_job(uri):

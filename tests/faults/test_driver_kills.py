@@ -8,15 +8,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.drive import start_driver, wait_for_images
-from helpers.scripted import plain_scripts, scripted_config, scripted_parts, write_images
-from helpers.tables_equal import all_rows
 
-from textspot_ray.cluster.engine import run
-from textspot_ray.tables.ledger import open_ledger
+from tests.support.drive import start_driver, wait_for_images
+from tests.support.scripted import plain_scripts, scripted_config, scripted_parts, write_images
+from tests.support.tables_equal import all_rows
+from textspot_ray.engine.run import run
+from textspot_ray.tables.commit.ledger import open_ledger
+from textspot_ray.tables.maintenance.verify import verify
 from textspot_ray.tables.open import open_tables
-from textspot_ray.tables.plan import Plan
-from textspot_ray.tables.verify import verify
+from textspot_ray.tables.plan.plan import Plan
 
 KILLED = 137
 

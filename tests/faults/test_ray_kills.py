@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.drive import start_driver, wait_for_images
-from helpers.scripted import scripted_config, scripted_parts, write_images
-from helpers.tables_equal import all_rows
 
-from textspot_ray.cluster.engine import run
+from tests.support.drive import start_driver, wait_for_images
+from tests.support.scripted import scripted_config, scripted_parts, write_images
+from tests.support.tables_equal import all_rows
+from textspot_ray.engine.run import run
 from textspot_ray.records import ErrorKind
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]

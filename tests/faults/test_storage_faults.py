@@ -11,17 +11,17 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from helpers.fast_folder import fast_folder
-from helpers.table_data import FINGERPRINT, found, make_items, table_rows
-from helpers.table_job import OUTPUT, job, work
 
-from textspot_ray.archive.storage import open_store
+from tests.support.fast_folder import fast_folder
+from tests.support.table_data import FINGERPRINT, found, make_items, table_rows
+from tests.support.table_job import OUTPUT, job, work
 from textspot_ray.errors import StorageError
-from textspot_ray.tables.ledger import open_ledger
-from textspot_ray.tables.plan import Plan
-from textspot_ray.tables.planner import update_plan
-from textspot_ray.tables.sweep import finish
-from textspot_ray.tables.verify import verify
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit.ledger import open_ledger
+from textspot_ray.tables.maintenance.vacuum import finish
+from textspot_ray.tables.maintenance.verify import verify
+from textspot_ray.tables.plan.plan import Plan
+from textspot_ray.tables.plan.planner import update_plan
 
 NOBODY = 65534
 

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.ray_nodes import start_patiently
+
+from tests.support.ray_nodes import start_patiently
 
 
 @pytest.fixture

@@ -23,19 +23,20 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "slow")]
 
-from plan_scale import FINGERPRINT, a_marker, listing  # noqa: E402
+from plan_scale import FINGERPRINT, a_marker, listing
 
-from textspot_ray.archive.storage import open_store  # noqa: E402
-from textspot_ray.cluster import engine, scheduler  # noqa: E402
-from textspot_ray.cluster.parts import Parts  # noqa: E402
-from textspot_ray.cluster.raycluster import Node  # noqa: E402
-from textspot_ray.cluster.shelf import Settled  # noqa: E402
-from textspot_ray.cluster.slot import Recipe, Report  # noqa: E402
-from textspot_ray.cluster.vitals import PARTS, QUEUES, STAGES, Vitals  # noqa: E402
-from textspot_ray.config import config_from_dict  # noqa: E402
-from textspot_ray.records import Counts  # noqa: E402
-from textspot_ray.tables.ledger import fingerprint_digest  # noqa: E402
-from textspot_ray.tables.marker import commit_marker  # noqa: E402
+from textspot_ray.config import config_from_dict
+from textspot_ray.engine import run as engine
+from textspot_ray.engine.components import Parts
+from textspot_ray.engine.ray import scheduler
+from textspot_ray.engine.ray.cluster import Node
+from textspot_ray.engine.slot.open_shards import Settled
+from textspot_ray.engine.slot.slot import Recipe, Report
+from textspot_ray.engine.slot.slot_metrics import PARTS, QUEUES, STAGES, Vitals
+from textspot_ray.records import Counts
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit.commit_record import commit_marker
+from textspot_ray.tables.commit.ledger import fingerprint_digest
 
 PER_NODE = 8
 
@@ -184,9 +185,9 @@ def main() -> None:
     parts = Parts(Recipe(nothing, nothing, nothing), FINGERPRINT, lambda: listing(args.images))
     # All is planned first: how long that takes is plan_scale.py's to tell.
     with contextlib.suppress(FileNotFoundError):
-        from textspot_ray.tables.ledger import open_ledger
-        from textspot_ray.tables.plan import Plan
-        from textspot_ray.tables.planner import update_plan
+        from textspot_ray.tables.commit.ledger import open_ledger
+        from textspot_ray.tables.plan.plan import Plan
+        from textspot_ray.tables.plan.planner import update_plan
 
         store = open_store(args.out, create=True)
         open_ledger(store, FINGERPRINT)

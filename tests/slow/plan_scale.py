@@ -16,17 +16,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from textspot_ray.archive.storage import Store, open_store
 from textspot_ray.config import OutputConfig
 from textspot_ray.records import Counts, Item, ShardId
-from textspot_ray.tables.ledger import Ledger, open_ledger
-from textspot_ray.tables.manifest import read_settlings, to_table, write_manifest
-from textspot_ray.tables.marker import Marker, PartFile, marker_to_json, new_attempt
-from textspot_ray.tables.plan import Plan
-from textspot_ray.tables.planner import PlanSummary, update_plan
-from textspot_ray.tables.settled import Settled
-from textspot_ray.tables.snapshot import MAX_MERGED_ROWS
-from textspot_ray.tables.sweep import sweep_state
+from textspot_ray.storage.stores import Store, open_store
+from textspot_ray.tables.commit.commit_record import Marker, PartFile, marker_to_json, new_attempt
+from textspot_ray.tables.commit.committed import Settled
+from textspot_ray.tables.commit.ledger import Ledger, open_ledger
+from textspot_ray.tables.commit.manifest import read_settlings, to_table, write_manifest
+from textspot_ray.tables.commit.snapshot import MAX_MERGED_ROWS
+from textspot_ray.tables.maintenance.vacuum import sweep_state
+from textspot_ray.tables.plan.plan import Plan
+from textspot_ray.tables.plan.planner import PlanSummary, update_plan
 
 FINGERPRINT = {"precision": "f32"}
 

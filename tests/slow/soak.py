@@ -30,19 +30,19 @@ import psutil
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from tests.support.soak_parts import (  # noqa: E402
+from tests.support.soak_parts import (
     HEIGHT,
     WIDTH,
     batch,
     python_path,
     soak_parts,
 )
-from textspot_ray.archive.storage import open_store  # noqa: E402
-from textspot_ray.cluster.engine import exit_code, run  # noqa: E402
-from textspot_ray.config import RunConfig, config_from_dict  # noqa: E402
-from textspot_ray.errors import TextspotError  # noqa: E402
-from textspot_ray.tables.open import open_tables  # noqa: E402
-from textspot_ray.tables.runstatus import fold_statuses, read_statuses  # noqa: E402
+from textspot_ray.config import RunConfig, config_from_dict
+from textspot_ray.engine.run import exit_code, run
+from textspot_ray.errors import TextspotError
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.driver_status import fold_statuses, read_statuses
+from textspot_ray.tables.open import open_tables
 
 NODES = 3
 OUT = "s3://soak/tables"
@@ -145,8 +145,9 @@ class Soak:
 
         self.bundle = make_stub_bundle(self.work / "bundle", height=HEIGHT, width=WIDTH)
         self.add_images()
-        from helpers.ray_nodes import start_patiently
         from ray.cluster_utils import Cluster
+
+        from tests.support.ray_nodes import start_patiently
 
         head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 10**8}
         self.cluster = start_patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
@@ -163,7 +164,7 @@ class Soak:
         self.images += count
 
     def add_node(self) -> None:
-        from helpers.ray_nodes import add_node
+        from tests.support.ray_nodes import add_node
 
         self.nodes.append(add_node(self.cluster, cpus=3))
 
@@ -336,15 +337,15 @@ class Soak:
 
 _LEAVE = """
 import sys
-from textspot_ray.cluster.preempt import WorkerNode, leave
+from textspot_ray.deploy.pre_stop import WorkerNode, leave
 leave([WorkerNode(sys.argv[1], sys.argv[2], int(sys.argv[3]))])
 """
 _VERIFY = """
 import sys
-from textspot_ray.archive.storage import open_store
-from textspot_ray.tables.ledger import open_ledger
-from textspot_ray.tables.plan import Plan
-from textspot_ray.tables.verify import verify
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit.ledger import open_ledger
+from textspot_ray.tables.plan.plan import Plan
+from textspot_ray.tables.maintenance.verify import verify
 options = {"s3": {"endpoint_url": sys.argv[2], "client_kwargs": {"region_name": "us-east-1"}}}
 store = open_store(sys.argv[1], options)
 plan = Plan(store)

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.scripted import scripted_config, scripted_parts, write_images
 
-from textspot_ray.cluster.engine import run
+from tests.support.scripted import scripted_config, scripted_parts, write_images
+from tests.support.stub_bundle import draw, write_stub_bundle
 from textspot_ray.config import config_from_dict
-from textspot_ray.training.stub_bundle import draw, write_stub_bundle
+from textspot_ray.engine.run import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
@@ -35,7 +35,7 @@ MAX_GROWTH = 0.10
 # leak of one file a shard would be dozens, one of 5 kB an image 16 MiB in 3,500 images.
 MORE = {"uss": 16 * MIB, "threads": 3, "files": 5}
 SAMPLE_S = 1.0  # reading a process's USS costs milliseconds
-NAMES = ("textspot_ray.cluster.child", "RunnerActor", "DetectorActor", "RecognizerActor",
+NAMES = ("textspot_ray.engine.local_child", "RunnerActor", "DetectorActor", "RecognizerActor",
          "raylet --", "gcs_server")  # fmt: skip
 
 

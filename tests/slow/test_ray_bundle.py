@@ -8,11 +8,11 @@ from pathlib import Path
 
 import cv2
 import pytest
-from helpers.tables_equal import all_rows
 
-from textspot_ray.cluster.engine import run
+from tests.support.stub_bundle import draw, write_stub_bundle
+from tests.support.tables_equal import all_rows
 from textspot_ray.config import config_from_dict
-from textspot_ray.training.stub_bundle import draw, write_stub_bundle
+from textspot_ray.engine.run import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.scripted import write_images
-from helpers.tables_equal import all_rows
+
+from tests.support.scripted import write_images
+from tests.support.tables_equal import all_rows
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,9 +32,9 @@ COUNT = 150
 DRIVER = """
 import json, sys
 from pathlib import Path
-from helpers.placed import placed_parts
-from helpers.scripted import scripted_config
-from textspot_ray.cluster.engine import run
+from tests.support.placed import placed_parts
+from tests.support.scripted import scripted_config
+from textspot_ray.engine.run import run
 
 folder, out, address = sys.argv[1:]
 config = scripted_config(Path(out), kind="ray", address=address)

@@ -8,16 +8,16 @@ import time
 
 import psutil
 import pytest
-from helpers.drive import start_driver, wait_for_images
-from helpers.placed import placed_parts
-from helpers.ray_nodes import add_node
-from helpers.scripted import scripted_config, scripted_parts, write_images
-from helpers.tables_equal import all_rows
 
-from textspot_ray.archive.storage import open_store
-from textspot_ray.cluster.engine import run
-from textspot_ray.cluster.preempt import leave, worker_nodes
-from textspot_ray.tables.runstatus import RunState, read_statuses
+from tests.support.drive import start_driver, wait_for_images
+from tests.support.placed import placed_parts
+from tests.support.ray_nodes import add_node
+from tests.support.scripted import scripted_config, scripted_parts, write_images
+from tests.support.tables_equal import all_rows
+from textspot_ray.deploy.pre_stop import leave, worker_nodes
+from textspot_ray.engine.run import run
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.driver_status import RunState, read_statuses
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -241,12 +241,12 @@ def test_features_lie_only_on_the_slots_node(cluster):
     import queue
 
     import ray
-    from helpers.scripted import ScriptedModels
     from ray.experimental import get_object_locations
     from ray.util.placement_group import placement_group
 
-    from textspot_ray.cluster.actors import ActorWorker, in_group
-    from textspot_ray.cluster.ports import Answered, Started
+    from tests.support.scripted import ScriptedModels
+    from textspot_ray.engine.ray.actors import ActorWorker, in_group
+    from textspot_ray.engine.slot.ports import Answered, Started
     from textspot_ray.records import Stage
 
     nodes = {node.node_id for node in (add_node(cluster), add_node(cluster))}

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from tests.support.bundles import ALPHABET, GRID, draw_word
-from textspot_ray.cluster.parts import Parts, parts_from
-from textspot_ray.cluster.ports import Detects, Models, Reads
 from textspot_ray.config import RunConfig
+from textspot_ray.engine.components import Parts, parts_from
+from textspot_ray.engine.slot.ports import Detects, Models, Reads
 from textspot_ray.records import DetectedPage
 
 HEIGHT, WIDTH = 384, 640  # of the stub detector's input, and of the images

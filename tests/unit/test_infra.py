@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers.crd_fields import faults
 
-from textspot_ray import __version__
-from textspot_ray.cluster.metrics import METRICS, RayMetrics, both
-from textspot_ray.cluster.pods import USER_ID
-from textspot_ray.cluster.preempt import GRACE_S
-from textspot_ray.cluster.progress import Progress
+from tests.support.crd_fields import faults
+from textspot_ray._version import __version__
 from textspot_ray.commands import submit
 from textspot_ray.config import load_config
+from textspot_ray.deploy.kubernetes import USER_ID
+from textspot_ray.deploy.pre_stop import GRACE_S
+from textspot_ray.engine.progress import Progress
+from textspot_ray.engine.ray.metrics import METRICS, RayMetrics, both
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -377,7 +377,7 @@ def test_several_observers_are_told() -> None:
 
 
 def test_metrics_load_without_ray() -> None:
-    code = "import sys, textspot_ray.cluster.metrics; sys.exit('ray' in sys.modules)"
+    code = "import sys, textspot_ray.engine.ray.metrics; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from textspot_ray.insight.browse import serve
-    from textspot_ray.insight.browse_data import BrowseData
+    from textspot_ray.web.browse import serve
+    from textspot_ray.web.browse_data import BrowseData
 
     def ready(address: str) -> None:
         print(f"{args.table} at {address} (Ctrl+C ends)", flush=True)

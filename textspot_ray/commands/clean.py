@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> int:
     """Sweep and say how much went."""
     from textspot_ray.commands.summary import byte_size, number
     from textspot_ray.errors import UsageError
-    from textspot_ray.tables.sweep import clean
+    from textspot_ray.tables.maintenance.vacuum import clean
 
     if args.older_than < 0:
         raise UsageError(f"--older-than takes hours from 0, not {args.older_than:g}")

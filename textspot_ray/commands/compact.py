@@ -26,8 +26,8 @@ def main(args: argparse.Namespace) -> int:
     import pyarrow as pa
 
     from textspot_ray.commands.summary import duration, number
-    from textspot_ray.tables.compact import compact
-    from textspot_ray.tables.sweep import GRACE_S
+    from textspot_ray.tables.maintenance.compact import compact
+    from textspot_ray.tables.maintenance.vacuum import GRACE_S
 
     # Row groups come and go by the thousand; malloc keeps their pages, Arrow's own allocator gives
     # them back and faults them in again, which costs a tenth of all processor time here.

@@ -33,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from textspot_ray.insight.diff import DiffSummary, compare_tables
-    from textspot_ray.insight.diff_report import RowWriter, Worst, as_json, page, report
-    from textspot_ray.insight.output import open_text
-    from textspot_ray.insight.view import write_page
+    from textspot_ray.evaluation.diff import DiffSummary, compare_tables
+    from textspot_ray.evaluation.diff_report import RowWriter, Worst, as_json, page, report
+    from textspot_ray.query.output import open_text
+    from textspot_ray.web.view import write_page
 
     summary = DiffSummary()
     worst = Worst(args.worst if args.html else 0)

@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the findings as they come."""
-    from textspot_ray.cluster.doctor import Examination, examine, verdict
     from textspot_ray.config import load_config
+    from textspot_ray.doctor.doctor import Examination, examine, verdict
 
     config = load_config(args.config, args.set)
     given = {"name": args.model, "precision": args.precision}

@@ -54,22 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from textspot_ray.insight.evaluate import (
+    from textspot_ray.evaluation.evaluate import (
         EvaluateSettings,
         compare_evaluations,
         evaluate_table,
     )
-    from textspot_ray.insight.evaluate_report import (
-        as_json,
-        comparison_report,
-        report,
-        write_images_csv,
-    )
-    from textspot_ray.insight.failures import report as failures_report
-    from textspot_ray.insight.icdar import read_ground_truth
-    from textspot_ray.insight.lexicon import read_lexicon
-    from textspot_ray.insight.output import open_text
-    from textspot_ray.insight.rules import Variant
+    from textspot_ray.evaluation.failures import report as failures_report
+    from textspot_ray.evaluation.ground_truth import read_ground_truth
+    from textspot_ray.evaluation.lexicon import read_lexicon
+    from textspot_ray.evaluation.report import as_json, comparison_report, report, write_images_csv
+    from textspot_ray.evaluation.rules import Variant
+    from textspot_ray.query.output import open_text
 
     gt = read_ground_truth(args.gt)
     settings = EvaluateSettings(
@@ -91,13 +86,13 @@ def main(args: argparse.Namespace) -> int:
             with open_text(args.per_image) as file:
                 write_images_csv(found, file)
         if args.misses:
-            from textspot_ray.insight.misses import write_misses
+            from textspot_ray.evaluation.worst_images import write_misses
 
             write_misses(
                 tables, found, args.gt_size, args.worst, args.misses, storage_options(args)
             )
         if args.failures:
-            from textspot_ray.insight.failure_sheet import write_sheet
+            from textspot_ray.evaluation.failure_sheet import write_sheet
 
             failed = write_sheet(tables, found, args.gt_size, args.failures, storage_options(args))
     if args.json:

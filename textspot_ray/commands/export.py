@@ -19,7 +19,7 @@ from textspot_ray.errors import ExitCode
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    from textspot_ray.insight.formats import FORMATS
+    from textspot_ray.export.formats import FORMATS
 
     add_table_argument(parser)
     parser.add_argument("--format", "-f", choices=FORMATS, required=True)
@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from textspot_ray.insight.export import export
-    from textspot_ray.insight.pages import read_pages
+    from textspot_ray.export.export import export
+    from textspot_ray.query.pages import read_pages
 
     with open_views(args) as tables:
         pages = read_pages(

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Find the images, ask, and take them out."""
     from textspot_ray.commands.summary import number
-    from textspot_ray.tables.forget import forget
+    from textspot_ray.tables.maintenance.forget import forget
 
     if not args.image and not args.where:
         raise UsageError("name what to forget: --image ID or --where SQL")
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
 def _chosen(args: argparse.Namespace) -> list[str]:
     if not args.where:
         return []
-    from textspot_ray.insight.query import run_query
+    from textspot_ray.query.sql import run_query
 
     with open_views(args) as tables:
         reader = run_query(tables, f"SELECT image_id FROM images WHERE ({args.where})")

@@ -1,4 +1,4 @@
-"""Model bundles: list what is there, check one, fetch a published one, quantise, stand in."""
+"""Model bundles: list what is there, check one, fetch a published one, quantise."""
 
 from __future__ import annotations
 
@@ -29,14 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models_quantize.add_arguments(
         commands.add_parser("quantize", help="make an int8 bundle, calibrated on your images")
     )
-    made = commands.add_parser("stand-in", help="write the published architecture, random weights")
-    made.add_argument("folder", metavar="DIR")
-    made.add_argument("--boxes", type=int, default=10, metavar="N", help="words an image")
-    made.add_argument("--symbols", type=int, default=7, metavar="N", help="decoder steps a word")
-    made.add_argument("--signature", choices=("image", "im_data"), default="image")
-    made.add_argument("--rows", choices=("100", "dynamic"), default="100")
-    made.add_argument("--precision", choices=("f32", "int8"), default="f32")
-    made.add_argument("--seed", type=int, default=0)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -46,7 +38,6 @@ def main(args: argparse.Namespace) -> int:
         "check": _check,
         "fetch": _fetch,
         "quantize": models_quantize.main,
-        "stand-in": _stand_in,
     }
     return actions[args.action](args)
 
@@ -73,7 +64,7 @@ def _list(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from textspot_ray.spotting.cpu import int8_note
+    from textspot_ray.machine import int8_note
     from textspot_ray.spotting.settings import SpotterSettings, resolve
     from textspot_ray.spotting.spotter import TextSpotter
 
@@ -92,7 +83,7 @@ def _check(args: argparse.Namespace) -> int:
 def _fetch(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from textspot_ray.spotting.fetch import fetch_model, published_weights
+    from textspot_ray.spotting.download import fetch_model, published_weights
 
     weights = args.weights or ["FP32"]
     available = published_weights(args.model)
@@ -107,22 +98,4 @@ def _fetch(args: argparse.Namespace) -> int:
         f"{args.model} ({', '.join(p.weights for p in wanted)}) is in {folder}: {files} files, "
         f"{total / 1e6:.1f} MB, checksums right; use it with --model {args.model}"
     )
-    return ExitCode.OK
-
-
-def _stand_in(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from textspot_ray.training.stand_in import write_stand_in
-
-    write_stand_in(
-        Path(args.folder),
-        boxes=args.boxes,
-        symbols=args.symbols,
-        signature=args.signature,
-        dynamic_rows=args.rows == "dynamic",
-        precision=args.precision,
-        seed=args.seed,
-    )
-    print(f"wrote a stand-in of the published size to {args.folder}: random weights, reads nothing")
     return ExitCode.OK

@@ -13,7 +13,7 @@ from textspot_ray.commands.table_options import size
 from textspot_ray.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from textspot_ray.insight.icdar import GtWord
+    from textspot_ray.evaluation.ground_truth import GtWord
     from textspot_ray.records import ImageResult
     from textspot_ray.spotting.quantize import Agreement
 
@@ -89,8 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Calibrate, quantise, compare on held-out images, and write if the loss allows it."""
+    from textspot_ray.machine import int8_note
     from textspot_ray.spotting.bundle import load_bundle
-    from textspot_ray.spotting.cpu import int8_note
     from textspot_ray.spotting.quantize import (
         calibrate,
         check_free,
@@ -138,10 +138,10 @@ def main(args: argparse.Namespace) -> int:
 
 def _images(sources: list[str], limit: int) -> dict[str, bytes]:
     """Encoded images by image id, in the order listed."""
-    from textspot_ray.archive.listing import list_items
-    from textspot_ray.archive.reader import Reader
     from textspot_ray.config import ImageConfig, SourceConfig
     from textspot_ray.records import Item
+    from textspot_ray.sources.listing import list_items
+    from textspot_ray.sources.reader import Reader
 
     source, rules = SourceConfig(uris=tuple(sources), limit=limit), ImageConfig()
     items = [found for found in list_items(source, rules) if isinstance(found, Item)]
@@ -158,7 +158,7 @@ def _images(sources: list[str], limit: int) -> dict[str, bytes]:
 def _ground_truth(path: str | None) -> Mapping[str, tuple[GtWord, ...]] | None:
     if path is None:
         return None
-    from textspot_ray.insight.icdar import read_ground_truth
+    from textspot_ray.evaluation.ground_truth import read_ground_truth
 
     return read_ground_truth(path)
 
@@ -170,8 +170,8 @@ def _hmean(
     min_confidence: float,
 ) -> float:
     """Word spotting by the organisers' rules on the images that have ground truth."""
-    from textspot_ray.insight.icdar import Predicted, image_key
-    from textspot_ray.insight.matching import evaluate
+    from textspot_ray.evaluation.ground_truth import Predicted, image_key
+    from textspot_ray.evaluation.matching import evaluate
 
     predictions: dict[str, list[Predicted]] = {}
     for image_id, result in results.items():

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from textspot_ray.config import RunConfig
     from textspot_ray.records import Encoded, Item, Skipped
     from textspot_ray.spotting.spotter import TextSpotter
-    from textspot_ray.tables.planner import PlanSummary
+    from textspot_ray.tables.plan.planner import PlanSummary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,11 +62,11 @@ class _Survey:
 
     def plan(self) -> PlanSummary:
         """Count what the sources hold against what the output has planned."""
-        from textspot_ray.archive.storage import open_store
         from textspot_ray.errors import TableError
-        from textspot_ray.tables.ledger import open_ledger
-        from textspot_ray.tables.plan import Plan
-        from textspot_ray.tables.planner import update_plan
+        from textspot_ray.storage.stores import open_store
+        from textspot_ray.tables.commit.ledger import open_ledger
+        from textspot_ray.tables.plan.plan import Plan
+        from textspot_ray.tables.plan.planner import update_plan
 
         output = self._config.output
         store = open_store(output.uri or "memory://textspot-plan", output.storage_options)
@@ -79,8 +79,8 @@ class _Survey:
         return update_plan(plan, self._items(), output, "plan", dry_run=True)
 
     def _items(self) -> Iterator[Item | Skipped]:
-        from textspot_ray.archive.listing import list_items
         from textspot_ray.records import Skipped
+        from textspot_ray.sources.listing import list_items
 
         stride, seen = 1, 0
         for entry in list_items(self._config.source, self._config.image):
@@ -97,8 +97,8 @@ class _Survey:
         """Time the sample; lines about tiles and hours."""
         import time
 
-        from textspot_ray.archive.reader import Reader
         from textspot_ray.commands.summary import duration
+        from textspot_ray.sources.reader import Reader
         from textspot_ray.spotting.spotter import TextSpotter
 
         sample = self._sample[: self._probe]

@@ -24,15 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from textspot_ray.insight.output import Format, write_result
-    from textspot_ray.insight.query import batches, run_query
+    from textspot_ray.query.output import Format, write_result
+    from textspot_ray.query.sql import batches, run_query
 
     sql = args.sql
     if sql == "-" or (sql is None and not sys.stdin.isatty()):
         sql = sys.stdin.read()
     with open_views(args) as tables:
         if sql is None:
-            from textspot_ray.insight.prompt import prompt
+            from textspot_ray.query.prompt import prompt
 
             prompt(tables)
             return ExitCode.OK

@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Retry and report."""
-    from textspot_ray.cluster.engine import exit_code, retry
-    from textspot_ray.cluster.notes import set_up_logging
-    from textspot_ray.cluster.progress import console
     from textspot_ray.commands.summary import print_report
+    from textspot_ray.engine.progress import console
+    from textspot_ray.engine.run import exit_code, retry
+    from textspot_ray.engine.slot.events import set_up_logging
     from textspot_ray.tables.status import error_rows
 
     kinds = _kinds(args)
@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
 def _kinds(args: argparse.Namespace) -> frozenset[ErrorKind]:
     from textspot_ray.errors import UsageError
     from textspot_ray.records import ErrorKind
-    from textspot_ray.tables.retry import TRANSIENT
+    from textspot_ray.tables.maintenance.retry_failed import TRANSIENT
 
     if not args.kind:
         return frozenset(ErrorKind) if args.all else TRANSIENT

@@ -20,14 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the job; the exit code tells how it ended."""
-    from textspot_ray.cluster.engine import exit_code, run
-    from textspot_ray.cluster.metrics import RayMetrics, both
-    from textspot_ray.cluster.notes import set_up_logging
-    from textspot_ray.cluster.progress import console
     from textspot_ray.commands.summary import print_report
     from textspot_ray.config import dump_config
+    from textspot_ray.engine.progress import console
+    from textspot_ray.engine.ray.metrics import RayMetrics, both
+    from textspot_ray.engine.run import exit_code, run
+    from textspot_ray.engine.slot.events import set_up_logging
+    from textspot_ray.machine import int8_note
     from textspot_ray.spotting.bundle import load_bundle
-    from textspot_ray.spotting.cpu import int8_note
 
     config = run_config(args)
     set_up_logging(config.engine.log_format)

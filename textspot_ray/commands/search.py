@@ -19,7 +19,7 @@ from textspot_ray.commands.table_options import (
 from textspot_ray.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from textspot_ray.insight.search import Hit, Region, SearchQuery
+    from textspot_ray.query.search import Hit, Region, SearchQuery
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,8 +67,8 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
 
 def search_query(args: argparse.Namespace, terms: list[str], limit: int | None) -> SearchQuery:
     """The query that the options describe."""
-    from textspot_ray.insight.phrase import Line
-    from textspot_ray.insight.search import Combine, Mode, SearchQuery
+    from textspot_ray.query.phrase import Line
+    from textspot_ray.query.search import Combine, Mode, SearchQuery
 
     mode = Mode.EXACT
     for option, chosen in (
@@ -103,7 +103,7 @@ def parse_box(text: str) -> Region:
     Raises:
         UsageError: Not four numbers in order.
     """
-    from textspot_ray.insight.search import Region
+    from textspot_ray.query.search import Region
 
     try:
         x_min, y_min, x_max, y_max = (float(part) for part in text.split(","))
@@ -116,7 +116,7 @@ def parse_box(text: str) -> Region:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; no hits are exit status 1, as with grep."""
-    from textspot_ray.insight.search import search
+    from textspot_ray.query.search import search
 
     if args.limit < 0:
         raise UsageError(f"--limit must be at least 0, not {args.limit}")
@@ -124,7 +124,7 @@ def main(args: argparse.Namespace) -> int:
     with open_views(args) as tables:
         hits = search(tables, query)
         if args.open or args.html:
-            from textspot_ray.insight.view import show_hits
+            from textspot_ray.web.view import show_hits
 
             show_hits(tables, hits, " ".join(args.terms), out=args.html, show=args.open)
     if args.json:
@@ -136,7 +136,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _print_table(hits: list[Hit]) -> None:
-    from textspot_ray.insight.output import text_table
+    from textspot_ray.query.output import text_table
 
     if not hits:
         return

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from textspot_ray.insight.stats import as_json, compute_stats, plot, report
+    from textspot_ray.query.stats import as_json, compute_stats, plot, report
 
     with open_views(args) as tables:
         stats = compute_stats(tables, args.top)

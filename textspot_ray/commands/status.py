@@ -16,7 +16,7 @@ from textspot_ray.commands.tables import table_ledger, table_plan
 from textspot_ray.errors import ExitCode
 
 if TYPE_CHECKING:
-    from textspot_ray.tables.runstatus import Live, SeenStatus
+    from textspot_ray.tables.driver_status import Live, SeenStatus
     from textspot_ray.tables.status import TableStatus
 
 _SHOWN = 8  # drivers, the newest first
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the status."""
     from textspot_ray.commands.summary import counts_lines, duration, number
-    from textspot_ray.tables.runstatus import fold_statuses, read_statuses
+    from textspot_ray.tables.driver_status import fold_statuses, read_statuses
     from textspot_ray.tables.status import table_status
 
     ledger = table_ledger(args)

@@ -16,8 +16,8 @@ from textspot_ray.commands.options import add_run_options, run_config
 from textspot_ray.errors import AbortedError, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from textspot_ray.cluster.kubernetes import KubeOptions
     from textspot_ray.config import RunConfig
+    from textspot_ray.deploy.kubernetes import KubeOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +75,7 @@ def _take_config_file(args: argparse.Namespace) -> None:
 
 
 def _jobs_api(args: argparse.Namespace, config: RunConfig, address: str | None) -> int:
-    from textspot_ray.cluster.submit import connect, follow, local_paths, send
+    from textspot_ray.deploy.jobs_api import connect, follow, local_paths, send
 
     for path in local_paths(config):
         print(f"textspot: {path} must be there on every node of the cluster", file=sys.stderr)
@@ -102,7 +102,7 @@ def _echo(text: str) -> None:
 
 
 def _kubernetes(args: argparse.Namespace, config: RunConfig) -> int:
-    from textspot_ray.cluster.kubernetes import dump, render_cluster, render_job
+    from textspot_ray.deploy.kubernetes import dump, render_cluster, render_job
 
     render = render_cluster if args.k8s_cluster else render_job
     text = dump(render(config, kube_options(args)))
@@ -125,8 +125,7 @@ def kube_options(args: argparse.Namespace) -> KubeOptions:
     Raises:
         UsageError: A value is not of its form.
     """
-    from textspot_ray.cluster.kubernetes import KubeOptions
-    from textspot_ray.cluster.pods import Volume
+    from textspot_ray.deploy.kubernetes import KubeOptions, Volume
 
     given: dict[str, Any] = {
         "name": args.name or time.strftime("textspot-%Y%m%d-%H%M%S", time.gmtime()),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from textspot_ray.errors import UsageError
 
 if TYPE_CHECKING:
-    from textspot_ray.insight.relations import TableViews
+    from textspot_ray.query.views import TableViews
 
 
 MANY = 2**40  # of rows; SQL cannot count to just any number
@@ -60,7 +60,7 @@ def storage_options(args: argparse.Namespace) -> dict[str, Any] | None:
 
 def open_views(args: argparse.Namespace, uri: str | None = None) -> TableViews:
     """Open the command's table, or another one with the same options."""
-    from textspot_ray.insight.relations import open_tables
+    from textspot_ray.query.views import open_tables
 
     if args.db_threads is not None and args.db_threads < 1:
         raise UsageError(f"--db-threads must be at least 1, not {args.db_threads}")

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print what was found; exit 5 if the tables are wrong."""
     from textspot_ray.commands.summary import byte_size, counts_lines, number
-    from textspot_ray.tables.verify import verify
+    from textspot_ray.tables.maintenance.verify import verify
 
     ledger = table_ledger(args)
     report = verify(ledger, table_plan(ledger), checksums=not args.quick)

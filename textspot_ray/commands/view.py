@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from textspot_ray.insight.search import search
-    from textspot_ray.insight.view import ViewSettings, render, sample_ids, write_page
+    from textspot_ray.query.search import search
+    from textspot_ray.web.view import ViewSettings, render, sample_ids, write_page
 
     with open_views(args) as tables:
         marked: dict[str, list[int]] = {}

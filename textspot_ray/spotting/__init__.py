@@ -1,1 +1,1 @@
-"""What the model does: contract, bundles, detector, recognizer and geometry. No Ray here."""
+"""What the model does: bundles, runtime, model families, tiling. No Ray here."""

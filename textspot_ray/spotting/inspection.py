@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textspot_ray.spotting.contract import check_encoder, decoder_ports, detector_ports
+from textspot_ray.spotting.composite.contract import check_encoder, decoder_ports, detector_ports
 from textspot_ray.spotting.runtime import Runtime, Share
 from textspot_ray.spotting.settings import Resolved
 

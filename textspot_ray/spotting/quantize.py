@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from textspot_ray.errors import BundleError, MissingExtraError, UsageError
 from textspot_ray.records import ImageResult, Word
 from textspot_ray.spotting.bundle import PARTS, Bundle, describe_files, load_bundle, write_spec
-from textspot_ray.spotting.contract import detector_ports
+from textspot_ray.spotting.composite.contract import detector_ports
+from textspot_ray.spotting.quantization_scope import outside_trunk
 from textspot_ray.spotting.runtime import Runtime, Share
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector, TextSpotter
-from textspot_ray.spotting.trunk import outside_trunk
 
 MAX_WINDOWS = 150  # detector inputs kept for calibration: 3 MB each
 MAX_BOXES = 300  # text features kept for calibration: 0.2 MB each

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from textspot_ray.archive.imaging import Decoded, decode
 from textspot_ray.config import ImageConfig
 from textspot_ray.errors import UsageError
+from textspot_ray.images.decode import Decoded, decode
 from textspot_ray.records import (
     DetectedPage,
     Detection,
@@ -26,10 +26,10 @@ from textspot_ray.records import (
     Stage,
     Word,
 )
-from textspot_ray.spotting.contract import FEATURE_SHAPE
-from textspot_ray.spotting.detector import Detector, RawRows
+from textspot_ray.spotting.composite.contract import FEATURE_SHAPE
+from textspot_ray.spotting.composite.detector import Detector, RawRows
+from textspot_ray.spotting.composite.recognizer import Recognizer
 from textspot_ray.spotting.geometry import angle_deg, clip_box, mask_polygon
-from textspot_ray.spotting.recognizer import Recognizer
 from textspot_ray.spotting.runtime import Runtime, Share
 from textspot_ray.spotting.settings import SpotterSettings, resolve
 from textspot_ray.spotting.tiling import Pass, Seen, merge, plan_passes

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from textspot_ray import __version__
+from textspot_ray._version import __version__
 
 _PACKAGES = ("openvino", "opencv-python-headless", "numpy", "pyarrow", "ray")
 # The instruction sets that decide which kernels run, and so the last digits of confidences.

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from textspot_ray.archive.filesystem import LOCAL, native_path, open_filesystem, split_uri
-from textspot_ray.archive.storage import Store, open_store
-from textspot_ray.tables.ledger import open_ledger
-from textspot_ray.tables.marker import PartFile
+from textspot_ray.storage.filesystem import LOCAL, native_path, open_filesystem, split_uri
+from textspot_ray.storage.stores import Store, open_store
+from textspot_ray.tables.commit.commit_record import PartFile
+from textspot_ray.tables.commit.ledger import open_ledger
 from textspot_ray.tables.schema import SCHEMAS
 
 

@@ -9,15 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from textspot_ray.records import (
-    Counts,
-    ErrorKind,
-    ImageError,
-    ImageResult,
-    Stage,
-    Status,
-    Word,
-)
+from textspot_ray.records import Counts, ErrorKind, ImageError, ImageResult, Stage, Status, Word
 from textspot_ray.tables.schema import (
     SCHEMAS,
     TABLES,

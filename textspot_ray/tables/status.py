@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from textspot_ray.archive.storage import Store
 from textspot_ray.errors import TableError
 from textspot_ray.records import Counts
-from textspot_ray.tables.ledger import RUNS, Ledger
-from textspot_ray.tables.manifest import read_counts
-from textspot_ray.tables.parts import read_part
-from textspot_ray.tables.plan import Plan
+from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.data_files import read_part
+from textspot_ray.tables.commit.ledger import RUNS, Ledger
+from textspot_ray.tables.commit.manifest import read_counts
+from textspot_ray.tables.plan.plan import Plan
 
 RATE_WINDOW_S = 600.0
 

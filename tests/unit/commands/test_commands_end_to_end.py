@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.stub_bundle import draw, write_stub_bundle
 from textspot_ray.cli import main
 from textspot_ray.errors import ExitCode
-from textspot_ray.training.stub_bundle import draw, write_stub_bundle
 
 PAINTED = {f"p{i}.jpg": {i: f"word{i}", 40 + i: "hello"} for i in range(5)}
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.stub_bundle import write_stub_bundle
 from textspot_ray.cli import main
 from textspot_ray.errors import ExitCode
 from textspot_ray.spotting.bundle import BUNDLE_FILE, load_bundle, write_spec
-from textspot_ray.training.stub_bundle import write_stub_bundle
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +147,8 @@ def test_a_run_refuses_a_damaged_bundle_before_it_reads_or_writes(
     def touched(*args: object) -> None:
         raise AssertionError("an image was listed or read")
 
-    monkeypatch.setattr("textspot_ray.archive.listing.list_items", touched)
-    monkeypatch.setattr("textspot_ray.archive.reader.Reader.read", touched)
+    monkeypatch.setattr("textspot_ray.sources.listing.list_items", touched)
+    monkeypatch.setattr("textspot_ray.sources.reader.Reader.read", touched)
     damage(stub)  # type: ignore[operator]
     out = tmp_path / "out"
     command = ["run", str(tmp_path), "--model", str(stub), "--engine", engine, "--out", str(out)]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.stub_bundle import write_stub_bundle
 from textspot_ray.errors import BundleError
 from textspot_ray.spotting.bundle import BUNDLE_FILE, load_bundle, read_spec, write_spec
-from textspot_ray.training.stub_bundle import write_stub_bundle
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.model_shop import MODEL, OMZ_PARTS, Shop, fetch_in_process
 
+from tests.support.model_shop import MODEL, OMZ_PARTS, Shop, fetch_in_process
+from tests.support.stub_bundle import draw
 from textspot_ray.cli import main
 from textspot_ray.errors import BundleError
-from textspot_ray.spotting import fetch
+from textspot_ray.spotting import download as fetch
 from textspot_ray.spotting.bundle import BUNDLE_FILE, load_bundle
 from textspot_ray.spotting.download import Patience
 from textspot_ray.spotting.spotter import TextSpotter
-from textspot_ray.training.stub_bundle import draw
 
 QUICK = Patience(attempts=3, back_off_s=0.01, timeout_s=2.0)
 FILES = 6

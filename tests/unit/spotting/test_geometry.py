@@ -8,13 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textspot_ray.spotting.geometry import (
-    angle_deg,
-    clip_box,
-    mask_polygon,
-    order_corners,
-    overlap,
-)
+from textspot_ray.spotting.geometry import angle_deg, clip_box, mask_polygon, order_corners, overlap
 
 
 def soft_mask(quad: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:

@@ -10,13 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
-from textspot_ray.spotting.geometry import (
-    angle_deg,
-    clip_box,
-    mask_polygon,
-    order_corners,
-    overlap,
-)
+from textspot_ray.spotting.geometry import angle_deg, clip_box, mask_polygon, order_corners, overlap
 
 SIDE = 28
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.support.bundles import draw_word, encode_image, plant_words
-from textspot_ray.archive.imaging import Decoded
 from textspot_ray.config import ImageConfig
-from textspot_ray.spotting.detector import RawRows
+from textspot_ray.images.decode import Decoded
+from textspot_ray.spotting.composite.detector import RawRows
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector, TextSpotter
 

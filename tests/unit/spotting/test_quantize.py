@@ -13,6 +13,7 @@ import openvino as ov
 import openvino.opset13 as ops
 import pytest
 
+from tests.support.stub_bundle import draw, write_stub_bundle
 from textspot_ray.cli import main
 from textspot_ray.commands.models_quantize import Outcome, _refusal
 from textspot_ray.errors import BundleError, ExitCode
@@ -20,7 +21,6 @@ from textspot_ray.records import ImageResult, Item, Word
 from textspot_ray.spotting.bundle import describe_files, load_bundle, write_spec
 from textspot_ray.spotting.quantize import Agreement, calibrate, compare
 from textspot_ray.spotting.spotter import TextSpotter
-from textspot_ray.training.stub_bundle import draw, write_stub_bundle
 
 try:
     importlib.import_module("nncf")

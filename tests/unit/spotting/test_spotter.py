@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.support.stub_bundle import draw, write_stub_bundle
 from textspot_ray.config import ImageConfig
 from textspot_ray.errors import UsageError
 from textspot_ray.records import ErrorKind, Item, Readings, Stage, Status
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector, TextSpotter, assemble
-from textspot_ray.training.stub_bundle import draw, write_stub_bundle
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_failing_inference_is_an_error_value(stub: Path, monkeypatch: pytest.M
 
 
 def test_boxes_without_text_are_counted(stub: Path) -> None:
-    from textspot_ray.spotting.recognizer import Recognizer
+    from textspot_ray.spotting.composite.recognizer import Recognizer
 
     detected, features = PageDetector(SpotterSettings(str(stub))).detect(
         encoded(draw({0: "a", 1: "", 2: ""}))
@@ -101,7 +101,7 @@ def test_tiled_image_reads_what_shrinking_would_lose(stub: Path) -> None:
     detected, features = pages.detect(encoded(picture))
     assert detected.info is not None
     assert detected.info.tiles == 5
-    from textspot_ray.spotting.recognizer import Recognizer
+    from textspot_ray.spotting.composite.recognizer import Recognizer
 
     readings = Recognizer(SpotterSettings(str(stub))).read(features)
     words = {w.text: w.box for w in assemble(Item("x", "x"), 0, detected, readings).words}

@@ -5,22 +5,22 @@ from __future__ import annotations
 import random
 
 import pytest
-from helpers.table_data import found, make_item, make_result, table_rows
-from helpers.table_job import pages_of
 
-from textspot_ray.archive.storage import open_store
+from tests.support.table_data import found, make_item, make_result, table_rows
+from tests.support.table_job import pages_of
 from textspot_ray.config import OutputConfig
 from textspot_ray.records import ErrorKind
-from textspot_ray.tables.compact import compact
-from textspot_ray.tables.forget import forget
-from textspot_ray.tables.plan import Plan
-from textspot_ray.tables.planner import update_plan
-from textspot_ray.tables.retry import retry_tasks
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit.writer import ShardWriter
+from textspot_ray.tables.maintenance.compact import compact
+from textspot_ray.tables.maintenance.forget import forget
+from textspot_ray.tables.maintenance.retry_failed import retry_tasks
+from textspot_ray.tables.maintenance.rewrite import absorb_pending
+from textspot_ray.tables.maintenance.vacuum import finish, sweep_state
+from textspot_ray.tables.maintenance.verify import verify
+from textspot_ray.tables.plan.plan import Plan
+from textspot_ray.tables.plan.planner import update_plan
 from textspot_ray.tables.schema import page_id
-from textspot_ray.tables.strike import absorb_pending
-from textspot_ray.tables.sweep import finish, sweep_state
-from textspot_ray.tables.verify import verify
-from textspot_ray.tables.writer import ShardWriter
 
 OUTPUT = OutputConfig(min_shard_items=3, max_shard_items=5)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from helpers.table_data import found, make_item, make_items
-from helpers.table_job import OUTPUT, work
 
-from textspot_ray.archive.storage import open_store
+from tests.support.table_data import found, make_item, make_items
+from tests.support.table_job import OUTPUT, work
 from textspot_ray.errors import TableError
 from textspot_ray.records import Counts, ShardId
-from textspot_ray.tables.marker import Marker
-from textspot_ray.tables.plan import Plan
-from textspot_ray.tables.planner import update_plan
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit.commit_record import Marker
+from textspot_ray.tables.plan.plan import Plan
+from textspot_ray.tables.plan.planner import update_plan
 from textspot_ray.tables.status import error_rows, read_run, run_ids, table_status
 
 

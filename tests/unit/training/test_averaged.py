@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 torch.set_num_threads(1)
 
-from textspot_ray.training.averaged import Averaged  # noqa: E402
+from jobs.training.loop.ema import Averaged
 
 
 def test_averaged_weights_follow_slowly() -> None:

@@ -10,38 +10,27 @@ torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 ov = pytest.importorskip("openvino")
 
-from textspot_ray.errors import BundleError, UsageError  # noqa: E402
-from textspot_ray.insight.icdar import GtWord, Predicted  # noqa: E402
-from textspot_ray.spotting.bundle import load_bundle  # noqa: E402
-from textspot_ray.spotting.geometry import mask_polygon  # noqa: E402
-from textspot_ray.training import (  # noqa: E402
-    datasets,
-    detector_scores,
-    detector_weights,
-    export,
-    measure_bundle,
-)
-from textspot_ray.training.detector_crops import target_maps  # noqa: E402
-from textspot_ray.training.detector_graph import (  # noqa: E402
+from jobs.training import export
+from jobs.training import measure as measure_bundle
+from jobs.training.data import datasets
+from jobs.training.detector import scores as detector_scores
+from jobs.training.detector import weights as detector_weights
+from jobs.training.detector.crops import target_maps
+from jobs.training.detector.graph import (
     PlanarStem,
     assemble_detector,
     convert_trunk,
     planar_features,
     quad_masks,
 )
-from textspot_ray.training.detector_network import (  # noqa: E402
-    ENLARGEMENT,
-    DetectorTrunk,
-    EnlargedTrunk,
-)
-from textspot_ray.training.network import (  # noqa: E402
-    Decoder,
-    Encoder,
-    ReaderSize,
-    save_reader,
-)
-from textspot_ray.training.rectification import Stem, text_features  # noqa: E402
-from textspot_ray.training.refiner import LOOKS  # noqa: E402
+from jobs.training.detector.network import ENLARGEMENT, DetectorTrunk, EnlargedTrunk
+from jobs.training.reader.network import Decoder, Encoder, ReaderSize, save_reader
+from jobs.training.refiner.network import LOOKS
+from jobs.training.refiner.rectification import Stem, text_features
+from textspot_ray.errors import BundleError, UsageError
+from textspot_ray.evaluation.ground_truth import GtWord, Predicted
+from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.spotting.geometry import mask_polygon
 
 WORDS = [
     datasets.PhotoWord(datasets.rect_corners((300, 200), (190, 44), 12), "a"),

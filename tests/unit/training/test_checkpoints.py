@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 
-from textspot_ray.errors import UsageError  # noqa: E402
-from textspot_ray.training import checkpoints  # noqa: E402
+from jobs.training.loop import checkpoints
+from textspot_ray.errors import UsageError
 
 
 def test_a_write_that_fails_leaves_the_old_file(

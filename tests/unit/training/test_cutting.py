@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra [train]")
 
-from textspot_ray.training.cutting import Wave, cut
+from jobs.training.reader.cutting import Wave, cut
 
 
 def test_wave_keeps_letters_in_order_and_ends_in_place() -> None:

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textspot_ray.errors import SourceError
-from textspot_ray.training import datasets
-from textspot_ray.training.detector_crops import (
+from jobs.training.data import datasets
+from jobs.training.detector.crops import (
     CropRules,
     base_scale,
     random_crop,
@@ -18,6 +17,7 @@ from textspot_ray.training.detector_crops import (
     rect_of_quad,
     target_maps,
 )
+from textspot_ray.errors import SourceError
 
 
 def picture(seed: int, height: int = 120, width: int = 160) -> np.ndarray:

@@ -6,24 +6,21 @@ import pytest
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 
-from torch.nn import functional as F  # noqa: E402
+from torch.nn import functional as F
 
-from textspot_ray.training import datasets, detector_scores  # noqa: E402
-from textspot_ray.training.detector_crops import target_maps  # noqa: E402
-from textspot_ray.training.detector_network import (  # noqa: E402
+from jobs.training.data import datasets
+from jobs.training.detector import scores as detector_scores
+from jobs.training.detector.crops import target_maps
+from jobs.training.detector.network import (
     ENLARGEMENT,
     DetectorTrunk,
     Enlargement,
     count_macs,
     detector_loss,
 )
-from textspot_ray.training.detector_selection import (  # noqa: E402
-    candidates,
-    corners,
-    vote,
-)
-from textspot_ray.training.rectification import Stem  # noqa: E402
-from textspot_ray.training.rotated_nms import rotated_nms  # noqa: E402
+from jobs.training.detector.rotated_nms import rotated_nms
+from jobs.training.detector.selection import candidates, corners, vote
+from jobs.training.refiner.rectification import Stem
 
 
 def perfect_maps(words: list[datasets.PhotoWord], size: int) -> torch.Tensor:

@@ -10,9 +10,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 torch.set_num_threads(1)
 
-from textspot_ray.errors import UsageError  # noqa: E402
-from textspot_ray.training import detector_weights  # noqa: E402
-from textspot_ray.training.detector_network import DetectorTrunk  # noqa: E402
+from jobs.training.detector import weights as detector_weights
+from jobs.training.detector.network import DetectorTrunk
+from textspot_ray.errors import UsageError
 
 
 def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra [train]")
 
-from textspot_ray.training.distortions import jitter_quad, rescale
-from textspot_ray.training.word_crop import Crop, quad_height
+from jobs.training.data.word_crop import Crop, quad_height
+from jobs.training.reader.distortions import jitter_quad, rescale
 
 
 def test_jittered_quads_stay_near() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra [train]")
 
+from jobs.training.data import leaks
 from textspot_ray.errors import SourceError
-from textspot_ray.training import leaks
 
 WORDS = ("Coffee", "Station", "OPEN", "7-Eleven", "Mango", "Bakery")
 

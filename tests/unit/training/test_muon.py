@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 
-from textspot_ray.training.muon import Muon, orthogonalised  # noqa: E402
+from jobs.training.loop.muon import Muon, orthogonalised
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 
-from textspot_ray.errors import UsageError  # noqa: E402
-from textspot_ray.training import network as net  # noqa: E402
+from jobs.training.reader import network as net
+from textspot_ray.errors import UsageError
 
 
 @pytest.fixture(autouse=True)

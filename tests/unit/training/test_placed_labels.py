@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.training.data.located_labels import read_labels
 from textspot_ray.errors import SourceError
-from textspot_ray.training.placed_labels import read_labels
 
 
 def test_a_label_belongs_to_the_nearest_word(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 
-from textspot_ray.errors import SourceError  # noqa: E402
-from textspot_ray.training import network as net  # noqa: E402
-from textspot_ray.training import pseudo_labels, reader_crops  # noqa: E402
-from textspot_ray.training.cutting import cut  # noqa: E402
-from textspot_ray.training.pseudo_labels import Reading  # noqa: E402
+from jobs.training.data import pseudo_labels
+from jobs.training.data.pseudo_labels import Reading
+from jobs.training.reader import crops as reader_crops
+from jobs.training.reader import network as net
+from jobs.training.reader.cutting import cut
+from textspot_ray.errors import SourceError
 
 
 @pytest.fixture

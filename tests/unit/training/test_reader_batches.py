@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra [train]")
 
-from textspot_ray.training.reader_batches import WordSource
-from textspot_ray.training.word_crop import Crop
+from jobs.training.data.word_crop import Crop
+from jobs.training.reader.batches import WordSource
 
 
 def test_source_is_seeded_mixes_and_reuses() -> None:

@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra [train]")
 
+from jobs.training.reader import crops as reader_crops
+from jobs.training.reader.cutting import cut
 from textspot_ray.errors import SourceError
-from textspot_ray.training import reader_crops
-from textspot_ray.training.cutting import cut
 
 
 def write_set(folder: Path) -> None:

@@ -8,10 +8,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 torch.set_num_threads(1)
 
-from helpers.tiny_reader import trainer  # noqa: E402
-
-from textspot_ray.training import reader_losses  # noqa: E402
-from textspot_ray.training.reader_batches import Batch  # noqa: E402
+from jobs.training.reader import losses as reader_losses
+from jobs.training.reader.batches import Batch
+from tests.support.tiny_reader import trainer
 
 
 def test_attention_targets() -> None:

@@ -8,10 +8,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 torch.set_num_threads(1)
 
-from helpers.tiny_reader import TINY, Drawn, draw, trainer  # noqa: E402
-
-from textspot_ray.training import network as net  # noqa: E402
-from textspot_ray.training import reader_losses, reader_scores  # noqa: E402
+from jobs.training.reader import losses as reader_losses
+from jobs.training.reader import network as net
+from jobs.training.reader import scores as reader_scores
+from tests.support.tiny_reader import TINY, Drawn, draw, trainer
 
 
 def test_measure_counts_words_right() -> None:

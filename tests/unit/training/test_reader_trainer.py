@@ -9,11 +9,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 torch.set_num_threads(1)
 
-from helpers.tiny_reader import TINY, source, trainer  # noqa: E402
-
-from textspot_ray.training import network as net  # noqa: E402
-from textspot_ray.training import reader_trainer  # noqa: E402
-from textspot_ray.training.reader_batches import WordSource  # noqa: E402
+from jobs.training.reader import network as net
+from jobs.training.reader import trainer as reader_trainer
+from jobs.training.reader.batches import WordSource
+from tests.support.tiny_reader import TINY, source, trainer
 
 
 def test_it_learns() -> None:

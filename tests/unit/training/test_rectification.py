@@ -9,8 +9,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 torch.set_num_threads(1)
 
-from textspot_ray.training import rectification  # noqa: E402
-from textspot_ray.training.cutting import cut  # noqa: E402
+from jobs.training.reader.cutting import cut
+from jobs.training.refiner import rectification
 
 
 def smooth_image(height: int, width: int, seed: int = 0) -> np.ndarray:

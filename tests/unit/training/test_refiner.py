@@ -12,11 +12,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 torch.set_num_threads(1)
 
-from textspot_ray.errors import UsageError  # noqa: E402
-from textspot_ray.training import datasets, train_refiner  # noqa: E402
-from textspot_ray.training import refiner as refiner_module  # noqa: E402
-from textspot_ray.training.detector_scores import quad_iou  # noqa: E402
-from textspot_ray.training.refiner import (  # noqa: E402
+from jobs.training.data import datasets
+from jobs.training.detector.scores import quad_iou
+from jobs.training.refiner import network as refiner_module
+from jobs.training.refiner import train as train_refiner
+from jobs.training.refiner.network import (
     REFINER_PATCH,
     Refiner,
     corner_loss,
@@ -24,6 +24,7 @@ from textspot_ray.training.refiner import (  # noqa: E402
     place,
     save_refiner,
 )
+from textspot_ray.errors import UsageError
 
 
 def picture(seed: int, angle: float = 8.0) -> tuple[np.ndarray, np.ndarray]:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from textspot_ray.errors import SourceError
-from textspot_ray.training import lettering, planes, scenes, surfaces
-from textspot_ray.training.fonts import (
+from jobs.training.render import homography as planes
+from jobs.training.render import lettering, scenes, surfaces
+from jobs.training.render.fonts import (
     ALPHANUMERICS,
     BUILTIN_PATH,
     FontFace,
@@ -22,7 +22,8 @@ from textspot_ray.training.fonts import (
     find_fonts,
     open_face,
 )
-from textspot_ray.training.words import Vocabulary, load_vocabulary, target_of
+from jobs.training.render.words import Vocabulary, load_vocabulary, target_of
+from textspot_ray.errors import SourceError
 
 # Pillow's own face alone: the tests see the same pictures on every machine.
 BUILTIN = FontFace(BUILTIN_PATH, 0, "built-in", 1.0, True)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from textspot_ray.training.session import Session
+from jobs.training.loop.session import Session
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,10 +11,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 torch.set_num_threads(1)
 
-from textspot_ray.errors import UsageError  # noqa: E402
-from textspot_ray.training import train_detector  # noqa: E402
-from textspot_ray.training.detector_network import DetectorTrunk  # noqa: E402
-from textspot_ray.training.detector_weights import load_weights  # noqa: E402
+from jobs.training.detector import train as train_detector
+from jobs.training.detector.network import DetectorTrunk
+from jobs.training.detector.weights import load_weights
+from textspot_ray.errors import UsageError
 
 
 def write_photos(root: Path) -> Path:

@@ -9,10 +9,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 torch.set_num_threads(1)
 
-from helpers.tiny_reader import draw  # noqa: E402
-
-from textspot_ray.training import network as net  # noqa: E402
-from textspot_ray.training import train_reader as training  # noqa: E402
+from jobs.training.reader import network as net
+from jobs.training.reader import train as training
+from tests.support.tiny_reader import draw
 
 
 def test_command_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

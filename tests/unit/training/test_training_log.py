@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra [train]")
 
-from textspot_ray.training.training_log import Panel, append_row, draw_curve, read_rows
+from jobs.training.loop.log import Panel, append_row, draw_curve, read_rows
 
 
 def test_log_keeps_old_rows_when_columns_join(tmp_path: Path) -> None:

@@ -11,10 +11,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 torch.set_num_threads(1)
 
-from helpers.insight_tables import word, write_run  # noqa: E402
-
-from textspot_ray.training import true_quads  # noqa: E402
-from textspot_ray.training.rectification import Stem, text_features  # noqa: E402
+from jobs.training import oracle_boxes as true_quads
+from jobs.training.refiner.rectification import Stem, text_features
+from tests.support.insight_tables import word, write_run
 
 # in pixels of an image of 640x384, half the detector's input
 QUADS = {"Coffee": (40, 40, 300, 90), "Station": (60, 220, 390, 290)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from textspot_ray.training.words import target_of
+from jobs.training.render.words import target_of
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""How the embedded bundle is made: data, rendering, networks, training, export."""

@@ -1,0 +1,42 @@
+"""Train the embedded bundle and export it.
+
+    python -m jobs.training reader|detector|refiner|labels|leaks|export|failures ...
+
+Each part's own options: ``python -m jobs.training PART --help``. The same command resumes a training.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from textspot_ray.errors import MissingExtraError, TextspotError
+
+PARTS = {
+    "reader": "jobs.training.reader.train",
+    "detector": "jobs.training.detector.train",
+    "refiner": "jobs.training.refiner.train",
+    "labels": "jobs.training.data.pseudo_labels",
+    "leaks": "jobs.training.data.leaks",
+    "failures": "jobs.training.oracle_boxes",
+    "export": "jobs.training.export",
+}
+
+
+def main() -> int:
+    if len(sys.argv) < 2 or sys.argv[1] not in PARTS:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        try:
+            part = importlib.import_module(PARTS[sys.argv[1]])
+        except ModuleNotFoundError as exc:
+            raise MissingExtraError(f"training ({exc.name} is missing)", "train") from exc
+        return int(part.main(sys.argv[2:]) or 0)
+    except TextspotError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return int(exc.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

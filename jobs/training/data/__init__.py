@@ -1,0 +1,1 @@
+"""Real photographs and words: loading, labelling, leak checks."""

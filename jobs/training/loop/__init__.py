@@ -1,0 +1,1 @@
+"""What every training shares: sessions, checkpoints, optimiser, averaged weights, log."""

@@ -1,0 +1,1 @@
+"""The reader: encoder and attention decoder, crops, training."""

@@ -1,0 +1,199 @@
+"""Real words for the reader, cut out of photographs of ICDAR2015, ICDAR2003 and MLT.
+
+ICDAR2015's come twice: as crops at full resolution and from the photos as the detector sees them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from jobs.training.data import datasets
+from jobs.training.data.located_labels import Label, read_labels
+from jobs.training.data.word_crop import Crop, Floats, Image, surroundings
+from jobs.training.render.words import target_of
+from textspot_ray.errors import SourceError
+
+# Photos 801-900 choose thresholds and checkpoints, 901-1000 are for measuring: never trained on.
+LAST_TRAIN_PHOTO = datasets.VALIDATION_IDS.start - 1
+LAST_VALIDATION_PHOTO = datasets.VALIDATION_IDS.stop - 1
+MAX_TARGET = 25
+DETECTOR_SIZE = (1280, 768)  # width, height that the detector sees a photo at
+
+
+def photo_crops(
+    folder: Path,
+    first: int,
+    last: int,
+    gt_size: tuple[int, int] | None = datasets.ICDAR2015_GT_SIZE,
+    input_size: tuple[int, int] | None = DETECTOR_SIZE,
+) -> list[Crop]:
+    """Legible words of photos ``img_N.jpg``, as the detector sees them.
+
+    Args:
+        folder: holds ``images/`` and ``gt/gt_img_N.txt``.
+        first: first N.
+        last: last N.
+        gt_size: size that gt coordinates refer to; None: the photo's own.
+        input_size: size the photo is stretched to; None: kept.
+
+    Returns:
+        Crops with a non-empty target, marked as not sharp.
+
+    Raises:
+        SourceError: the folder has no photos.
+    """
+    crops = []
+    for image, words in _photos(folder, first, last):
+        scale = np.ones(2)
+        if gt_size:
+            scale = np.array([image.shape[1] / gt_size[0], image.shape[0] / gt_size[1]])
+        if input_size:
+            scale = scale * [input_size[0] / image.shape[1], input_size[1] / image.shape[0]]
+            image = np.asarray(cv2.resize(image, input_size), np.uint8)
+        for word in words:
+            if not word.legible or not _readable(word.text):
+                continue
+            crop = surroundings(image, (word.quad * scale).astype(np.float32))
+            if crop is not None:
+                crops.append(Crop(crop.image, crop.quad, word.text, sharp=False))
+    return crops
+
+
+def empty_crops(folder: Path, first: int, last: int, per_photo: int = 3) -> list[Crop]:
+    """Places in photos that hold no text, shaped as words: what the reader must call "".
+
+    A detector's false boxes look like these; a word read as "" is dropped.
+
+    Args:
+        folder: as for :func:`photo_crops`.
+        first: first N of ``img_N.jpg``.
+        last: last N.
+        per_photo: crops a photo.
+
+    Returns:
+        Crops with empty text, away from every word of the gt, legible or not.
+
+    Raises:
+        SourceError: the folder has no photos.
+    """
+    rng = np.random.default_rng(len(str(folder.name)))
+    crops = []
+    to_input = np.array(DETECTOR_SIZE) / np.array(datasets.ICDAR2015_GT_SIZE)
+    for photo, words in _photos(folder, first, last):
+        image = np.asarray(cv2.resize(photo, DETECTOR_SIZE), np.uint8)
+        taken = np.zeros(image.shape[:2], np.uint8)
+        for word in words:
+            centre = word.quad.mean(0)
+            wide = (word.quad - centre) * 1.3 + centre
+            cv2.fillConvexPoly(taken, (wide * to_input).round().astype(np.int32), 1)
+        for _ in range(per_photo):
+            quad = _drawn_quad(rng)
+            here = np.zeros_like(taken)
+            cv2.fillConvexPoly(here, quad.round().astype(np.int32), 1)
+            if (here & taken).any():
+                continue
+            crop = surroundings(image, quad)
+            if crop is not None:
+                crops.append(Crop(crop.image, crop.quad, "", sharp=False))
+    return crops
+
+
+def _drawn_quad(rng: np.random.Generator) -> Floats:
+    """A quad [4, 2] of a word's size and slope, anywhere in the detector's input."""
+    height = float(np.exp(rng.uniform(np.log(9), np.log(60))))
+    width = height * float(np.exp(rng.uniform(np.log(0.8), np.log(7))))
+    angle = rng.normal(0, 0.15)
+    c, s = np.cos(angle), np.sin(angle)
+    corners = np.array([[-width, -height], [width, -height], [width, height]]) / 2
+    corners = np.concatenate((corners, [[-width / 2, height / 2]]))
+    quad = corners @ np.array([[c, s], [-s, c]])
+    return np.asarray(quad + rng.uniform([60, 60], [1220, 708]), np.float32)
+
+
+def _photos(
+    folder: Path, first: int, last: int
+) -> Iterator[tuple[Image, tuple[datasets.PhotoWord, ...]]]:
+    """Pixels and words (in gt coordinates) of photos ``first``..``last`` that have a gt file."""
+    paths = sorted((folder / "images").glob("*.jpg")) if folder.is_dir() else []
+    if not paths:
+        raise SourceError(f"{folder}: no images/*.jpg; give the folder of an unpacked ICDAR set")
+    for path in paths:
+        gt = folder / "gt" / f"gt_{path.stem}.txt"
+        if first <= datasets.image_number(path) <= last and gt.exists():
+            text = gt.read_text(encoding="utf-8-sig")
+            yield datasets.read_image(path), datasets.parse_gt(text, str(gt))
+
+
+def _readable(text: str) -> bool:
+    """Whether a transcription leaves the reader something to say, and not too much."""
+    return 0 < len(target_of(text)) <= MAX_TARGET
+
+
+def word_crops(folder: Path, first: int, last: int) -> list[Crop]:
+    """Word crops of ``words.tsv`` from photos ``first``..``last``; targets non-empty."""
+    crops = []
+    table = folder / "words.tsv"
+    if not table.exists():
+        raise SourceError(f"{table}: not found; give the folder of the unpacked word crops")
+    with table.open(encoding="utf-8", newline="") as f:
+        for row in csv.reader(f, delimiter="\t", quoting=csv.QUOTE_NONE):
+            if row[0] == "file" or not first <= int(row[1]) <= last:
+                continue
+            if not _readable(row[10]):
+                continue
+            image = cv2.imread(str(folder / "words" / row[0]), cv2.IMREAD_COLOR)
+            if image is not None:
+                quad = np.array([float(n) for n in row[2:10]], np.float32).reshape(4, 2)
+                crops.append(Crop(image, quad, row[10]))
+    return crops
+
+
+def labelled_crops(folder: Path, labels: Path) -> list[Crop]:
+    """Words of photos with masks, transcribed by :mod:`jobs.training.data.pseudo_labels`.
+
+    Args:
+        folder: holds ``images/`` and ``masks/``.
+        labels: the transcriptions; those of photos that the folder lacks are passed over.
+
+    Raises:
+        SourceError: a folder or the labels are missing, or a label lies on no word of its photo.
+    """
+    by_file: dict[str, list[Label]] = {}
+    for label in read_labels(labels):
+        by_file.setdefault(label.file, []).append(label)
+    crops = []
+    for photo in datasets.mlt_photos(folder):
+        wanted = by_file.get(photo.path.name, [])
+        if not wanted:
+            continue
+        image = photo.pixels()
+        quads = [word.quad.astype(np.float32) for word in photo.words]
+        middles = [(float(x), float(y)) for x, y in (quad.mean(0) for quad in quads)]
+        texts = {label.nearest(middles): label.text for label in reversed(wanted)}
+        for i, (word, quad) in enumerate(zip(photo.words, quads, strict=True)):
+            text = texts.get(i, "")
+            crop = surroundings(image, quad) if word.legible and _readable(text) else None
+            if crop is not None:
+                crops.append(Crop(crop.image, crop.quad, text))
+    return crops
+
+
+def train_crops(data: Path, labels: Path | None = None) -> list[Crop]:
+    """All real training words below ``data``: ICDAR2015 up to photo 800, ICDAR2003, and MLT's
+    where there are ``labels`` for them."""
+    crops = word_crops(data / "icdar2015_words", 1, LAST_TRAIN_PHOTO)
+    crops += photo_crops(data / "icdar2015_train", 1, LAST_TRAIN_PHOTO)
+    crops += photo_crops(data / "icdar2003_train", 0, 10**9, None, None)
+    if labels is not None:
+        crops += labelled_crops(data / "mlt_english_masks", labels)
+    return crops
+
+
+def train_empties(data: Path) -> list[Crop]:
+    """Places without text in the training photos below ``data``."""
+    return empty_crops(data / "icdar2015_train", 1, LAST_TRAIN_PHOTO)

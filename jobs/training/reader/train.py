@@ -1,0 +1,185 @@
+# mypy: disable-error-code="misc"
+"""Trains the reader: rendered words from easy to hard, real crops mixed in.
+
+The same command resumes; SIGTERM ends a run as if its time were up. Everything is below
+``--work``: ``state.pt`` (network, averaged network, optimizer, counters; replaced atomically),
+``reader.npz`` (the averaged weights as FP16, what the export and later sessions start from),
+``log.csv`` and ``curve.png``.
+
+Two losses: CTC on the encoder's 56 columns, which finds the letters first, and the attention
+decoder's cross-entropy under teacher forcing. Difficulty rises while rendered words of the present
+difficulty are read; real crops join once it has left the easiest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jobs.training.data.word_crop import Renderer, Word
+from jobs.training.loop.log import Panel, append_row, draw_curve, read_rows
+from jobs.training.loop.session import Session
+from jobs.training.reader.batches import BatchFeed, WordSource
+from jobs.training.reader.crops import train_crops, train_empties
+from jobs.training.reader.network import ReaderSize
+from jobs.training.reader.scores import measure, real_sets, rendered_sets
+from jobs.training.reader.trainer import Recipe, Trainer, grow, stored_size
+
+
+def scene_renderer(extra_words: Sequence[str], backgrounds: Path | None) -> Renderer:
+    """The project's own renderer with this machine's fonts and word list."""
+    from jobs.training.render import fonts, scenes, surfaces, words
+
+    faces = fonts.find_fonts()
+    vocabulary = words.load_vocabulary(extra=extra_words)
+    library = surfaces.load_backgrounds(backgrounds) if backgrounds else None
+
+    def render(rng: np.random.Generator, difficulty: float) -> Word:
+        return scenes.render_word(rng, difficulty, faces, vocabulary, library)
+
+    return render
+
+
+def run(args: argparse.Namespace, recipe: Recipe, size: ReaderSize) -> None:
+    """Train until the time is up."""
+    torch.set_num_threads(args.threads)
+    work: Path = args.work
+    work.mkdir(parents=True, exist_ok=True)
+    device = torch.device(args.device)
+    crops = train_crops(args.data, args.labels) if args.data else []
+    empties = train_empties(args.data) if args.data else []
+    backgrounds = args.data / "backgrounds" if args.data else None
+    renderer = scene_renderer(sorted({c.text for c in crops}), backgrounds)
+    sets = rendered_sets(renderer)
+    if args.data:
+        sets |= real_sets(args.data)
+    state = work / "state.pt"
+    trainer = Trainer(recipe, stored_size(state) if state.exists() else size, device, args.bf16)
+    seed = args.seed
+    source_state: dict[str, Any] | None = None
+    if state.exists():
+        source_state = trainer.restore(state)
+    elif args.init:
+        grow(trainer, args.init)
+        trainer.progress.difficulty = args.difficulty
+    sources = [
+        WordSource(renderer, crops, seed + i, recipe.batch, recipe.reuse, empties=empties)
+        for i in range(max(1, args.workers))
+    ]
+    if source_state:
+        sources[0].restore(source_state)
+    feed = BatchFeed(sources, args.workers)
+    print(f"{len(crops)} real crops, {sum(p.numel() for p in trainer.reader.parameters())} weights")
+    for row in _loop(trainer, feed, sets, args):
+        append_row(work / "log.csv", row)
+        draw_curve(work / "log.csv", work / "curve.png", curve(work / "log.csv"))
+        trainer.save(state, sources[0].state())
+        trainer.export(work / "reader.npz")
+        print(" ".join(f"{k}={v:.4g}" for k, v in row.items()), flush=True)
+
+
+def curve(log: Path) -> tuple[Panel, ...]:
+    """Accuracies of all sets over words seen, with the difficulty reached."""
+    sets = tuple(name for name in read_rows(log)[0] if name.endswith(("_att", "_care")))
+    return (Panel("words", sets, ("words seen", "words right"), (0, 1), ("difficulty",)),)
+
+
+def _loop(
+    trainer: Trainer, feed: BatchFeed, sets: Mapping[str, Sequence[Word]], args: argparse.Namespace
+) -> Iterator[dict[str, float]]:
+    """Steps; yields a log row every ``--every`` minutes and at the end."""
+    p = trainer.progress
+    last = time.monotonic()
+    recent: list[tuple[float, float, float]] = []
+    data_seconds = 0.0
+    words_before = p.words
+    with Session(args.minutes, p.seconds / 60) as session:
+        while True:
+            session.lap()
+            cooldown = args.cooldown_minutes
+            remaining = min(1.0, session.left / cooldown) if cooldown else 1.0
+            now = time.monotonic()
+            batch = feed.next(*trainer.level())
+            data_seconds += time.monotonic() - now
+            recent.append(trainer.step(batch, remaining))
+            session.lap()
+            p.seconds = 60 * session.minutes
+            if not all(math.isfinite(n) for n in recent[-1]):
+                raise FloatingPointError(f"loss is not finite at step {p.step}: {recent[-1]}")
+            elapsed = time.monotonic() - last
+            if elapsed < 60 * args.every and not session.over:
+                continue
+            row: dict[str, float] = {
+                "step": p.step,
+                "words": p.words,
+                "seconds": round(p.seconds),
+                "words_s": round((p.words - words_before) / elapsed, 1),
+                "data_share": round(data_seconds / elapsed, 3),
+                "lr": trainer.learning_rate(remaining),
+                "difficulty": round(p.difficulty, 3),
+                "ctc_loss": round(float(np.mean([r[0] for r in recent])), 4),
+                "att_loss": round(float(np.mean([r[1] for r in recent])), 4),
+                "batch_ctc": round(p.running, 4),
+            }
+            yield row | _scores(trainer, sets)
+            if session.over:
+                return
+            last, recent, data_seconds, words_before = time.monotonic(), [], 0.0, p.words
+
+
+def _scores(trainer: Trainer, sets: Mapping[str, Sequence[Word]]) -> dict[str, float]:
+    """Shares of each set that the averaged network reads right."""
+    row = {}
+    for name, words in sets.items():
+        score = measure(trainer.averaged.module, words, trainer.device, trainer.bf16)
+        row[f"{name}_att"] = round(score.attention, 4)
+        row[f"{name}_ctc"] = round(score.ctc, 4)
+        if score.n_care:
+            row[f"{name}_care"] = round(score.care, 4)
+    return row
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="train_reader", description=__doc__.split("\n")[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder of state, log, weights")
+    parser.add_argument("--data", type=Path, help="folder of unpacked ICDAR sets and backgrounds")
+    parser.add_argument("--labels", type=Path, help="transcriptions of MLT words (.tsv)")
+    parser.add_argument("--init", type=Path, help="FP16 weights to start from, when no state yet")
+    parser.add_argument("--difficulty", type=float, default=0.6, help="to start at with --init")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--cooldown-minutes", type=float, default=0, help="lr falls over the last")
+    parser.add_argument("--every", type=float, default=4, help="minutes between log rows")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="threads that prepare batches")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--no-bf16", dest="bf16", action="store_false")
+    parser.add_argument("--seed", type=int, default=1)
+    for field in fields(Recipe):
+        name = "--" + field.name.replace("_", "-")
+        parser.add_argument(name, type=type(field.default), default=field.default)
+    size = ReaderSize()
+    parser.add_argument("--tall-blocks", type=int, default=size.tall_blocks)
+    parser.add_argument("--low-blocks", type=int, default=size.low_blocks)
+    parser.add_argument("--dilations", type=int, nargs="+", default=size.dilations)
+    args = parser.parse_args(argv)
+    recipe = Recipe(**{f.name: getattr(args, f.name) for f in fields(Recipe)})
+    size = replace(
+        ReaderSize(),
+        tall_blocks=args.tall_blocks,
+        low_blocks=args.low_blocks,
+        dilations=tuple(args.dilations),
+    )
+    run(args, recipe, size)
+
+
+if __name__ == "__main__":
+    main()

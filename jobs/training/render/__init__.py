@@ -1,0 +1,1 @@
+"""Rendered pictures of words and the words' exact places."""

@@ -1,0 +1,1 @@
+"""Helpers of the tests: builders of inputs, models and tables, and scripted workers."""

@@ -1,0 +1,195 @@
+"""A worker without a process, for tests of the runner: deaths and stalls are acted."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+from tests.support.scripted import ScriptedDetector, ScriptedRecognizer, assemble, parse
+from textspot_ray.engine.slot.limits import Limits
+from textspot_ray.engine.slot.open_shards import Settled
+from textspot_ray.engine.slot.ports import Answered, Died, Events, Raised, Refused, Started
+from textspot_ray.engine.slot.read_ahead import ReadAhead
+from textspot_ray.engine.slot.runner import ShardRunner
+from textspot_ray.records import Encoded, ImageResult, Item, Shard, ShardId, Stage
+
+
+class ActedWorker:
+    """Answers at once, in the caller's thread. ``do=crash|kill|stall`` are acted, not done."""
+
+    def __init__(
+        self,
+        events: Events,
+        name: str = "spotter",
+        stages: Iterable[Stage] = (Stage.DETECT, Stage.RECOGNISE),
+        *,
+        broken: str = "",
+        keeps_features: bool = True,
+    ) -> None:
+        self.name = name
+        self.stages = frozenset(stages)
+        self.events = events
+        self.broken = broken  # ``start``: dies while loading; ``always``: dies of any image
+        self.starts = 0
+        self.asked: list[str] = []
+        self.uss_bytes = 0
+        self.pid: int | None = None
+        self._keeps = keeps_features
+        self._features: dict[int, Any] = {}
+        self._generation = 0
+        self._dead = True
+        self._open: list[int] = []
+
+    def start(self, generation: int) -> None:
+        self.starts += 1
+        self._generation, self._dead = generation, False
+        self._features.clear()
+        if self.broken == "start":
+            self._die("SIGSEGV")
+        elif self.broken == "refuse":
+            self.events.put(Refused(self.name, generation, "no such bundle", 2))
+        elif self.broken != "hang":
+            self.events.put(Started(self.name, generation))
+
+    def kill(self) -> None:
+        self._dead = True
+
+    def detect(self, ticket: int, data: bytes, page: int) -> None:
+        self._ask(ticket, data, "do", lambda: ScriptedDetector().detect(_harmless(data), page))
+
+    def recognise(self, ticket: int, features: Any) -> None:
+        if ticket == 0:
+            self.events.put(
+                Answered(self.name, self._generation, 0, ScriptedRecognizer().read(_NONE))
+            )
+            return
+        data, array = self._features.pop(ticket) if self._keeps else features
+        self._ask(ticket, data, "read_do", lambda: (ScriptedRecognizer().read(array), None))
+
+    def _ask(self, ticket: int, data: bytes, key: str, work: Any) -> None:
+        if self._dead:
+            return
+        script = {} if data.startswith(b"\x89PNG") else parse(data)
+        self.asked.append(script.get("name", "?"))
+        action = script.get(key, "")
+        if self.broken == "always" or action == "crash":
+            self._die("SIGSEGV")
+        elif action == "kill":
+            self._die("SIGKILL", system=True)
+        elif action == "lost":
+            self.events.put(Raised(self.name, self._generation, ticket, "object lost", lost=True))
+        elif action == "raise":
+            self.events.put(Raised(self.name, self._generation, ticket, "ValueError: scripted"))
+        elif action != "stall":
+            value, features = work()
+            handle = None
+            if features is not None and len(features):
+                if self._keeps:
+                    self._features[ticket] = (data, features)
+                else:
+                    handle = (data, features)
+            generation, uss = self._generation, self.uss_bytes
+            self.events.put(Answered(self.name, generation, ticket, value, handle, uss))
+
+    def _die(self, reason: str, system: bool = False) -> None:
+        self._dead = True
+        self.events.put(Died(self.name, self._generation, reason, system))
+
+
+class ListReader:
+    """Reads scripts out of the items themselves."""
+
+    def read(self, items: Iterable[Item]) -> Any:
+        for item in items:
+            yield (
+                Encoded(item, None, item.error)
+                if item.error
+                else Encoded(item, (item.extra or "").replace(";", "\n").encode())
+            )
+
+    def close(self) -> None:
+        pass
+
+
+class ListWriter:
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.results: list[ImageResult] = []
+        self.ended = ""
+        self.shard: ShardId | None = None
+
+    def add(self, result: ImageResult) -> None:
+        self.results.append(result)
+
+    def commit(self) -> None:
+        self.ended = "committed"
+
+    def discard(self) -> None:
+        self.ended = "discarded"
+
+
+_NUMBERS = itertools.count()
+_NONE = ScriptedDetector().detect(b"words=", 0)[1]
+
+
+def _harmless(data: bytes) -> bytes:
+    """The script without the acts that this worker performs itself."""
+    lines = [line for line in data.split(b"\n") if not line.startswith((b"do=lost", b"read_do"))]
+    return b"\n".join(lines)
+
+
+def make_shard(scripts: Iterable[str]) -> Shard:
+    items = tuple(
+        Item(f"mem://{n}", f"mem://{n}", extra=f"name={n};{script}")
+        for n, script in enumerate(scripts)
+    )
+    return Shard(ShardId(0, next(_NUMBERS)), items)
+
+
+class Bench:
+    """A runner with acted workers, and its writers."""
+
+    def __init__(self, *, split: bool = False, reader: Any = ListReader, **limits: Any) -> None:
+        self.events = Events()
+        if split:
+            self.workers = [
+                ActedWorker(self.events, "detector", [Stage.DETECT], keeps_features=False),
+                ActedWorker(self.events, "recogniser", [Stage.RECOGNISE], keeps_features=False),
+            ]
+        else:
+            self.workers = [ActedWorker(self.events)]
+        limits = {"min_deadline_s": 0.2, "start_timeout_s": 0.4, **limits}
+        self.read_ahead = ReadAhead(reader, self.events, max_items=8, max_bytes=2**20)
+        self.runner = ShardRunner(
+            list(self.workers), self.read_ahead, self.events, assemble, Limits(**limits)
+        )
+        self.writers: list[ListWriter] = []
+
+    def offer(self, scripts: Iterable[str]) -> ListWriter:
+        writer = ListWriter()
+        self.writers.append(writer)
+        shard = make_shard(scripts)
+        writer.shard = shard.id
+        self.runner.offer(shard, writer)
+        return writer
+
+    def finish(self, turns: int = 100) -> list[Settled]:
+        """Work until nothing is open."""
+        settled: list[Settled] = []
+        for _ in range(turns):
+            settled += self.runner.pump(0.2, more=False)
+            if self.runner.idle:
+                return settled
+        raise AssertionError("not finished")
+
+    def run(self, scripts: Iterable[str]) -> dict[str, ImageResult]:
+        """Run one shard to its end; results by name of the image and page."""
+        writer = self.offer(scripts)
+        try:
+            self.finish()
+        finally:
+            self.runner.close()
+        assert writer.ended == "committed"
+        return {f"{r.item.image_id[6:]}.{r.page}": r for r in writer.results}

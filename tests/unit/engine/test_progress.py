@@ -1,0 +1,83 @@
+"""Sums over slots, and the lines that show them."""
+
+from __future__ import annotations
+
+import io
+
+from textspot_ray.engine import progress as module
+from textspot_ray.engine.progress import Tally, console, line
+from textspot_ray.engine.slot.open_shards import Settled
+from textspot_ray.engine.slot.slot import Report
+from textspot_ray.records import Counts, ShardId
+from textspot_ray.tables.commit.commit_record import Marker
+
+
+def report(done=0, open_=0, other=False):
+    counts = Counts(items=done, images=done, words=2 * done)
+    shard = ShardId(0, done)
+    marker = Marker(shard, 0, "a" * 12, "run", "run", "f", counts, ())
+    settled = (Settled(shard, 0, None if other else marker, counts),) if done else ()
+    return Report(settled, Counts(items=open_, images=open_, words=open_), True, False, 0, ())
+
+
+def test_open_shards_count_until_their_slot_is_lost():
+    tally = Tally(items_before=100)
+    tally.items_total = 200
+    tally.add(0, report(done=10, open_=5))
+    tally.add(1, report(open_=7))
+    now = tally.progress()
+    assert (now.items_done, now.images, now.words) == (122, 22, 32)
+    tally.forget(1)
+    assert tally.progress().images == 15
+
+
+def test_work_of_another_driver_is_done_but_not_ours():
+    tally = Tally(0)
+    tally.items_total = 50
+    tally.add(0, report(done=10, other=True))
+    tally.add_others(10)
+    now = tally.progress()
+    assert now.items_done == 10 and now.images == 0
+
+
+def test_rate_and_eta(monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    tally = Tally(0)
+    tally.items_total = 100
+    tally.progress()
+    clock[0] += 10
+    tally.add(0, report(open_=20))
+    now = tally.progress()
+    assert now.images_per_s == 2.0 and now.eta_s == 40.0
+    assert tally.progress(planning=True).eta_s is None
+    assert line(now) == "20/100 images  2.0 images/s  20 words  0 failed  ETA 0:40"
+
+
+def test_plain_lines_come_at_intervals_and_at_the_end(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    out = io.StringIO()
+    show = console(2.0, out)
+    tally = Tally(0)
+    for _ in range(9):
+        clock[0] += 0.5
+        show(tally.progress())
+    assert len(out.getvalue().splitlines()) == 2
+    show(tally.progress(final=True))
+    assert out.getvalue().splitlines()[-1].endswith("0:04 in all")
+
+
+def test_a_terminal_gets_a_bar():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    out = Terminal()
+    show = console(2.0, out)
+    tally = Tally(0)
+    tally.items_total = 4
+    tally.add(0, report(open_=2))
+    show(tally.progress())
+    show(tally.progress(final=True))
+    assert "2/4 images" in out.getvalue() and "\r" in out.getvalue()

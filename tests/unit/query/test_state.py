@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.insight_tables import MakeTable, Page, word, write_shard
+from textspot_ray.query.pages import read_pages
+from textspot_ray.query.search import SearchQuery, search
+from textspot_ray.query.views import open_tables
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit.ledger import open_ledger
+from textspot_ray.tables.maintenance.compact import compact
+
+
+def account(uri: str) -> tuple[int, int, int]:
+    """Images, the sum of their words, and rows of words: the last two must be equal."""
+    with open_tables(uri) as tables:
+        images, n_words = tables.rows("SELECT count(*), coalesce(sum(n_words), 0) FROM images")[0]
+        words = tables.rows("SELECT count(*) FROM words")[0][0]
+        assert sum(len(page.words) for page in read_pages(tables)) == words
+    return images, n_words, words
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.sampled_from(["commit", "compact", "half", "litter"]), min_size=1, max_size=7))
+def test_readers_see_whole_shards_only(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str]
+) -> None:
+    uri = str(tmp_path_factory.mktemp("state") / "out")
+    store = open_store(uri, create=True)
+    open_ledger(store, {"precision": "f32", "detector": "0123abcd"})
+    committed = 0
+    for number, step in enumerate(steps):
+        if step == "commit":
+            write_shard(
+                store, [Page(f"{number}-{n}.jpg", [word("exit")] * n) for n in range(4)], number
+            )
+            committed += 4
+        elif step == "compact":
+            compact(open_ledger(store, create=False))
+        else:  # what a kill between parts and marker leaves behind
+            part = Path(uri, "words", f"000000-{number:06d}-00-0123456789ab.parquet")
+            part.parent.mkdir(exist_ok=True)
+            whole = sorted(Path(uri).glob("words/*.parquet"))
+            data = whole[0].read_bytes() if whole else b"PAR1"
+            part.write_bytes(data if step == "litter" else data[: len(data) // 2])
+        images, n_words, words = account(uri)
+        assert images == committed and n_words == words == committed // 4 * 6
+
+
+def test_an_open_view_outlives_a_compaction(make_table: MakeTable) -> None:
+    uri = make_table([Page("a.jpg", [word("exit")])], [Page("b.jpg", [word("exit")])])
+    with open_tables(uri) as early:
+        compact(open_ledger(open_store(uri), create=False))
+        write_shard(open_store(uri), [Page("c.jpg", [word("exit")])], 2)
+        assert len(search(early, SearchQuery(("exit",)))) == 2
+    with open_tables(uri) as late:
+        assert late.files.by_text
+        assert [hit.image_id for hit in search(late, SearchQuery(("exit",)))] == [
+            "a.jpg",
+            "b.jpg",
+            "c.jpg",
+        ]

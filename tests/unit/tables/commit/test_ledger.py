@@ -1,0 +1,207 @@
+"""The ledger: fingerprint, what is settled, counts, snapshots."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.table_data import FINGERPRINT, found, make_items, table_rows, write_shard
+from textspot_ray.errors import ExitCode, FingerprintError, TableError
+from textspot_ray.records import Counts, ShardId
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit import snapshot as snapshot_module
+from textspot_ray.tables.commit.commit_record import (
+    Marker,
+    PartFile,
+    commit_marker,
+    marker_from_json,
+    marker_to_json,
+)
+from textspot_ray.tables.commit.ledger import TABLE_FILE, open_ledger
+from textspot_ray.tables.commit.snapshot import latest_snapshot
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path / "out"), create=True)
+
+
+def marker_of(index, gen=0, plan=0, words=2, **fields):
+    counts = Counts(
+        items=3, images=3, with_words=1, empty=1, failed=1, words=words, failures={"corrupt": 1}
+    )
+    values = {
+        "shard": ShardId(plan, index), "gen": gen, "attempt": f"{index:06x}{gen:06x}",
+        "run_id": "r1", "reason": "run", "fingerprint": "f", "counts": counts,
+        "files": (PartFile("images", f"images/{index}.{gen}.parquet", 10, 3, "ab" * 32),),
+        "environment": {"python": "3.11"}, "started_at": 1.5, "finished_at": 2.5,
+        "stage_s": {"read": 0.5}, **fields,
+    }  # fmt: skip
+    return Marker(**values)
+
+
+def test_a_marker_comes_back_as_it_was():
+    marker = marker_of(7, gen=2, redo=4, base=1)
+    assert marker_from_json(marker_to_json(marker), "here") == marker
+    assert marker.path == "_textspot/done/000000-000007.02.json"
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b'{"version": 1}', b"[1]", b"\xff"])
+def test_a_damaged_marker_is_named(data):
+    with pytest.raises(TableError, match="here"):
+        marker_from_json(data, "here")
+
+
+def test_the_table_file_comes_first_and_another_setting_is_refused_by_name(store):
+    open_ledger(store, FINGERPRINT)
+    assert [e.path for e in store.list()] == [TABLE_FILE]
+    assert open_ledger(store, FINGERPRINT).fingerprint == FINGERPRINT
+    with pytest.raises(FingerprintError) as caught:
+        open_ledger(store, {**FINGERPRINT, "detection_threshold": "0.4", "tiles": "off"})
+    assert "detection_threshold: 0.5 there, 0.4 now" in str(caught.value)
+    assert "tiles: absent there, off now" in str(caught.value)
+    assert "precision" not in str(caught.value)
+    assert caught.value.exit_code is ExitCode.FINGERPRINT == 4
+
+
+def test_two_founders_with_different_settings_one_wins(store):
+    other = open_store(store.uri)
+    open_ledger(store, FINGERPRINT)
+    with pytest.raises(FingerprintError):
+        open_ledger(other, {"precision": "int8"})
+
+
+def test_no_table_a_damaged_one_and_a_newer_one_are_refused_in_one_line(store):
+    with pytest.raises(TableError, match="not a textspot table"):
+        open_ledger(store, create=False)
+    store.put(TABLE_FILE, b"{}")
+    with pytest.raises(TableError, match="damaged"):
+        open_ledger(store, create=False)
+    store.put(TABLE_FILE, json.dumps({"version": 99, "fingerprint": {}}).encode())
+    with pytest.raises(TableError, match="upgrade textspot-ray"):
+        open_ledger(store, FINGERPRINT)
+
+
+def test_a_second_driver_sees_what_the_first_settles(store):
+    mine, theirs = found(store), found(store)
+    write_shard(store, mine, make_items(4), index=3)
+    assert ShardId(0, 3) in mine.settled() and ShardId(0, 3) not in theirs.settled()
+    assert theirs.is_settled(ShardId(0, 3)) and not theirs.is_settled(ShardId(0, 2))
+    assert theirs.settled()[ShardId(0, 3)] == 0
+    write_shard(store, mine, make_items(4, 4), index=4)
+    theirs.refresh()
+    assert list(theirs.settled()) == [ShardId(0, 3), ShardId(0, 4)]
+    assert theirs.counts() == mine.counts()
+    assert list(theirs.files()) == list(mine.files())
+
+
+def test_one_marker_a_shard_and_generation(store):
+    ledger = found(store)
+    assert ledger.commit(marker_of(0))
+    assert not ledger.commit(marker_of(0, attempt="f" * 12))
+    assert ledger.commit(marker_of(0, attempt="000000000000"))  # its own, put twice
+
+
+def test_the_highest_generation_wins_in_counts_files_and_settled(store):
+    ledger = found(store)
+    for gen, words in ((0, 2), (1, 5), (2, 9)):
+        ledger.commit(marker_of(1, gen=gen, words=words, redo=gen - 1))
+    ledger.commit(marker_of(2, words=1))
+    for view in (ledger, found(store)):
+        assert view.settled()[ShardId(0, 1)] == 2
+        assert view.counts().words == 10 and view.counts().images == 6
+        assert view.counts().failures == {"corrupt": 2}
+        assert sorted(p.path for p in view.files()) == ["images/1.2.parquet", "images/2.0.parquet"]
+        assert view.marker(ShardId(0, 1)).counts.words == 9
+        assert view.marker(ShardId(0, 5)) is None
+
+
+def test_folding_changes_nothing_that_readers_see(store):
+    ledger = found(store)
+    for index in range(5):
+        write_shard(store, ledger, make_items(6, 6 * index), index=index)
+    before, rows = ledger.counts(), table_rows(store)
+    assert not ledger.fold(at_least=6)
+    assert ledger.fold(at_least=5)
+    assert latest_snapshot(store).n == 1 and latest_snapshot(store).shards == 5
+    write_shard(store, ledger, make_items(6, 30), index=5)
+    for view in (ledger, found(store)):
+        assert len(view.settled()) == 6
+        assert view.counts() == before + view.marker(ShardId(0, 5)).counts
+    assert set(rows["words"]) < set(table_rows(store)["words"])
+
+
+def test_a_generation_after_a_fold_replaces_the_absorbed_one(store):
+    ledger = found(store)
+    for index in range(3):
+        ledger.commit(marker_of(index))
+    assert ledger.fold(at_least=1)
+    ledger.commit(marker_of(1, gen=1, words=7))
+    for folded in (False, True):
+        view = found(store)
+        assert view.counts().words == 2 + 7 + 2 and view.counts().items == 9
+        assert view.settled()[ShardId(0, 1)] == 1
+        assert sorted(p.path for p in view.files()) == [
+            "images/0.0.parquet", "images/1.1.parquet", "images/2.0.parquet",
+        ]  # fmt: skip
+        assert [m.gen for m in sorted(view.markers(), key=lambda m: m.shard.index)] == [0, 1, 0]
+        if not folded:
+            assert ledger.fold(at_least=1)
+
+
+def test_many_folds_keep_few_manifests_and_every_marker(store, monkeypatch):
+    monkeypatch.setattr(snapshot_module, "MERGE_FACTOR", 4)
+    ledger = found(store)
+    for index in range(64):
+        ledger.commit(marker_of(index % 8, plan=index // 8))
+        assert ledger.fold(at_least=1)
+    assert len(latest_snapshot(store).manifests) <= 3 * 3 + 1
+    view = found(store)
+    assert len(view.settled()) == 64 == len({m.shard for m in view.markers()})
+    assert view.counts().words == 128
+
+
+def test_of_two_that_fold_at_once_one_wins_and_nothing_is_lost(store, monkeypatch):
+    first, second = found(store), found(store)
+    first.commit(marker_of(0))
+    second.refresh()
+    second.commit(marker_of(1))
+    assert first.fold(at_least=1)  # knows shard 0 only
+    put = store.put_if_absent
+    assert not second.fold(at_least=1)  # number 1 is taken
+    monkeypatch.setattr(store, "put_if_absent", put)
+    assert second.fold(at_least=1)
+    assert len(found(store).settled()) == 2 == latest_snapshot(store).shards
+    names = {e.path for e in store.list("_textspot/snap/") if "manifest" in e.path}
+    assert names == {m.path for m in latest_snapshot(store).manifests}
+
+
+def test_a_marker_put_late_for_an_absorbed_generation_does_not_count(store):
+    ledger = found(store)
+    ledger.commit(marker_of(0))
+    ledger.fold(at_least=1)
+    store.delete(marker_of(0).path)  # the sweep
+    late = marker_of(0, attempt="e" * 12, words=50)
+    assert commit_marker(store, late)
+    assert not ledger.note(late)
+    assert found(store).counts().words == 2
+    assert [p.path for p in found(store).files()] == ["images/0.0.parquet"]
+
+
+def test_a_snapshot_of_a_newer_version_is_refused(store):
+    ledger = found(store)
+    ledger.commit(marker_of(0))
+    ledger.fold(at_least=1)
+    path = snapshot_module.snapshot_path(1)
+    data = json.loads(store.read(path))
+    store.put(path, json.dumps({**data, "version": 9}).encode())
+    with pytest.raises(TableError, match="upgrade"):
+        open_ledger(store, create=False)
+
+
+def test_run_records_are_kept_beside_the_tables(store):
+    ledger = found(store)
+    ledger.record_run("r1", {"config": {"a": 1}})
+    ledger.record_run("r1", {"config": {"a": 1}, "finished_at": 3.0})
+    assert json.loads(store.read("_textspot/runs/r1.json"))["finished_at"] == 3.0

@@ -1,0 +1,147 @@
+"""The sorted copy of words: sorted beyond memory, stopped at once, faults by their own name."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from textspot_ray.errors import StorageError
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit import data_files as parts_module
+from textspot_ray.tables.commit.data_files import read_ahead
+from textspot_ray.tables.maintenance import compacted_files as base_module
+from textspot_ray.tables.maintenance.compacted_files import write_by_text
+from textspot_ray.tables.schema import WORDS_BY_TEXT
+
+ROWS = 5_000
+WIDE = 200  # characters of a name, so that few rows fill the memory
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path / "out"), create=True)
+
+
+def rows(seed, n=ROWS):
+    rng = np.random.default_rng(seed)
+    columns = {
+        "text": [f"w{k}" for k in rng.integers(0, n, n)],
+        "image_id": [f"s3://archive/{seed:03d}/{k:0{WIDE}d}.jpg" for k in range(n)],
+        "word_index": np.arange(n, dtype=np.int32),
+    }
+    zeros = np.zeros(n, np.float32)
+    return pa.table(
+        [columns.get(name, zeros) for name in WORDS_BY_TEXT.names], schema=WORDS_BY_TEXT
+    )
+
+
+def test_what_exceeds_memory_is_spilled_beside_the_output_and_sorted_all_the_same(
+    store, monkeypatch
+):
+    scratch = Path(store.local_path("_textspot/tmp"))
+    spilled = []
+    write = base_module.BaseWriter.write
+
+    def watched(writer, table):
+        spilled.extend(scratch.glob("textspot-sort-*/*"))
+        write(writer, table)
+
+    monkeypatch.setattr(base_module.BaseWriter, "write", watched)
+    words = (rows(seed) for seed in range(80))
+    parts = write_by_text(store, [words], 1, 96 * 2**20, rows_per_file=50_000)
+    assert spilled and not list(scratch.glob("textspot-sort-*"))
+    assert [part.rows for part in parts][:-1] == [61_440] * 6
+    found = pa.concat_tables(pq.read_table(store.local_path(part.path)) for part in parts)
+    texts = found["text"].combine_chunks()
+    assert pc.all(pc.less_equal(texts[:-1], texts[1:])).as_py()
+    given = pa.concat_tables(rows(seed) for seed in range(80))
+    order = [("image_id", "ascending")]
+    assert found.sort_by(order).equals(given.sort_by(order))
+
+
+def test_a_fault_of_the_rows_comes_out_as_it_is(store):
+    def words():
+        yield rows(0)
+        raise StorageError("words/x.parquet is missing")
+
+    with pytest.raises(StorageError, match=r"^words/x.parquet is missing$"):
+        write_by_text(store, [words()], 1, 2**28)
+    assert not list(store.list("words_by_text/")) and not leftover()
+
+
+def test_a_full_disk_while_rows_spill_is_one_line_with_the_remedy(store, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pa.RecordBatchFileWriter, "write_table", full)
+    with pytest.raises(StorageError, match="cannot sort words by text") as caught:
+        write_by_text(store, [(rows(seed) for seed in range(80))], 1, 2**20)
+    assert "free space or allow more memory" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(store.list("words_by_text/")) and not leftover()
+    assert not list(Path(store.local_path("_textspot/tmp")).glob("textspot-sort-*"))
+
+
+@pytest.mark.timeout(60)
+def test_ctrl_c_stops_the_sort_while_it_still_takes_rows(store):
+    closed = []
+    main = threading.main_thread().ident
+
+    def words():
+        try:
+            while True:  # an archive without end
+                yield rows(0, 100)
+                if not closed:
+                    closed.append(False)
+                    signal.pthread_kill(main, signal.SIGINT)
+                time.sleep(0.001)
+        finally:
+            closed.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_by_text(store, [words()], 1, 2**28)
+    assert closed[-1] is True and not leftover()
+
+
+def test_an_interrupt_while_a_thread_starts_does_not_leave_it_running(monkeypatch):
+    class Interrupted(threading.Thread):
+        def start(self):
+            super().start()
+            raise KeyboardInterrupt
+
+    closed = []
+
+    def items():
+        try:
+            while True:
+                yield None
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(parts_module, "Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(read_ahead(items()))
+    assert closed and not leftover()
+
+
+def test_a_full_disk_while_sorted_rows_are_written_stops_everything(store, monkeypatch):
+    def full(*_):
+        raise StorageError("no space left")
+
+    monkeypatch.setattr(base_module.BaseWriter, "write", full)
+    with pytest.raises(StorageError, match="no space left"):
+        write_by_text(store, [(rows(seed) for seed in range(3))], 1, 2**28)
+    assert not leftover()
+
+
+def leftover():
+    return [t for t in threading.enumerate() if t.name == "textspot-read-ahead"]

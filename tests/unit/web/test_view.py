@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.insight_tables import MakeTable, Page, run_command, word, write_run
+from textspot_ray.errors import ExitCode, UsageError
+from textspot_ray.query.charts import Bar, bar_chart, line_chart, nice_top, number
+from textspot_ray.query.figures import compute
+from textspot_ray.query.pages import read_some
+from textspot_ray.query.pictures import Pictures
+from textspot_ray.query.views import open_tables
+from textspot_ray.records import ErrorKind
+from textspot_ray.web.html import json_in_html
+from textspot_ray.web.view import ViewSettings, render, sample_ids
+
+ATTACKS = [
+    "<script>window.evil=1</script>",
+    "</script><script>window.evil=1</script>",
+    "<img src=x onerror=window.evil=1>",
+    "\"'><svg onload=window.evil=1>",
+    "<!--<script>",
+    "]]>\u2028javascript:window.evil=1",
+    "{title}{{}}%s",
+]
+
+
+class Tags(HTMLParser):
+    """All tags with their attributes, and the text of scripts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.data = ""
+        self._in_data = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._in_data = tag == "script" and dict(attrs).get("id") == "data"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_data = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_data:
+            self.data += data
+
+
+def parse(page: str) -> Tags:
+    tags = Tags()
+    tags.feed(page)
+    return tags
+
+
+def picture(path: Path, size: tuple[int, int] = (640, 480)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((size[1], size[0], 3), 90, np.uint8)
+    pixels[: size[1] // 2] = (0, 0, 200)
+    cv2.imwrite(str(path), pixels)
+    return path
+
+
+@pytest.fixture
+def real_table(tmp_path: Path) -> str:
+    for n in range(3):
+        picture(tmp_path / "src" / f"img_{n}.jpg", (1600, 1200))
+    (tmp_path / "src" / "broken.jpg").write_bytes(b"\xff\xd8\xff no")
+    out = str(tmp_path / "out")
+    write_run(
+        out, [str(tmp_path / "src")], lambda _: [word("exit"), word("low", 90, 90, 9, 9, 0.2)]
+    )
+    return out
+
+
+def test_page_holds_pictures_words_errors_and_figures(real_table: str) -> None:
+    with open_tables(real_table) as tables:
+        page = render(tables, sample_ids(tables, 10), ViewSettings(title="my table", thumb_px=320))
+    tags = parse(page)
+    images = json.loads(tags.data)["images"]
+    assert len(images) == 3
+    assert all(image["src"].startswith("data:image/jpeg;base64,/9j/") for image in images)
+    assert [w["t"] for w in images[0]["words"]] == ["exit", "low"]
+    assert (images[0]["w"], images[0]["h"]) == (1600, 1200)
+    assert "not_an_image" in page or "corrupt" in page or "truncated" in page
+    assert page.count('<figure class="chart">') == 5
+    assert "my table" in page
+
+
+def test_page_needs_nothing_from_outside(real_table: str) -> None:
+    with open_tables(real_table) as tables:
+        page = render(tables, sample_ids(tables, 10), ViewSettings())
+    tags = parse(page)
+    for tag, attributes in tags.tags:
+        assert not {"src", "href", "style", "onclick"} & attributes.keys(), tag
+    policy = next(a["content"] for t, a in tags.tags if a.get("http-equiv"))
+    assert policy is not None and "default-src 'none'" in policy and "unsafe" not in policy
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_nothing_from_the_table_becomes_markup(make_table: MakeTable, attack: str) -> None:
+    uri = make_table(
+        [
+            Page(attack, [word(attack)]),
+            Page("x" + attack, error=ErrorKind.CORRUPT, message=attack),
+        ]
+    )
+    with open_tables(uri) as tables:
+        page = render(tables, sample_ids(tables, 10), ViewSettings(title=attack))
+        plain = render(tables, [], ViewSettings(title="t"))
+    tags = parse(page)
+    assert [t for t, _ in tags.tags] == [t for t, _ in parse(plain).tags]
+    image = json.loads(tags.data)["images"][0]
+    assert image["words"][0]["t"] == attack and image["id"] == attack
+
+
+@given(st.recursive(st.text() | st.integers() | st.none(), st.lists, max_leaves=5))
+def test_json_cannot_end_its_element(value: object) -> None:
+    dumped = json_in_html(value)
+    assert json.loads(dumped) == value
+    assert not set("<>&") & set(dumped)
+
+
+def test_missing_sources_are_said_on_the_page(real_table: str, tmp_path: Path) -> None:
+    (tmp_path / "src" / "img_0.jpg").unlink()
+    picture(tmp_path / "src" / "img_1.jpg", (30, 30))
+    with open_tables(real_table) as tables:
+        page = render(tables, sample_ids(tables, 10), ViewSettings())
+    notes = {i["id"][-9:]: i["note"] for i in json.loads(parse(page).data)["images"]}
+    assert notes["img_0.jpg"].startswith("missing")
+    assert notes["img_1.jpg"].startswith("changed")
+    assert notes["img_2.jpg"] == ""
+
+
+def test_members_of_archives_are_found_through_the_plan(tmp_path: Path) -> None:
+    import tarfile
+    import zipfile
+
+    file = picture(tmp_path / "a.jpg", (800, 400))
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(file, "in/one.jpg")
+    with tarfile.open(tmp_path / "all.tar.gz", "w:gz") as tar:
+        tar.add(file, "in/two.jpg")
+    out = str(tmp_path / "out")
+    write_run(out, [str(tmp_path / "all.zip"), str(tmp_path / "all.tar.gz")], lambda _: [word("x")])
+    with open_tables(out) as tables, Pictures(tables.files.store) as pictures:
+        ids = sample_ids(tables, 10)
+        pages = list(read_some(tables, ids).values())
+        found = list(pictures.scaled(pages, 200))
+    assert len(found) == 2
+    assert all(p.jpeg and (p.width, p.height) == (200, 100) and not p.note for _, p in found)
+
+
+def test_figures_add_up(make_table: MakeTable) -> None:
+    uri = make_table(
+        [Page("a.jpg", [word("exit", confidence=1.0), word("no")]), Page("b.jpg")],
+        [Page("c.jpg", error=ErrorKind.CORRUPT)],
+    )
+    with open_tables(uri) as tables:
+        figures = compute(tables)
+    assert (figures.totals.images, figures.totals.words, figures.totals.failed) == (3, 2, 1)
+    assert sum(bin.count for bin in figures.confidence) == 2
+    assert figures.confidence[19].count == 1
+    assert [(b.label, b.count) for b in figures.word_length if b.count] == [("2", 1), ("4", 1)]
+    assert [(b.label, b.count) for b in figures.words_per_image if b.count] == [("0", 1), ("2", 1)]
+    assert figures.failures[0].label == "decode corrupt"
+    assert dict(figures.stage_s)["detect"] == pytest.approx(0.3)
+    assert len(figures.runs) == 1
+
+
+def test_empty_tables_make_pages(make_table: MakeTable) -> None:
+    with open_tables(make_table()) as tables:
+        page = render(tables, sample_ids(tables, 5), ViewSettings())
+    assert "No image failed" in page
+
+
+def test_charts_escape_and_scale() -> None:
+    chart = bar_chart("<b>", [Bar("<i>", 3.0, "<u>")])
+    assert "<b>" not in chart and "<i>" not in chart and "<u>" not in chart
+    assert line_chart("empty", []) and line_chart("one", [(1, 1)])
+    assert [nice_top(v) for v in (0, 1, 3, 17, 99, 101)] == [1, 1, 4, 20, 100, 200]
+    assert [number(v) for v in (0, 0.125, 12345, 2.5e6)] == ["0", "0.125", "12.3k", "2.5M"]
+
+
+def test_command_writes_a_page(
+    real_table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "page.html"
+    assert run_command("view", [real_table, "-o", str(out), "--sample", "2"]) == ExitCode.OK
+    assert len(json.loads(parse(out.read_text()).data)["images"]) == 2
+    assert run_command("view", [real_table, "-o", str(out), "--search", "exit"]) == ExitCode.OK
+    marks = [w["hit"] for w in json.loads(parse(out.read_text()).data)["images"][0]["words"]]
+    assert marks == [True, False]
+    out.unlink()
+    assert run_command("view", [real_table, "-o", str(out), "--search", "zzz"]) == ExitCode.NO_MATCH
+    assert not out.exists()
+    run_command("search", [real_table, "exit", "--html", str(out)])
+    assert re.search(r"<title>textspot-ray: exit</title>", out.read_text())
+    with pytest.raises(UsageError, match="cannot write"):
+        run_command("view", [real_table, "-o", str(tmp_path / "no" / "page.html")])

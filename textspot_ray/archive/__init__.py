@@ -1,1 +1,0 @@
-"""Where pixels come from: storage, sources, listings, readers and image decoding."""

@@ -1,1 +1,0 @@
-"""Where it runs: the only room that imports Ray."""

@@ -1,0 +1,1 @@
+"""What a run depends on, checked before it starts."""

@@ -1,0 +1,64 @@
+"""What a check of ``textspot doctor`` found: a level, one line, and how to fix it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from textspot_ray.errors import TextspotError
+from textspot_ray.storage.faults import reason_of
+
+
+class Level(Enum):
+    """How bad it is: a failure keeps a run from working, a warning makes it slow or fragile."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    check: str
+    level: Level
+    text: str
+    fix: str = ""
+
+    def line(self) -> str:
+        """As it is printed.
+
+        >>> Finding("disk", Level.WARN, "1 GiB free in /tmp", "free some").line()
+        'warn  disk       1 GiB free in /tmp: free some'
+        """
+        tail = f": {self.fix}" if self.fix else ""
+        return f"{self.level.value:<5} {self.check:<10} {self.text}{tail}"
+
+
+def ok(check: str, text: str) -> Finding:
+    """Nothing to do."""
+    return Finding(check, Level.OK, text)
+
+
+def warn(check: str, text: str, fix: str) -> Finding:
+    """Slow or fragile."""
+    return Finding(check, Level.WARN, text, fix)
+
+
+def fail(check: str, text: str, fix: str) -> Finding:
+    """A run would not work."""
+    return Finding(check, Level.FAIL, text, fix)
+
+
+def guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The check's findings; one that breaks is itself a finding, never the end of the report."""
+    try:
+        yield from check()
+    except TextspotError as exc:
+        yield Finding(name, Level.FAIL, str(exc))
+    except Exception as exc:
+        yield fail(
+            name, f"{type(exc).__name__}: {reason_of(exc)}", "the check itself broke; report this"
+        )

@@ -1,0 +1,173 @@
+"""Checks of the machine itself: CPU, cores, memory, disk, limits, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from textspot_ray.config import EngineConfig
+from textspot_ray.deploy.pod_size import GIB, worker_size
+from textspot_ray.doctor.finding import Finding, fail, ok, warn
+from textspot_ray.engine.sizing import available_cpus, slots_of_node
+from textspot_ray.spotting.bundle import cache_folder
+
+_INT8: Final = ("avx512_vnni", "avx_vnni", "amx_int8")
+_BF16: Final = ("avx512_bf16", "amx_bf16")
+_PACKAGES: Final = ("textspot-ray", "openvino", "ray", "numpy", "pyarrow", "duckdb")
+_MIN_FILES: Final = 4096  # Ray opens a socket or two an actor, storage one a request
+_MIN_FREE: Final = (("cache", GIB), ("tmp", 2 * GIB))
+
+
+def cpu_flags(cpuinfo: str) -> frozenset[str]:
+    """Instruction sets out of the text of ``/proc/cpuinfo``."""
+    for line in cpuinfo.splitlines():
+        if line.startswith(("flags", "Features")):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def check_cpu(cpuinfo: str | None = None) -> Iterator[Finding]:
+    """Which precisions this CPU is fast at.
+
+    Args:
+        cpuinfo: Instead of what ``/proc/cpuinfo`` says.
+    """
+    if cpuinfo is None:
+        try:
+            cpuinfo = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            cpuinfo = ""
+    flags = cpu_flags(cpuinfo)
+    if not flags:
+        yield warn(
+            "cpu", f"{platform.machine()}, features unknown", "measure: python -m jobs.bench"
+        )
+        return
+    if "avx2" not in flags and "asimd" not in flags:
+        yield warn("cpu", "no AVX2", "works, several times slower; take a CPU from after 2015")
+        return
+    int8 = [flag for flag in _INT8 if flag in flags]
+    bf16 = [flag for flag in _BF16 if flag in flags]
+    wide = "avx512 yes" if "avx512f" in flags else "avx512 no"
+    found = f"{wide}, int8 by {' '.join(int8) or '-'}, bf16 by {' '.join(bf16) or '-'}"
+    if not int8 and not bf16:
+        yield warn("cpu", found, "int8 and bf16 gain little here; a CPU with VNNI or AMX is faster")
+    else:
+        yield ok("cpu", found)
+
+
+def check_threads(engine: EngineConfig) -> Iterator[Finding]:
+    """Cores by affinity and quota, and what the engine makes of them."""
+    cpus = available_cpus()
+    slots, shape = slots_of_node(cpus, engine)
+    online = os.cpu_count() or 1
+    text = (
+        f"{cpus:g} of {online} cores usable, {slots} slot(s) of {shape.cpus:g}, "
+        f"{shape.threads.detector} detector thread(s)"
+    )
+    if slots < 1:
+        yield fail("threads", text, "lower engine.cpus_per_slot or give this machine more cores")
+        return
+    if engine.threads is not None and engine.threads * engine.detectors_per_slot > shape.cpus + 0.5:
+        yield warn("threads", text, f"engine.threads={engine.threads} is more than a slot has")
+        return
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > 2 * online:
+        yield warn("threads", f"{text}; load {load:.0f}", "other work competes for the cores")
+        return
+    yield ok("threads", text)
+
+
+def check_memory(engine: EngineConfig, available_bytes: int | None = None) -> Iterator[Finding]:
+    """Memory against what the slots may use at worst.
+
+    Args:
+        engine: Gives the limits.
+        available_bytes: Instead of what the machine says.
+    """
+    free = psutil.virtual_memory().available if available_bytes is None else available_bytes
+    cpus = max(1, int(available_cpus()))
+    slots, _ = slots_of_node(float(cpus), engine)
+    if slots < 1:
+        return  # said by check_threads
+    needed = worker_size(cpus, engine).memory_bytes
+    text = f"{free / GIB:.1f} GiB available, {needed / GIB:.0f} GiB at worst for {slots} slot(s)"
+    if free < needed:
+        yield warn(
+            "memory", text, "set engine.slots, or lower engine.actor_max_uss_bytes or in_flight"
+        )
+    else:
+        yield ok("memory", text)
+
+
+def check_disk(engine: EngineConfig, folders: dict[str, Path] | None = None) -> Iterator[Finding]:
+    """Room for compiled models, Ray's temporary files and its object store.
+
+    Args:
+        engine: Gives the object store's size.
+        folders: Instead of the cache, the temporary folder and shared memory, by name.
+    """
+    where = folders or {
+        "cache": cache_folder(),
+        "tmp": Path(tempfile.gettempdir()),
+        "shm": Path("/dev/shm"),
+    }
+    wanted = {**dict(_MIN_FREE), "shm": int(engine.max_bytes_in_flight * 1.25)}
+    fixes = {
+        "cache": "free some, or set TEXTSPOT_CACHE to another disk",
+        "tmp": "free some, or start Ray with --temp-dir elsewhere",
+        "shm": "run the container with a larger /dev/shm (--shm-size), or Ray's store goes to disk",
+    }
+    for name, folder in where.items():
+        there = next((path for path in (folder, *folder.parents) if path.is_dir()), None)
+        if there is None:
+            continue
+        if not os.access(there, os.W_OK):
+            yield fail("disk", f"{name} {folder} cannot be written", fixes[name])
+            continue
+        free = shutil.disk_usage(there).free
+        text = f"{name} {folder}: {free / GIB:.1f} GiB free"
+        if free < wanted[name]:
+            yield warn("disk", f"{text} of {wanted[name] / GIB:.1f} wanted", fixes[name])
+        else:
+            yield ok("disk", text)
+
+
+def check_limits() -> Iterator[Finding]:
+    """How many files a process may open."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = soft == resource.RLIM_INFINITY
+    if not unlimited and soft < _MIN_FILES:
+        most = "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
+        yield warn("limits", f"{soft} open files allowed", f"ulimit -n 65536 (at most {most})")
+    else:
+        yield ok("limits", f"{'unlimited' if unlimited else soft} open files allowed")
+
+
+def check_versions() -> Iterator[Finding]:
+    """Python and the packages that results and the cluster depend on."""
+    have, missing = [], []
+    for package in _PACKAGES:
+        try:
+            have.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append(package)
+    # a checkout on PYTHONPATH has no metadata of its own
+    missing = [package for package in missing if package != "textspot-ray"]
+    text = f"Python {platform.python_version()}, {', '.join(have)}"
+    if missing:
+        yield fail("versions", f"{', '.join(missing)} missing", "pip install textspot-ray")
+    else:
+        yield ok("versions", text)

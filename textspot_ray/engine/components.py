@@ -1,0 +1,98 @@
+"""The parts of a real run: the configured bundle, the archive's reader and listing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from textspot_ray.engine.sizing import available_cpus, share_threads
+from textspot_ray.engine.slot.ports import BundleModels
+from textspot_ray.engine.slot.slot import Recipe
+from textspot_ray.records import DetectedPage, Encoded, ImageResult, Readings
+from textspot_ray.spotting.composite.contract import INPUT_HEIGHT, INPUT_WIDTH
+
+if TYPE_CHECKING:
+    from textspot_ray.config import ImageConfig, RunConfig
+    from textspot_ray.engine.planning import Listing
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a run is made of; tests put their own models, readers and listings here.
+
+    Attributes:
+        recipe: How slots make their parts.
+        fingerprint: Everything that changes results.
+        listing: Lists the sources.
+        text_threshold: The bundle's, kept with the run: readers of the table default to it.
+    """
+
+    recipe: Recipe
+    fingerprint: Mapping[str, str]
+    listing: Listing
+    text_threshold: float = 0.0
+
+
+def parts_from(config: RunConfig) -> Parts:
+    """The parts that a configuration asks for.
+
+    Raises:
+        BundleError: The model cannot be used; told before anything is read.
+    """
+    from textspot_ray.sources.listing import list_items
+    from textspot_ray.sources.reader import Reader
+    from textspot_ray.spotting.inspection import check_graphs
+    from textspot_ray.spotting.settings import resolve, result_fingerprint, settings_from
+
+    threads = share_threads(available_cpus(), config.engine)
+    settings = settings_from(config, threads=threads.detector, streams=config.engine.streams)
+    resolved = resolve(settings)  # checks the files' sha256
+    check_graphs(resolved)  # like all of the above, before any source or output is touched
+    fingerprint = result_fingerprint(settings)
+    return Parts(
+        Recipe(
+            BundleModels(settings, threads.recognizer),
+            partial(Reader, config.source, config.image),
+            assemble_result,
+            partial(count_passes, rules=config.image),
+        ),
+        fingerprint,
+        partial(list_items, config.source, config.image),
+        resolved.bundle.spec.text_threshold,
+    )
+
+
+def assemble_result(
+    encoded: Encoded, page: int, detected: DetectedPage, readings: Readings | None
+) -> ImageResult:
+    """An image's account, by the spotting room's rules."""
+    from textspot_ray.spotting.spotter import assemble
+
+    return assemble(encoded.item, page, detected, readings, encoded.read_s)
+
+
+def count_passes(data: bytes, rules: ImageConfig) -> float:
+    """How many passes of the detector an image takes, as its header has it; 1 if that is unclear.
+
+    For deadlines only, so the published input size stands for every bundle's.
+    """
+    import io
+
+    from PIL import Image
+
+    from textspot_ray.spotting.tiling import plan_passes
+
+    if rules.tiles == "off":
+        return 1.0
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+    except Exception:  # whatever is wrong with it is the decoder's to tell
+        return 1.0
+    if width * height > rules.max_pixels:
+        return 1.0
+    return len(
+        plan_passes(width, height, INPUT_WIDTH, INPUT_HEIGHT, rules.tile_over, rules.tile_overlap)
+    )

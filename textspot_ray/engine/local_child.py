@@ -1,0 +1,144 @@
+"""The local engine's worker process: detector and recogniser, asked over a socket.
+
+Several threads detect, so that one image is decoded while another is inferred; one thread reads
+words. Features stay here, under the ticket of their page.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from textspot_ray.engine.slot.ports import Models
+from textspot_ray.engine.slot.process_setup import MemoryGauge, calm_libraries, die_with_parent
+from textspot_ray.errors import TextspotError
+from textspot_ray.records import DetectedPage, Readings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The first message to a child."""
+
+    models: Models
+    detect_threads: int
+    parent_pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class DetectCall:
+    """Decode a page and find its boxes."""
+
+    ticket: int
+    data: bytes
+    page: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecogniseCall:
+    """Read the boxes found under this ticket before."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The child's first answer: it is ready, or (with an exit code) why it never will be."""
+
+    message: str = ""
+    exit_code: int | None = None
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a call, or the exception it ended in."""
+
+    ticket: int
+    value: DetectedPage | Readings | None
+    message: str
+    uss_bytes: int
+
+
+class Child:
+    """Serves calls until the socket closes."""
+
+    def __init__(self, connection: Connection, setup: Setup) -> None:
+        self._connection = connection
+        self._send_lock = threading.Lock()
+        self._gauge = MemoryGauge()
+        self._features: dict[int, NDArray[np.float32]] = {}
+        self._detector = setup.models.detector()
+        self._recognizer = setup.models.recognizer()
+        self._pages: queue.SimpleQueue[DetectCall] = queue.SimpleQueue()
+        self._boxes: queue.SimpleQueue[RecogniseCall] = queue.SimpleQueue()
+        for _ in range(setup.detect_threads):
+            self._serve(self._pages, self._detect)
+        self._serve(self._boxes, self._recognise)
+
+    def run(self) -> None:
+        """Take calls and hand them to the threads."""
+        self.send(Loaded(pid=os.getpid()))
+        while True:
+            call = self._connection.recv()
+            if isinstance(call, DetectCall):
+                self._pages.put(call)
+            else:
+                self._boxes.put(call)
+
+    def send(self, message: Loaded | Reply) -> None:
+        """Answer; any thread may."""
+        with self._send_lock:
+            self._connection.send(message)
+
+    def _serve(self, calls: queue.SimpleQueue[Any], work: Callable[[Any], Any]) -> None:
+        def loop() -> None:
+            while True:
+                call = calls.get()
+                value, message = None, ""
+                try:
+                    value = work(call)
+                except Exception as exc:  # a fault of ours: the runner makes it the image's error
+                    message = f"{type(exc).__name__}: {exc}"
+                self.send(Reply(call.ticket, value, message, self._gauge.uss_bytes()))
+
+        threading.Thread(target=loop, daemon=True).start()
+
+    def _detect(self, call: DetectCall) -> DetectedPage:
+        page, features = self._detector.detect(call.data, call.page)
+        if page.detections:
+            self._features[call.ticket] = features
+        return page
+
+    def _recognise(self, call: RecogniseCall) -> Readings:
+        return self._recognizer.read(self._features.pop(call.ticket))
+
+
+def main(fd: int) -> int:
+    """Run a child on one end of a socket pair."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    faulthandler.enable()
+    connection = Connection(fd)
+    try:
+        setup: Setup = connection.recv()
+        die_with_parent(setup.parent_pid)
+        calm_libraries()
+        try:
+            child = Child(connection, setup)
+        except TextspotError as exc:
+            connection.send(Loaded(str(exc), int(exc.exit_code), os.getpid()))
+            return 0
+        child.run()
+    except (EOFError, ConnectionError):
+        os._exit(0)  # the driver is gone or has no more work; threads may be busy
+    return 0

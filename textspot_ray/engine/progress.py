@@ -1,0 +1,197 @@
+"""Progress of a run: sums over its slots, and how they are shown."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Final
+
+from textspot_ray.engine.slot.process_setup import MemoryGauge
+from textspot_ray.engine.slot.slot import Report
+from textspot_ray.engine.slot.slot_metrics import Fleet, FleetTally
+from textspot_ray.records import Counts
+
+_RATE_WINDOW_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is. Images include those of shards that are not committed yet.
+
+    Attributes:
+        items_total: Items planned so far, those of earlier runs included.
+        items_done: Items finished, those of earlier runs included.
+        images: Images (pages) finished by this run.
+        words: Words found by this run.
+        failed: Images failed in this run.
+        shards_done: Shards committed by this run.
+        images_per_s: Over the last minute.
+        eta_s: Seconds to go at that rate; None while it is not known.
+        elapsed_s: Seconds since the run began.
+        planning: Whether sources are still being listed.
+        final: Whether this is the last report.
+        open_items: Items done in shards that are not committed yet.
+        failures: Failed images of this run by kind.
+        fleet: The slots: where they are, what waits in them, what they hold.
+    """
+
+    items_total: int
+    items_done: int
+    images: int
+    words: int
+    failed: int
+    shards_done: int
+    images_per_s: float
+    eta_s: float | None
+    elapsed_s: float
+    planning: bool = False
+    final: bool = False
+    open_items: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    fleet: Fleet = field(default_factory=Fleet)
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Tally:
+    """Adds up what slots report."""
+
+    def __init__(self, items_before: int) -> None:
+        self._items_before = items_before
+        self._items_skipped = 0
+        self._began_s = time.monotonic()
+        self._open: dict[int, Counts] = {}
+        self._rates: list[tuple[float, int]] = []
+        self.items_total = items_before
+        self._fleet = FleetTally()
+        self._gauge = MemoryGauge(interval_s=5.0)
+        self.counts = Counts()
+        self.shards = 0
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._began_s
+
+    def add(self, slot: int, report: Report) -> None:
+        """Take a slot's report."""
+        for settled in report.settled:
+            if settled.marker is not None:
+                self.counts += settled.counts
+                self.shards += 1
+        self._open[slot] = report.open_counts
+        self._fleet.add(slot, report.vitals)
+
+    def add_others(self, items: int) -> None:
+        """Another driver has done a task of so many items."""
+        self._items_skipped += items
+
+    def forget(self, slot: int) -> None:
+        """A slot is gone, with what it had not committed."""
+        self._open.pop(slot, None)
+        self._fleet.forget(slot)
+
+    def again(self, shards: int) -> None:
+        """So many shards are begun again on another slot."""
+        self._fleet.again("shard", shards)
+
+    def progress(self, *, planning: bool = False, final: bool = False) -> Progress:
+        """The sums now."""
+        counts = self.counts
+        for part in self._open.values():
+            counts += part
+        now = time.monotonic()
+        self._rates = [r for r in self._rates if now - r[0] <= _RATE_WINDOW_S]
+        self._rates.append((now, counts.images))
+        since, images = self._rates[0]
+        rate = (counts.images - images) / (now - since) if now > since else 0.0
+        if final:
+            rate = counts.images / max(self.elapsed_s, 1e-9)
+        done = self._items_before + self._items_skipped + counts.items
+        left = max(self.items_total - done, 0)
+        return Progress(
+            items_total=max(self.items_total, done),
+            items_done=done,
+            images=counts.images,
+            words=counts.words,
+            failed=counts.failed,
+            shards_done=self.shards,
+            images_per_s=rate,
+            eta_s=left / rate if rate > 0 and not planning else None,
+            elapsed_s=self.elapsed_s,
+            planning=planning,
+            final=final,
+            open_items=counts.items - self.counts.items,
+            failures=counts.failures,
+            fleet=self._fleet.fleet(self._gauge.uss_bytes()),
+        )
+
+
+def console(interval_s: float = 2.0, stream: IO[str] | None = None) -> OnProgress:
+    """A bar in a terminal; anywhere else a plain line every few seconds."""
+    stream = stream or sys.stderr
+    return _Bar(stream) if stream.isatty() else _Lines(interval_s, stream)
+
+
+def line(progress: Progress) -> str:
+    """One line of progress."""
+    known = "+" if progress.planning else ""
+    return (
+        f"{progress.items_done}/{progress.items_total}{known} images  "
+        f"{progress.images_per_s:.1f} images/s  {progress.words} words  "
+        f"{progress.failed} failed  {_eta(progress)}"
+    )
+
+
+def _eta(progress: Progress) -> str:
+    if progress.final:
+        return f"{_duration(progress.elapsed_s)} in all"
+    return "ETA " + ("?" if progress.eta_s is None else _duration(progress.eta_s))
+
+
+def _duration(seconds: float) -> str:
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days} d {h} h"
+    return f"{h}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+class _Lines:
+    def __init__(self, interval_s: float, stream: IO[str]) -> None:
+        self._interval_s = interval_s
+        self._stream = stream
+        self._last_s = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.final or now - self._last_s >= self._interval_s:
+            self._last_s = now
+            print(line(progress), file=self._stream, flush=True)
+
+
+class _Bar:
+    def __init__(self, stream: IO[str]) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=0,
+            unit="image",
+            file=stream,
+            dynamic_ncols=True,
+            bar_format="{percentage:3.0f}%|{bar}| {postfix[0]}",
+            postfix=["starting"],
+            miniters=0,
+        )
+
+    def __call__(self, progress: Progress) -> None:
+        self._bar.total = max(progress.items_total, 1)
+        self._bar.n = progress.items_done
+        self._bar.postfix[0] = line(progress)
+        self._bar.refresh()
+        if progress.final:
+            self._bar.close()

@@ -1,0 +1,1 @@
+"""The Ray engine: the only room of the engine that imports ray."""

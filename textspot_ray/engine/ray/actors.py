@@ -1,0 +1,321 @@
+"""The actors of a slot: detector, recogniser, and the runner that owns both.
+
+Nothing here is restarted or retried by Ray: which image is to blame must be known before anything
+is tried again, so the runner starts fresh actors itself. Results are task returns, owned by the
+runner, and outlive the actor that made them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from textspot_ray.engine.local_child import Loaded
+from textspot_ray.engine.sizing import SlotShape
+from textspot_ray.engine.slot.ports import (
+    Answered,
+    Died,
+    Events,
+    Models,
+    Raised,
+    Refused,
+    Started,
+    Worker,
+)
+from textspot_ray.engine.slot.process_setup import MemoryGauge, calm_libraries, crash_plainly
+from textspot_ray.engine.slot.slot import Job, Report, Slot
+from textspot_ray.errors import ExitCode, TextspotError
+from textspot_ray.records import DetectedPage, Readings, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from textspot_ray.tables.plan.plan import Task
+
+# Without task events the GCS does not keep a record of every call (900 bytes an image).
+ALONE: Final[dict[str, Any]] = {
+    "max_restarts": 0,
+    "max_task_retries": 0,
+    "enable_task_events": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A call's value and the memory of the process that made it."""
+
+    value: DetectedPage | Readings
+    uss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a slot cannot go on: a `TextspotError` in a form that travels."""
+
+    message: str
+    exit_code: int
+
+    def error(self) -> TextspotError:
+        """The exception to raise in the driver."""
+        error = TextspotError(self.message)
+        error.exit_code = ExitCode(self.exit_code)
+        return error
+
+
+class _ModelActor:
+    """What both model actors share: loading apart from construction, so that faults have names."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+        self._gauge = MemoryGauge()
+
+    def load(self) -> Loaded:
+        calm_libraries()
+        crash_plainly()
+        try:
+            self._load()
+        except TextspotError as exc:
+            return Loaded(str(exc), int(exc.exit_code), os.getpid())
+        except ImportError as exc:
+            return Loaded(not_installed(exc.name or str(exc)), int(ExitCode.USAGE), os.getpid())
+        return Loaded(pid=os.getpid())
+
+    def _load(self) -> None:
+        raise NotImplementedError
+
+
+class DetectorActor(_ModelActor):
+    """Decodes and detects; several calls at a time, so that decoding overlaps inference."""
+
+    def _load(self) -> None:
+        self._detector = self._models.detector()
+
+    @ray.method(num_returns=2)  # type: ignore[untyped-decorator]
+    def detect(self, data: bytes, page: int) -> tuple[Outcome, Any]:
+        """A page's account, and its features as a return of their own."""
+        detected, features = self._detector.detect(data, page)
+        return Outcome(detected, self._gauge.uss_bytes()), features
+
+
+class RecognizerActor(_ModelActor):
+    """Reads the words of features."""
+
+    def _load(self) -> None:
+        self._recognizer = self._models.recognizer()
+
+    def read(self, features: Any) -> Outcome:
+        """Readings of features; None stands for a blank one, as a test of health."""
+        if features is None:
+            import numpy as np
+
+            features = np.zeros((1, 64, 28, 28), np.float32)
+        return Outcome(self._recognizer.read(features), self._gauge.uss_bytes())
+
+
+class ActorWorker:
+    """A model actor as the runner's `ports.Worker`."""
+
+    def __init__(
+        self,
+        name: str,
+        stage: Stage,
+        models: Models,
+        events: Events,
+        options: dict[str, Any],
+    ) -> None:
+        self.name = name
+        self.stages = frozenset({stage})
+        self._class = ray.remote(DetectorActor if stage is Stage.DETECT else RecognizerActor)
+        self._models = models
+        self._events = events
+        self._options = options
+        self._generation = 0
+        self._actor: Any = None
+        self._pid: int | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The actor's process, on this node, once its models are loaded."""
+        return self._pid
+
+    def start(self, generation: int) -> None:
+        """Start a fresh actor."""
+        self._generation = generation
+        self._pid = None
+        self._actor = self._class.options(**ALONE, **self._options).remote(self._models)
+
+        def loaded(answer: Loaded) -> None:
+            self._on_loaded(answer, generation)
+
+        self._when_done(self._actor.load.remote(), generation, loaded)
+
+    def detect(self, ticket: int, data: bytes, page: int) -> None:
+        """Ask for a page's boxes."""
+        account, features = self._actor.detect.remote(data, page)
+        self._answer(ticket, account, features)
+
+    def recognise(self, ticket: int, features: Any) -> None:
+        """Ask for the words of features that lie in the node's object store."""
+        self._answer(ticket, self._actor.read.remote(features), None)
+
+    def kill(self) -> None:
+        """End the actor's process, even where it is stuck in native code."""
+        actor, self._actor, self._pid = self._actor, None, None
+        if actor is not None:
+            ray.kill(actor, no_restart=True)
+
+    def _answer(self, ticket: int, account: Any, features: Any) -> None:
+        name, generation = self.name, self._generation
+
+        def done(outcome: Outcome) -> None:
+            event = Answered(name, generation, ticket, outcome.value, features, outcome.uss_bytes)
+            self._events.put(event)
+
+        self._when_done(account, generation, done, ticket)
+
+    def _when_done(
+        self, ref: Any, generation: int, done: Callable[[Any], None], ticket: int | None = None
+    ) -> None:
+        # A callback rather than ray.wait: the runner waits for many things, on one queue.
+        def resolved(future: Any) -> None:
+            error = future.exception()
+            if error is None:
+                done(future.result())
+            else:
+                self._events.put(self._failure(error, generation, ticket))
+
+        ref.future().add_done_callback(resolved)
+
+    def _on_loaded(self, loaded: Loaded, generation: int) -> None:
+        if loaded.exit_code is None:
+            if generation == self._generation:
+                self._pid = loaded.pid
+            self._events.put(Started(self.name, generation))
+        else:
+            self._events.put(Refused(self.name, generation, loaded.message, loaded.exit_code))
+
+    def _failure(self, error: BaseException, generation: int, ticket: int | None) -> Raised | Died:
+        if isinstance(error, _LOST) and ticket is not None:
+            return Raised(self.name, generation, ticket, first_line(error), lost=True)
+        if isinstance(error, ray.exceptions.RayTaskError) and ticket is not None:
+            cause = error.cause
+            return Raised(self.name, generation, ticket, f"{type(cause).__name__}: {cause}")
+        return Died(self.name, generation, *describe_end(error))
+
+
+_NODE_ENDED: Final = re.compile(r"node (?:has )?(?:died|was terminated|is dead)", re.IGNORECASE)
+_NO_MODULE: Final = re.compile(r"No module named '([\w.]+)'")
+_LOST: Final = (
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.ObjectStoreFullError,
+    ray.exceptions.OutOfDiskError,
+)
+
+
+NODE_DIED: Final = "its node died"
+UNREACHABLE: Final = "cannot be reached"  # at first, a node that dies is just silent
+
+
+def describe_end(error: BaseException) -> tuple[str, bool]:
+    """A Ray failure in a few words, and whether it came from outside the process."""
+    text = str(error)
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or "memory pressure" in text:
+        return "killed for want of memory", True
+    if isinstance(error, ray.exceptions.ActorUnavailableError):
+        return UNREACHABLE, True
+    if isinstance(error, ray.exceptions.NodeDiedError) or _NODE_ENDED.search(text):
+        return NODE_DIED, True
+    for name in ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE"):
+        if f"signal {name}" in text:
+            return name, name == "SIGKILL"
+    if isinstance(error, ray.exceptions.ActorDiedError):
+        return "its process ended unexpectedly", False
+    return first_line(error), False
+
+
+def not_installed(module: str) -> str:
+    """What to say of a node on which a package is missing."""
+    return (
+        f"a node of the Ray cluster cannot import {module}: install the same "
+        "textspot-ray there as here, or use the image of infra/docker; `textspot doctor --address` "
+        "names every such node"
+    )
+
+
+def missing_module(error: BaseException) -> str:
+    """The package for want of which an actor could not be made; empty if it was not that."""
+    found = _NO_MODULE.search(str(error))
+    return found[1] if found else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first telling line of an exception."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+class RunnerActor:
+    """One slot's runner; owns the slot's other actors, which end with it."""
+
+    def __init__(self, job: Job, shape: SlotShape, group: Any) -> None:
+        self._job = job
+        self._shape = shape
+        self._group = group
+        self._slot: Slot | None = None
+
+    def open(self) -> Fault | str:
+        """Open the output folder and start the models; the id of the node this is on."""
+        calm_libraries()
+        crash_plainly()
+        node = str(ray.get_runtime_context().get_node_id())
+        try:
+            # several Ray nodes may be on one machine, and a machine's name says little in a cloud
+            self._slot = Slot(self._job, self._make_workers, f"{platform.node()}/{node[:8]}")
+        except TextspotError as exc:
+            return Fault(str(exc), int(exc.exit_code))
+        return node
+
+    def step(
+        self, tasks: Sequence[Task], timeout_s: float, more: bool, drain: bool
+    ) -> Report | Fault:
+        """See `Slot.step`."""
+        assert self._slot is not None
+        try:
+            return self._slot.step(tasks, timeout_s, more=more, drain=drain)
+        except TextspotError as exc:
+            return Fault(str(exc), int(exc.exit_code))
+
+    def close(self) -> None:
+        """End the slot's other actors."""
+        if self._slot is not None:
+            self._slot.close()
+
+    def _make_workers(self, events: Events) -> list[Worker]:
+        threads, bundles = self._shape.threads, self._shape.bundles
+        models = self._job.recipe.models.sized(threads.detector, threads.recognizer)
+        workers: list[Worker] = []
+        for index in range(1, len(bundles)):
+            last = index == len(bundles) - 1
+            stage = Stage.RECOGNISE if last else Stage.DETECT
+            many = len(bundles) > 3
+            name = "recogniser" if last else f"detector {index}" if many else "detector"
+            options = {
+                **in_group(self._group, index, bundles[index]["CPU"]),
+                "max_concurrency": 2 if last else self._job.detect_threads,
+            }
+            workers.append(ActorWorker(name, stage, models, events, options))
+        return workers
+
+
+def in_group(group: Any, index: int, cpus: float) -> dict[str, Any]:
+    """Options that put an actor into a bundle of a placement group."""
+    strategy = PlacementGroupSchedulingStrategy(
+        placement_group=group, placement_group_bundle_index=index
+    )
+    return {"num_cpus": cpus, "scheduling_strategy": strategy}

@@ -1,0 +1,258 @@
+"""Starting Ray on this machine, or joining a cluster; what a failure means, in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import psutil
+import ray
+
+from textspot_ray.config import EngineConfig
+from textspot_ray.engine.sizing import available_cpus
+from textspot_ray.errors import AbortedError, UsageError
+
+_KNOCK_S: Final = 10.0
+_VERSIONS: Final = re.compile(r"Ray: (\S+)\s+Python: (\S+)", re.DOTALL)
+_TOKEN_FILE: Final = Path("~/.ray/auth_token")
+
+
+def join(address: str, **options: Any) -> None:
+    """`ray.init` at an address, with every failure one line.
+
+    Args:
+        address: As `ray.init` takes it.
+        options: More of its options.
+
+    Raises:
+        UsageError: Nothing listens there, the token or a version is wrong, or else Ray's words.
+    """
+    import ray
+
+    knock(address)
+    with _hushed() as said:
+        try:
+            ray.init(address=address, **options)
+        except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as exc:
+            raise joining_fault(address, exc, said()) from exc
+
+
+def knock(address: str) -> None:
+    """Find out in seconds whether anything listens; Ray itself would try for minutes.
+
+    Raises:
+        UsageError: Nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # ``auto``
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+    except OSError as exc:
+        raise UsageError(
+            f"no Ray cluster answers at {address}: check the address and that the head runs ({exc})"
+        ) from exc
+
+
+def joining_fault(address: str, exc: BaseException, said: str = "") -> UsageError:
+    """What a failure to join means.
+
+    Args:
+        address: Where to.
+        exc: What Ray raised.
+        said: What Ray wrote to the standard error meanwhile, which often says more.
+    """
+    text = f"{exc} {said}"
+    pairs = _VERSIONS.findall(str(exc))
+    if "ersion mismatch" in text and len(pairs) >= 2:
+        (ray_there, python_there), (ray_here, python_here) = pairs[:2]
+        return UsageError(
+            f"the cluster at {address} runs Ray {ray_there} on Python {python_there}, this machine "
+            f"Ray {ray_here} on Python {python_here}: install the cluster's versions here, or "
+            "submit to its Jobs API: textspot submit"
+        )
+    if "InvalidAuthToken" in text or "authentication token" in text.lower():
+        return UsageError(f"the cluster at {address} wants a token: {_token_advice()}")
+    if address == "auto" and isinstance(exc, ConnectionError):
+        return UsageError(
+            "no Ray cluster runs on this machine: start one (ray start --head), name an address, "
+            "or leave --address out to have one started"
+        )
+    line = " ".join(str(exc).split())[:300]
+    if isinstance(exc, ConnectionError):
+        return UsageError(
+            f"what listens at {address} is no Ray head that lets us in: give the address of the "
+            "head's GCS (port 6379 by default; 8265 is the dashboard's, for textspot submit), from "
+            f"a machine on which Ray runs, or ray://HOST:10001 ({line})"
+        )
+    return UsageError(f"cannot join Ray at {address}: {line}")
+
+
+def _token_advice() -> str:
+    has_file = _TOKEN_FILE.expanduser().is_file() or "RAY_AUTH_TOKEN_PATH" in os.environ
+    has_token = has_file or "RAY_AUTH_TOKEN" in os.environ
+    uses_it = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+    if uses_it and has_token:
+        return "the one in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token is not its own"
+    if has_token:
+        return "one is there, but Ray uses it only with RAY_AUTH_MODE=token: set that"
+    return "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token to the cluster's"
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[Callable[[], str]]:
+    """Keep what Ray's native code writes to the standard error, to tell one line instead.
+
+    What it wrote is passed on if all went well.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+
+        def said() -> str:
+            sys.stderr.flush()
+            kept.seek(0)
+            return kept.read().decode(errors="replace")
+
+        own = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield said
+            words = said().encode()
+        finally:
+            os.dup2(own, 2)
+            os.close(own)
+        if words:
+            os.write(2, words)
+
+
+_LOG = logging.getLogger(__name__)
+_LOCAL: Final = "local"
+_START_ATTEMPTS: Final = 3
+_SHARED_MEMORY: Final = "/dev/shm"
+_MIN_STORE_BYTES: Final = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A live node: its id, address and CPUs."""
+
+    id: str
+    address: str
+    cpus: float
+
+
+class RayCluster:
+    """The cluster a run works on; leaving the block ends Ray only if it was started here."""
+
+    def __init__(self, engine: EngineConfig, run_id: str) -> None:
+        self._engine = engine
+        self._run_id = run_id
+        self._ours = False
+        self.is_shared = True  # other machines may belong to it, now or later
+
+    def __enter__(self) -> RayCluster:
+        if ray.is_initialized():
+            return self
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        address = self._engine.address or os.environ.get("RAY_ADDRESS") or _LOCAL
+        if address == _LOCAL:
+            self._start()
+            self.is_shared = False
+        else:
+            self._join(address)
+        self._ours = True
+        return self
+
+    def _start(self) -> None:
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            before = frozenset(psutil.Process().children(recursive=True))
+            try:
+                ray.init(
+                    address=_LOCAL,
+                    **self._options(),
+                    num_cpus=max(1, int(available_cpus())),
+                    num_gpus=0,
+                    include_dashboard=False,
+                    object_store_memory=object_store_bytes(self._engine),
+                )
+                return
+            except Exception as exc:
+                # On a busy machine Ray gives its own daemons too little time; what it has
+                # started by then it leaves running.
+                _end([p for p in psutil.Process().children(recursive=True) if p not in before])
+                if attempt == _START_ATTEMPTS:
+                    raise AbortedError(f"cannot start Ray on this machine: {_line(exc)}") from exc
+                _LOG.warning("Ray did not start (%s); trying again", _line(exc))
+
+    def _join(self, address: str) -> None:
+        join(address, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "namespace": f"textspot-{self._run_id}",
+            "logging_level": logging.ERROR,
+            "log_to_driver": False,
+        }
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._ours:
+            ray.shutdown()
+
+    def nodes(self) -> list[Node]:
+        """Live nodes that have CPUs to give and have not been told to go."""
+        leaving = self.leaving()
+        return [
+            Node(node["NodeID"], node["NodeManagerAddress"], node["Resources"]["CPU"])
+            for node in ray.nodes()
+            if node["Alive"]
+            and node["Resources"].get("CPU", 0) > 0
+            and node["NodeID"] not in leaving
+        ]
+
+    def leaving(self) -> frozenset[str]:
+        """Ids of nodes that are being drained: preempted, or scaled down."""
+        try:
+            # Ray tells this by no public name; its own libraries use this one.
+            from ray._private.state import state
+
+            return frozenset(state.get_draining_nodes())
+        except Exception:  # an older Ray: such a node is lost rather than drained
+            return frozenset()
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def object_store_bytes(engine: EngineConfig) -> int:
+    """Room for what a slot may have in flight, within what the machine has."""
+    slots = engine.slots or 1
+    wanted = int(slots * engine.max_bytes_in_flight * 1.25)
+    limits = [int(psutil.virtual_memory().available * 0.3)]
+    if os.path.isdir(_SHARED_MEMORY):  # noqa: PTH112
+        limits.append(int(shutil.disk_usage(_SHARED_MEMORY).free * 0.9))
+    return max(_MIN_STORE_BYTES, min(wanted, *limits))

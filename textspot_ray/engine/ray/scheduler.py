@@ -1,0 +1,350 @@
+"""The Ray engine's driver: places slots on nodes, feeds them with tasks, replaces what dies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from textspot_ray.engine.control import DRAIN_S, Control
+from textspot_ray.engine.ray.actors import (
+    ALONE,
+    NODE_DIED,
+    UNREACHABLE,
+    Fault,
+    RunnerActor,
+    describe_end,
+    in_group,
+    missing_module,
+    not_installed,
+)
+from textspot_ray.engine.ray.cluster import Node, RayCluster
+from textspot_ray.engine.ray.shipping import ship_bundle
+from textspot_ray.engine.sizing import SlotShape, shape_for_slots, slots_of_node
+from textspot_ray.engine.slot.slot import Report
+from textspot_ray.errors import AbortedError, UsageError
+
+_LOG = logging.getLogger(__name__)
+_STEP_S: Final = 1.0  # a slot reports at least so often
+_TURN_S: Final = 0.25
+_LOOK_S: Final = 10.0  # between two looks at the cluster's nodes
+_LEAVING_S: Final = 2.0  # between two looks for nodes that are told to go
+_SILENCE_S: Final = 300.0  # storage's retries must have room in a step
+_CLOSE_S: Final = 5.0
+_MANY: Final = 100  # slots, from which on a turn for each report would be most of the work
+_GATHER_S: Final = 0.02
+_NODE_BLAME: Final = 0.2  # spot nodes go; but a shard might also be what ends its node
+
+
+def run_on_ray(control: Control) -> None:
+    """Run until no task is left or a stop has drained every slot."""
+    with RayCluster(control.job.config.engine, control.job.run_id) as cluster:
+        control.stop.rearm()
+        if cluster.is_shared:
+            control.job = ship_bundle(control.job)
+        scheduler = Scheduler(control, cluster)
+        try:
+            scheduler.run()
+            scheduler.dismiss()
+        finally:
+            scheduler.close()
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """A slot's place on the cluster.
+
+    Attributes:
+        number: Of the slot; never used twice.
+        node: Where it was meant to be; None for anywhere.
+        where: The node it is on; None until its runner is there.
+        ref: The call that is open, if any.
+        since_s: When that call was sent.
+        opened: Whether the runner is there.
+        placed: Whether its placement group has its resources.
+        fruitful: Whether it has finished an image.
+        wants: Whether it wants a task.
+        idle: Whether it has none.
+        leave_by_s: When it must be gone from a node that is told to go; None while it may stay.
+    """
+
+    number: int
+    node: str | None
+    group: Any
+    runner: Any
+    ref: Any
+    since_s: float
+    placed: bool = False
+    opened: bool = False
+    fruitful: bool = False
+    wants: bool = True
+    idle: bool = True
+    where: str | None = None
+    leave_by_s: float | None = None
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """Keeps as many slots as the cluster has room for, and every one of them busy."""
+
+    control: Control
+    cluster: RayCluster
+    _seats: list[Seat] = field(default_factory=list)
+    _made: int = 0
+    _barren_losses: int = 0
+    _last_loss: str = ""
+    _looked_s: float = float("-inf")
+    _leaving_s: float = 0.0
+    _roomless_s: float | None = None  # since when no node has room for a slot
+    _warned: bool = False
+
+    def run(self) -> None:
+        """Work until the end."""
+        control = self.control
+        while True:
+            coming = control.turn()
+            draining = control.draining
+            if draining:
+                if control.drain_is_over or not any(not seat.idle for seat in self._seats):
+                    return
+            elif not coming and not control.dispatch.busy:
+                return
+            else:
+                self._staff()
+            self._make_leave()
+            self._feed(draining)
+            self._collect()
+            self._watch()
+
+    def dismiss(self) -> None:
+        """Let the slots end their workers by themselves, for as long as that is quick."""
+        closing = [seat.runner.close.remote() for seat in self._seats if seat.opened]
+        if closing:
+            ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_S)
+
+    def close(self) -> None:
+        """End all slots at once; their actors end with their placement groups."""
+        for seat in self._seats:
+            self._remove(seat)
+        self._seats.clear()
+
+    # Who is there.
+
+    def _staff(self) -> None:
+        """Have a slot wherever there should be one: also on nodes that came later."""
+        now = time.monotonic()
+        if now - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now
+        engine = self.control.job.config.engine
+        nodes = self.cluster.nodes()
+        self._forget_gone({node.id for node in nodes})
+        if engine.slots is not None:
+            shape = shape_for_slots([node.cpus for node in nodes], engine, engine.slots)
+            self._add(None, shape, engine.slots - len(self._seats))
+            return
+        room = 0
+        for node in nodes:
+            count, shape = slots_of_node(node.cpus, engine)
+            room += count
+            here = sum(seat.node == node.id for seat in self._seats)
+            self._add(node, shape, count - here)
+        self._note_room(room > 0, nodes, now)
+
+    def _note_room(self, there_is: bool, nodes: list[Node], now: float) -> None:
+        """Workers may all be gone for a while and come again; wait for them, but not for ever."""
+        engine = self.control.job.config.engine
+        if there_is or any(seat.opened for seat in self._seats):
+            self._roomless_s = None
+            return
+        if self._roomless_s is None:
+            self._roomless_s = now
+            if self._made:
+                _LOG.warning("no node is left; waiting for %.0f s", engine.pending_timeout_s)
+        if nodes:
+            need = engine.cpus_per_slot or 0.5
+            raise AbortedError(
+                f"no node of the Ray cluster has the {need:g} CPUs a slot needs "
+                f"(nodes: {', '.join(f'{n.address} {n.cpus:g}' for n in nodes)}); "
+                "lower engine.cpus_per_slot or add nodes"
+            )
+        if now - self._roomless_s >= engine.pending_timeout_s:
+            raise AbortedError(
+                f"the Ray cluster has had no node with CPUs for {engine.pending_timeout_s:.0f} s: "
+                "start workers and run again, or raise engine.pending_timeout_s"
+            )
+
+    def _forget_gone(self, alive: set[str]) -> None:
+        """Slots that wait for a place on a node that is gone would wait for ever."""
+        for seat in list(self._seats):
+            if seat.node is not None and not seat.opened and seat.node not in alive:
+                self._seats.remove(seat)
+                self._remove(seat)
+                self.control.on_lost(seat.number)
+
+    def _make_leave(self) -> None:
+        """Empty the slots of nodes that are told to go: what is whole is committed, the rest
+        goes to others, and the slot ends before the node does.
+        """
+        now = time.monotonic()
+        if now - self._leaving_s >= _LEAVING_S:
+            self._leaving_s = now
+            leaving = self.cluster.leaving()
+            for seat in self._seats:
+                if seat.where in leaving and seat.leave_by_s is None:
+                    seat.leave_by_s = now + DRAIN_S
+                    extra = {"slot": seat.number}
+                    _LOG.warning("slot %d leaves: its node is told to go", seat.number, extra=extra)
+        for seat in list(self._seats):
+            if seat.leave_by_s is None:
+                continue
+            if (seat.idle and seat.ref is None) or now > seat.leave_by_s:
+                self._seats.remove(seat)
+                self._remove(seat)
+                self.control.on_lost(seat.number)
+                self._looked_s = float("-inf")
+
+    def _add(self, node: Node | None, shape: SlotShape, count: int) -> None:
+        for _ in range(count):
+            bundles = [dict(bundle) for bundle in shape.bundles]
+            if node is not None:
+                bundles[0][f"node:{node.address}"] = 0.001
+            # The address alone does not do where several Ray nodes share one, the id alone is
+            # only a wish.
+            wish = node.id if node is not None else None
+            group = placement_group(bundles, "STRICT_PACK", _soft_target_node_id=wish)
+            options = in_group(group, 0, bundles[0]["CPU"])
+            if node is not None:
+                options["resources"] = {f"node:{node.address}": 0.001}
+            actor = ray.remote(RunnerActor).options(**ALONE, **options)
+            runner = actor.remote(self.control.job, shape, group)
+            ref, now = runner.open.remote(), time.monotonic()
+            self._seats.append(Seat(self._made, wish, group, runner, ref, now))
+            self._made += 1
+
+    def _remove(self, seat: Seat) -> None:
+        with contextlib.suppress(Exception):
+            ray.kill(seat.runner, no_restart=True)
+        with contextlib.suppress(Exception):
+            remove_placement_group(seat.group)
+
+    def _lose(self, seat: Seat, reason: str) -> None:
+        """A slot is gone: its tasks go to others, and a fresh one takes its place."""
+        self._seats.remove(seat)
+        self._remove(seat)
+        blame = _NODE_BLAME if reason in (NODE_DIED, UNREACHABLE) else 1.0
+        losses = self.control.dispatch.losses(seat.number, blame)
+        self.control.on_lost(seat.number)
+        _LOG.warning(
+            "slot %d is gone (%s); its shards are done again",
+            seat.number,
+            reason,
+            extra={"slot": seat.number},
+        )
+        limit = self.control.job.config.engine.max_deaths
+        if losses >= limit:
+            raise AbortedError(
+                f"a shard has ended its slot's runner too often; the last time: {reason}"
+            )
+        if not seat.fruitful:
+            self._barren_losses += 1
+            if self._barren_losses >= limit + len(self._seats):
+                raise AbortedError(
+                    f"{self._barren_losses} slots ended without a finished image in between; "
+                    f"the last time: {reason}"
+                )
+        self._looked_s = float("-inf")
+
+    # What they do.
+
+    def _feed(self, draining: bool) -> None:
+        dispatch = self.control.dispatch
+        for seat in self._seats:
+            if seat.ref is not None or not seat.opened:
+                continue
+            ending = draining or seat.leave_by_s is not None
+            task = dispatch.take(seat.number) if seat.wants and not ending else None
+            if task is None and seat.idle:
+                continue
+            tasks = [task] if task is not None else []
+            more = not ending and dispatch.has_for(seat.number)
+            seat.ref = seat.runner.step.remote(tasks, _STEP_S, more, ending)
+            seat.since_s = time.monotonic()
+            seat.idle = False
+
+    def _collect(self) -> None:
+        open_calls = {seat.ref: seat for seat in self._seats if seat.ref is not None}
+        if not open_calls:
+            time.sleep(_TURN_S / 5)
+            return
+        refs = list(open_calls)
+        ready, _ = ray.wait(refs, num_returns=1, timeout=_TURN_S, fetch_local=False)
+        if ready and len(refs) > 1:
+            if len(refs) > _MANY:
+                time.sleep(_GATHER_S)
+            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+        for ref in ready:
+            seat = open_calls[ref]
+            seat.ref = None
+            try:
+                answer = ray.get(ref, timeout=_SILENCE_S)
+            except Exception as exc:  # the runner's process, its node, or a fault of ours in it
+                module = missing_module(exc)
+                if module and not seat.opened:
+                    raise UsageError(not_installed(module)) from exc
+                self._lose(seat, describe_end(exc)[0])
+                continue
+            self._take(seat, answer)
+
+    def _take(self, seat: Seat, answer: Report | Fault | str) -> None:
+        if isinstance(answer, Fault):
+            raise answer.error()
+        if isinstance(answer, str):
+            seat.opened = seat.placed = True
+            seat.where = answer
+            return
+        if answer.settled or answer.open_counts.images:
+            seat.fruitful = True
+            self._barren_losses = 0
+        seat.wants, seat.idle = answer.wants, answer.idle
+        self.control.on_report(seat.number, answer)
+
+    def _watch(self) -> None:
+        engine = self.control.job.config.engine
+        now = time.monotonic()
+        for seat in list(self._seats):
+            waited_s = now - seat.since_s
+            if seat.opened:
+                if seat.ref is not None and waited_s > max(_SILENCE_S, 5 * engine.min_deadline_s):
+                    self._lose(seat, f"no word from it for {waited_s:.0f} s")
+            elif not seat.placed and waited_s > min(2.0, engine.pending_timeout_s):
+                if seat.group.wait(0):
+                    seat.placed, seat.since_s = True, now
+                elif waited_s > engine.pending_timeout_s:
+                    self._on_pending(seat, waited_s)
+            elif seat.placed and waited_s > engine.start_timeout_s:
+                self._lose(seat, f"its runner did not start within {waited_s:.0f} s")
+
+    def _on_pending(self, seat: Seat, waited_s: float) -> None:
+        need = sum(bundle.get("CPU", 0.0) for bundle in seat.group.bundle_specs)
+        if any(other.opened for other in self._seats):
+            if not self._warned:
+                self._warned = True
+                _LOG.warning(
+                    "a slot of %.3g CPUs has been waiting for a node for %.0f s; the run goes on "
+                    "with the others",
+                    need,
+                    waited_s,
+                )
+            return
+        free = ray.available_resources().get("CPU", 0.0)
+        raise AbortedError(
+            f"no slot could be placed within {waited_s:.0f} s: one needs {need:g} CPUs on one "
+            f"node, and {free:g} are free in the whole cluster; lower engine.cpus_per_slot or "
+            "wait for other jobs to end"
+        )

@@ -1,0 +1,138 @@
+"""Brings the driver's bundle to nodes that lack it: once a node, through Ray, verified by sha256.
+
+So a published model is fetched on one machine alone, clusters without a way to the publisher work,
+and no node runs other files of the same name than the table's fingerprint tells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import ray
+from filelock import FileLock, Timeout
+
+from textspot_ray.engine.slot.ports import BundleModels, Detects, Reads
+from textspot_ray.engine.slot.slot import Job
+from textspot_ray.errors import BundleError
+from textspot_ray.spotting.bundle import BUNDLE_FILE, Bundle, cache_folder, load_bundle
+
+_LOCK_TIMEOUT_S: Final = 300.0
+_GET_TIMEOUT_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedModels:
+    """A recipe whose bundle travels with it.
+
+    Attributes:
+        models: The recipe on the driver's machine.
+        precision: Resolved; its files are what travels.
+        sha256s: Of these files, by part and suffix: what a node's own bundle must have, too.
+        files: References to the files' bytes (uint8) by their path in the bundle.
+    """
+
+    models: BundleModels
+    precision: str
+    sha256s: Mapping[str, str]
+    files: Mapping[str, Any]
+
+    def detector(self) -> Detects:
+        """Compile the bundle's detector."""
+        return self.local().detector()
+
+    def recognizer(self) -> Reads:
+        """Compile the bundle's encoder and decoder."""
+        return self.local().recognizer()
+
+    def sized(self, detector_threads: int, recognizer_threads: int) -> ShippedModels:
+        """With the threads of a slot's share."""
+        return replace(self, models=self.models.sized(detector_threads, recognizer_threads))
+
+    def local(self) -> BundleModels:
+        """The recipe on this node, whose bundle is unpacked if need be.
+
+        Raises:
+            BundleError: It cannot be written, or does not arrive as it was sent.
+        """
+        settings = self.models.settings
+        if self._is_here(settings.model):
+            return self.models
+        return replace(self.models, settings=replace(settings, model=str(self._unpacked())))
+
+    def _is_here(self, name: str) -> bool:
+        try:
+            return load_bundle(name).sha256s(self.precision) == self.sha256s
+        except (BundleError, KeyError):  # none, damaged, or without this precision
+            return False
+
+    def _unpacked(self) -> Path:
+        state = repr((self.precision, sorted(self.sha256s.items())))
+        shelf = cache_folder() / "shipped"
+        folder = shelf / hashlib.sha256(state.encode()).hexdigest()[:16]
+        try:
+            shelf.mkdir(parents=True, exist_ok=True)
+            with FileLock(shelf / f".{folder.name}.lock", timeout=_LOCK_TIMEOUT_S):
+                if not self._is_sound(folder):
+                    self._unpack(folder)
+        except Timeout as exc:
+            raise BundleError(f"{folder} stays locked; delete its lock file") from exc
+        except OSError as exc:
+            raise BundleError(
+                f"the model cannot be brought to this node: {folder}: {exc.strerror or exc}; "
+                "TEXTSPOT_CACHE names another place"
+            ) from exc
+        return folder
+
+    def _is_sound(self, folder: Path) -> bool:
+        try:
+            load_bundle(str(folder)).verify(self.precision)
+        except BundleError:
+            return False
+        return True
+
+    def _unpack(self, folder: Path) -> None:
+        """Write the files beside their place, verify them, and move them there."""
+        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder.parent) as work:
+            incoming = Path(work) / "bundle"
+            for name, ref in self.files.items():
+                path = incoming / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(ray.get(ref, timeout=_GET_TIMEOUT_S).data)
+            load_bundle(str(incoming)).verify(self.precision)
+            shutil.rmtree(folder, ignore_errors=True)  # damaged
+            incoming.replace(folder)
+
+
+def ship_bundle(job: Job) -> Job:
+    """The job with its bundle in Ray's object store, from where nodes that lack it take it.
+
+    The objects live as long as the driver, like the job. Recipes that are not of a bundle (tests
+    have some) are left as they are.
+
+    Raises:
+        BundleError: The bundle cannot be read.
+    """
+    models = job.recipe.models
+    if not isinstance(models, BundleModels):
+        return job
+    bundle = load_bundle(models.settings.model)
+    precision = bundle.resolve_precision(models.settings.precision)
+    shipped = ShippedModels(
+        models,
+        precision,
+        bundle.sha256s(precision),
+        {name: ray.put(np.fromfile(path, np.uint8)) for name, path in _files(bundle, precision)},
+    )
+    return replace(job, recipe=replace(job.recipe, models=shipped))
+
+
+def _files(bundle: Bundle, precision: str) -> list[tuple[str, Path]]:
+    files = {file.file: bundle.path(file) for file in bundle.model_files(precision).files()}
+    return [(BUNDLE_FILE, bundle.folder / BUNDLE_FILE), *files.items()]

@@ -1,0 +1,335 @@
+"""A run: found or check the table, plan, hand out tasks, commit, report."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from textspot_ray.config import RunConfig, config_to_dict
+from textspot_ray.engine.components import Parts, parts_from
+from textspot_ray.engine.control import Control
+from textspot_ray.engine.dispatch import Dispatch
+from textspot_ray.engine.planning import Listing, Planning
+from textspot_ray.engine.progress import OnProgress, Progress, Tally
+from textspot_ray.engine.signals import StopRequest, stop_on_signals
+from textspot_ray.engine.slot.events import NoteLog
+from textspot_ray.engine.slot.slot import Job, Report
+from textspot_ray.engine.status_writer import StatusWriter
+from textspot_ray.errors import AbortedError, ExitCode, TextspotError, UsageError
+from textspot_ray.records import Counts, ErrorKind, RunReport
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit.lease import Lease
+from textspot_ray.tables.commit.ledger import Ledger, open_ledger
+from textspot_ray.tables.driver_status import RunState
+from textspot_ray.tables.maintenance.retry_failed import TRANSIENT, retry_tasks
+from textspot_ray.tables.maintenance.vacuum import finish as sweep
+from textspot_ray.tables.maintenance.vacuum import sweep_state
+from textspot_ray.tables.plan.plan import Plan, Task
+
+if TYPE_CHECKING:
+    from textspot_ray.engine.slot.open_shards import Settled
+
+_LOG = logging.getLogger(__name__)
+_PROGRESS_S: Final = 0.25
+_REFRESH_S: Final = 60.0
+
+
+def run(
+    config: RunConfig,
+    *,
+    on_progress: OnProgress | None = None,
+    parts: Parts | None = None,
+) -> RunReport:
+    """Spot every word in the configured sources and commit the tables.
+
+    What is committed already is not done again: a second run goes on where the first one stopped.
+
+    Args:
+        config: What to read, with which model, where to run and to write.
+        on_progress: Called a few times a second; see `progress.console`.
+        parts: Other parts than the configuration's.
+
+    Raises:
+        UsageError: Sources, model or configuration cannot be used as asked.
+        FingerprintError: The output folder holds a table made with other settings.
+        StorageError: The output cannot be written.
+        AbortedError: The job stopped for a reason that is not an image's.
+    """
+    if not config.source.uris and parts is None:
+        raise UsageError("nothing to do: name at least one source")
+    parts = parts or parts_from(config)
+    with stop_on_signals() as stop, _Run(config, parts, on_progress, stop) as job:
+        job.plan_from(parts.listing)
+        return job.work()
+
+
+def retry(
+    config: RunConfig,
+    *,
+    kinds: frozenset[ErrorKind] = TRANSIENT,
+    on_progress: OnProgress | None = None,
+    parts: Parts | None = None,
+) -> RunReport:
+    """Read failed images again and commit the outcome as a new generation of their shards.
+
+    Args:
+        config: As of the run that made the table.
+        kinds: Which failures; by default those that may pass.
+        on_progress: As in `run`.
+        parts: As in `run`.
+
+    Raises:
+        TextspotError: As in `run`.
+    """
+    parts = parts or parts_from(config)
+    with stop_on_signals() as stop, _Run(config, parts, on_progress, stop) as job:
+        job.give(retry_tasks(job.plan, job.ledger, kinds))
+        return job.work()
+
+
+def exit_code(report: RunReport) -> ExitCode:
+    """What a command that made this report exits with."""
+    if report.signal:
+        terminated = report.signal == signal.SIGTERM
+        return ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+    return ExitCode.FAILED_IMAGES if report.counts.failed else ExitCode.OK
+
+
+class _Run:
+    """One run on one output folder."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        parts: Parts,
+        on_progress: OnProgress | None,
+        stop: StopRequest,
+    ) -> None:
+        self.run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+        output = config.output
+        if not output.uri:
+            raise UsageError("no output folder: name one with --out")
+        self._config = config
+        self._parts = parts
+        self._on_progress = on_progress
+        self._stop = stop
+        store = open_store(output.uri, output.storage_options, create=True)
+        # Where a store cannot put exclusively, drivers must take turns.
+        self._lease = None if store.probe_exclusive() else Lease(store, self.run_id)
+        with contextlib.ExitStack() as stack:
+            if self._lease is not None:
+                stack.enter_context(self._lease)
+            self.ledger: Ledger = open_ledger(store, parts.fingerprint)
+            self.plan = Plan(store)
+            self.plan.refresh()
+            self._is_new = self.plan.n_shards == 0
+            self._facts = {
+                "config": config_to_dict(config),
+                "started_at": time.time(),
+                "text_threshold": parts.text_threshold,
+            }
+            self.ledger.record_run(self.run_id, self._facts)
+            own_store = open_store(output.uri, output.storage_options)
+            self._status = StatusWriter(own_store, self.run_id, config.engine.status_s)
+            self._closing = stack.pop_all()
+        self._dispatch = Dispatch(self.run_id)
+        self._planning: Planning | None = None
+        self._tally = Tally(self.ledger.counts().items)
+        self._looked_at = (-1, -1)
+        self._refreshed_s = time.monotonic()
+        self._shown_s = 0.0
+        self._notes = NoteLog(_LOG)
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
+        self._notes.flush()
+        # no more than a fall-back: a run that got so far has told how it ended
+        self._status.close(RunState.FAILED, str(value or "it ended without a report"))
+        if self._planning is not None:
+            self._planning.stop()
+            self._planning.join(5.0)
+        self.plan.close()
+        self._closing.close()
+
+    def plan_from(self, listing: Listing) -> None:
+        """Take what the plan has left to do, and list the sources for more."""
+        known = self.plan.next_seq
+        self.give(task for task in self.plan.tasks(self.ledger) if task.shard.plan < known)
+        self._planning = Planning(self.plan, self._config, self.run_id, listing)
+
+    def give(self, tasks: Iterable[Task]) -> None:
+        """Hand tasks to the dispatcher."""
+        self._dispatch.add(tasks)
+
+    def work(self) -> RunReport:
+        """Run the engine until all tasks are settled or a signal came."""
+        job = Job(self._config, self.run_id, dict(self._parts.fingerprint), self._parts.recipe)
+        control = Control(
+            job, self._dispatch, self._stop, self._turn, self._on_report, self._on_lost
+        )
+        try:
+            if not self._has_work():
+                pass
+            elif self._config.engine.kind == "local":
+                from textspot_ray.engine.local import run_local
+
+                run_local(control)
+            else:
+                from textspot_ray.engine.ray.scheduler import run_on_ray
+
+                run_on_ray(control)
+        except BaseException as exc:
+            reason = str(exc) if isinstance(exc, TextspotError) else repr(exc)
+            self._status.close(RunState.FAILED, reason)
+            self._record(None, error=f"{type(exc).__name__}: {exc}")
+            raise
+        return self._finish()
+
+    def _has_work(self) -> bool:
+        """Find out that a finished table is finished before models and Ray are started.
+
+        A new table is taken to have work, so that its engine starts while the sources are listed.
+        """
+        if self._is_new:
+            return True
+        while not self._dispatch.busy:
+            if not self._turn() or self._stop:
+                break
+            time.sleep(0.05)
+        return self._dispatch.busy
+
+    def _turn(self) -> bool:
+        if self._lease is not None:
+            self._lease.check()
+        planning = self._planning
+        listing = planning is not None and planning.active
+        if planning is not None:
+            if self._stop:
+                planning.stop()
+            for seq in planning.take_segments():
+                self.give(self._tasks_of(seq))
+            if not listing and not self._dispatch.busy:
+                self._look_again()
+        now = time.monotonic()
+        if now - self._refreshed_s >= _REFRESH_S:
+            self._refreshed_s = now
+            self.ledger.refresh()  # what other drivers have done is not handed out
+        self._tally.items_total = self.plan.n_items
+        if now - self._shown_s >= _PROGRESS_S:
+            self._shown_s = now
+            progress = self._progress()
+            self._status(progress, draining=bool(self._stop))
+            if self._on_progress is not None:
+                self._on_progress(progress)
+        return listing
+
+    def _tasks_of(self, seq: int) -> Iterator[Task]:
+        """A new segment's tasks, without shards that an older segment has brought already."""
+        tasks = self.plan.tasks_of(seq, self.ledger)
+        return (task for task in tasks if task.shard.plan == seq or task.gen > 0)
+
+    def _look_again(self) -> None:
+        """All is done as far as we know: take what other drivers planned, and changed items."""
+        if self._stop:
+            return
+        settled = len(self.ledger.settled()), self._tally.shards
+        if settled == self._looked_at:
+            return  # the last look has brought nothing forward
+        self._looked_at = settled
+        self.plan.refresh()
+        self.ledger.refresh()
+        self.give(self.plan.tasks(self.ledger))
+
+    def _progress(self, final: bool = False) -> Progress:
+        planning = self._planning is not None and self._planning.active
+        return self._tally.progress(planning=planning, final=final)
+
+    def _on_report(self, slot: int, report: Report) -> None:
+        for note in report.notes:
+            self._notes.write(slot, note)
+        self._tally.add(slot, report)
+        for settled in report.settled:
+            self._settle(slot, settled)
+
+    def _settle(self, slot: int, settled: Settled) -> None:
+        task = self._dispatch.settle(slot, (settled.shard, settled.gen))
+        if settled.marker is None:
+            self._tally.add_others(task.items if task is not None else 0)
+            return
+        self.ledger.note(settled.marker)
+        if self.ledger.fold():
+            sweep_state(self.ledger)
+
+    def _on_lost(self, slot: int) -> None:
+        self._tally.forget(slot)
+        self._tally.again(self._dispatch.give_back(slot))
+
+    def _finish(self) -> RunReport:
+        if self._stop:
+            self.ledger.refresh()
+        else:
+            sweep(self.ledger)
+        summary = self._planning.summary if self._planning is not None else None
+        report = RunReport(
+            out=self._config.output.uri,
+            run_id=self.run_id,
+            counts=self.ledger.counts(),
+            run_counts=self._tally.counts,
+            shards_done=len(self.ledger.settled()),
+            shards_total=self.plan.n_shards,
+            skipped=dict(summary.skipped) if summary is not None else {},
+            elapsed_s=self._tally.elapsed_s,
+            signal=self._stop.signal,
+        )
+        self._record(report)
+        last = self._progress(final=True)
+        if self._on_progress is not None:
+            self._on_progress(last)
+        self._status(last)
+        whole = self._planning is not None and not self._stop  # a retry does not do the rest
+        if whole and report.shards_done < report.shards_total:
+            raise AbortedError(
+                f"{report.shards_total - report.shards_done} of {report.shards_total} shards are "
+                f"not committed although no task is left; run again, and report this if it stays"
+            )
+        self._status.close(RunState.STOPPED if self._stop else RunState.DONE)
+        return report
+
+    def _record(self, report: RunReport | None, error: str | None = None) -> None:
+        facts = dict(self._facts, ended_at=time.time(), error=error)
+        if report is not None:
+            facts.update(_facts(report))
+        try:
+            self.ledger.record_run(self.run_id, facts)
+        except Exception as exc:  # must not hide why the run ended
+            _LOG.warning("the run's record could not be stored: %s", exc)
+
+
+def _facts(report: RunReport) -> dict[str, object]:
+    def plain(counts: Counts) -> dict[str, object]:
+        return {
+            "items": counts.items,
+            "images": counts.images,
+            "with_words": counts.with_words,
+            "none": counts.empty,
+            "failed": counts.failed,
+            "words": counts.words,
+            "failures": counts.failures,
+        }
+
+    return {
+        "counts": plain(report.counts),
+        "run_counts": plain(report.run_counts),
+        "shards_done": report.shards_done,
+        "shards_total": report.shards_total,
+        "skipped": report.skipped,
+        "elapsed_s": report.elapsed_s,
+        "signal": report.signal,
+    }

@@ -1,0 +1,129 @@
+"""Pages in motion: which are ready, started or detected, within the window and the byte budget."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from textspot_ray.engine.slot.open_shards import PageTask
+from textspot_ray.engine.slot.ports import FEATURE_BYTES, MAX_BOXES
+from textspot_ray.engine.slot.worker_pool import Crew, Member
+from textspot_ray.records import DetectedPage, Stage
+
+_WORST_BYTES: Final = FEATURE_BYTES * MAX_BOXES  # reserved until the detector has told
+
+
+class Flow:
+    """Sends pages to workers.
+
+    At most ``window`` pages are in motion. Bytes for their features are reserved, at the worst,
+    before they are detected, and given back when they are finished; the recogniser never has to
+    ask, so nothing can wait in a circle. Suspects go alone. ``weigh`` tells how many passes an
+    encoded image will take, for the deadlines.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        window: int,
+        max_feature_bytes: int,
+        weigh: Callable[[bytes], float],
+    ) -> None:
+        self._crew = crew
+        self._window = window
+        self._max_feature_bytes = max_feature_bytes
+        self._weigh = weigh
+        self._feature_bytes = 0
+        self._detected: deque[PageTask] = deque()  # waiting for a recogniser
+        self._active: dict[int, PageTask] = {}  # started and not finished, by ticket
+        self.ready: deque[PageTask] = deque()  # read, not started
+
+    @property
+    def alone(self) -> bool:
+        """Whether only one page is in motion."""
+        return len(self._active) == 1
+
+    @property
+    def holds_features(self) -> bool:
+        """Whether features lie with workers that nobody has been asked to read."""
+        return bool(self._detected)
+
+    @property
+    def detecting(self) -> int:
+        """Pages with the detector."""
+        return sum(task.detected is None for task in self._active.values())
+
+    @property
+    def recognising(self) -> int:
+        """Pages whose words are being read, or wait for it."""
+        return sum(task.detected is not None for task in self._active.values())
+
+    def find(self, ticket: int) -> PageTask | None:
+        """The page of a ticket, None if that try is over."""
+        return self._active.get(ticket)
+
+    def dispatch(self, suspects: deque[PageTask]) -> None:
+        """Send what can be sent."""
+        while self._detected and (member := self._crew.least_busy(Stage.RECOGNISE)) is not None:
+            task = self._detected.popleft()
+            assert task.detected is not None
+            member.open(task.ticket, Stage.RECOGNISE, partial(len, task.detected.detections))
+            member.worker.recognise(task.ticket, task.features)
+        while suspects and suspects[0].shard.dropped:
+            suspects.popleft()
+        if suspects:
+            if not self._active:
+                self._detect(suspects)
+            return
+        if any(task.suspect for task in self._active.values()):
+            return
+        while self.ready and len(self._active) < self._window and self._has_room():
+            if not self._detect(self.ready):
+                return
+
+    def detected(self, task: PageTask, page: DetectedPage, features: Any) -> None:
+        """A page has boxes that must be read."""
+        task.detected, task.features = page, features
+        self._reserve(task, FEATURE_BYTES * len(page.detections))
+        self._detected.append(task)
+
+    def end(self, task: PageTask) -> None:
+        """A page is in motion no longer: finished, or to be tried again."""
+        self._active.pop(task.ticket, None)
+        if task in self._detected:
+            self._detected.remove(task)
+        self._reserve(task, 0)
+        task.features = None
+
+    def lost_with(self, member: Member) -> list[tuple[PageTask, Stage]]:
+        """Pages that a worker's end stops, each with the stage it was at."""
+        tasks = [
+            (self._active[ticket], call.stage)
+            for ticket, call in member.calls.items()
+            if ticket in self._active
+        ]
+        # Features that only the dead process had are gone with it; on Ray they outlive it.
+        tasks += [(task, Stage.RECOGNISE) for task in self._detected if task.features is None]
+        return tasks
+
+    def _has_room(self) -> bool:
+        enough = self._feature_bytes + _WORST_BYTES <= self._max_feature_bytes
+        return enough or not self._active
+
+    def _detect(self, tasks: deque[PageTask]) -> bool:
+        member = self._crew.least_busy(Stage.DETECT)
+        if member is None:
+            return False
+        task = tasks.popleft()
+        assert task.encoded.data is not None
+        self._active[task.ticket] = task
+        self._reserve(task, _WORST_BYTES)
+        member.open(task.ticket, Stage.DETECT, partial(self._weigh, task.encoded.data))
+        member.worker.detect(task.ticket, task.encoded.data, task.page)
+        return True
+
+    def _reserve(self, task: PageTask, size: int) -> None:
+        self._feature_bytes += size - task.reserved
+        task.reserved = size

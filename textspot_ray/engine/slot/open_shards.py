@@ -1,0 +1,264 @@
+"""The shards that a slot has open: which pages are done, and commits in the background."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from textspot_ray.engine.slot.ports import Committed, Events
+from textspot_ray.errors import AbortedError, TextspotError
+from textspot_ray.records import (
+    Counts,
+    DetectedPage,
+    Encoded,
+    ImageError,
+    ImageResult,
+    Shard,
+    ShardId,
+    Status,
+)
+
+if TYPE_CHECKING:
+    from textspot_ray.tables.commit.commit_record import Marker
+
+
+class Writes(Protocol):
+    """What is needed of a `ShardWriter`, which puts results into item order by itself."""
+
+    def add(self, result: ImageResult) -> None:
+        """Add a page's account."""
+
+    def commit(self) -> Marker | None:
+        """Write the parts, then the marker; None if another attempt was faster."""
+
+    def discard(self) -> None:
+        """Drop what was written so far."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """An item that was read; ``pages`` is unknown until its first page is decoded."""
+
+    size: int
+    pages: int | None = None
+    n_done: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class OpenShard:
+    """A shard, its writer, and what is left to do of it."""
+
+    key: int
+    shard: Shard
+    writer: Writes
+    release: Callable[[int], None]  # gives an item's bytes back to the reader
+    n_read: int = 0
+    n_done: int = 0
+    counts: Counts = field(default_factory=Counts)
+    dropped: bool = False
+    committing: bool = False
+    _entries: dict[int, _Entry] = field(default_factory=dict)
+
+    @property
+    def unread(self) -> int:
+        """Items that the reader has not brought yet."""
+        return len(self.shard.items) - self.n_read
+
+    @property
+    def complete(self) -> bool:
+        """Whether every page of every item is with the writer."""
+        return self.n_done == len(self.shard.items)
+
+    def read(self, index: int, size: int) -> None:
+        """Note that an item's bytes are here."""
+        self.n_read += 1
+        self._entries[index] = _Entry(size)
+
+    def set_pages(self, index: int, pages: int) -> None:
+        """Note how many pages an item has."""
+        self._entries[index].pages = pages
+
+    def pages_known(self, index: int) -> bool:
+        """Whether the item's first page has been decoded."""
+        return self._entries[index].pages is not None
+
+    def finish(self, index: int, result: ImageResult) -> None:
+        """Take a page's account and pass it on to the writer."""
+        self.writer.add(result)
+        entry = self._entries[index]
+        entry.n_done += 1
+        whole = entry.n_done == entry.pages
+        self.counts += _count(result, whole)
+        if whole:
+            del self._entries[index]
+            self.n_done += 1
+            self.release(entry.size)
+
+    def commit(self, events: Events) -> None:
+        """Commit, and tell how it ended."""
+        try:
+            events.put(Committed(self.key, self.writer.commit()))
+        except BaseException as exc:  # carried over to the runner's thread
+            events.put(Committed(self.key, None, exc))
+
+
+def _count(result: ImageResult, whole: bool) -> Counts:
+    return Counts(
+        items=int(whole),
+        images=1,
+        with_words=int(result.status is Status.WORDS),
+        empty=int(result.status is Status.EMPTY),
+        failed=int(result.status is Status.FAILED),
+        words=len(result.words),
+        failures={str(result.error.kind): 1} if result.error is not None else {},
+    )
+
+
+@dataclass(slots=True, eq=False)
+class PageTask:
+    """A page, what is known of it so far, and what its workers met with.
+
+    Attributes:
+        ticket: Number of the present try; late answers carry older ones.
+        reserved: Bytes of features set aside for it.
+        suspect: It was in flight when a worker ended, and must run alone.
+        deaths_alone: How often a worker ended while this was the only image in flight.
+        faults_alone: The same, by faults that no image causes.
+        attempt: The how-manyth try this is, from 1.
+    """
+
+    ticket: int
+    shard: OpenShard
+    index: int
+    page: int
+    encoded: Encoded
+    detected: DetectedPage | None = None
+    features: Any = None
+    reserved: int = 0
+    suspect: bool = False
+    deaths_alone: int = 0
+    faults_alone: int = 0
+    attempt: int = 1
+
+    def failed(self, error: ImageError) -> ImageResult:
+        """The page's account when it has come to nothing."""
+        encoded = self.encoded
+        return ImageResult(encoded.item, self.page, None, error=error, read_s=encoded.read_s)
+
+    def reset(self, ticket: int) -> None:
+        """Forget what was found, for another try."""
+        self.ticket = ticket
+        self.detected = self.features = None
+        self.suspect = True
+        self.attempt += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A shard that is committed now; ``marker`` is None where another attempt was faster.
+
+    ``counts`` are of what this runner did, whoever committed.
+    """
+
+    shard: ShardId
+    gen: int
+    marker: Marker | None
+    counts: Counts
+
+
+class Shelf:
+    """Open shards by key.
+
+    Args:
+        events: Where the end of a commit is told.
+        release: Gives an item's bytes back to the reader.
+    """
+
+    def __init__(self, events: Events, release: Callable[[int], None]) -> None:
+        self._events = events
+        self._release = release
+        self._keys = itertools.count()
+        self._shards: dict[int, OpenShard] = {}
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    @property
+    def unread(self) -> int:
+        """Items of all shards that the reader has not brought yet."""
+        return sum(shard.unread for shard in self._shards.values())
+
+    @property
+    def committing(self) -> int:
+        """Shards whose parts are being written."""
+        return sum(shard.committing for shard in self._shards.values())
+
+    @property
+    def counts(self) -> Counts:
+        """What is done in shards that are not committed."""
+        return sum((shard.counts for shard in self._shards.values()), Counts())
+
+    def add(self, shard: Shard, writer: Writes) -> OpenShard:
+        """Take on a shard."""
+        opened = OpenShard(next(self._keys), shard, writer, self._release)
+        self._shards[opened.key] = opened
+        return opened
+
+    def find(self, key: int) -> OpenShard | None:
+        """An open shard, None if it was dropped."""
+        return self._shards.get(key)
+
+    def commit_if_complete(self, shard: OpenShard) -> None:
+        """Commit a shard whose pages are all there.
+
+        In a thread of its own, so that the next shard's images go on meanwhile.
+        """
+        if shard.complete and not shard.committing:
+            shard.committing = True
+            thread = threading.Thread(
+                target=shard.commit, args=(self._events,), name="commit", daemon=True
+            )
+            thread.start()
+
+    def committed(self, event: Committed) -> Settled:
+        """Take note of a commit's end.
+
+        Raises:
+            TextspotError: It failed.
+        """
+        opened = self._shards.pop(event.shard_key)
+        shard = opened.shard
+        if event.error is not None:
+            raise as_fault(event.error, f"shard {shard.id} could not be committed")
+        return Settled(shard.id, shard.gen, event.marker, opened.counts)
+
+    def drop(self, shard: OpenShard) -> None:
+        """Give up a shard, with all that was done of it."""
+        shard.dropped = True
+        self._shards.pop(shard.key, None)
+        shard.writer.discard()
+
+    def drop_unstarted(self, keys: Iterable[int]) -> None:
+        """Drop shards that still have items to read, and those with these keys."""
+        unstarted = frozenset(keys)
+        for shard in list(self._shards.values()):
+            if shard.unread or shard.key in unstarted:
+                self.drop(shard)
+
+    def close(self) -> None:
+        """Drop all that is not being committed."""
+        for shard in list(self._shards.values()):
+            if not shard.committing:
+                self.drop(shard)
+
+
+def as_fault(error: BaseException, what: str) -> TextspotError:
+    """A fault as one line for the user; an unforeseen one keeps its cause for the log."""
+    if isinstance(error, TextspotError):
+        return error
+    fault = AbortedError(f"{what}: {type(error).__name__}: {error}")
+    fault.__cause__ = error
+    return fault

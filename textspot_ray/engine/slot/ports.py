@@ -1,0 +1,202 @@
+"""What the runner asks of a worker process, and what a worker process answers.
+
+A worker is one process with models in it: the detector, the recogniser, or both. The runner talks
+to it through `Worker` alone; the engines implement that. Answers arrive as events on one queue,
+so that the runner has a single place to wait.
+"""
+
+from __future__ import annotations
+
+import queue
+import struct
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from textspot_ray.records import DetectedPage, Encoded, Readings, Stage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from textspot_ray.spotting.settings import SpotterSettings
+    from textspot_ray.tables.commit.commit_record import Marker
+
+FEATURE_BYTES: Final = 64 * 28 * 28 * 4  # one box
+MAX_BOXES: Final = 100  # rows of the published detector; the worst case of one tile
+
+
+class Detects(Protocol):
+    """What a worker needs of a `PageDetector`; called from several threads at once."""
+
+    def detect(self, data: bytes, page: int = 0) -> tuple[DetectedPage, NDArray[np.float32]]:
+        """Decode a page and find the words' boxes and features [N, 64, 28, 28]."""
+
+
+class Reads(Protocol):
+    """What a worker needs of a `Recognizer`."""
+
+    def read(self, features: NDArray[np.float32]) -> Readings:
+        """Read each row's word."""
+
+
+class Models(Protocol):
+    """A picklable recipe: models are built in the process that uses them."""
+
+    def detector(self) -> Detects:
+        """Load the detector."""
+
+    def recognizer(self) -> Reads:
+        """Load the recogniser."""
+
+    def sized(self, detector_threads: int, recognizer_threads: int) -> Models:
+        """The same models for a slot with so many inference threads for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class BundleModels:
+    """The recipe of a real run."""
+
+    settings: SpotterSettings
+    recognizer_threads: int
+
+    def detector(self) -> Detects:
+        """Compile the bundle's detector."""
+        from textspot_ray.spotting.spotter import PageDetector
+
+        return PageDetector(self.settings)
+
+    def recognizer(self) -> Reads:
+        """Compile the bundle's encoder and decoder."""
+        from textspot_ray.spotting.composite.recognizer import Recognizer
+
+        threads = self.recognizer_threads
+        return Recognizer(replace(self.settings, threads=threads, streams=1))
+
+    def sized(self, detector_threads: int, recognizer_threads: int) -> BundleModels:
+        """With the threads of a slot's share, which need not be this machine's."""
+        settings = replace(self.settings, threads=detector_threads)
+        return BundleModels(settings, recognizer_threads)
+
+
+class Worker(Protocol):
+    """A process that can be started, asked and killed; no method waits for it."""
+
+    name: str
+    stages: frozenset[Stage]
+
+    @property
+    def pid(self) -> int | None:
+        """Its process on this machine, once that is known."""
+
+    def start(self, generation: int) -> None:
+        """Start a fresh process; `Started`, `Refused` or `Died` follows."""
+
+    def detect(self, ticket: int, data: bytes, page: int) -> None:
+        """Ask for a page's boxes; `Answered`, `Raised` or `Died` follows."""
+
+    def recognise(self, ticket: int, features: Any) -> None:
+        """Ask for the words of features, given in the form that `Answered` handed out."""
+
+    def kill(self) -> None:
+        """End the process at once; nothing more comes from this generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker has loaded its models."""
+
+    worker: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A worker cannot load its models, and would not the next time either."""
+
+    worker: str
+    generation: int
+    message: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One call is done. ``features`` is opaque: what `Worker.recognise` wants to be given."""
+
+    worker: str
+    generation: int
+    ticket: int
+    value: DetectedPage | Readings
+    features: Any = None
+    uss_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """One call ended in an exception; ``lost``: because its input was lost on the way."""
+
+    worker: str
+    generation: int
+    ticket: int
+    message: str
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The process is gone. ``system``: by a fault that no image causes (killed from outside)."""
+
+    worker: str
+    generation: int
+    reason: str
+    system: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRead:
+    """The reader has the next item of a shard."""
+
+    shard_key: int
+    index: int
+    encoded: Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderFailed:
+    """The reader raised, which it never should: a fault of ours."""
+
+    reader: int
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A shard's commit came to an end; no marker and no error: another attempt was faster."""
+
+    shard_key: int
+    marker: Marker | None
+    error: BaseException | None = None
+
+
+Event = Started | Refused | Answered | Raised | Died | ItemRead | ReaderFailed | Committed
+Events = queue.SimpleQueue[Event]
+
+
+def blank_png(width: int = 1280, height: int = 768) -> bytes:
+    """An all-grey PNG: what a worker is tried with after it died more than once."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        crc = zlib.crc32(name + body)
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = (b"\x00" + b"\x80" * width) * height
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", header),
+            chunk(b"IDAT", zlib.compress(rows, 9)),
+            chunk(b"IEND", b""),
+        )
+    )

@@ -1,0 +1,188 @@
+"""The reader's thread: encoded bytes are fetched ahead of the detector, within limits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from textspot_ray.engine.slot.ports import Events, ItemRead, ReaderFailed
+from textspot_ray.records import Container, Encoded, Item, Shard
+
+
+class Fetches(Protocol):
+    """What is needed of an archive `Reader`."""
+
+    def read(self, items: Iterable[Item]) -> Iterator[Encoded]:
+        """Items' bytes, in the order given."""
+
+    def close(self) -> None:
+        """Let go of open archives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """The item that the thread is busy with, and since when (monotonic seconds)."""
+
+    shard_key: int
+    index: int
+    item: Item
+    since_s: float
+
+
+class ReadAhead:
+    """Reads shards one after the other in a thread of its own and posts `ItemRead` events.
+
+    One reader serves all shards, so that a compressed tar's stream goes on where the last shard
+    ended. The thread stops ahead of ``max_items`` items not yet decoded and of ``max_bytes`` held;
+    a single larger item is let through alone.
+    """
+
+    def __init__(
+        self,
+        make_reader: Callable[[], Fetches],
+        events: Events,
+        *,
+        max_items: int,
+        max_bytes: int,
+    ) -> None:
+        self._make_reader = make_reader
+        self._events = events
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._changed = threading.Condition()
+        self._shards: deque[tuple[int, int, Shard]] = deque()  # key, first index, shard
+        self._waiting = 0
+        self._held_bytes = 0
+        self._awaited: Awaited | None = None
+        self._epoch = 0  # of the thread; an abandoned thread finds a newer one and ends
+        self._thread: threading.Thread | None = None
+        self._reader: Fetches | None = None
+        self._retries_before = 0  # by readers of older threads
+
+    @property
+    def retries(self) -> int:
+        """Reads tried again so far, where the reader tells."""
+        return self._retries_before + int(getattr(self._reader, "retries", 0))
+
+    @property
+    def epoch(self) -> int:
+        """Number of the present thread; events of older ones are void."""
+        return self._epoch
+
+    @property
+    def awaited(self) -> Awaited | None:
+        """What the thread is waiting for from storage, if it is."""
+        with self._changed:
+            return self._awaited
+
+    def add(self, key: int, shard: Shard, start: int = 0) -> None:
+        """Queue a shard's items from index ``start`` on."""
+        with self._changed:
+            self._shards.append((key, start, shard))
+            if self._thread is None:
+                self._begin()
+            self._changed.notify_all()
+
+    def decoded(self) -> None:
+        """An item's first page has been decoded, or will never be."""
+        with self._changed:
+            self._waiting -= 1
+            self._changed.notify_all()
+
+    def release(self, size: int) -> None:
+        """An item is finished: its bytes are no longer held."""
+        with self._changed:
+            self._held_bytes -= size
+            self._changed.notify_all()
+
+    def abandon(self) -> Awaited | None:
+        """Give up on the item being awaited: a fresh thread and reader go on behind it."""
+        with self._changed:
+            stuck = self._awaited
+            if stuck is None:
+                return None
+            key, _, shard = self._shards[0]
+            self._shards[0] = (key, stuck.index + 1, shard)
+            self._awaited = None
+            self._begin()
+            return stuck
+
+    def clear(self) -> None:
+        """Read nothing more of what is queued."""
+        with self._changed:
+            self._epoch += 1
+            self._shards.clear()
+            self._awaited = None
+            self._thread = None
+            self._changed.notify_all()
+
+    def _begin(self) -> None:
+        self._epoch += 1
+        self._thread = threading.Thread(
+            target=self._run, args=(self._epoch,), name="read-ahead", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, epoch: int) -> None:
+        try:
+            reader = self._make_reader()
+            with self._changed:
+                self._retries_before, self._reader = self.retries, reader
+            try:
+                while (work := self._next_shard(epoch)) is not None:
+                    if not self._read(reader, epoch, *work):
+                        return
+            finally:
+                reader.close()
+        except BaseException as exc:  # told to the runner, which ends the job with it
+            self._events.put(ReaderFailed(epoch, exc))
+
+    def _next_shard(self, epoch: int) -> tuple[int, int, Shard] | None:
+        with self._changed:
+            while self._epoch == epoch and not self._shards:
+                self._changed.wait(timeout=60.0)
+            return self._shards[0] if self._epoch == epoch else None
+
+    def _read(self, reader: Fetches, epoch: int, key: int, start: int, shard: Shard) -> bool:
+        items = shard.items[start:]
+        stream = reader.read(items)
+        for index, item in enumerate(items, start):
+            with self._changed:
+                while self._epoch == epoch and not self._has_room():
+                    self._changed.wait(timeout=60.0)
+                if self._epoch != epoch:
+                    return False
+                self._awaited = Awaited(key, index, item, time.monotonic())
+            encoded = next(stream, None)
+            if encoded is None:
+                raise RuntimeError(f"the reader ended before {item.image_id}")
+            with self._changed:
+                if self._epoch != epoch:
+                    return False
+                self._awaited = None
+                self._waiting += 1
+                self._held_bytes += len(encoded.data or b"")
+            self._events.put(ItemRead(key, index, encoded))
+        with self._changed:
+            if self._epoch != epoch:
+                return False
+            self._shards.popleft()
+        return True
+
+    def _has_room(self) -> bool:
+        if self._waiting >= self._max_items:
+            return False
+        return self._held_bytes < self._max_bytes or self._held_bytes == 0
+
+
+def read_deadline_s(item: Item, min_deadline_s: float) -> float:
+    """How long one item may take to arrive.
+
+    Storage has time-outs and retries of its own, which must be given time to end by themselves. A
+    compressed tar may have to be streamed past hours of members before the first one arrives.
+    """
+    return 60.0 * min_deadline_s if item.container is Container.TAR_STREAM else 5.0 * min_deadline_s

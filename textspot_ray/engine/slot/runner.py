@@ -1,0 +1,368 @@
+"""The runner of one slot: reads ahead, keeps images in flight, and writes what comes out.
+
+It is the same for every engine: workers, reader and writers are handed in. Everything that happens
+(an item was read, a worker answered or died, a commit ended) is an event on one queue, and `pump`
+takes them in one thread; no wait is without a limit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from textspot_ray.engine.slot.events import Note
+from textspot_ray.engine.slot.failure_policy import Ladder
+from textspot_ray.engine.slot.flow import Flow
+from textspot_ray.engine.slot.limits import Deadlines, Limits, weight_of
+from textspot_ray.engine.slot.open_shards import PageTask, Settled, Shelf, Writes, as_fault
+from textspot_ray.engine.slot.ports import (
+    Answered,
+    Committed,
+    Died,
+    Event,
+    Events,
+    ItemRead,
+    Raised,
+    ReaderFailed,
+    Refused,
+    Started,
+    Worker,
+    blank_png,
+)
+from textspot_ray.engine.slot.read_ahead import ReadAhead, read_deadline_s
+from textspot_ray.engine.slot.slot_metrics import STAGES, Vitals
+from textspot_ray.engine.slot.worker_pool import Crew, Member, State
+from textspot_ray.errors import ExitCode, TextspotError
+from textspot_ray.records import (
+    Counts,
+    DetectedPage,
+    Encoded,
+    ErrorKind,
+    ImageError,
+    ImageResult,
+    Readings,
+    Shard,
+    Stage,
+)
+
+_PROBE: Final = 0  # ticket of the blank image
+_MAX_OPEN_SHARDS: Final = 4  # being read, ending, being committed; the first are small
+_TICK_S: Final = 0.5  # longest wait between two looks at the deadlines
+
+Assemble = Callable[[Encoded, int, DetectedPage, Readings | None], ImageResult]
+
+
+class ShardRunner:
+    """Runs shards through a slot's workers; driven by calls of `pump` from one thread."""
+
+    def __init__(
+        self,
+        workers: list[Worker],
+        read_ahead: ReadAhead,
+        events: Events,
+        assemble: Assemble,
+        limits: Limits,
+        weigh: Callable[[bytes], float] = lambda data: 1.0,
+    ) -> None:
+        self._crew = Crew(workers)
+        self._read_ahead = read_ahead
+        self._events = events
+        self._assemble = assemble
+        self._limits = limits
+        self._deadlines = Deadlines(limits.min_deadline_s)
+        self._ladder = Ladder(limits.max_deaths)
+        self._window = limits.in_flight * self._crew.detectors
+        self._flow = Flow(self._crew, self._window, limits.max_feature_bytes, weigh)
+        self._tickets = itertools.count(_PROBE + 1)
+        self._shelf = Shelf(events, read_ahead.release)
+        self._settled: list[Settled] = []
+        self._stage_s = dict.fromkeys(STAGES, 0.0)
+        self._again = 0
+        self._draining = False
+
+    # What the slot asks.
+
+    @property
+    def wants_shard(self) -> bool:
+        """Whether another shard should be offered now, so that the workers never wait for one."""
+        if self._draining or len(self._shelf) >= _MAX_OPEN_SHARDS:
+            return False
+        return self._shelf.unread + len(self._flow.ready) < 4 * self._window
+
+    @property
+    def idle(self) -> bool:
+        """Whether no shard is open."""
+        return not len(self._shelf)
+
+    @property
+    def open_counts(self) -> Counts:
+        """What is done in shards that have no marker yet."""
+        return self._shelf.counts
+
+    @property
+    def deaths(self) -> int:
+        """Deaths of workers so far."""
+        return self._ladder.deaths
+
+    @property
+    def vitals(self) -> Vitals:
+        """What waits and what was done again; node and own memory are the slot's to add."""
+        flow = self._flow
+        return Vitals(
+            stage_s=dict(self._stage_s),
+            waiting={
+                "read": self._shelf.unread,
+                "detect": len(flow.ready) + len(self._ladder.suspects),
+                "detecting": flow.detecting,
+                "recognise": flow.recognising,
+                "commit": self._shelf.committing,
+            },
+            memory_bytes=self._crew.memory_bytes,
+            retries={"image": self._again, "storage": self._read_ahead.retries},
+        )
+
+    def take_notes(self) -> tuple[Note, ...]:
+        """Notes on what went wrong since the last call."""
+        return self._ladder.take_notes()
+
+    def start(self) -> None:
+        """Start the workers, ahead of the first shard."""
+        for member in self._crew.members:
+            if member.state is State.DOWN:
+                member.start()
+
+    def offer(self, shard: Shard, writer: Writes) -> None:
+        """Take on a shard."""
+        opened = self._shelf.add(shard, writer)
+        self._read_ahead.add(opened.key, shard)
+        self._shelf.commit_if_complete(opened)  # it may have no items
+
+    def pump(self, timeout_s: float, *, more: bool = True) -> list[Settled]:
+        """Work until shards are settled, another one is wanted, or the time is up.
+
+        Args:
+            timeout_s: Longest time to work; 0 takes one turn.
+            more: Whether the caller has another shard to give if one is wanted.
+
+        Raises:
+            AbortedError: Workers keep dying, or storage keeps stalling.
+            TextspotError: The models cannot be loaded, or a commit failed.
+        """
+        end = time.monotonic() + timeout_s
+        while True:
+            self._watch()
+            self._flow.dispatch(self._ladder.suspects)
+            left = end - time.monotonic()
+            if self._settled or left <= 0 or (more and self.wants_shard):
+                break
+            if self._draining and self.idle:
+                break
+            self._take_events(min(left, _TICK_S))
+        settled, self._settled = self._settled, []
+        return settled
+
+    def drain(self) -> None:
+        """Start no more images; shards that are whole when those in flight end are committed."""
+        self._draining = True
+        self._read_ahead.clear()
+        self._shelf.drop_unstarted(task.shard.key for task in self._flow.ready)
+        self._flow.ready.clear()
+
+    def close(self) -> None:
+        """End the workers and drop what is not committed."""
+        self._read_ahead.clear()
+        self._crew.stop()
+        self._shelf.close()
+
+    # The turn.
+
+    def _watch(self) -> None:
+        for member in self._crew.members:
+            reason = member.overdue(self._deadlines, self._limits.start_timeout_s)
+            if reason is not None:
+                self._on_end(member, reason, ErrorKind.STALLED, blame=True)
+            if member.may_recycle and not self._flow.holds_features:
+                self._ladder.note(f"{member.name} recycled: it had grown over the memory limit")
+                member.stop()
+            if member.state is State.DOWN and not (self._draining and self.idle):
+                member.start()
+        awaited = self._read_ahead.awaited
+        if awaited is None:
+            return
+        limit_s = read_deadline_s(awaited.item, self._limits.min_deadline_s)
+        if time.monotonic() - awaited.since_s > limit_s:
+            stuck = self._read_ahead.abandon()
+            if stuck is not None:
+                error = self._ladder.read_stalled(stuck.item, limit_s)
+                self._on_no_data(stuck.shard_key, stuck.index, Encoded(stuck.item, None, error))
+
+    def _take_events(self, timeout_s: float) -> None:
+        try:
+            self._handle(self._events.get(timeout=timeout_s))
+            while True:
+                self._handle(self._events.get_nowait())
+        except queue.Empty:
+            return
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case ItemRead():
+                self._on_read(event)
+            case ReaderFailed(epoch, error):
+                if epoch == self._read_ahead.epoch:
+                    raise as_fault(error, "the reader failed")
+            case Committed():
+                self._settled.append(self._shelf.committed(event))
+            case _:
+                member = self._crew.find(event.worker, event.generation)
+                if member is not None and member.state is not State.DOWN:
+                    self._on_worker(member, event)
+
+    def _on_worker(self, member: Member, event: Event) -> None:
+        match event:
+            case Started():
+                self._on_started(member)
+            case Refused(_, _, message, exit_code):
+                error = TextspotError(message)
+                error.exit_code = ExitCode(exit_code)
+                raise error
+            case Answered():
+                self._on_answered(member, event)
+            case Raised():
+                self._on_raised(member, event)
+            case Died(_, _, reason, system):
+                self._on_end(member, reason, ErrorKind.CRASHED, blame=not system)
+
+    # What happens.
+
+    def _on_read(self, event: ItemRead) -> None:
+        self._ladder.read()
+        shard = self._shelf.find(event.shard_key)
+        if event.encoded.data is None or shard is None:
+            self._read_ahead.decoded()
+            self._on_no_data(event.shard_key, event.index, event.encoded)
+            return
+        shard.read(event.index, len(event.encoded.data))
+        self._flow.ready.append(PageTask(next(self._tickets), shard, event.index, 0, event.encoded))
+
+    def _on_no_data(self, shard_key: int, index: int, encoded: Encoded) -> None:
+        shard = self._shelf.find(shard_key)
+        if shard is None:
+            return
+        shard.read(index, 0)
+        shard.set_pages(index, 1)
+        error = encoded.error or ImageError(Stage.READ, ErrorKind.INTERNAL, "the reader gave none")
+        task = PageTask(next(self._tickets), shard, index, 0, encoded)
+        self._finish(task, task.failed(error))
+
+    def _on_started(self, member: Member) -> None:
+        if not self._ladder.wants_probe:
+            member.state = State.READY
+            return
+        member.state = State.PROBING
+        member.since_s = time.monotonic()
+        if Stage.DETECT in member.worker.stages:
+            member.worker.detect(_PROBE, blank_png(), 0)
+        else:
+            member.worker.recognise(_PROBE, None)
+
+    def _on_answered(self, member: Member, event: Answered) -> None:
+        if event.ticket == _PROBE:
+            self._ladder.probed()
+            member.state = State.READY
+            return
+        call = member.close(event.ticket, event.uss_bytes, self._limits.max_uss_bytes)
+        task = self._flow.find(event.ticket)
+        if call is None or task is None:
+            return
+        self._deadlines.note(call.stage, time.monotonic() - call.since_s, weight_of(event.value))
+        if isinstance(event.value, DetectedPage):
+            self._on_detected(task, event.value, event.features)
+        else:
+            assert task.detected is not None
+            self._finish(task, self._account(task, task.detected, event.value))
+
+    def _on_detected(self, task: PageTask, detected: DetectedPage, features: Any) -> None:
+        if not task.shard.pages_known(task.index):
+            self._plan_pages(task, detected.info.pages if detected.info else 1)
+        if detected.error is not None or not detected.detections:
+            self._finish(task, self._account(task, detected, None))
+            return
+        self._flow.detected(task, detected, features)
+
+    def _plan_pages(self, first: PageTask, pages: int) -> None:
+        shard, limit = first.shard, self._limits.max_pages
+        shard.set_pages(first.index, min(pages, limit + 1))
+        self._read_ahead.decoded()
+        if pages == 1 or shard.dropped:
+            return
+        if self._draining:
+            self._shelf.drop(shard)
+            return
+        # Pages go before the next items, or bytes of half-done items would pile up.
+        for page in range(min(pages, limit) - 1, 0, -1):
+            task = PageTask(next(self._tickets), shard, first.index, page, first.encoded)
+            self._flow.ready.appendleft(task)
+        if pages > limit:
+            message = f"{pages} pages, of which image.max_pages = {limit} are read"
+            over = replace(first, page=limit, reserved=0)
+            error = ImageError(Stage.DECODE, ErrorKind.TOO_LARGE, message)
+            shard.finish(first.index, over.failed(error))
+
+    def _account(
+        self, task: PageTask, page: DetectedPage, readings: Readings | None
+    ) -> ImageResult:
+        try:
+            return self._assemble(task.encoded, task.page, page, readings)
+        except Exception as exc:  # a fault of ours must cost one image, not days of work
+            message = f"{type(exc).__name__}: {exc}"
+            return task.failed(ImageError(Stage.RECOGNISE, ErrorKind.INTERNAL, message))
+
+    def _finish(self, task: PageTask, result: ImageResult) -> None:
+        self._flow.end(task)
+        for stage in STAGES:
+            self._stage_s[stage] += getattr(result, f"{stage}_s")
+        self._ladder.finished(result)
+        shard = task.shard
+        if shard.dropped:
+            return
+        if not shard.pages_known(task.index):  # it failed before its pages could be counted
+            shard.set_pages(task.index, 1)
+            self._read_ahead.decoded()
+        shard.finish(task.index, result)
+        self._shelf.commit_if_complete(shard)
+
+    def _on_raised(self, member: Member, event: Raised) -> None:
+        if event.ticket == _PROBE:
+            reason = f"a blank image raised {event.message}"
+            self._on_end(member, reason, ErrorKind.CRASHED, blame=False)
+            return
+        call = member.close(event.ticket, 0, self._limits.max_uss_bytes)
+        task = self._flow.find(event.ticket)
+        if call is None or task is None:
+            return
+        error = self._ladder.raised(task, call.stage, event.message, lost=event.lost)
+        if error is None:
+            self._take_back(task)
+        else:
+            self._finish(task, task.failed(error))
+
+    def _on_end(self, member: Member, reason: str, kind: ErrorKind, *, blame: bool) -> None:
+        tasks = self._flow.lost_with(member)
+        alone = self._flow.alone
+        member.stop()
+        for task, error in self._ladder.ended(
+            member.name, reason, kind, tasks, alone=alone, blame=blame
+        ):
+            self._finish(task, task.failed(error))
+        for task, _ in tasks:
+            self._take_back(task)
+
+    def _take_back(self, task: PageTask) -> None:
+        self._again += 1
+        self._flow.end(task)
+        task.reset(next(self._tickets))

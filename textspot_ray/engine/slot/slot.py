@@ -1,0 +1,184 @@
+"""A slot: one runner with its workers, fed with tasks a step at a time.
+
+The same on every engine. It loads a task's shard from the stored plan, looks first whether the
+shard is committed already, and reports in small records what came of it.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from textspot_ray.engine.slot.events import Note
+from textspot_ray.engine.slot.limits import limits_from
+from textspot_ray.engine.slot.open_shards import Settled
+from textspot_ray.engine.slot.ports import Events, Models, Worker
+from textspot_ray.engine.slot.process_setup import MemoryGauge
+from textspot_ray.engine.slot.read_ahead import Fetches, ReadAhead
+from textspot_ray.engine.slot.runner import Assemble, ShardRunner
+from textspot_ray.engine.slot.slot_metrics import Vitals
+from textspot_ray.records import Counts
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit.commit_record import read_marker
+from textspot_ray.tables.commit.ledger import fingerprint_digest
+from textspot_ray.tables.commit.writer import ShardWriter
+from textspot_ray.tables.environment import describe_environment
+from textspot_ray.tables.plan.plan import Plan, Task
+
+if TYPE_CHECKING:
+    from textspot_ray.config import RunConfig
+
+
+def one_pass(data: bytes) -> float:
+    """The weight of an image that is never tiled."""
+    return 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a slot's parts are made with, in picklable form, wherever they run.
+
+    Attributes:
+        models: Makes the detector and the recogniser, in their own processes.
+        make_reader: Makes the archive reader, in the runner's process.
+        assemble: Puts a page's detections and readings together.
+        weigh: How many passes of the detector an encoded image takes.
+    """
+
+    models: Models
+    make_reader: Callable[[], Fetches]
+    assemble: Assemble
+    weigh: Callable[[bytes], float] = one_pass
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What every slot of a run must know; picklable."""
+
+    config: RunConfig
+    run_id: str
+    fingerprint: dict[str, str]
+    recipe: Recipe
+
+    @property
+    def detect_threads(self) -> int:
+        """Calls a detecting worker takes at once: one decodes while each stream infers."""
+        return self.config.engine.streams + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a step has brought.
+
+    Attributes:
+        settled: Shards that are committed now, by this slot or before it came to them.
+        open_counts: What is done in shards that are not committed yet.
+        wants: Whether the slot wants another task.
+        idle: Whether it has none left.
+        deaths: Workers that ended, since the slot began.
+        notes: What it met with, for the log.
+        vitals: Where the slot is, what waits in it and what it holds.
+    """
+
+    settled: tuple[Settled, ...]
+    open_counts: Counts
+    wants: bool
+    idle: bool
+    deaths: int
+    notes: tuple[Note, ...]
+    vitals: Vitals = field(default_factory=Vitals)
+
+
+class Slot:
+    """Runs tasks; `step` is called again and again from one thread.
+
+    Args:
+        job: What the run is.
+        make_workers: Makes the slot's workers, given where they put their answers.
+        node: What the place is called in reports; default the machine's name.
+    """
+
+    def __init__(
+        self, job: Job, make_workers: Callable[[Events], list[Worker]], node: str = ""
+    ) -> None:
+        self._node = node or platform.node()
+        self._gauge = MemoryGauge()
+        output = job.config.output
+        self._job = job
+        self._store = open_store(output.uri, output.storage_options)
+        self._digest = fingerprint_digest(job.fingerprint)
+        self._plan = Plan(self._store)
+        self._environment = describe_environment()
+        events = Events()
+        workers = make_workers(events)
+        limits = limits_from(job.config)
+        window = limits.in_flight * len(workers)
+        read_ahead = ReadAhead(
+            job.recipe.make_reader,
+            events,
+            max_items=2 * window + 2,
+            max_bytes=limits.max_encoded_bytes,
+        )
+        recipe = job.recipe
+        self._runner = ShardRunner(
+            workers, read_ahead, events, recipe.assemble, limits, recipe.weigh
+        )
+        self._runner.start()
+
+    def step(
+        self, tasks: Sequence[Task], timeout_s: float, *, more: bool, drain: bool = False
+    ) -> Report:
+        """Take tasks and work for a while.
+
+        Args:
+            tasks: New tasks.
+            timeout_s: Longest time to work.
+            more: Whether more tasks are there for the asking.
+            drain: Start no more images.
+
+        Raises:
+            TextspotError: The job cannot go on.
+        """
+        settled = [found for task in tasks if (found := self._take(task)) is not None]
+        if drain:
+            self._runner.drain()
+        settled += self._runner.pump(0.0 if settled else timeout_s, more=more)
+        return Report(
+            settled=tuple(settled),
+            open_counts=self._runner.open_counts,
+            wants=self._runner.wants_shard,
+            idle=self._runner.idle,
+            deaths=self._runner.deaths,
+            notes=self._runner.take_notes(),
+            vitals=self._vitals(),
+        )
+
+    def close(self) -> None:
+        """End the workers."""
+        self._runner.close()
+        self._plan.close()
+
+    def _vitals(self) -> Vitals:
+        found = self._runner.vitals
+        again = dict(found.retries)
+        again["storage"] = again.get("storage", 0) + self._store.retries
+        memory = {**found.memory_bytes, "runner": self._gauge.uss_bytes()}
+        return replace(found, node=self._node, memory_bytes=memory, retries=again)
+
+    def _take(self, task: Task) -> Settled | None:
+        if read_marker(self._store, task.shard, task.gen) is not None:
+            return Settled(task.shard, task.gen, None, Counts())
+        shard = self._plan.load(task)
+        writer = ShardWriter(
+            self._store,
+            shard,
+            run_id=self._job.run_id,
+            fingerprint=self._digest,
+            previous=task.previous,
+            redo=task.redo,
+            environment=self._environment,
+        )
+        self._runner.offer(shard, writer)
+        return None

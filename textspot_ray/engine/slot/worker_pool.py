@@ -1,0 +1,173 @@
+"""The workers of a slot as the runner sees them: who is up, and who does what."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from textspot_ray.engine.slot.limits import MOST, Deadlines, Starving, allowed_s
+from textspot_ray.engine.slot.ports import Worker
+from textspot_ray.records import Stage
+
+_MIN_CALLS_BEFORE_RECYCLE = 20  # a limit below what the models need must not stop the work
+_LEAST_LOOK_S = 5.0
+
+
+class State(StrEnum):
+    """What a worker is doing."""
+
+    DOWN = "down"
+    STARTING = "starting"
+    PROBING = "probing"
+    READY = "ready"
+
+
+@dataclass(slots=True)
+class Call:
+    """A question a worker has not answered yet."""
+
+    stage: Stage
+    since_s: float
+    weigh: Callable[[], float]  # only asked of calls that are late
+
+
+@dataclass(slots=True)
+class Member:
+    """One worker, its present process and its open calls by ticket."""
+
+    worker: Worker
+    state: State = State.DOWN
+    generation: int = 0
+    since_s: float = 0.0
+    calls: dict[int, Call] = field(default_factory=dict)
+    answered: int = 0
+    recycle: bool = False
+    uss_bytes: int = 0
+    starving: Starving | None = None  # looked at from half of a deadline on
+
+    @property
+    def name(self) -> str:
+        """The worker's name in messages."""
+        return self.worker.name
+
+    @property
+    def first_stage(self) -> Stage:
+        """The stage at which images enter this worker."""
+        return Stage.DETECT if Stage.DETECT in self.worker.stages else Stage.RECOGNISE
+
+    @property
+    def may_recycle(self) -> bool:
+        """Whether it has outgrown its limit and nothing is being done in it."""
+        return self.recycle and not self.calls and self.state is State.READY
+
+    def start(self) -> None:
+        """Start a fresh process."""
+        self.generation += 1
+        self.state = State.STARTING
+        self.since_s = time.monotonic()
+        self.answered = 0
+        self.recycle = False
+        self.uss_bytes = 0
+        self.starving = None
+        self.worker.start(self.generation)
+
+    def stop(self) -> None:
+        """End the process; calls that are open are forgotten."""
+        self.state = State.DOWN
+        self.calls.clear()
+        self.worker.kill()
+
+    def takes(self, stage: Stage) -> bool:
+        """Whether a call of this stage can be sent now."""
+        if self.state is not State.READY or stage not in self.worker.stages:
+            return False
+        # Features that lie in this process must be read before it is recycled.
+        return not (self.recycle and stage is self.first_stage)
+
+    def open(self, ticket: int, stage: Stage, weigh: Callable[[], float]) -> None:
+        """Note a call that is being sent."""
+        self.calls[ticket] = Call(stage, time.monotonic(), weigh)
+
+    def close(self, ticket: int, uss_bytes: int, max_uss_bytes: int) -> Call | None:
+        """Note an answer; a process grown past the limit is marked to be recycled."""
+        call = self.calls.pop(ticket, None)
+        self.answered += 1
+        self.uss_bytes = uss_bytes or self.uss_bytes
+        if uss_bytes > max_uss_bytes and self.answered >= _MIN_CALLS_BEFORE_RECYCLE:
+            self.recycle = True
+        return call
+
+    def overdue(self, deadlines: Deadlines, start_timeout_s: float) -> str | None:
+        """Why this worker must be killed now, if it must.
+
+        The time that its process waited for a core does not count, up to a bound.
+        """
+        now = time.monotonic()
+        late = False
+        if self.state in (State.STARTING, State.PROBING):
+            late = now - self.since_s > start_timeout_s / 2
+            if self._is_over(now - self.since_s, start_timeout_s):
+                return f"did not load its models within {now - self.since_s:.0f} s"
+        for call in self.calls.values():
+            open_s = now - call.since_s
+            late = late or open_s > deadlines.limit_s(call.stage) / 2
+            if open_s <= deadlines.limit_s(call.stage):
+                continue
+            if self._is_over(open_s, deadlines.limit_s(call.stage, call.weigh())):
+                return f"{call.stage} gave no answer within {open_s:.0f} s"
+        pid = self.worker.pid
+        if not late or pid is None:
+            self.starving = None
+        elif self.starving is None or self.starving.pid != pid:
+            self.starving = Starving.begin(pid)
+        return None
+
+    def _is_over(self, open_s: float, limit_s: float) -> bool:
+        if open_s <= limit_s:
+            return False
+        if open_s > MOST * limit_s or self.worker.pid is None:
+            return True
+        # A runner that was starved itself has not looked in time.
+        if self.starving is None or self.starving.age_s < min(_LEAST_LOOK_S, limit_s / 4):
+            return False
+        return open_s > allowed_s(limit_s, self.starving.share())
+
+
+class Crew:
+    """All workers of a slot."""
+
+    def __init__(self, workers: list[Worker]) -> None:
+        self.members = [Member(worker) for worker in workers]
+
+    def find(self, name: str, generation: int) -> Member | None:
+        """The member whose present process sent an event; None if that process is history."""
+        for member in self.members:
+            if member.name == name:
+                return member if member.generation == generation else None
+        return None
+
+    def least_busy(self, stage: Stage) -> Member | None:
+        """The member to send a call of this stage to, if any can take it."""
+        able = [member for member in self.members if member.takes(stage)]
+        return min(able, key=lambda member: len(member.calls), default=None)
+
+    @property
+    def detectors(self) -> int:
+        """Number of workers that detect."""
+        return sum(Stage.DETECT in member.worker.stages for member in self.members)
+
+    @property
+    def memory_bytes(self) -> dict[str, int]:
+        """Memory of the largest process of each kind, as it last said itself."""
+        largest: dict[str, int] = {}
+        for member in self.members:
+            kind = member.name.partition(" ")[0]  # ``detector 2``
+            largest[kind] = max(member.uss_bytes, largest.get(kind, 0))
+        return largest
+
+    def stop(self) -> None:
+        """End every process."""
+        for member in self.members:
+            member.stop()

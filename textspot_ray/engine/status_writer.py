@@ -1,0 +1,126 @@
+"""Writes the driver's status file every so often, from a thread of its own.
+
+Storage that is slow or down must neither hold up the run nor end it: a file that cannot be written
+is tried again at the next turn, with the newest figures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from textspot_ray.tables.driver_status import RunState, RunStatus, prune_statuses, put_status
+
+if TYPE_CHECKING:
+    from textspot_ray.engine.progress import Progress
+    from textspot_ray.storage.stores import Store
+
+_LOG = logging.getLogger(__name__)
+_LAST_S: Final = 10.0  # the last file is waited for so long
+
+
+class StatusWriter:
+    """Keeps ``_textspot/status/<run>.json`` up to date; call it with the run's progress.
+
+    Args:
+        store: The output folder; best one of its own, with few retries.
+        run_id: The run.
+        every_s: Seconds between two writes.
+    """
+
+    def __init__(self, store: Store, run_id: str, every_s: float) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._every_s = every_s
+        self._started_at = time.time()
+        self._turned_at = self._started_at
+        self._state = RunState.STARTING
+        self._progress: Progress | None = None
+        self._note = ""
+        self._failures = 0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+        self._thread.start()
+
+    def __call__(self, progress: Progress, *, draining: bool = False) -> None:
+        """Take the newest figures; a mere assignment."""
+        self._progress = progress
+        self._turned_at = time.time()
+        self._state = RunState.DRAINING if draining else RunState.WORKING
+
+    def close(self, state: RunState, note: str = "") -> None:
+        """Write how the run ended, and wait for that as long as it is quick."""
+        if self._end.is_set():
+            return
+        self._state, self._note = state, " ".join(note.split())
+        self._turned_at = time.time()
+        self._end.set()
+        self._thread.join(_LAST_S)
+
+    def status(self) -> RunStatus:
+        """The account as of now."""
+        base = RunStatus(
+            run_id=self._run_id,
+            state=self._state,
+            host=platform.node(),
+            pid=os.getpid(),
+            started_at=self._started_at,
+            written_at=time.time(),
+            turned_at=self._turned_at,
+            every_s=self._every_s,
+            note=self._note,
+        )
+        return base if self._progress is None else _with_figures(base, self._progress)
+
+    def _run(self) -> None:
+        with contextlib.suppress(Exception):  # old files are no reason to write none
+            prune_statuses(self._store)
+        while True:
+            ending = self._end.is_set()
+            self._write()
+            if ending:
+                return
+            self._end.wait(self._every_s)
+
+    def _write(self) -> None:
+        try:
+            put_status(self._store, self.status())
+        except Exception as exc:
+            self._failures += 1
+            if self._failures == 1:
+                _LOG.warning("the status file could not be written: %s", exc)
+            return
+        if self._failures:
+            _LOG.warning("the status file is written again after %d misses", self._failures)
+            self._failures = 0
+
+
+def _with_figures(base: RunStatus, progress: Progress) -> RunStatus:
+    fleet = progress.fleet
+    return replace(
+        base,
+        planning=progress.planning,
+        items_planned=progress.items_total,
+        items_done=progress.items_done,
+        open_items=progress.open_items,
+        images=progress.images,
+        words=progress.words,
+        failed=progress.failed,
+        failures=dict(progress.failures),
+        images_per_s=round(progress.images_per_s, 3),
+        eta_s=None if progress.eta_s is None else round(progress.eta_s, 1),
+        shards_done=progress.shards_done,
+        slots=dict(fleet.slots),
+        n_slots=sum(fleet.slots.values()),
+        n_nodes=len(fleet.slots),
+        stage_s=dict(fleet.stage_s),
+        waiting=dict(fleet.waiting),
+        memory_bytes=dict(fleet.memory_bytes),
+        retries=dict(fleet.retries),
+    )

@@ -1,0 +1,239 @@
+"""A comparison of two tables as text, as rows, and as a page."""
+
+from __future__ import annotations
+
+import csv
+import heapq
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import IO, Any
+
+from textspot_ray.evaluation.diff import Change, DiffSummary, PagePair, WordPair
+from textspot_ray.query.charts import Bar, bar_chart
+from textspot_ray.query.pictures import Pictures
+from textspot_ray.query.views import TableViews
+from textspot_ray.web import html as markup
+
+_COLUMNS = (
+    "image_id",
+    "change",
+    "text_a",
+    "text_b",
+    "confidence_a",
+    "confidence_b",
+    "x_min",
+    "y_min",
+    "x_max",
+    "y_max",
+)
+_BODY = """\
+<header><h1>{title}</h1><p class="sub">{subtitle}</p></header>
+<nav role="tablist">
+<button type="button" role="tab" data-tab="summary" aria-selected="true">Summary</button>
+<button type="button" role="tab" data-tab="images">Images that differ most ({shown})</button>
+</nav>
+<main>
+<section id="summary">{summary}</section>
+<section id="images" hidden>
+<div class="tools">
+<label>Filter <input id="filter" type="search" placeholder="word or file name"></label>
+<label>Confidence from <input id="least" type="range" min="0" max="1" step="0.01" value="0">
+<output id="least-value"></output></label>
+<span id="shown" role="status"></span>
+<span><b class="gained">gained</b> · <b class="lost">lost</b> ·
+<b class="changed">changed</b></span>
+</div>
+<div id="cards" class="cards"></div>
+</section>
+</main>"""
+
+
+class Worst:
+    """The images with the most differences, kept while a comparison streams past."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._heap: list[tuple[int, int, PagePair]] = []
+        self._order = itertools.count()
+
+    def add(self, pair: PagePair) -> None:
+        """Look at an image."""
+        if not pair.differences or not self._count:
+            return
+        entry = (pair.differences, -next(self._order), pair)
+        if len(self._heap) < self._count:
+            heapq.heappush(self._heap, entry)
+        else:
+            heapq.heappushpop(self._heap, entry)
+
+    def pairs(self) -> list[PagePair]:
+        """Worst first."""
+        return [pair for _, _, pair in sorted(self._heap, reverse=True, key=lambda e: e[:2])]
+
+
+def settings_differences(a: TableViews, b: TableViews) -> list[tuple[str, str, str]]:
+    """What the two tables were made with, where that differs."""
+    first, second = a.files.fingerprint, b.files.fingerprint
+    return [
+        (key, first.get(key, "-"), second.get(key, "-"))
+        for key in sorted({*first, *second})
+        if first.get(key) != second.get(key)
+    ]
+
+
+def report(a: TableViews, b: TableViews, summary: DiffSummary, top: int = 15) -> str:
+    """The summary as text."""
+    words = summary.words
+    in_a = words[Change.SAME] + words[Change.CHANGED] + words[Change.LOST]
+    in_b = words[Change.SAME] + words[Change.CHANGED] + words[Change.GAINED]
+    lines = [
+        f"A {a.uri}",
+        f"B {b.uri}",
+        *(f"  {key}: {x} -> {y}" for key, x, y in settings_differences(a, b)),
+        "",
+        f"images   {summary.images} in both, {summary.differing} differ; "
+        f"{summary.only_a} only in A, {summary.only_b} only in B",
+        f"words    {in_a} in A, {in_b} in B",
+    ]
+    for change in Change:
+        share = 100 * words[change] / in_a if in_a else 0.0
+        lines.append(f"  {change:<8}{words[change]:>9}  {share:6.2f} % of A's")
+    lines.append(f"confidence of same words: {summary.mean_shift:+.4f} on average")
+    lines += [f"  {label:<16}{count:>9}" for label, count in summary.shifts() if count]
+    for (old, new), count in summary.status.most_common():
+        lines.append(f"images {old} -> {new}: {count}")
+    if summary.changes:
+        lines += ["", "most frequent changes:"]
+        lines += [
+            f"{count:>7}  {old} -> {new}" for (old, new), count in summary.changes.most_common(top)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def as_json(a: TableViews, b: TableViews, summary: DiffSummary) -> dict[str, Any]:
+    """The summary for programs."""
+    return {
+        "a": a.uri,
+        "b": b.uri,
+        "settings": {key: [x, y] for key, x, y in settings_differences(a, b)},
+        "images": summary.images,
+        "images_differing": summary.differing,
+        "images_only_a": summary.only_a,
+        "images_only_b": summary.only_b,
+        "words": {str(change): summary.words[change] for change in Change},
+        "mean_confidence_shift": summary.mean_shift,
+    }
+
+
+class RowWriter:
+    """Writes each word that is not the same as a line of CSV."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._writer = csv.writer(file, lineterminator="\n")
+        self._writer.writerow(_COLUMNS)
+
+    def add(self, pair: PagePair) -> None:
+        """Write an image's differences."""
+        for word in pair.words:
+            if word.change is not Change.SAME:
+                self._writer.writerow(_row(pair.a.image_id, word))
+
+
+def page(
+    a: TableViews,
+    b: TableViews,
+    summary: DiffSummary,
+    worst: Iterable[PagePair],
+    source_options: Mapping[str, Any] | None = None,
+) -> str:
+    """The comparison as a self-contained page."""
+    pairs = list(worst)
+    with Pictures(a.files.store, source_options) as pictures:
+        pages = [pair.a if pair.a.width else pair.b for pair in pairs]
+        images = [
+            {
+                "id": pair.a.image_id,
+                "w": shown.width or 0,
+                "h": shown.height or 0,
+                "src": markup.jpeg_uri(picture.jpeg) if picture.jpeg else None,
+                "note": picture.note,
+                "meta": f"{pair.differences} differences",
+                "words": [_word_data(word) for word in pair.words],
+            }
+            for pair, (shown, picture) in zip(pairs, pictures.scaled(pages, 960), strict=True)
+        ]
+    body = _BODY.format(
+        title="textspot-ray: comparison",
+        subtitle=markup.text(f"A {a.uri} · B {b.uri}"),
+        shown=len(images),
+        summary=_summary_section(a, b, summary),
+    )
+    scripts = (markup.asset("cards.js"), markup.asset("view.js"))
+    return markup.document("textspot-ray: comparison", body, scripts, {"images": images})
+
+
+def _summary_section(a: TableViews, b: TableViews, summary: DiffSummary) -> str:
+    words = summary.words
+    changes = [(old, new, n) for (old, new), n in summary.changes.most_common(50)]
+    parts = [
+        markup.tiles(
+            [
+                ("images in both", summary.images),
+                ("images that differ", summary.differing),
+                ("only in A", summary.only_a),
+                ("only in B", summary.only_b),
+                *((f"words {change}", words[change]) for change in Change),
+            ]
+        ),
+        '<div class="charts">',
+        bar_chart("Words", [Bar(str(change), words[change]) for change in Change]),
+        bar_chart(
+            "Confidence of same words, B - A",
+            [Bar(label.split(" to ")[0], count, label) for label, count in summary.shifts()],
+            x_title="from",
+            y_title="words",
+        ),
+        "</div>",
+    ]
+    differing = settings_differences(a, b)
+    if differing:
+        parts += ["<h2>Settings</h2>", markup.table(("setting", "A", "B"), differing)]
+    if summary.status:
+        rows = [(x, y, n) for (x, y), n in summary.status.most_common()]
+        parts += ["<h2>Status</h2>", markup.table(("A", "B", "images"), rows, ("images",))]
+    if changes:
+        parts += ["<h2>Changes</h2>", markup.table(("A", "B", "words"), changes, ("words",))]
+    return "".join(parts)
+
+
+def _word_data(word: WordPair) -> dict[str, Any]:
+    shown = word.b or word.a
+    assert shown is not None
+    texts = [item.text for item in (word.a, word.b) if item is not None]
+    label = {
+        Change.SAME: texts[0],
+        Change.CHANGED: " → ".join(texts),
+        Change.LOST: f"− {texts[0]}",
+        Change.GAINED: f"+ {texts[0]}",
+    }[word.change]
+    return {
+        "t": " ".join(texts),
+        "label": label,
+        "c": round(shown.text_confidence, 4),
+        "p": [round(value, 1) for value in shown.polygon],
+        "kind": str(word.change),
+    }
+
+
+def _row(image_id: str, word: WordPair) -> list[object]:
+    shown = word.b or word.a
+    assert shown is not None
+    return [
+        image_id,
+        str(word.change),
+        word.a.text if word.a else "",
+        word.b.text if word.b else "",
+        f"{word.a.text_confidence:.4f}" if word.a else "",
+        f"{word.b.text_confidence:.4f}" if word.b else "",
+        *(f"{value:.1f}" for value in shown.box),
+    ]

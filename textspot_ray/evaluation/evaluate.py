@@ -1,0 +1,149 @@
+"""Evaluation of a table against ICDAR ground truth: figures, intervals, per-image account.
+
+An image of the table is joined to a file of ground truth by name: ``.../img_7.jpg`` to
+``gt_img_7.txt`` or ``img_7.txt`` (see `icdar.image_key`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from textspot_ray.errors import UsageError
+from textspot_ray.evaluation.bootstrap import Comparison, Interval, compare, hmean_interval
+from textspot_ray.evaluation.ground_truth import GtWord, Predicted, image_key
+from textspot_ray.evaluation.lexicon import Lexicon, apply_lexicon
+from textspot_ray.evaluation.matching import Measured, Scores, measure, score
+from textspot_ray.evaluation.rules import Rules, Task, Variant
+from textspot_ray.query.views import TableViews
+
+_WORDS_SQL = """
+    SELECT image_id, width, height, polygon, text, text_confidence, detection_confidence
+    FROM words JOIN (SELECT unnest($ids) AS image_id) USING (image_id) JOIN images USING (image_id)
+    WHERE text_confidence >= $least
+    ORDER BY image_id, word_index
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateSettings:
+    """What to measure and how.
+
+    Attributes:
+        variant: Whose rules.
+        gt_size: Width and height that the ground truth's coordinates belong to; None: the images'.
+        min_confidence: Words below are left out; None: the table's text threshold.
+        lexicon: Dictionary to correct readings with.
+        max_distance: Edit distance to the dictionary above which a reading is dropped.
+        only_in_table: Leave out ground truth of images that the table lacks, instead of counting
+            their words as missed.
+    """
+
+    variant: Variant = Variant.RRC
+    gt_size: tuple[int, int] | None = None
+    min_confidence: float | None = None
+    lexicon: Lexicon | None = None
+    max_distance: int = 1
+    only_in_table: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Predictions of the images that have ground truth, by key.
+
+    Attributes:
+        predictions: By image key, in pixels of the ground truth.
+        image_ids: The table's id of each key.
+        without_gt: Images of the table that no ground truth names.
+        not_in_table: Keys of ground truth whose image the table lacks.
+    """
+
+    predictions: dict[str, tuple[Predicted, ...]]
+    image_ids: dict[str, str]
+    without_gt: int
+    not_in_table: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All figures of one table."""
+
+    joined: Joined
+    measured: tuple[Measured, ...]
+    scores: dict[Task, Scores]
+    intervals: dict[Task, Interval]
+
+
+def evaluate_table(
+    tables: TableViews, gt: Mapping[str, Sequence[GtWord]], settings: EvaluateSettings
+) -> Evaluation:
+    """Score a table by all tasks of the variant.
+
+    Raises:
+        UsageError: No image of the table has ground truth, or two have the same name.
+    """
+    joined = join_predictions(tables, gt, settings)
+    predictions: Mapping[str, Sequence[Predicted]] = joined.predictions
+    if settings.lexicon is not None:
+        predictions = apply_lexicon(predictions, settings.lexicon, settings.max_distance)
+    kept = joined.image_ids if settings.only_in_table else gt
+    measured = measure({key: gt[key] for key in sorted(kept)}, predictions)
+    tasks = [Task.WORD_SPOTTING, Task.DETECTION]
+    if settings.variant is Variant.RRC:
+        tasks[1:1] = [Task.END_TO_END, Task.ALPHANUMERIC]
+    scores = {task: score(measured, Rules(task, settings.variant)) for task in tasks}
+    intervals = {task: hmean_interval(found) for task, found in scores.items()}
+    return Evaluation(joined, measured, scores, intervals)
+
+
+def compare_evaluations(a: Evaluation, b: Evaluation) -> dict[Task, Comparison]:
+    """Paired differences, B minus A, of each task."""
+    return {task: compare(a.scores[task], b.scores[task]) for task in a.scores}
+
+
+def join_predictions(
+    tables: TableViews, gt: Mapping[str, Sequence[GtWord]], settings: EvaluateSettings
+) -> Joined:
+    """Find the ground truth of each image and bring its words to the ground truth's size."""
+    image_ids: dict[str, str] = {}
+    without_gt = 0
+    for (image_id,) in tables.rows("SELECT image_id FROM images"):
+        key = image_key(image_id)
+        if key not in gt:
+            without_gt += 1
+            continue
+        if key in image_ids:
+            raise UsageError(
+                f"{image_ids[key]} and {image_id} are both called {key}: ground truth cannot be "
+                "told apart by name"
+            )
+        image_ids[key] = image_id
+    if not image_ids:
+        raise UsageError(
+            f"no image of {tables.uri} is named like the ground truth "
+            f"(img_7.jpg belongs to gt_img_7.txt; the ground truth has {min(gt, default='none')})"
+        )
+    least = settings.min_confidence
+    found: dict[str, list[Predicted]] = {key: [] for key in image_ids}
+    parameters = {
+        "ids": list(image_ids.values()),
+        "least": tables.files.text_threshold if least is None else least,
+    }
+    for image_id, width, height, polygon, text, confidence, detection in tables.rows(
+        _WORDS_SQL, parameters
+    ):
+        scaled = _scale(polygon, (width, height), settings.gt_size)
+        found[image_key(image_id)].append(Predicted(scaled, text, confidence, detection))
+    missing = tuple(sorted(key for key in gt if key not in image_ids))
+    return Joined(
+        {key: tuple(words) for key, words in found.items()}, image_ids, without_gt, missing
+    )
+
+
+def _scale(
+    polygon: Sequence[float], size: tuple[int, int], gt_size: tuple[int, int] | None
+) -> tuple[float, ...]:
+    if gt_size is None:
+        return tuple(polygon)
+    factors = (gt_size[0] / size[0], gt_size[1] / size[1])
+    return tuple(value * factors[n % 2] for n, value in enumerate(polygon))

@@ -1,0 +1,140 @@
+"""Words of the ground truth that were not read, by what went wrong with them.
+
+A word counts, is found and is read right as the rules have it, so the sums are the evaluation's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from textspot_ray.evaluation.matching import ImageScore, Scores
+
+CUT_HEIGHTS = 0.3  # a word's end this far outside its found quad is cut: about half a letter
+
+
+class Kind(StrEnum):
+    """What went wrong with a word."""
+
+    NOT_FOUND = "not found"  # no prediction overlaps it enough
+    ENDS_CUT = "ends cut"  # found, but an end of it lies outside what was read
+    WRONG_LETTERS = "wrong letters"  # found whole, and misread
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A word that was not read.
+
+    Attributes:
+        image: Key of the image.
+        kind: What went wrong.
+        text: What it says.
+        read: What was read at the best overlap, ``""`` without any.
+        iou: Overlap with that prediction, 0 without any.
+        quad: x0, y0, ... x3, y3 of the word, in pixels of the ground truth.
+        found: The same of the prediction, or None.
+    """
+
+    image: str
+    kind: Kind
+    text: str
+    read: str
+    iou: float
+    quad: tuple[float, ...]
+    found: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Words of a set by what became of them.
+
+    Attributes:
+        counted: Words that the rules want read.
+        found: Of them, those that a prediction covers well enough.
+        right: Of those, the words read right.
+        failures: The others.
+    """
+
+    counted: int
+    found: int
+    right: int
+    failures: tuple[Failure, ...]
+
+    @property
+    def kinds(self) -> dict[Kind, int]:
+        """Failures of each kind."""
+        counts = Counter(failure.kind for failure in self.failures)
+        return {kind: counts[kind] for kind in Kind}
+
+
+def account(scores: Scores) -> Account:
+    """Follow every wanted word of an evaluation's task."""
+    pairs = [pair for image in scores.images for pair in image.pairs]
+    return Account(
+        counted=scores.figures.wanted,
+        found=len(pairs),
+        right=sum(pair.right for pair in pairs),
+        failures=tuple(failure for image in scores.images for failure in _failures(image)),
+    )
+
+
+def report(found: Account, title: str = "word spotting") -> str:
+    """The account as lines of text."""
+    lines = [
+        f"{title}: {found.counted} words counted",
+        _line("found (IoU > 0.5)", found.found, found.counted),
+        _line("read right at found quads", found.right, found.counted),
+        *(_line(str(kind), count, found.counted) for kind, count in found.kinds.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(label: str, count: int, of: int) -> str:
+    return f"  {label:<28}{count:6}{100 * count / max(of, 1):8.2f} %"
+
+
+def _failures(image: ImageScore) -> Iterator[Failure]:
+    words, predictions = image.measured.words, image.measured.predictions
+    ious = {(o.gt, o.predicted): o.iou for o in image.measured.overlaps}
+    best: dict[int, int] = {}
+    for (g, candidate), iou in ious.items():
+        if g not in best or iou > ious[g, best[g]]:
+            best[g] = candidate
+    misread = {pair.gt: pair.predicted for pair in image.pairs if not pair.right}
+    for g in sorted({*image.missed, *misread}):
+        p: int | None = misread.get(g, best.get(g))
+        found = None if p is None else predictions[p]
+        kind = Kind.NOT_FOUND
+        if g in misread and found is not None:
+            kind = Kind.WRONG_LETTERS
+            if cut_heights(words[g].polygon, found.polygon) > CUT_HEIGHTS:
+                kind = Kind.ENDS_CUT
+        yield Failure(
+            image.image,
+            kind,
+            words[g].text,
+            found.text if found else "",
+            0.0 if p is None else ious[g, p],
+            words[g].polygon,
+            found.polygon if found else None,
+        )
+
+
+def cut_heights(word: Sequence[float], found: Sequence[float]) -> float:
+    """How far a word sticks out of a found quad at either end, in heights of the word.
+
+    Measured along the word's own middle line; 0 where both ends lie inside.
+    """
+    quad, other = (np.reshape(q, (4, 2)).astype(np.float64) for q in (word, found))
+    left, right = (quad[0] + quad[3]) / 2, (quad[1] + quad[2]) / 2
+    length = max(float(np.hypot(*(right - left))), 1e-6)
+    along = (right - left) / length
+    down = np.array([-along[1], along[0]])
+    height = max(float(np.mean(np.abs((quad[[3, 2]] - quad[[0, 1]]) @ down))), 1e-6)
+    # ends of the found quad: its corners in pairs by where they lie along the word
+    reach = np.sort((other - left) @ along)
+    return max(0.0, float(reach[:2].mean()), length - float(reach[2:].mean())) / height

@@ -1,0 +1,222 @@
+"""Matching of predictions to ground truth and the figures that follow; in memory, no tables.
+
+    gt = read_ground_truth("icdar2015_dev.tar")
+    scores = evaluate(gt, {"img_901": [Predicted(polygon, "topman")]}, Rules())
+    scores.figures.hmean
+
+The overlaps do not depend on thresholds or rules, so a sweep measures them once: `measure`, then
+`score` as often as wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from textspot_ray.errors import MissingExtraError
+from textspot_ray.evaluation.ground_truth import GtWord, Predicted
+from textspot_ray.evaluation.rules import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Sums over images and what follows from them (micro average)."""
+
+    matched: int = 0
+    wanted: int = 0  # care words of the ground truth
+    predicted: int = 0  # predictions that are not don't care
+
+    def __add__(self, other: Figures) -> Figures:
+        return Figures(
+            self.matched + other.matched,
+            self.wanted + other.wanted,
+            self.predicted + other.predicted,
+        )
+
+    @property
+    def recall(self) -> float:
+        """Share of the wanted words that were found, 0 where none was wanted."""
+        return self.matched / self.wanted if self.wanted else 0.0
+
+    @property
+    def precision(self) -> float:
+        """Share of the predictions that are right, 0 where there are none."""
+        return self.matched / self.predicted if self.predicted else 0.0
+
+    @property
+    def hmean(self) -> float:
+        """Harmonic mean of recall and precision."""
+        total = self.recall + self.precision
+        return 2 * self.recall * self.precision / total if total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """A word and a prediction that touch."""
+
+    gt: int
+    predicted: int
+    iou: float
+    share: float  # of the prediction's area
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An image's words, predictions and their overlaps, in order of (gt, predicted)."""
+
+    image: str
+    words: tuple[GtWord, ...]
+    predictions: tuple[Predicted, ...]
+    overlaps: tuple[Overlap, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A word and the prediction that used it up; ``right`` when the text is right too."""
+
+    gt: int
+    predicted: int
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScore:
+    """One image's account, with indexes into `measured`."""
+
+    measured: Measured
+    figures: Figures
+    pairs: tuple[Pair, ...]
+    missed: tuple[int, ...]  # care words without any pair
+    spurious: tuple[int, ...]  # care predictions without any pair
+
+    @property
+    def image(self) -> str:
+        """The image's key."""
+        return self.measured.image
+
+    @property
+    def wrong(self) -> int:
+        """Words found but misread."""
+        return sum(not pair.right for pair in self.pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Figures of a whole set."""
+
+    rules: Rules
+    figures: Figures
+    images: tuple[ImageScore, ...]
+
+
+def evaluate(
+    gt: Mapping[str, Sequence[GtWord]],
+    predictions: Mapping[str, Sequence[Predicted]],
+    rules: Rules | None = None,
+) -> Scores:
+    """Score predictions; images of ``gt`` without predictions count as read with no words.
+
+    Args:
+        gt: Words by image key.
+        predictions: Predictions by the same keys, in the pixels of the ground truth; keys that
+            ``gt`` lacks are left out.
+        rules: Task and variant; default: the organisers' word spotting.
+
+    Raises:
+        MissingExtraError: shapely is not installed.
+    """
+    return score(measure(gt, predictions), rules or Rules())
+
+
+def measure(
+    gt: Mapping[str, Sequence[GtWord]], predictions: Mapping[str, Sequence[Predicted]]
+) -> tuple[Measured, ...]:
+    """Overlaps of all words and predictions; coordinates of predictions are cut to integers."""
+    return tuple(
+        _measure_image(image, tuple(words), tuple(predictions.get(image, ())))
+        for image, words in gt.items()
+    )
+
+
+def score(
+    measured: Iterable[Measured],
+    rules: Rules,
+    keep: Callable[[Predicted], bool] | None = None,
+) -> Scores:
+    """Match and count, with only those predictions that ``keep`` accepts."""
+    images = tuple(_score_image(image, rules, keep) for image in measured)
+    return Scores(rules, sum((image.figures for image in images), Figures()), images)
+
+
+def _measure_image(
+    image: str, words: tuple[GtWord, ...], predictions: tuple[Predicted, ...]
+) -> Measured:
+    gt_shapes = [_shape(word.polygon) for word in words]
+    shapes = [_shape([int(value) for value in item.polygon]) for item in predictions]
+    overlaps: list[Overlap] = []
+    for g, gt_shape in enumerate(gt_shapes):
+        for p, shape in enumerate(shapes):
+            if not _boxes_touch(gt_shape.bounds, shape.bounds):
+                continue
+            common = float(gt_shape.intersection(shape).area)
+            if common <= 0:
+                continue
+            union = float(gt_shape.area) + float(shape.area) - common
+            overlaps.append(Overlap(g, p, common / union, common / float(shape.area)))
+    return Measured(image, words, predictions, tuple(overlaps))
+
+
+def _shape(polygon: Sequence[float]) -> Any:
+    try:
+        from shapely.geometry import Polygon
+        from shapely.validation import make_valid
+    except ImportError as exc:
+        raise MissingExtraError("evaluation", "evaluate") from exc
+    shape = Polygon(list(zip(polygon[0::2], polygon[1::2], strict=True)))
+    return shape if shape.is_valid else make_valid(shape)  # bow ties, points in a line
+
+
+def _boxes_touch(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    if len(a) < 4 or len(b) < 4:
+        return False
+    return bool(a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3])
+
+
+def _score_image(
+    measured: Measured, rules: Rules, keep: Callable[[Predicted], bool] | None
+) -> ImageScore:
+    wanted = [rules.wanted_text(word) for word in measured.words]
+    kept = {p for p, item in enumerate(measured.predictions) if keep is None or keep(item)}
+    ignored = {
+        overlap.predicted
+        for overlap in measured.overlaps
+        if wanted[overlap.gt] is None and rules.reaches(overlap.share, rules.ignored_share)
+    }
+    live = kept - ignored
+    used_gt: set[int] = set()
+    used_predicted: set[int] = set()
+    pairs: list[Pair] = []
+    for overlap in measured.overlaps:  # ground truth outside, predictions inside: first come
+        target = wanted[overlap.gt]
+        if (
+            target is None
+            or overlap.predicted not in live
+            or overlap.gt in used_gt
+            or overlap.predicted in used_predicted
+            or not rules.reaches(overlap.iou, rules.iou)
+        ):
+            continue
+        right = rules.same_text(target, measured.predictions[overlap.predicted].text)
+        if right or rules.consumes:
+            used_gt.add(overlap.gt)
+            used_predicted.add(overlap.predicted)
+            pairs.append(Pair(overlap.gt, overlap.predicted, right))
+    care = [g for g, text in enumerate(wanted) if text is not None]
+    return ImageScore(
+        measured=measured,
+        figures=Figures(sum(pair.right for pair in pairs), len(care), len(live)),
+        pairs=tuple(pairs),
+        missed=tuple(g for g in care if g not in used_gt),
+        spurious=tuple(sorted(live - used_predicted)),
+    )

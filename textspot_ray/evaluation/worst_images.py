@@ -1,0 +1,118 @@
+"""The page of an evaluation's worst images: words missed, misread and made up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from textspot_ray.evaluation.evaluate import Evaluation
+from textspot_ray.evaluation.matching import ImageScore
+from textspot_ray.evaluation.report import report, worst_first
+from textspot_ray.query.pages import Page, read_some
+from textspot_ray.query.pictures import Pictures
+from textspot_ray.query.views import TableViews
+from textspot_ray.web import html as markup
+from textspot_ray.web.view import write_page
+
+_BODY = """\
+<header><h1>Worst images</h1><p class="sub">{subtitle}</p></header>
+<nav role="tablist">
+<button type="button" role="tab" data-tab="images" aria-selected="true">Images</button>
+<button type="button" role="tab" data-tab="figures">Figures</button>
+</nav>
+<main>
+<section id="images">
+<div class="tools">
+<label>Filter <input id="filter" type="search" placeholder="word or file name"></label>
+<label hidden>Confidence from <input id="least" type="range" min="0" max="1" value="0">
+<output id="least-value"></output></label>
+<span id="shown" role="status"></span>
+<span><b class="lost">missed</b> · <b class="changed">misread</b> ·
+<b class="gained">made up</b></span>
+</div>
+<div id="cards" class="cards"></div>
+</section>
+<section id="figures" hidden><pre>{figures}</pre></section>
+</main>"""
+
+
+def write_misses(
+    tables: TableViews,
+    evaluation: Evaluation,
+    gt_size: tuple[int, int] | None,
+    count: int,
+    out: str,
+    source_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the page of the worst images of word spotting.
+
+    Args:
+        tables: The evaluated table.
+        evaluation: What was measured.
+        gt_size: Size that the ground truth's coordinates belong to; None: the images'.
+        count: Images on the page.
+        out: File to write.
+        source_options: fsspec options of the images' sources.
+    """
+    joined = evaluation.joined.image_ids
+    worst = [image for image in worst_first(evaluation) if image.image in joined][:count]
+    found = read_some(tables, [joined[image.image] for image in worst])
+    pages = [found[joined[image.image]] for image in worst]
+    images = []
+    with Pictures(tables.files.store, source_options) as pictures:
+        for score, (page, picture) in zip(worst, pictures.scaled(pages, 1280), strict=True):
+            f = score.figures
+            images.append(
+                {
+                    "id": page.image_id,
+                    "w": page.width or 0,
+                    "h": page.height or 0,
+                    "src": markup.jpeg_uri(picture.jpeg) if picture.jpeg else None,
+                    "note": picture.note,
+                    "meta": f"{f.matched} of {f.wanted} found, {f.predicted} predicted",
+                    "words": words_of(score, page, gt_size),
+                }
+            )
+    body = _BODY.format(
+        subtitle=markup.text(f"{tables.uri}: {len(images)} images"),
+        figures=markup.text(report(evaluation)).replace("\\n", "\n"),
+    )
+    scripts = (markup.asset("cards.js"), markup.asset("view.js"))
+    write_page(markup.document("textspot-ray: misses", body, scripts, {"images": images}), out)
+
+
+def words_of(
+    score: ImageScore, page: Page, gt_size: tuple[int, int] | None
+) -> list[dict[str, Any]]:
+    """An image's words by what happened to them, in the image's pixels."""
+    words, predictions = score.measured.words, score.measured.predictions
+
+    def entry(kind: str, label: str, polygon: Sequence[float], sure: float) -> dict[str, Any]:
+        scale = (1.0, 1.0)
+        if gt_size is not None and page.width and page.height:
+            scale = (page.width / gt_size[0], page.height / gt_size[1])
+        return {
+            "t": label.lower(),
+            "label": label,
+            "c": round(sure, 4),
+            "p": [round(value * scale[n % 2], 1) for n, value in enumerate(polygon)],
+            "kind": kind,
+        }
+
+    found = []
+    for pair in score.pairs:
+        word, read = words[pair.gt], predictions[pair.predicted]
+        label = read.text if pair.right else f"{word.text} → {read.text}"
+        kind = "same" if pair.right else "changed"
+        found.append(entry(kind, label, read.polygon, read.text_confidence))
+    found += [entry("lost", f"− {words[g].text}", words[g].polygon, 1.0) for g in score.missed]
+    found += [
+        entry(
+            "gained",
+            f"+ {predictions[p].text}",
+            predictions[p].polygon,
+            predictions[p].text_confidence,
+        )
+        for p in score.spurious
+    ]
+    return found

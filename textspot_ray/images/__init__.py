@@ -1,0 +1,1 @@
+"""From encoded bytes to upright BGR pixels: formats, headers, decoders, TIFF pages."""

@@ -1,0 +1,1 @@
+"""Questions to the tables: DuckDB views, SQL, search, figures, reading order."""

@@ -1,0 +1,170 @@
+"""Images of a table, read again from their source and scaled: for pages and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from textspot_ray.config import ImageConfig, SourceConfig
+from textspot_ray.errors import TextspotError
+from textspot_ray.images.decode import decode
+from textspot_ray.query.pages import Page
+from textspot_ray.records import Container, ErrorKind, ImageError, Item, Stage
+from textspot_ray.sources.reader import Reader
+from textspot_ray.storage.faults import RetryPolicy
+from textspot_ray.tables.ids import hash_ids
+from textspot_ray.tables.plan.segment import SegmentFile, segment_seqs
+from textspot_ray.tables.schema import item_id
+
+if TYPE_CHECKING:
+    from textspot_ray.storage.stores import Store
+
+_MAX_PIXELS = 200_000_000
+_JPEG_QUALITY = 82
+_NOT_PLANNED = ImageError(
+    Stage.READ, ErrorKind.MISSING, "the table's plan does not tell where in its archive this lies"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A scaled image as JPEG, or why there is none."""
+
+    jpeg: bytes | None
+    width: int
+    height: int
+    note: str = ""
+
+
+class Pictures:
+    """Reads images of one table from where they came from.
+
+    Args:
+        store: The table's folder; its plan tells where members lie in their archives.
+        options: fsspec options by protocol, for the sources.
+        image_column: Column of image bytes, for Parquet sources.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        options: Mapping[str, Any] | None = None,
+        image_column: str | None = None,
+    ) -> None:
+        self._store = store
+        config = SourceConfig(storage_options=dict(options or {}), image_column=image_column)
+        # people wait for these: give up sooner than a run does
+        self._reader = Reader(
+            config, ImageConfig(), timeout_s=20, threads=4, retry=RetryPolicy(attempts=2)
+        )
+
+    def __enter__(self) -> Pictures:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of open archives."""
+        self._reader.close()
+
+    def scaled(self, pages: Sequence[Page], longest_px: int) -> Iterator[tuple[Page, Picture]]:
+        """Each page's picture, its longer side at most ``longest_px``; faults become notes."""
+        for page, image, note in self.decoded(pages, longest_px):
+            if image is None:
+                yield page, Picture(None, page.width or 0, page.height or 0, note)
+            else:
+                yield page, encode_jpeg(image)
+
+    def decoded(
+        self, pages: Sequence[Page], longest_px: int | None = None
+    ) -> Iterator[tuple[Page, NDArray[np.uint8] | None, str]]:
+        """Each page's pixels (BGR), whole or scaled down to ``longest_px``, or None and why."""
+        items = self._items(pages)
+        try:
+            read = self._reader.read(items)
+            for page, encoded in zip(pages, read, strict=True):
+                if encoded.data is None:
+                    yield page, None, _reason(encoded.error)
+                    continue
+                fit = None
+                if longest_px is not None and page.width and page.height:
+                    share = min(1.0, longest_px / max(page.width, page.height))
+                    fit = (round(page.width * share), round(page.height * share))
+                found = decode(encoded.data, page=page.page, max_pixels=_MAX_PIXELS, fit=fit)
+                if isinstance(found, ImageError):
+                    yield page, None, _reason(found)
+                else:
+                    yield page, _shrunk(found.image, longest_px), ""
+        except TextspotError as exc:  # the storage as a whole is out of reach
+            raise type(exc)(f"cannot read the images of {self._store.uri}: {exc}") from exc
+
+    def _items(self, pages: Sequence[Page]) -> list[Item]:
+        wanted = {item_id(page.image_id, page.page): page for page in pages}
+        members = [key for key, page in wanted.items() if page.member is not None]
+        planned = find_items(self._store, members)
+        items = []
+        for page in pages:
+            key = item_id(page.image_id, page.page)
+            items.append(planned.get(key) or _file_item(key, page))
+        return items
+
+
+def find_items(store: Store, image_ids: Sequence[str]) -> dict[str, Item]:
+    """Planned items by id, the newest version of each; ids that no plan has are left out."""
+    if not image_ids:
+        return {}
+    wanted, _ = hash_ids(image_ids)
+    chosen = set(image_ids)
+    found: dict[str, Item] = {}
+    for seq in segment_seqs(store):
+        segment = SegmentFile(store, seq)
+        try:
+            hashes, _, _ = segment.hashes()
+            for row in np.flatnonzero(np.isin(hashes, wanted)):
+                for item in segment.items(int(row), int(row) + 1):
+                    if item.image_id in chosen:
+                        found[item.image_id] = item
+        finally:
+            segment.close()
+    return found
+
+
+def encode_jpeg(image: NDArray[np.uint8]) -> Picture:
+    """Pixels as a JPEG."""
+    height, width = image.shape[:2]
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not done:
+        return Picture(None, width, height, "cannot encode the picture")
+    return Picture(data.tobytes(), width, height)
+
+
+def _file_item(image_id: str, page: Page) -> Item:
+    return Item(
+        image_id,
+        page.source,
+        Container.FILE,
+        size=page.bytes,
+        content_tag=page.content_tag,
+        error=None if page.member is None else _NOT_PLANNED,
+    )
+
+
+def _shrunk(image: Any, longest_px: int | None) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    pixels: NDArray[np.uint8] = image
+    if longest_px is None or max(height, width) <= longest_px:
+        return pixels
+    share = longest_px / max(height, width)
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return pixels
+
+
+def _reason(error: ImageError | None) -> str:
+    return "cannot be read" if error is None else f"{error.kind}: {error.message}"

@@ -1,0 +1,471 @@
+"""Search of words: what is asked for, its SQL over the view ``lookup``, and how alike readings are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import duckdb
+
+from textspot_ray.errors import UsageError
+from textspot_ray.query.phrase import Line, phrase_sql
+from textspot_ray.query.views import SLIM, TableViews, one_line
+
+# each group's members look alike in print; a character is in one group only, so that folding
+# every character to its group's first never makes two texts farther apart
+CONFUSIONS = ("0oq", "1li", "2z", "5s", "8b", "9g", "uv")
+CONFUSION_COST = 0.5
+_GROUP = {character: group[0] for group in CONFUSIONS for character in group}
+FOLD_FROM = "".join(group[1:] for group in CONFUSIONS)
+FOLD_TO = "".join(group[0] * (len(group) - 1) for group in CONFUSIONS)
+
+
+def fold(text: str) -> str:
+    """Every character as the first of its group."""
+    return "".join(_GROUP.get(character, character) for character in text)
+
+
+def ocr_distance(a: str, b: str) -> float:
+    """Edit distance in which swapping characters of one group costs `CONFUSION_COST`.
+
+    >>> ocr_distance("r00m", "room"), ocr_distance("room", "roan")
+    (1.0, 2.0)
+    """
+    previous = [float(n) for n in range(len(b) + 1)]
+    for i, ca in enumerate(a, start=1):
+        current = [float(i)]
+        for j, cb in enumerate(b, start=1):
+            current.append(
+                min(
+                    previous[j] + 1,
+                    current[j - 1] + 1,
+                    previous[j - 1] + _substitution(ca, cb),
+                )
+            )
+        previous = current
+    return previous[-1]
+
+
+def _substitution(a: str, b: str) -> float:
+    if a == b:
+        return 0.0
+    return CONFUSION_COST if _GROUP.get(a, a) == _GROUP.get(b, b) else 1.0
+
+
+class Mode(StrEnum):
+    """How a term is compared with a word."""
+
+    EXACT = "exact"
+    PREFIX = "prefix"
+    CONTAINS = "contains"
+    FUZZY = "fuzzy"
+    REGEX = "regex"
+
+
+class Combine(StrEnum):
+    """What several terms mean."""
+
+    PHRASE = "phrase"
+    ALL = "all"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where a word's centre must be: pixels, or fractions of the image if ``relative``."""
+
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+    relative: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """What to look for.
+
+    Attributes:
+        terms: One or more; none at all lists every word that the other conditions leave.
+        mode: How each term is compared.
+        distance: Largest edit distance, for fuzzy.
+        ocr: Count confusions of a reader (0/o, 1/l/i, 5/s, ...) as half an edit.
+        combine: What several terms mean.
+        line: When words are on one line, for phrases.
+        region: Where in the image.
+        min_confidence: Least text confidence; None: the table's text threshold.
+        source: Glob on the source or the image id.
+        limit: Most hits returned; None: all.
+    """
+
+    terms: tuple[str, ...] = ()
+    mode: Mode = Mode.EXACT
+    distance: int = 1
+    ocr: bool = False
+    combine: Combine = Combine.PHRASE
+    line: Line = field(default_factory=Line)
+    region: Region | None = None
+    min_confidence: float | None = None
+    source: str | None = None
+    limit: int | None = 100
+
+    def __post_init__(self) -> None:
+        if any(not term for term in self.terms):
+            raise UsageError("a search term must not be empty")
+        if not 0 <= self.distance <= 5:
+            raise UsageError(f"--fuzzy takes 0 to 5, not {self.distance}")
+
+
+MAX_SPELLINGS = 20_000  # distinct texts that one fuzzy term may stand for
+_STRUCT = (
+    "{'i': word_index, 'text': text, 'conf': text_confidence, 'x0': x_min, 'y0': y_min, "
+    "'x1': x_max, 'y1': y_max, 'angle': angle_deg}"
+)
+_SIZES = "(SELECT image_id, width, height FROM images) USING (image_id)"
+_CANDIDATES = 20  # times the limit
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """A term as SQL over a row of ``lookup``: what must hold, and how far off the text is."""
+
+    where: str
+    cost: str
+
+
+class SearchSql:
+    """The SQL of one query, with its parameters."""
+
+    def __init__(self, tables: TableViews, query: SearchQuery, all_candidates: bool) -> None:
+        self._tables = tables
+        self._query = query
+        self._all_candidates = all_candidates
+        self._preferred = False
+        self.parameters: dict[str, Any] = {}
+        self._with: list[str] = []
+        self._filters = self._make_filters()
+        self._conditions = [self._condition(term) for term in query.terms]
+
+    def single(self) -> str:
+        """One term, or none."""
+        condition = self._conditions[0] if self._conditions else _Condition("true", "0")
+        return self._one_word(condition)
+
+    def any_term(self) -> str:
+        """Words that one of the terms fits."""
+        where = " OR ".join(f"({condition.where})" for condition in self._conditions)
+        costs = ", ".join(
+            f"CASE WHEN {condition.where} THEN {condition.cost} END"
+            for condition in self._conditions
+        )
+        return self._one_word(_Condition(f"({where})", f"least({costs})"))
+
+    def all_terms(self) -> str:
+        """For each image that has all terms, its best word of each."""
+        names = self._term_tables()
+        for n, name in enumerate(names):
+            self._with.append(
+                f"b{n} AS (SELECT image_id, arg_min(w, (cost, -conf, w.i)) AS w, "
+                f"arg_min(cost, (cost, -conf, w.i)) AS cost, "
+                f"arg_min(conf, (cost, -conf, w.i)) AS conf FROM {name} GROUP BY image_id)"
+            )
+        joins = " ".join(f"JOIN b{n} USING (image_id)" for n in range(1, len(names)))
+        columns = ", ".join(f"b{n}.w" for n in range(len(names)))
+        cost = " + ".join(f"b{n}.cost" for n in range(len(names)))
+        conf = " * ".join(f"b{n}.conf" for n in range(len(names)))
+        return self._finish(
+            f"SELECT image_id, [{columns}] AS ws, {cost} AS cost, {conf} AS conf FROM b0 {joins}"
+        )
+
+    def phrase(self) -> str:
+        """Words next to each other on one line, in the order of the terms."""
+        return self._finish(phrase_sql(self._term_tables(), self._query.line))
+
+    def _term_tables(self) -> list[str]:
+        names = []
+        for n, condition in enumerate(self._conditions):
+            self._with.append(f"t{n} AS MATERIALIZED ({self._rows(condition)})")
+            names.append(f"t{n}")
+        return names
+
+    def _rows(self, condition: _Condition) -> str:
+        filters = [f"({condition.where})", *self._filters]
+        where = " AND ".join(filters + ([_EXACT_REGION] if self._is_relative() else []))
+        return (
+            f"SELECT image_id, {_STRUCT} AS w, {condition.cost} AS cost, "
+            f"text_confidence AS conf FROM {self._from()} WHERE {where}"
+        )
+
+    def is_cut(self, found: int) -> bool:
+        """Whether hits may be missing, as only the best candidates were looked at."""
+        limit = self._query.limit
+        return self._preferred and limit is not None and found < limit
+
+    def _from(self) -> str:
+        return f"lookup JOIN {_SIZES}" if self._is_relative() else "lookup"
+
+    def _is_relative(self) -> bool:
+        return self._query.region is not None and self._query.region.relative
+
+    def _one_word(self, condition: _Condition) -> str:
+        """Plain columns are sorted and cut; structs are made of the few rows that are left."""
+        limit = self._query.limit
+        if self._query.region is not None and condition.cost == "0" and limit is not None:
+            self._raise_floor(condition)
+        order = "ORDER BY cost, text_confidence DESC, image_id, word_index"
+        tail = "" if limit is None else f" LIMIT {int(limit)}"
+        columns = ", ".join(SLIM)
+        if self._is_relative() and (take := self._candidates()) is not None:
+            # joining every word of the corner with its image is what takes long: take the best
+            # candidates by a bound that needs no join, and look at the images of these alone
+            self._preferred = True
+            where = " AND ".join([f"({condition.where})", *self._filters])
+            rows = (
+                f"SELECT {columns}, cost FROM (SELECT {columns}, {condition.cost} AS cost "
+                f"FROM lookup WHERE {where} {order} LIMIT {take}) "
+                f"JOIN {_SIZES} WHERE {_EXACT_REGION}"
+            )
+        else:
+            filters = [f"({condition.where})", *self._filters]
+            filters += [_EXACT_REGION] if self._is_relative() else []
+            rows = (
+                f"SELECT {columns}, {condition.cost} AS cost FROM {self._from()} "
+                f"WHERE {' AND '.join(filters)}"
+            )
+        return self._finish(
+            f"SELECT image_id, [{_STRUCT}] AS ws, cost, text_confidence AS conf "
+            f"FROM ({rows} {order}{tail})"
+        )
+
+    def _raise_floor(self, condition: _Condition) -> None:
+        """Leave out words less sure than the last one that can be a hit.
+
+        A box may hold half of all words: texts and names are then read of few of them.
+        """
+        take = self._candidates()
+        if take is None:
+            return
+        where = " AND ".join([f"({condition.where})", *self._filters])
+        sql = (
+            f"SELECT min(c) FROM (SELECT text_confidence AS c FROM lookup WHERE {where} "
+            f"ORDER BY c DESC LIMIT {take})"
+        )
+        used = set(re.findall(r"\$(\w+)", sql))
+        parameters = {name: value for name, value in self.parameters.items() if name in used}
+        floor = self._tables.rows(sql, parameters)[0][0]
+        if floor is not None:
+            self._filters.append(f"text_confidence >= {self._value(floor)}::FLOAT")
+
+    def _candidates(self) -> int | None:
+        """How many of the surest words are looked at; None for all."""
+        limit = self._query.limit
+        if limit is None or (self._is_relative() and self._all_candidates):
+            return None
+        return _CANDIDATES * limit if self._is_relative() else limit
+
+    def _finish(self, sql: str) -> str:
+        limit = "" if self._query.limit is None else f" LIMIT {int(self._query.limit)}"
+        head = f"WITH {', '.join(self._with)} " if self._with else ""
+        return (
+            f"{head}SELECT image_id, ws, cost, conf FROM ({sql}) "
+            f"ORDER BY cost, conf DESC, image_id, ws[1].i{limit}"
+        )
+
+    def _make_filters(self) -> list[str]:
+        query = self._query
+        filters = []
+        least = query.min_confidence
+        least = self._tables.files.text_threshold if least is None else least
+        if least > 0:
+            self.parameters["least"] = least
+            filters.append("text_confidence >= $least")
+        if query.region is not None:
+            region = query.region
+            names = ("bx0", "by0", "bx1", "by1")
+            sides = (region.x_min, region.y_min, region.x_max, region.y_max)
+            self.parameters.update(zip(names, sides, strict=True))
+            scales: tuple[str, ...] = ("1",) * 4
+            if region.relative:
+                # the smallest and largest image drop most words before images are joined
+                scales = self._size_range()
+            filters.append(_inside(*scales))
+        if query.source is not None:
+            self.parameters["source"] = query.source
+            filters.append(
+                "image_id IN (SELECT image_id FROM images"
+                " WHERE source GLOB $source OR image_id GLOB $source)"
+            )
+        return filters
+
+    def _size_range(self) -> tuple[str, ...]:
+        """The least and greatest width and height of an image, as constants."""
+        sql = "SELECT min(width), max(width), min(height), max(height) FROM images"
+        return tuple(str(int(size or 0)) for size in self._tables.rows(sql)[0])
+
+    def _condition(self, term: str) -> _Condition:
+        mode = self._query.mode
+        if mode is Mode.REGEX:
+            _check_pattern(term)
+            return _Condition(f"regexp_matches(text, {self._value(term)})", "0")
+        if mode is Mode.FUZZY and (self._query.distance or self._query.ocr):
+            return self._fuzzy(term.lower())
+        text = self._value(term.lower())
+        if mode is Mode.PREFIX:
+            after = self._value(term.lower() + "\U0010ffff")  # the range prunes the sorted copy
+            return _Condition(
+                f"text BETWEEN {text} AND {after} AND starts_with(text, {text})",
+                f"len(text) - {len(term)}",
+            )
+        if mode is Mode.CONTAINS:
+            return _Condition(f"contains(text, {text})", f"len(text) - {len(term)}")
+        return _Condition(f"text = {text}", "0")
+
+    def _fuzzy(self, term: str) -> _Condition:
+        costs = self._spellings(term)
+        if not costs:
+            return _Condition("false", "0")
+        where = f"text IN {_sql_list(list(costs))}"  # constants prune the sorted copy
+        if not self._query.ocr:
+            return _Condition(where, f"levenshtein(text, {self._value(term)})")
+        texts, values = self._value(list(costs)), self._value(list(costs.values()))
+        return _Condition(where, f"list_extract({values}, list_position({texts}, text))")
+
+    def _spellings(self, term: str) -> dict[str, float]:
+        """Every text of the table within the distance, and how far it is."""
+        distance = self._query.distance
+        parameters = {"term": fold(term) if self._query.ocr else term, "n": distance}
+        folded = f"translate(text, '{FOLD_FROM}', '{FOLD_TO}')" if self._query.ocr else "text"
+        rows = self._tables.rows(
+            f"""
+            SELECT text, edits FROM (
+                SELECT text, levenshtein({folded}, $term) AS edits FROM (
+                    SELECT DISTINCT text FROM lookup
+                    WHERE len(text) BETWEEN {len(term) - distance} AND {len(term) + distance}
+                )
+            ) WHERE edits <= $n
+            """,
+            parameters,
+        )
+        if self._query.ocr:
+            rows = [(text, ocr_distance(term, text)) for text, _ in rows]
+        costs = {text: float(cost) for text, cost in rows if cost <= distance}
+        if len(costs) > MAX_SPELLINGS:
+            raise UsageError(
+                f"{term!r} with --fuzzy {distance} stands for {len(costs)} different words: "
+                "lower the distance or search for more of the word"
+            )
+        return costs
+
+    def _value(self, value: Any) -> str:
+        name = f"p{len(self.parameters)}"
+        self.parameters[name] = value
+        return f"${name}"
+
+
+def _inside(low_x: str, high_x: str, low_y: str, high_y: str) -> str:
+    """That a word's centre is in the region, whose sides are scaled by these."""
+    return (
+        f"(x_min + x_max) / 2 BETWEEN $bx0 * {low_x} AND $bx1 * {high_x}"
+        f" AND (y_min + y_max) / 2 BETWEEN $by0 * {low_y} AND $by1 * {high_y}"
+    )
+
+
+_EXACT_REGION = _inside("width", "width", "height", "height")
+
+
+def _sql_list(texts: Sequence[str]) -> str:
+    return "(" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + ")"
+
+
+def _check_pattern(pattern: str) -> None:
+    # DuckDB's RE2 is the judge; this only turns the commonest mistakes away early
+    try:
+        re.compile(pattern)
+    except re.error as exc:
+        raise UsageError(f"{pattern!r} is no regular expression: {exc}") from exc
+
+
+__all__ = ["Combine", "Hit", "HitWord", "Mode", "Region", "SearchQuery", "search"]
+
+
+@dataclass(frozen=True, slots=True)
+class HitWord:
+    """A word that was found, with its box in pixels of the upright image."""
+
+    word_index: int
+    text: str
+    confidence: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One place: a word, or the words of a phrase or of an image, in the order of the terms.
+
+    Attributes:
+        image_id: The image.
+        words: What was found there.
+        cost: Distance from the terms, 0 for equal ones.
+        confidence: The product of the words' confidences.
+    """
+
+    image_id: str
+    words: tuple[HitWord, ...]
+    cost: float
+    confidence: float
+
+    @property
+    def text(self) -> str:
+        """The words in a row."""
+        return " ".join(word.text for word in self.words)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """The box around all words."""
+        boxes = [word.box for word in self.words]
+        return (
+            min(box[0] for box in boxes),
+            min(box[1] for box in boxes),
+            max(box[2] for box in boxes),
+            max(box[3] for box in boxes),
+        )
+
+
+def search(tables: TableViews, query: SearchQuery, *, _all_candidates: bool = False) -> list[Hit]:
+    """Find hits, best first.
+
+    Raises:
+        UsageError: A pattern is no regular expression, or a fuzzy term stands for too many words.
+    """
+    builder = SearchSql(tables, query, _all_candidates)
+    if len(query.terms) < 2:
+        sql = builder.single()
+    elif query.combine is Combine.ANY:
+        sql = builder.any_term()
+    elif query.combine is Combine.ALL:
+        sql = builder.all_terms()
+    else:
+        sql = builder.phrase()
+    try:
+        rows = tables.rows(sql, builder.parameters)
+        if builder.is_cut(len(rows)):  # too few of the best candidates were in the region
+            return search(tables, query, _all_candidates=True)
+    except duckdb.InvalidInputException as exc:
+        raise UsageError(f"cannot search for {' '.join(query.terms)!r}: {one_line(exc)}") from exc
+    return [_hit(row) for row in rows]
+
+
+def _hit(row: tuple[Any, ...]) -> Hit:
+    image_id, words, cost, confidence = row
+    return Hit(
+        image_id,
+        tuple(
+            HitWord(w["i"], w["text"], w["conf"], (w["x0"], w["y0"], w["x1"], w["y1"]))
+            for w in words
+        ),
+        float(cost),
+        float(confidence),
+    )

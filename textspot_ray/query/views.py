@@ -1,0 +1,395 @@
+"""Committed tables as DuckDB views: ``words``, ``images``, ``errors``, ``shards`` and ``runs``.
+
+    with open_tables("out") as tables:
+        tables.words.filter("text = 'exit'").df()
+
+The connection is in memory, sees the committed files and nothing else, and cannot be opened up
+again from SQL: no other file, no write, no extension, no setting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa
+
+from textspot_ray.errors import StorageError, TableError
+from textspot_ray.query.store_filesystem import StoreFileSystem, store_path
+from textspot_ray.storage.stores import Store, open_store
+from textspot_ray.tables.commit.ledger import RUNS, Ledger, open_ledger
+from textspot_ray.tables.schema import SCHEMAS, TABLES
+
+if TYPE_CHECKING:
+    from textspot_ray.storage.stores import Store
+    from textspot_ray.tables.commit.commit_record import Marker
+
+_GLOB_CHARACTERS = frozenset("*?[]{}")
+# the columns that words_by_text keeps and a search needs
+SLIM = (
+    "text",
+    "image_id",
+    "word_index",
+    "text_confidence",
+    "x_min",
+    "y_min",
+    "x_max",
+    "y_max",
+    "angle_deg",
+)
+# the statement's line with a caret under the place, which means nothing on one line
+_EXCERPT = re.compile(r"\n+LINE \d+: .*\n *\^+", re.DOTALL)
+_SHARDS = pa.schema(
+    [
+        ("plan", pa.int32()),
+        ("shard", pa.int32()),
+        ("gen", pa.int32()),
+        ("run_id", pa.string()),
+        ("reason", pa.string()),
+        ("started_at", pa.float64()),
+        ("finished_at", pa.float64()),
+        ("items", pa.int64()),
+        ("images", pa.int64()),
+        ("with_words", pa.int64()),
+        ("empty", pa.int64()),
+        ("failed", pa.int64()),
+        ("words", pa.int64()),
+        ("read_s", pa.float64()),
+        ("decode_s", pa.float64()),
+        ("detect_s", pa.float64()),
+        ("recognise_s", pa.float64()),
+        ("node", pa.string()),
+    ]
+)
+_RUNS_SQL = """
+    CREATE VIEW runs AS
+    SELECT run_id, min(to_timestamp(started_at)) AS started, max(to_timestamp(finished_at)) AS
+        finished, count(*) AS shards, sum(items)::BIGINT AS items, sum(images)::BIGINT AS images,
+        sum(failed)::BIGINT AS failed, sum(words)::BIGINT AS words,
+        max(finished_at) - min(started_at) AS elapsed_s,
+        sum(images) / nullif(max(finished_at) - min(started_at), 0) AS images_per_s
+    FROM shards GROUP BY run_id ORDER BY started
+"""
+
+
+def no_markers() -> Iterable[Marker]:
+    """Markers of a table of which only the files are known."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class TableFiles:
+    """The committed files of one table, and what else its ledger tells.
+
+    Attributes:
+        store: Where they lie.
+        parts: Paths in the store, by table.
+        by_text: Paths of ``words_by_text``, sorted by text; empty before the first compact.
+        recent_words: Paths of ``words`` files whose rows ``by_text`` does not have.
+        markers: Gives the newest marker of every shard.
+        fingerprint: What the table was made with.
+        text_threshold: The bundle's; words below it are left out unless asked for.
+    """
+
+    store: Store
+    parts: Mapping[str, Sequence[str]]
+    by_text: Sequence[str] = ()
+    recent_words: Sequence[str] = ()
+    markers: Callable[[], Iterable[Marker]] = no_markers
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    text_threshold: float = 0.0
+
+
+def open_tables(
+    uri: str, options: Mapping[str, Any] | None = None, *, threads: int | None = None
+) -> TableViews:
+    """Open the committed state of a table, as it is now, for reading.
+
+    Args:
+        uri: The output folder of a run; any fsspec URI.
+        options: fsspec options by protocol.
+        threads: DuckDB's threads; default: all cores.
+
+    Raises:
+        TableError: No table there, or one of a newer version.
+    """
+    from textspot_ray.query.views import table_files
+
+    return TableViews(table_files(uri, options), threads=threads)
+
+
+class TableViews:
+    """A locked, read-only DuckDB connection over the views of one table."""
+
+    def __init__(self, files: TableFiles, *, threads: int | None = None) -> None:
+        self.files = files
+        # large sorts spill there; DuckDB makes it when it must and takes it away at the end
+        spill = Path(tempfile.gettempdir()) / f"textspot-query-{secrets.token_hex(6)}"
+        config: dict[str, Any] = {
+            "python_enable_replacements": "false",
+            "temp_directory": str(spill),
+        }
+        if threads is not None:
+            config["threads"] = threads
+        self._connection = duckdb.connect(":memory:", config=config)
+        self._connection.register_filesystem(StoreFileSystem(files.store))
+        self._has_shards = False
+        names = [self._make_view(table, files.parts.get(table, ())) for table in TABLES]
+        names.append(self._make_lookup())
+        self._lock([name for group in names for name in group])
+
+    @property
+    def uri(self) -> str:
+        """The table's folder."""
+        return self.files.store.uri
+
+    @property
+    def words(self) -> duckdb.DuckDBPyRelation:
+        """All words; has ``.df()``, ``.pl()``, ``.to_arrow_table()``, ``.filter()`` and more."""
+        return self._connection.table("words")
+
+    @property
+    def images(self) -> duckdb.DuckDBPyRelation:
+        """All images."""
+        return self._connection.table("images")
+
+    @property
+    def errors(self) -> duckdb.DuckDBPyRelation:
+        """All failures."""
+        return self._connection.table("errors")
+
+    @property
+    def runs(self) -> duckdb.DuckDBPyRelation:
+        """Sums by run."""
+        self.add_shards()
+        return self._connection.table("runs")
+
+    def execute(
+        self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        """Run one statement of our own; users' statements go through `query.run_query`."""
+        if parameters is None:
+            return self._connection.execute(sql)
+        return self._connection.execute(sql, parameters)
+
+    def rows(
+        self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """All rows of a statement."""
+        found: list[tuple[Any, ...]] = self.execute(sql, parameters).fetchall()
+        return found
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Another connection to the same views, for another thread."""
+        return self._connection.cursor()
+
+    def add_shards(self) -> None:
+        """Make the views ``shards`` and ``runs``; left out at first, as it reads all markers."""
+        if self._has_shards:
+            return
+        rows = [_shard_row(marker) for marker in self.files.markers()]
+        table = pa.Table.from_pylist(rows, schema=_SHARDS)
+        self._connection.register("_shards", table)
+        self._connection.execute("CREATE TABLE shards AS SELECT * FROM _shards")
+        self._connection.unregister("_shards")
+        self._connection.execute(_RUNS_SQL)
+        self._has_shards = True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def __enter__(self) -> TableViews:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _make_view(self, table: str, parts: Sequence[str]) -> list[str]:
+        names = [self._name(path) for path in parts]
+        if not names:
+            columns = ", ".join(
+                f"NULL::{_sql_type(field.type)} AS {field.name}" for field in SCHEMAS[table]
+            )
+            self._connection.execute(f"CREATE VIEW {table} AS SELECT {columns} WHERE false")
+            return names
+        try:
+            self._connection.execute(
+                f"CREATE VIEW {table} AS SELECT * FROM read_parquet({_literal(names)})"
+            )
+        except (duckdb.Error, OSError) as exc:
+            raise TableError(
+                f"{self.uri}: a committed file of {table} cannot be read "
+                f"({one_line(exc)}); run textspot verify"
+            ) from exc
+        return names
+
+    def _make_lookup(self) -> list[str]:
+        """``lookup``: what a search needs of every word, from the sorted copy if there is one."""
+        columns = ", ".join(SLIM)
+        sources = []
+        names: list[str] = []
+        if self.files.by_text:
+            sorted_names = [self._name(path) for path in self.files.by_text]
+            recent = [self._name(path) for path in self.files.recent_words]
+            names = sorted_names + recent
+            sources = [part for part in (sorted_names, recent) if part]
+        if not sources:
+            self._connection.execute(f"CREATE VIEW lookup AS SELECT {columns} FROM words")
+            return names
+        selects = [f"SELECT {columns} FROM read_parquet({_literal(part)})" for part in sources]
+        self._connection.execute(f"CREATE VIEW lookup AS {' UNION ALL '.join(selects)}")
+        return names
+
+    def _name(self, path: str) -> str:
+        local = self.files.store.local_path(path)
+        if local is None or _GLOB_CHARACTERS & set(str(local)):
+            return store_path(path)
+        return str(local)
+
+    def _lock(self, names: Sequence[str]) -> None:
+        for setting in (
+            f"SET allowed_paths = {_literal(names)}",
+            "SET autoinstall_known_extensions = false",
+            "SET autoload_known_extensions = false",
+            "SET errors_as_json = true",
+            "SET enable_progress_bar = false",
+            "SET enable_external_access = false",
+            "SET lock_configuration = true",
+        ):
+            self._connection.execute(setting)
+
+
+def one_line(exc: BaseException) -> str:
+    """An exception's message as one line; DuckDB's JSON form is unpacked."""
+    text = str(exc)
+    start = text.find("{")
+    if start >= 0:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            text = str(json.loads(text[start:])["exception_message"])
+    text = _EXCERPT.sub("", text)
+    return " ".join(text.split())
+
+
+def _literal(names: Sequence[str]) -> str:
+    quoted = ("'" + name.replace("'", "''") + "'" for name in names)
+    return "[" + ", ".join(quoted) + "]" if names else "[]::VARCHAR[]"
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return f"{_sql_type(kind.value_type)}[]"
+    names = {
+        pa.string(): "VARCHAR",
+        pa.int16(): "SMALLINT",
+        pa.int32(): "INTEGER",
+        pa.int64(): "BIGINT",
+        pa.float32(): "FLOAT",
+        pa.float64(): "DOUBLE",
+        pa.bool_(): "BOOLEAN",
+    }
+    return names[kind]
+
+
+def _shard_row(marker: Marker) -> dict[str, Any]:
+    counts, seconds = marker.counts, marker.stage_s
+    return {
+        "plan": marker.shard.plan,
+        "shard": marker.shard.index,
+        "gen": marker.gen,
+        "run_id": marker.run_id,
+        "reason": marker.reason,
+        "started_at": marker.started_at,
+        "finished_at": marker.finished_at,
+        "items": counts.items,
+        "images": counts.images,
+        "with_words": counts.with_words,
+        "empty": counts.empty,
+        "failed": counts.failed,
+        "words": counts.words,
+        **{f"{stage}_s": _seconds(seconds, stage) for stage in _STAGES},
+        "node": marker.environment.get("node"),
+    }
+
+
+_STAGES = ("read", "decode", "detect", "recognise")
+
+
+def _seconds(seconds: Mapping[str, float], stage: str) -> float | None:
+    return seconds.get(stage, seconds.get(f"{stage}_s"))
+
+
+THRESHOLD_KEY = "text_threshold"
+
+
+def table_files(uri: str, options: Mapping[str, Any] | None = None) -> TableFiles:
+    """The committed files of an output folder at this moment.
+
+    Raises:
+        TableError: It is no table of ours, or one of a newer version.
+        StorageError: Storage refuses.
+    """
+    store = open_store(uri, options)
+    ledger = open_ledger(store, create=False)
+    parts: dict[str, list[str]] = {table: [] for table in TABLES}
+    for part in ledger.files():
+        parts[part.table].append(part.path)
+    by_text = [part.path for part in ledger.snapshot.by_text]
+    base = {part.path for part in ledger.snapshot.base}
+    return TableFiles(
+        store=store,
+        parts=parts,
+        by_text=by_text,
+        recent_words=[path for path in parts["words"] if path not in base] if by_text else (),
+        markers=ledger.markers,
+        fingerprint=ledger.fingerprint,
+        text_threshold=_text_threshold(store, ledger),
+    )
+
+
+def _text_threshold(store: Store, ledger: Ledger) -> float:
+    """The bundle's text threshold, as the table or its newest run that knows it tells; else 0."""
+    found = ledger.fingerprint.get(THRESHOLD_KEY)
+    if found is None:
+        for facts in sorted(run_records(store), key=_started, reverse=True):
+            if THRESHOLD_KEY in facts:
+                found = facts[THRESHOLD_KEY]
+                break
+    try:
+        return float(found) if found is not None else 0.0
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def run_records(store: Store) -> list[dict[str, Any]]:
+    """What the runs recorded about themselves; damaged records are passed over."""
+    records = []
+    for entry in store.list(RUNS):
+        if not entry.path.endswith(".json"):
+            continue
+        try:
+            facts = json.loads(store.read(entry.path))
+        except (ValueError, FileNotFoundError, StorageError):
+            continue
+        if isinstance(facts, dict):
+            records.append(facts)
+    return records
+
+
+def _started(facts: Mapping[str, Any]) -> float:
+    value = facts.get("started_at", 0)
+    return float(value) if isinstance(value, (int, float)) else 0.0

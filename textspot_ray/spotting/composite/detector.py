@@ -1,0 +1,137 @@
+"""The compiled detector: a window of an image in, kept rows in the window's pixels out."""
+
+from __future__ import annotations
+
+import queue
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from textspot_ray.spotting.bundle import BundleSpec
+from textspot_ray.spotting.composite.contract import DetectorPorts, detector_ports
+from textspot_ray.spotting.runtime import Runtime
+from textspot_ray.spotting.settings import Resolved
+
+_INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
+MAX_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RawRows:
+    """Rows above the threshold, copied out of the request's buffers.
+
+    Attributes:
+        boxes: N x 4, float64, in pixels of the window that was given.
+        scores: N, float64.
+        masks: N x 28 x 28, float32.
+        features: N x 64 x 28 x 28, float32.
+        saturated: Whether the model's limit of rows was met, so that words may be missing.
+    """
+
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    masks: NDArray[np.float32]
+    features: NDArray[np.float32]
+    saturated: bool
+
+
+class Detector:
+    """Holds the compiled detector and one request a stream; `detect` may be called from threads.
+
+    Args:
+        resolved: Bundle, precision and threshold.
+        runtime: Where to compile.
+
+    Raises:
+        BundleError: The detector breaks the contract or does not compile.
+    """
+
+    def __init__(self, resolved: Resolved, runtime: Runtime) -> None:
+        self._spec: BundleSpec = resolved.bundle.spec
+        self._threshold = resolved.detection_threshold
+        model = runtime.read("detector")
+        files = resolved.bundle.model_files(resolved.precision)
+        self._ports = detector_ports(model, files.detector.xml.file)
+        self._compiled = runtime.compile(_takes_bytes(model, self._ports))
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(runtime.share.streams):
+            self._requests.put(self._compiled.create_infer_request())
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Width and height of the model's input in pixels."""
+        return self._ports.width, self._ports.height
+
+    def detect(self, window: NDArray[np.uint8], *, stretch: bool = True) -> RawRows:
+        """Find words in a window.
+
+        Args:
+            window: H x W x 3, uint8, BGR.
+            stretch: False = keep the aspect, whatever the bundle's rule says.
+        """
+        image, used_width, used_height = self._fit(
+            window, stretch and self._spec.resize == "stretch"
+        )
+        inputs: dict[int, Any] = {self._ports.image: image[np.newaxis]}
+        if self._ports.im_info is not None:
+            inputs[self._ports.im_info] = np.array([[used_height, used_width, 1.0]], np.float32)
+        request = self._requests.get()
+        try:
+            # outputs are read in place: a copy of 100 padded rows would be 20 MB an image
+            request.infer(inputs, share_inputs=True, share_outputs=True)
+            return self._kept(request, window.shape[1] / used_width, window.shape[0] / used_height)
+        finally:
+            self._requests.put(request)
+
+    def _fit(self, window: NDArray[np.uint8], stretch: bool) -> tuple[NDArray[np.uint8], int, int]:
+        """Resize, with zeros at the bottom or right if need be; also the picture's size in it."""
+        width, height = self.input_size
+        rows, columns = window.shape[:2]
+        if stretch:
+            return self._resized(window, width, height), width, height
+        scale = min(height / rows, width / columns)
+        w = min(width, max(1, round(columns * scale)))
+        h = min(height, max(1, round(rows * scale)))
+        canvas = np.zeros((height, width, 3), np.uint8)
+        canvas[:h, :w] = self._resized(window, w, h)
+        return canvas, w, h
+
+    def _resized(self, window: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+        rows, columns = window.shape[:2]
+        if (columns, rows) == (width, height):
+            return np.ascontiguousarray(window)
+        shrinks = width < columns or height < rows
+        # area averaging is only defined for shrinking
+        how = _INTERPOLATION[self._spec.interpolation] if shrinks else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(window, (width, height), interpolation=how), np.uint8)
+
+    def _kept(self, request: Any, scale_x: float, scale_y: float) -> RawRows:
+        ports = self._ports
+        rows = request.get_output_tensor(ports.boxes).data
+        scores = rows[:, 4].astype(np.float64)
+        # padding rows have score 0; NaN compares false, so a broken row is no row either
+        keep = np.flatnonzero((scores > self._threshold) & (scores > 0))
+        boxes = rows[keep, :4].astype(np.float64) * (scale_x, scale_y, scale_x, scale_y)
+        keep = keep[np.isfinite(boxes).all(axis=1)]
+        boxes = boxes[np.isfinite(boxes).all(axis=1)]
+        # indexing copies: the buffers belong to the request's next image
+        return RawRows(
+            boxes=boxes,
+            scores=scores[keep],
+            masks=request.get_output_tensor(ports.masks).data[keep].astype(np.float32),
+            features=request.get_output_tensor(ports.features).data[keep].astype(np.float32),
+            saturated=len(keep) >= MAX_ROWS,
+        )
+
+
+def _takes_bytes(model: Any, ports: DetectorPorts) -> Any:
+    """Let the graph take 1 x H x W x 3 bytes: a quarter of the traffic, no conversion in Python."""
+    pre = ov.preprocess.PrePostProcessor(model)
+    image = pre.input(ports.image)
+    image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    image.model().set_layout(ov.Layout("NCHW"))
+    return pre.build()

@@ -1,0 +1,1 @@
+"""Where bytes lie: fsspec drivers, atomic puts of whole files, transient faults."""

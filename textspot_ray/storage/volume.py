@@ -1,0 +1,281 @@
+"""Reading sources: one interface over the local disk and fsspec's drivers.
+
+Faults are the driver's own exceptions; `retry.fault_of` tells what they mean.
+"""
+
+# ruff: noqa: PTH116 - a Path object for each of ten million files costs more than its stat().
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat as stat_bits
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+from textspot_ray.storage.filesystem import LOCAL, content_tag, open_filesystem, walk_remote
+
+Descend = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A file: driver's path, bytes if known, and a tag that changes with its content."""
+
+    path: str
+    size: int | None
+    tag: str | None
+    is_folder: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Something that a walk does not go into, and why."""
+
+    path: str
+    reason: str
+    fault: OSError | None = None
+
+
+class Volume:
+    """A place that sources are read from."""
+
+    protocol: str
+
+    def info(self, path: str) -> FileInfo:
+        """What is at a path; `FileNotFoundError` if nothing is."""
+        raise NotImplementedError
+
+    def walk(self, root: str, descend: Descend = lambda _: True) -> Iterator[FileInfo | Passed]:
+        """All files below a folder, sorted within each level; streamed.
+
+        Args:
+            root: Folder.
+            descend: Asked for each folder below the root (where levels are read one by one).
+        """
+        raise NotImplementedError
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Bytes from ``start`` to ``stop``, fewer if the file ends before."""
+        raise NotImplementedError
+
+    def read_tagged(self, path: str, max_bytes: int) -> tuple[bytes | None, FileInfo]:
+        """A whole file and its tag as of the reading; None for more than ``max_bytes``."""
+        raise NotImplementedError
+
+    def open(self, path: str) -> IO[bytes]:
+        """A seekable file of one's own."""
+        raise NotImplementedError
+
+
+def open_volume(protocol: str, options: Mapping[str, Any] | None = None) -> Volume:
+    """The volume of a protocol, with fsspec options by protocol.
+
+    Raises:
+        UsageError: Unknown protocol or missing driver.
+    """
+    if protocol == LOCAL:
+        return LocalVolume()
+    return RemoteVolume(protocol, open_filesystem(protocol, options))
+
+
+class LocalVolume(Volume):
+    """Mounted disks. Only regular files are opened: a pipe would block for ever."""
+
+    protocol = LOCAL
+
+    def info(self, path: str) -> FileInfo:
+        return _local_info(path, os.stat(path))
+
+    def walk(self, root: str, descend: Descend = lambda _: True) -> Iterator[FileInfo | Passed]:
+        # A stack, not recursion: how deep folders are nested is not ours to say.
+        stack = [self._level(root, is_root=True)]
+        while stack:
+            entry = next(stack[-1], None)
+            if entry is None:
+                stack.pop()
+            elif isinstance(entry, FileInfo) and entry.is_folder:
+                if descend(entry.path):
+                    stack.append(self._level(entry.path))
+            else:
+                yield entry
+
+    def _level(self, folder: str, is_root: bool = False) -> Iterator[FileInfo | Passed]:
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted((e.name, _type_of(e)) for e in found)
+        except OSError as exc:
+            if is_root:
+                raise
+            yield Passed(folder, "folder that cannot be listed", exc)
+            return
+        prefix = folder if folder.endswith("/") else f"{folder}/"
+        if ("_textspot", "folder") in entries and _exists(f"{prefix}_textspot/table.json"):
+            yield Passed(folder, "output of textspot")
+            return
+        for name, kind in entries:
+            path = prefix + name
+            if kind == "folder":
+                yield FileInfo(path, None, None, is_folder=True)
+            elif kind == "file":
+                try:
+                    yield _local_info(path, os.stat(path))
+                except FileNotFoundError:
+                    # A link to nothing, or deleted just now; reading it gives the error row.
+                    yield FileInfo(path, None, None)
+                except OSError as exc:
+                    yield Passed(path, "file that cannot be looked at", exc)
+            else:
+                yield Passed(path, kind)
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        descriptor = _open_regular(path)
+        try:
+            size = os.fstat(descriptor).st_size
+            return _pread(descriptor, start, size if stop is None else min(stop, size))
+        finally:
+            os.close(descriptor)
+
+    def read_tagged(self, path: str, max_bytes: int) -> tuple[bytes | None, FileInfo]:
+        descriptor = _open_regular(path)
+        try:
+            info = _local_info(path, os.fstat(descriptor))
+            size = info.size or 0
+            return (None if size > max_bytes else _pread(descriptor, 0, size)), info
+        finally:
+            os.close(descriptor)
+
+    def open(self, path: str) -> IO[bytes]:
+        return os.fdopen(_open_regular(path), "rb")
+
+
+class RemoteVolume(Volume):
+    """Whatever fsspec has a driver for."""
+
+    def __init__(self, protocol: str, fs: Any) -> None:
+        self.protocol = protocol
+        self._fs = fs
+
+    def info(self, path: str) -> FileInfo:
+        found = self._fs.info(path)
+        if found.get("type") == "directory":
+            return FileInfo(path, None, None, is_folder=True)
+        return self._info(path, found)
+
+    def walk(self, root: str, descend: Descend = lambda _: True) -> Iterator[FileInfo | Passed]:
+        for entry in walk_remote(self._fs, root):
+            yield self._info(entry.path, entry.info)
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        if start == 0 and stop is None:
+            return bytes(self._fs.cat_file(path))
+        if stop is not None and stop <= start:
+            return b""
+        try:
+            return bytes(self._fs.cat_file(path, start=start, end=stop))
+        except OSError:
+            # Stores answer a range behind the end in many ways; nothing is there to read.
+            size = self._fs.info(path).get("size")
+            if size is not None and start >= size:
+                return b""
+            raise
+
+    def read_tagged(self, path: str, max_bytes: int) -> tuple[bytes | None, FileInfo]:
+        web = self.protocol in ("http", "https")
+        info = self._web_info(path) if web else self.info(path)
+        if info.is_folder:
+            raise FileNotFoundError(errno.ENOENT, "is a folder", path)
+        if info.size is None:
+            return self._read_bounded(path, max_bytes), info
+        if info.size > max_bytes:
+            return None, info
+        data = bytes(self._fs.cat_file(path))
+        if len(data) != info.size and not web:  # a web server may send it compressed
+            raise OSError(errno.EIO, f"got {len(data)} of {info.size} bytes", path)
+        return data, info
+
+    def _read_bounded(self, path: str, max_bytes: int) -> bytes | None:
+        """Read what tells no size: it may never end."""
+        options = {"block_size": 0} if self.protocol in ("http", "https") else {}
+        with self._fs.open(path, "rb", **options) as file:
+            parts, left = [], max_bytes
+            while part := file.read(min(2**20, left + 1)):
+                left -= len(part)
+                if left < 0:
+                    return None
+                parts.append(part)
+        return b"".join(parts)
+
+    def open(self, path: str) -> IO[bytes]:
+        if hasattr(self._fs, "pseudo_dirs"):  # the memory store shares one object with everybody
+            return io.BytesIO(self.read(path))
+        file: IO[bytes] = self._fs.open(path, "rb", block_size=4 * 2**20)
+        return file
+
+    def _web_info(self, path: str) -> FileInfo:
+        try:
+            return self._info(path, self._fs.info(path))
+        except FileNotFoundError:
+            raise
+        except Exception:  # a server that knows no HEAD: the GET decides
+            return FileInfo(path, None, None)
+
+    def _info(self, path: str, found: Mapping[str, Any]) -> FileInfo:
+        size = found.get("size")
+        return FileInfo(
+            path, None if size is None else int(size), content_tag(self.protocol, found)
+        )
+
+
+def _type_of(entry: os.DirEntry[str]) -> str:
+    """``file``, ``folder``, or the reason why it is neither."""
+    if entry.is_dir(follow_symlinks=False):
+        return "folder"
+    if entry.is_symlink():
+        try:
+            mode = os.stat(entry.path).st_mode
+        except OSError:
+            return "file"  # a link to nothing is missing, which is worth an error row
+        if stat_bits.S_ISDIR(mode):
+            return "symbolic link to a folder"  # it may lead in a circle
+        return "file" if stat_bits.S_ISREG(mode) else "not a regular file"
+    return "file" if entry.is_file(follow_symlinks=False) else "not a regular file"
+
+
+def _local_info(path: str, stat: os.stat_result) -> FileInfo:
+    if stat_bits.S_ISDIR(stat.st_mode):
+        return FileInfo(path, None, None, is_folder=True)
+    return FileInfo(path, stat.st_size, f"stat:{stat.st_size}-{stat.st_mtime_ns}")
+
+
+def _open_regular(path: str) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat_bits.S_ISREG(mode):
+        os.close(descriptor)
+        what = "is a folder" if stat_bits.S_ISDIR(mode) else "not a regular file"
+        raise FileNotFoundError(errno.ENOENT, what, path)
+    return descriptor
+
+
+def _pread(descriptor: int, start: int, stop: int) -> bytes:
+    if stop <= start:
+        return b""
+    parts: list[bytes] = []
+    while start < stop:
+        part = os.pread(descriptor, min(stop - start, 64 * 2**20), start)
+        if not part:
+            break
+        parts.append(part)
+        start += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.stat(path)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,188 @@
+"""Done markers: the small JSON files that make a shard's parts part of the table.
+
+A shard's rows exist for readers from the moment its marker does. Markers are put if absent, one a
+shard and generation, and never changed; the highest generation wins.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from textspot_ray.errors import StorageError, TableError
+from textspot_ray.records import Counts, ShardId
+from textspot_ray.storage.stores import Store
+from textspot_ray.tables.failpoints import fault
+from textspot_ray.tables.schema import TABLE_VERSION
+
+STATE = "_textspot"
+DONE = f"{STATE}/done/"
+TMP = f"{STATE}/tmp/"
+
+_MARKER_NAME = re.compile(r"(\d{6,})-(\d{6,})\.(\d{2,})\.json$")
+_PART_NAME = re.compile(r"(\d{6,})-(\d{6,})-(\d{2,})-([0-9a-f]{12})(?:-\d+)?\.parquet$")
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """One Parquet file of a table, as a marker or snapshot names it."""
+
+    table: str
+    path: str  # relative to the output folder
+    bytes: int
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What was committed for one generation of a shard.
+
+    Attributes:
+        shard: The shard.
+        gen: Generation: 0 for the first run, one more for each retry or redo.
+        attempt: Random name of the writing attempt; tells one's own put from another's.
+        run_id: The run that wrote it.
+        reason: ``run``, ``retry`` or ``redo``.
+        fingerprint: Digest of the table's fingerprint.
+        counts: Sums over the whole shard, rows kept from older generations included.
+        files: Every file that holds rows of the shard, those kept from older generations included.
+        redo: The newest redo segment of the plan whose items this generation holds, else -1.
+        base: Number of the compaction whose files hold the shard's other rows, else -1.
+        environment: Versions, CPU flags, node.
+        started_at: Unix time, seconds.
+        finished_at: Unix time, seconds.
+        stage_s: Seconds a stage, summed over images.
+    """
+
+    shard: ShardId
+    gen: int
+    attempt: str
+    run_id: str
+    reason: str
+    fingerprint: str
+    counts: Counts
+    files: tuple[PartFile, ...]
+    redo: int = -1
+    base: int = -1
+    environment: Mapping[str, str] = field(default_factory=dict)
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    stage_s: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """Where the marker lies, relative to the output folder."""
+        return marker_path(self.shard, self.gen)
+
+
+def new_attempt() -> str:
+    """Twelve random hex digits: the name of one attempt at writing something."""
+    return secrets.token_hex(6)
+
+
+def marker_path(shard: ShardId, gen: int) -> str:
+    """Path of a shard's marker of one generation."""
+    return f"{DONE}{shard}.{gen:02d}.json"
+
+
+def part_path(table: str, shard: ShardId, gen: int, attempt: str) -> str:
+    """Path of a part file."""
+    return f"{table}/{shard}-{gen:02d}-{attempt}.parquet"
+
+
+def parse_marker_path(path: str) -> tuple[ShardId, int] | None:
+    """Shard and generation of a marker's path, or None if it is no marker's."""
+    match = _MARKER_NAME.search(path)
+    return (ShardId(int(match[1]), int(match[2])), int(match[3])) if match else None
+
+
+def parse_part_path(path: str) -> tuple[ShardId, int, str] | None:
+    """Shard, generation and attempt of a part's path, or None if it is no shard's part."""
+    match = _PART_NAME.search(path)
+    return (ShardId(int(match[1]), int(match[2])), int(match[3]), match[4]) if match else None
+
+
+def marker_to_json(marker: Marker) -> bytes:
+    """The stored form of a marker."""
+    data = asdict(marker)
+    data["plan"] = marker.shard.plan
+    data["shard"] = marker.shard.index
+    data["version"] = TABLE_VERSION
+    data["counts"]["none"] = data["counts"].pop("empty")
+    return json.dumps(data, indent=1, sort_keys=True).encode()
+
+
+def marker_from_json(data: bytes, where: str) -> Marker:
+    """Read a marker.
+
+    Raises:
+        TableError: It is damaged, or of a newer version.
+    """
+    try:
+        raw: dict[str, Any] = json.loads(data)
+        if raw["version"] > TABLE_VERSION:
+            raise TableError(
+                f"{where} was written by a newer textspot-ray (table version {raw['version']}, "
+                f"this one reads up to {TABLE_VERSION}): upgrade textspot-ray"
+            )
+        counts = dict(raw["counts"])
+        counts["empty"] = counts.pop("none")
+        return Marker(
+            shard=ShardId(raw["plan"], raw["shard"]),
+            gen=raw["gen"],
+            attempt=raw["attempt"],
+            run_id=raw["run_id"],
+            reason=raw["reason"],
+            fingerprint=raw["fingerprint"],
+            counts=Counts(**counts),
+            files=tuple(PartFile(**part) for part in raw["files"]),
+            redo=raw["redo"],
+            base=raw["base"],
+            environment=raw["environment"],
+            started_at=raw["started_at"],
+            finished_at=raw["finished_at"],
+            stage_s=raw["stage_s"],
+        )
+    except (ValueError, KeyError, TypeError) as exc:
+        raise TableError(
+            f"{where} is a damaged done marker ({exc!r}); run textspot verify"
+        ) from exc
+
+
+def read_marker(store: Store, shard: ShardId, gen: int) -> Marker | None:
+    """The marker of one generation, or None if there is none (or a snapshot has absorbed it)."""
+    path = marker_path(shard, gen)
+    try:
+        return marker_from_json(store.read(path), f"{store.uri}/{path}")
+    except FileNotFoundError:
+        return None
+
+
+def commit_marker(store: Store, marker: Marker) -> bool:
+    """Put a marker if its place is free: the one act that makes a shard's parts count.
+
+    Returns:
+        Whether the marker that lies there now is this one. A put whose reply was lost on the way
+        finds its own marker and is a success.
+
+    Raises:
+        StorageError: Storage refuses, and the marker is not there.
+    """
+    fault("before_marker")
+    try:
+        won = store.put_if_absent(marker.path, marker_to_json(marker))
+    except StorageError:
+        there = read_marker(store, marker.shard, marker.gen)
+        if there is None or there.attempt != marker.attempt:
+            raise
+        won = True
+    if not won:
+        there = read_marker(store, marker.shard, marker.gen)
+        won = there is not None and there.attempt == marker.attempt
+    fault("after_marker")
+    return won

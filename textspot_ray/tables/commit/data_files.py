@@ -1,0 +1,263 @@
+"""Part files on their way into storage: written locally in row groups, then uploaded whole."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from base64 import b64encode
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from hashlib import file_digest
+from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import TypeVar, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from textspot_ray.errors import StorageError
+from textspot_ray.storage.faults import Fault, fault_of, reason_of
+from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.commit_record import TMP, PartFile
+from textspot_ray.tables.schema import VERSION_KEY, parquet_options, schema_of
+
+READ_ROWS = 65_536
+T = TypeVar("T")
+
+
+class PartWriter:
+    """One Parquet file of a table, growing by row groups in a local file.
+
+    On a local output the file grows in the output's own temporary folder, so that a full disk is
+    the output's and the upload a rename; otherwise in the system's temporary folder.
+    """
+
+    def __init__(self, store: Store, table: str, path: str) -> None:
+        self._store = store
+        self._table = table
+        self._path = path
+        self._scratch: _Scratch | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self._rows = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows written so far."""
+        return self._rows
+
+    def write(self, rows: pa.Table) -> None:
+        """Append rows as a row group; none is fine.
+
+        Raises:
+            StorageError: The disk is full, read-only or broken.
+        """
+        if rows.num_rows == 0:
+            return
+        with self._faults():
+            if self._scratch is None or self._writer is None:
+                self._scratch = _Scratch(self._store, self._path)
+                self._writer = self._open(self._scratch.file, rows.schema)
+            self._writer.write_table(rows, row_group_size=rows.num_rows)
+        self._rows += rows.num_rows
+
+    def finish(self) -> PartFile | None:
+        """Upload the file; None if no row was written (an empty table has no file)."""
+        if self._scratch is None or self._writer is None:
+            return None
+        with self._faults():
+            self._writer.close()
+            with self._scratch.file.open("rb") as file:
+                digest = file_digest(file, "sha256").hexdigest()
+            size = self._scratch.file.stat().st_size
+        self._store.upload(self._scratch.file, self._path, move=True)
+        self._scratch.clear()
+        return PartFile(self._table, self._path, size, self._rows, digest)
+
+    def discard(self) -> None:
+        """Throw away what was written; never raises."""
+        with suppress(Exception):
+            if self._writer is not None:
+                self._writer.close()
+        if self._scratch is not None:
+            self._scratch.clear()
+        self._scratch = self._writer = None
+
+    def _open(self, file: Path, given: pa.Schema) -> pq.ParquetWriter:
+        """A writer of the table's schema that takes strings as dictionaries where they come so."""
+        schema = schema_of(self._table)
+        kinds = pa.schema(
+            [
+                f.with_type(kind) if pa.types.is_dictionary(kind := given.field(f.name).type) else f
+                for f in schema
+            ]
+        )
+        writer = pq.ParquetWriter(file, kinds, store_schema=False, **parquet_options(self._table))
+        # What readers are to know of types, as Arrow stores it of a table without dictionaries.
+        types = b64encode(schema.serialize().to_pybytes())
+        writer.add_key_value_metadata({**schema.metadata, b"ARROW:schema": types})
+        return writer
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            where = self._scratch.file.parent if self._scratch else self._store.uri
+            hint = ": free space and run again" if fault_of(exc) is Fault.FULL else ""
+            raise StorageError(
+                f"cannot write {self._path} in {where}: {reason_of(exc)}{hint}"
+            ) from exc
+
+
+class _Scratch:
+    """The local file behind a part, and the folder made for it if one was."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        name = path.replace("/", "-")
+        local = store.local_path(TMP + name)
+        self._folder: Path | None = None
+        if local is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="textspot-"))
+            self.file = self._folder / name
+        else:
+            try:
+                local.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as exc:
+                raise StorageError(
+                    f"cannot write to {store.uri}: {reason_of(exc)}; choose another output folder"
+                ) from exc
+            self.file = local
+
+    def clear(self) -> None:
+        with suppress(OSError):
+            self.file.unlink(missing_ok=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def read_part(
+    store: Store,
+    part: PartFile,
+    columns: list[str] | None = None,
+    dictionaries: Sequence[str] = (),
+) -> Iterator[pa.Table]:
+    """Rows of a part, some ten thousand at a time.
+
+    Args:
+        store: The output folder.
+        part: The file.
+        columns: Those to read; default: all.
+        dictionaries: Columns of strings to give as dictionaries, which spares making the strings.
+
+    Raises:
+        StorageError: The file is missing or damaged.
+    """
+    try:
+        with store.open_read(part.path) as file:
+            parquet = pq.ParquetFile(file, read_dictionary=dictionaries)
+            # Handing columns to Arrow's threads costs half as much again as reading them here.
+            for batch in parquet.iter_batches(READ_ROWS, columns=columns, use_threads=False):
+                yield pa.Table.from_batches([batch])
+    except FileNotFoundError as exc:
+        raise StorageError(
+            f"{store.uri}/{part.path} is missing though it is committed: run textspot verify"
+        ) from exc
+    except (pa.ArrowException, OSError) as exc:
+        raise StorageError(
+            f"{store.uri}/{part.path} cannot be read ({reason_of(exc)}): run textspot verify"
+        ) from exc
+
+
+def read_ahead(
+    items: Iterator[T], depth: int = 4, on_stop: Callable[[], None] | None = None
+) -> Generator[T, None, None]:
+    """The same items, read by a thread of their own while the caller works on earlier ones.
+
+    Args:
+        items: Closed by that thread, be it exhausted or not, before this iterator ends.
+        depth: How many items may wait.
+        on_stop: Called when this ends before the items do, before the thread is waited for; for
+            items that take long to come.
+    """
+    ready: Queue[tuple[T | None, BaseException | None, bool]] = Queue(depth)
+    begun, stop = Event(), Event()
+
+    def put(entry: tuple[T | None, BaseException | None, bool]) -> None:
+        while not stop.is_set():
+            with suppress(Full):
+                ready.put(entry, timeout=0.1)
+                return
+
+    def read() -> None:
+        begun.set()
+        try:
+            try:
+                for item in items:
+                    put((item, None, False))
+                    if stop.is_set():
+                        return
+            finally:
+                if isinstance(items, Generator):
+                    items.close()
+            put((None, None, True))
+        except BaseException as exc:
+            put((None, exc, True))
+
+    def take() -> tuple[T | None, BaseException | None, bool]:
+        # A signal that comes just before a wait without end is seen when that ends, which may be
+        # never: Ctrl-C would do nothing.
+        while True:
+            with suppress(Empty):
+                return ready.get(timeout=0.5)
+
+    thread = Thread(target=read, name="textspot-read-ahead", daemon=True)
+    exhausted = False
+    try:
+        thread.start()
+        while True:
+            item, fault, exhausted = take()
+            if fault is not None:
+                exhausted = False
+                raise fault
+            if exhausted:
+                return
+            yield cast("T", item)
+    finally:
+        stop.set()
+        if on_stop is not None and not exhausted:
+            on_stop()
+        # An interrupt may come while `start` waits: the thread runs, and `join` may not know it.
+        if begun.wait(5.0):
+            thread.join()
+
+
+def side_by_side(works: Sequence[Iterator[None]], on_stop: Callable[[], None]) -> None:
+    """Run several pieces of work to their ends, each in a thread of its own.
+
+    The first fault, or an interrupt here, stops all of them at their next step and comes out.
+
+    Args:
+        works: Iterators of the steps, which are worth a moment each.
+        on_stop: As of `read_ahead`.
+    """
+    done = object()
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(closing(read_ahead(work, depth=0, on_stop=on_stop)))
+            for work in works
+        ]
+        while running:  # a step of each in turn: a fault of any is seen soon
+            running = [work for work in running if next(work, done) is not done]
+
+
+def part_version(schema: pa.Schema) -> int:
+    """Table version in a part's metadata, 0 if there is none."""
+    return int((schema.metadata or {}).get(VERSION_KEY, 0))
+
+
+def delete_parts(store: Store, paths: Iterable[str]) -> None:
+    """Delete files that do not count; one that cannot be deleted is litter, not a fault."""
+    for path in paths:
+        with suppress(StorageError):
+            store.delete(path)

@@ -1,0 +1,329 @@
+"""The ledger of an output folder: its fingerprint, and which shards are committed.
+
+``_textspot/table.json`` is put before anything else and never changed. What is committed is the
+latest snapshot plus the done markers it has not absorbed; nothing else counts.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from textspot_ray._version import __version__
+from textspot_ray.errors import FingerprintError, StorageError, TableError
+from textspot_ray.records import Counts, ShardId
+from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.commit_record import (
+    DONE,
+    STATE,
+    Marker,
+    PartFile,
+    commit_marker,
+    parse_marker_path,
+    read_marker,
+)
+from textspot_ray.tables.commit.committed import Settled
+from textspot_ray.tables.commit.manifest import (
+    ManifestFile,
+    find_marker,
+    read_forgotten,
+    read_markers,
+    read_settlings,
+)
+from textspot_ray.tables.commit.snapshot import Snapshot, fold, latest_snapshot, snapshot_numbers
+from textspot_ray.tables.counts import subtract
+from textspot_ray.tables.failpoints import fault
+from textspot_ray.tables.schema import TABLE_VERSION
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TABLE_FILE = f"{STATE}/table.json"
+RUNS = f"{STATE}/runs/"
+FOLD_AT = 1000  # unabsorbed markers
+_TRIES = 10
+_READERS = 16  # markers are tiny: on object stores their latency counts, not their bytes
+
+
+def open_ledger(
+    store: Store, fingerprint: Mapping[str, str] | None = None, create: bool = True
+) -> Ledger:
+    """Open the ledger of an output folder, or found one.
+
+    Args:
+        store: The output folder.
+        fingerprint: Everything that changes results, by name; None to read whatever is there.
+        create: Found a table where there is none (needs a fingerprint).
+
+    Raises:
+        FingerprintError: The table was made with other settings; the message names them.
+        TableError: There is no table, or a newer textspot-ray wrote it.
+        StorageError: The folder cannot be written.
+    """
+    found = _read_table(store)
+    if found is None:
+        if not create or fingerprint is None:
+            raise TableError(f"{store.uri} is not a textspot table (no {TABLE_FILE} in it)")
+        fault("table")
+        data = {
+            "format": "textspot-table",
+            "version": TABLE_VERSION,
+            "fingerprint": dict(fingerprint),
+            "created_at": time.time(),
+            "created_by": __version__,
+        }
+        store.put_if_absent(TABLE_FILE, json.dumps(data, indent=1, sort_keys=True).encode())
+        found = _read_table(store)
+        if found is None:
+            raise StorageError(f"{store.uri}/{TABLE_FILE} was written but cannot be read back")
+    if fingerprint is not None:
+        _check_fingerprint(store.uri, found, fingerprint)
+    return Ledger(store, found)
+
+
+def fingerprint_digest(fingerprint: Mapping[str, str]) -> str:
+    """Sixteen hex digits that stand for a fingerprint in markers."""
+    text = json.dumps(dict(fingerprint), sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+class Ledger:
+    """What is committed in one output folder.
+
+    State is as of the last `refresh`, plus what was noted since. Everything here survives other
+    drivers' work on the same folder; refresh to see it.
+    """
+
+    def __init__(self, store: Store, fingerprint: Mapping[str, str]) -> None:
+        self.store = store
+        self.fingerprint = dict(fingerprint)
+        self.digest = fingerprint_digest(fingerprint)
+        self.snapshot = Snapshot()
+        self._absorbed = Settled()
+        self._settled = Settled()
+        self._settlings_of: set[ManifestFile] = set()
+        self._live: dict[ShardId, Marker] = {}  # newest generation, where no snapshot has it
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the latest snapshot and the markers that it has not absorbed.
+
+        The result is one moment's state: if anything moves between the reads (a snapshot absorbs
+        markers, the sweep takes absorbed ones away), they are done again.
+
+        Raises:
+            TableError: A snapshot or a marker is damaged, or a manifest is missing.
+        """
+        missing: Exception | str = "it keeps changing"
+        for _ in range(_TRIES):
+            try:
+                snapshot = latest_snapshot(self.store)
+                self._take_snapshot(snapshot)
+            except FileNotFoundError as exc:
+                missing = exc
+                continue
+            live = self._fetch(self._list_newest())
+            numbers = snapshot_numbers(self.store)
+            if live is not None and (not numbers or numbers[-1] == snapshot.n):
+                self._live = live
+                for marker in live.values():
+                    self._settled.add(marker.shard, marker.gen, marker.redo)
+                return
+        raise TableError(f"{self.store.uri} cannot be read in one state ({missing})")
+
+    def settled(self) -> Settled:
+        """Newest generation of every settled shard; live, not a copy."""
+        return self._settled
+
+    def is_settled(self, shard: ShardId, gen: int = 0) -> bool:
+        """Ask storage whether this generation (or a newer one) of a shard is committed by now."""
+        if self._settled.get(shard, -1) >= gen:
+            return True
+        marker = read_marker(self.store, shard, gen)
+        if marker is None:
+            return False
+        self.note(marker)
+        return True
+
+    def is_pending(self, shard: ShardId) -> bool:
+        """Whether the shard's newest generation waits for the next snapshot to be seen.
+
+        That is so after a retry or redo of a compacted shard, whose old rows are still in files
+        shared with other shards; until then it gets no further generation.
+        """
+        return shard in self._live and self._absorbed.is_based(shard)
+
+    def commit(self, marker: Marker) -> bool:
+        """Put a marker; True if it is now the one that settles its shard and generation."""
+        if not commit_marker(self.store, marker):
+            return False
+        return self.note(marker)
+
+    def note(self, marker: Marker) -> bool:
+        """Take note of a marker that some process committed.
+
+        Returns:
+            Whether it counts: a marker that was put after a snapshot had absorbed its generation
+            (and the marker in its place was swept) does not.
+        """
+        if self._absorbed.get(marker.shard, -1) >= marker.gen:
+            return False
+        known = self._live.get(marker.shard)
+        if known is None or known.gen < marker.gen:
+            self._live[marker.shard] = marker
+        self._settled.add(marker.shard, marker.gen, marker.redo)
+        return True
+
+    def is_absorbed(self, shard: ShardId) -> bool:
+        """Whether a snapshot has absorbed some generation of the shard."""
+        return shard in self._absorbed
+
+    def absorbed(self, older: Snapshot | None = None) -> Settled:
+        """What a snapshot has absorbed: the latest, or an older one."""
+        if older is None:
+            return self._absorbed
+        absorbed = Settled()
+        for manifest in older.manifests:
+            absorbed.absorb(read_settlings(self.store, manifest))
+        return absorbed
+
+    def marker(self, shard: ShardId) -> Marker | None:
+        """The newest marker of a shard."""
+        if shard in self._live:
+            return self._live[shard]
+        if shard in self._absorbed:
+            return find_marker(self.store, self.snapshot.manifests, shard)
+        return None
+
+    def markers(self) -> Iterator[Marker]:
+        """The marker of every settled shard that readers go by, streamed."""
+        unabsorbed = self.unabsorbed()  # now: a fold may come while the caller iterates
+        for manifest in self.snapshot.manifests:
+            for marker in read_markers(self.store, manifest):
+                shard = marker.shard
+                replaced = shard in self._live and not self.is_pending(shard)
+                if self._absorbed[shard] == marker.gen and not replaced:
+                    yield marker
+        yield from unabsorbed
+
+    def unabsorbed(self) -> list[Marker]:
+        """Markers that readers go by and that no snapshot has absorbed yet."""
+        return [m for m in self._live.values() if not self.is_pending(m.shard)]
+
+    def pending(self) -> list[Marker]:
+        """Markers whose rows readers will see with the next snapshot (see `is_pending`)."""
+        return [m for m in self._live.values() if self.is_pending(m.shard)]
+
+    def counts(self) -> Counts:
+        """Sums over all rows that readers see."""
+        total = self.snapshot.counts
+        for marker in self.unabsorbed():
+            total += marker.counts
+            if marker.shard in self._absorbed:
+                old = find_marker(self.store, self.snapshot.manifests, marker.shard)
+                total = subtract(total, old.counts) if old is not None else total
+        return total
+
+    def files(self, table: str | None = None) -> Iterator[PartFile]:
+        """Every file that holds rows of the table (of all tables if none is named), once."""
+        seen: set[str] = set()
+        for part in self._all_files():
+            if (table is None or part.table == table) and part.path not in seen:
+                seen.add(part.path)
+                yield part
+
+    def forgotten(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Hashes of the image_ids that were taken out for good."""
+        if self.snapshot.forgotten_file is None:
+            return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
+        return read_forgotten(self.store, self.snapshot.forgotten_file)
+
+    def fold(self, at_least: int = FOLD_AT) -> bool:
+        """Absorb the markers into a new snapshot if there are enough of them.
+
+        Returns:
+            Whether a snapshot was written. If another driver was first, nothing is lost.
+        """
+        markers = self.unabsorbed()
+        if len(markers) < max(at_least, 1):
+            return False
+        snapshot = fold(self.store, self.snapshot, markers)
+        self.refresh()
+        return snapshot is not None
+
+    def record_run(self, run_id: str, facts: Mapping[str, Any]) -> None:
+        """Store what a run was asked and what it did (no secrets), over an earlier record."""
+        data = json.dumps(dict(facts), indent=1, default=str).encode()
+        self.store.put(f"{RUNS}{run_id}.json", data)
+
+    def _take_snapshot(self, snapshot: Snapshot) -> None:
+        for manifest in snapshot.manifests:
+            if manifest not in self._settlings_of:
+                settlings = read_settlings(self.store, manifest)
+                self._absorbed.absorb(settlings)
+                self._settled.absorb(settlings)
+                self._settlings_of.add(manifest)
+        self.snapshot = snapshot
+
+    def _list_newest(self) -> dict[ShardId, int]:
+        newest: dict[ShardId, int] = {}
+        for entry in self.store.list(DONE):
+            found = parse_marker_path(entry.path)
+            if found is not None and found[1] > self._absorbed.get(found[0], -1):
+                newest[found[0]] = max(found[1], newest.get(found[0], -1))
+        return newest
+
+    def _fetch(self, newest: Mapping[ShardId, int]) -> dict[ShardId, Marker] | None:
+        """Read markers, side by side, but for those known; None if one is gone."""
+        known = self._live
+        unread = [s for s, gen in newest.items() if s not in known or known[s].gen != gen]
+        if len(unread) > 1:
+            with ThreadPoolExecutor(_READERS) as pool:
+                fetched = list(pool.map(lambda s: read_marker(self.store, s, newest[s]), unread))
+        else:
+            fetched = [read_marker(self.store, s, newest[s]) for s in unread]
+        read = dict(zip(unread, fetched, strict=True))
+        found = {shard: read[shard] if shard in read else known[shard] for shard in newest}
+        markers = {shard: marker for shard, marker in found.items() if marker is not None}
+        return markers if len(markers) == len(found) else None
+
+    def _all_files(self) -> Iterator[PartFile]:
+        yield from self.snapshot.base
+        for marker in self.markers():
+            yield from marker.files
+
+
+def _read_table(store: Store) -> dict[str, str] | None:
+    where = f"{store.uri}/{TABLE_FILE}"
+    try:
+        raw = json.loads(store.read(TABLE_FILE))
+        version, fingerprint = raw["version"], raw["fingerprint"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as exc:
+        raise TableError(f"{where} is damaged: restore it or choose another folder") from exc
+    if version > TABLE_VERSION:
+        raise TableError(
+            f"{where} is of table version {version}, this textspot-ray reads up to "
+            f"{TABLE_VERSION}: upgrade textspot-ray"
+        )
+    return {str(key): str(value) for key, value in fingerprint.items()}
+
+
+def _check_fingerprint(uri: str, there: Mapping[str, str], now: Mapping[str, str]) -> None:
+    differing = sorted(key for key in {*there, *now} if there.get(key) != now.get(key))
+    if differing:
+        named = "; ".join(
+            f"{key}: {there.get(key, 'absent')} there, {now.get(key, 'absent')} now"
+            for key in differing
+        )
+        raise FingerprintError(
+            f"{uri} holds a table made with other settings ({named}); "
+            "use the same settings or another output folder"
+        )

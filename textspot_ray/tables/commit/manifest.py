@@ -1,0 +1,263 @@
+"""Manifests: many done markers in one Parquet file, as snapshots name them.
+
+A marker as JSON is some 1.5 KB and one object to list; in a manifest it is a row of about 150
+bytes, and the four columns that resuming needs take a few bytes a shard.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from textspot_ray.records import Counts, ShardId
+from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.commit_record import STATE, Marker, PartFile, new_attempt
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SNAPSHOTS = f"{STATE}/snap/"
+_ROWS_PER_GROUP = 16_384
+_SETTLINGS = ("plan", "shard", "gen", "redo", "base")
+_COUNTS = ("items", "images", "with_words", "empty", "failed", "words")
+
+_FILE = pa.struct(
+    [
+        ("table", pa.string()),
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        ("rows", pa.int64()),
+        ("sha256", pa.binary()),
+    ]
+)
+_SCHEMA = pa.schema(
+    [
+        ("plan", pa.int32()),
+        ("shard", pa.int32()),
+        ("gen", pa.int32()),
+        ("redo", pa.int32()),
+        ("base", pa.int32()),
+        ("attempt", pa.binary()),
+        ("run_id", pa.string()),
+        ("reason", pa.string()),
+        ("fingerprint", pa.string()),
+        *((name, pa.int64()) for name in _COUNTS),
+        ("failures", pa.string()),
+        ("environment", pa.string()),
+        ("started_at", pa.float64()),
+        ("finished_at", pa.float64()),
+        ("stage_s", pa.string()),
+        ("files", pa.list_(_FILE)),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """One manifest, as a snapshot names it."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settlings:
+    """Which shards a manifest settles, as columns."""
+
+    plan: NDArray[np.int32]
+    shard: NDArray[np.int32]
+    gen: NDArray[np.int32]
+    redo: NDArray[np.int32]
+    base: NDArray[np.int32]
+
+
+def manifest_path(n: int) -> str:
+    """A fresh path for a manifest of snapshot ``n``; the number tells the sweep what is litter."""
+    return f"{SNAPSHOTS}manifest-{n:08d}-{new_attempt()}.parquet"
+
+
+def write_manifest(store: Store, table: pa.Table, n: int) -> ManifestFile:
+    """Put rows (see `to_table`) as a new manifest of snapshot ``n``."""
+    sink = io.BytesIO()
+    pq.write_table(
+        table.sort_by([("plan", "ascending"), ("shard", "ascending")]),
+        sink,
+        compression="zstd",
+        row_group_size=_ROWS_PER_GROUP,
+        use_dictionary=["run_id", "reason", "fingerprint", "environment", "failures"],
+        write_statistics=["plan", "shard"],
+    )
+    data = sink.getvalue()
+    path = manifest_path(n)
+    store.put(path, data)
+    return ManifestFile(path, table.num_rows, len(data), sha256(data).hexdigest())
+
+
+def to_table(markers: Iterable[Marker]) -> pa.Table:
+    """Markers as manifest rows."""
+    rows = [_row(marker) for marker in markers]
+    columns = [pa.array([row[f.name] for row in rows], type=f.type) for f in _SCHEMA]
+    return pa.Table.from_arrays(columns, schema=_SCHEMA)
+
+
+def read_settlings(store: Store, manifest: ManifestFile) -> Settlings:
+    """The few columns that resuming needs."""
+    with store.open_read(manifest.path) as file:
+        table = _read(file, list(_SETTLINGS))
+    return Settlings(*(_numpy(table, name) for name in _SETTLINGS))
+
+
+def read_counts(store: Store, manifest: ManifestFile) -> pa.Table:
+    """Identity and counts of every row."""
+    names = ["plan", "shard", "gen", *_COUNTS, "failures", "started_at", "finished_at"]
+    with store.open_read(manifest.path) as file:
+        return _read(file, names)
+
+
+def read_rows(store: Store, manifest: ManifestFile) -> pa.Table:
+    """All of a manifest."""
+    with store.open_read(manifest.path) as file:
+        return _read(file)
+
+
+def read_markers(store: Store, manifest: ManifestFile) -> Iterator[Marker]:
+    """A manifest's rows as markers, a row group at a time."""
+    with store.open_read(manifest.path) as file:
+        parquet = pq.ParquetFile(file)
+        for group in range(parquet.num_row_groups):
+            for row in parquet.read_row_group(group, use_threads=False).to_pylist():
+                yield _marker(row)
+
+
+def find_marker(store: Store, manifests: Sequence[ManifestFile], shard: ShardId) -> Marker | None:
+    """The newest generation of one shard, or None; row groups that cannot hold it stay unread."""
+    newest: Marker | None = None
+    for manifest in manifests:
+        with store.open_read(manifest.path) as file:
+            table = pq.read_table(
+                file, filters=[("plan", "=", shard.plan), ("shard", "=", shard.index)]
+            )
+        for row in table.to_pylist():
+            if newest is None or row["gen"] > newest.gen:
+                newest = _marker(row)
+    return newest
+
+
+def write_forgotten(store: Store, n: int, hi: NDArray[np.uint64], lo: NDArray[np.uint64]) -> str:
+    """Put the hashes of the ids that were taken out for good, for snapshot ``n``."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"id_hi": hi, "id_lo": lo}), sink, compression="zstd")
+    path = manifest_path(n)
+    store.put(path, sink.getvalue())
+    return path
+
+
+def read_forgotten(store: Store, path: str) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The inverse of `write_forgotten`."""
+    with store.open_read(path) as file:
+        table = _read(file)
+    return _numpy(table, "id_hi"), _numpy(table, "id_lo")
+
+
+def newest_only(table: pa.Table) -> pa.Table:
+    """Drop rows that a higher generation of the same shard in the same table replaces."""
+    plan, shard, gen = (_numpy(table, n) for n in ("plan", "shard", "gen"))
+    order = np.lexsort((gen, shard, plan))
+    plan, shard = plan[order], shard[order]
+    last = np.ones(len(order), dtype=bool)
+    last[:-1] = (plan[1:] != plan[:-1]) | (shard[1:] != shard[:-1])
+    return table.take(pa.array(np.sort(order[last])))
+
+
+def sum_counts(table: pa.Table) -> Counts:
+    """Sums over rows as `read_counts` gives them."""
+    sums = {name: int(pc.sum(table.column(name)).as_py() or 0) for name in _COUNTS}
+    failures: dict[str, int] = {}
+    for entry in pc.value_counts(table.column("failures")).to_pylist():
+        for kind, n in json.loads(entry["values"]).items():
+            failures[kind] = failures.get(kind, 0) + n * entry["counts"]
+    return Counts(**sums, failures=failures)
+
+
+def _read(file: IO[bytes], columns: list[str] | None = None) -> pa.Table:
+    # Most manifests are small: starting threads for their columns costs more than reading them.
+    return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+
+
+def _numpy(table: pa.Table, name: str) -> NDArray[Any]:
+    """A column of numbers without nulls. Arrow's ``to_numpy`` would import pandas: 0.3 s."""
+    return np.from_dlpack(table.column(name).combine_chunks())
+
+
+def _row(marker: Marker) -> dict[str, Any]:
+    counts = marker.counts
+    return {
+        "plan": marker.shard.plan,
+        "shard": marker.shard.index,
+        "gen": marker.gen,
+        "redo": marker.redo,
+        "base": marker.base,
+        "attempt": bytes.fromhex(marker.attempt),
+        "run_id": marker.run_id,
+        "reason": marker.reason,
+        "fingerprint": marker.fingerprint,
+        **{name: getattr(counts, name) for name in _COUNTS},
+        "failures": json.dumps(counts.failures, sort_keys=True),
+        "environment": json.dumps(dict(marker.environment), sort_keys=True),
+        "started_at": marker.started_at,
+        "finished_at": marker.finished_at,
+        "stage_s": json.dumps({name: round(s, 3) for name, s in marker.stage_s.items()}),
+        "files": [
+            {
+                "table": part.table,
+                "path": part.path,
+                "bytes": part.bytes,
+                "rows": part.rows,
+                "sha256": bytes.fromhex(part.sha256),
+            }
+            for part in marker.files
+        ],
+    }
+
+
+def _marker(row: dict[str, Any]) -> Marker:
+    return Marker(
+        shard=ShardId(row["plan"], row["shard"]),
+        gen=row["gen"],
+        attempt=row["attempt"].hex(),
+        run_id=row["run_id"],
+        reason=row["reason"],
+        fingerprint=row["fingerprint"],
+        counts=Counts(
+            **{name: row[name] for name in _COUNTS}, failures=dict(_parse(row["failures"]))
+        ),
+        files=tuple(
+            PartFile(f["table"], f["path"], f["bytes"], f["rows"], f["sha256"].hex())
+            for f in row["files"]
+        ),
+        redo=row["redo"],
+        base=row["base"],
+        environment=_parse(row["environment"]),
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        stage_s=json.loads(row["stage_s"]),
+    )
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> dict[str, Any]:
+    # Environments repeat; markers share one parsed copy and nobody changes it.
+    data: dict[str, Any] = json.loads(text)
+    return data

@@ -1,0 +1,211 @@
+"""Snapshots: the state of a table as one small file that names manifests and base files.
+
+``_textspot/snap/<n>.json`` is put if absent at n+1, so of two that fold at once one wins and the
+other throws its work away. Manifests are merged when they are of similar size: every marker is
+rewritten once a tier, not once a fold, and a snapshot names a few dozen manifests at most, however
+many shards there are.
+
+A reader takes the latest snapshot and the markers that it has not absorbed. Whatever a snapshot
+has replaced stays for a grace period, for readers that opened the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from textspot_ray.errors import StorageError, TableError
+from textspot_ray.records import Counts
+from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.commit_record import Marker, PartFile, new_attempt
+from textspot_ray.tables.commit.manifest import (
+    SNAPSHOTS,
+    ManifestFile,
+    newest_only,
+    read_counts,
+    read_rows,
+    sum_counts,
+    to_table,
+    write_manifest,
+)
+from textspot_ray.tables.failpoints import fault
+from textspot_ray.tables.schema import TABLE_VERSION
+
+MERGE_FACTOR = 8  # manifests of one tier before they are merged
+MAX_MERGED_ROWS = 250_000  # some 150 MB in memory; a billion images end in 16 such manifests
+_NAME = re.compile(r"(\d{8,})\.json$")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The table's state but for the markers put since.
+
+    Attributes:
+        n: Its number; the highest counts.
+        attempt: Tells one's own put from another's.
+        created_at: Unix time, seconds.
+        manifests: The absorbed markers.
+        base: Files of the tables that hold rows of many shards, made by compact.
+        by_text: Files of ``words_by_text``: the base's words, slim, sorted by text.
+        compaction: Number of the compaction that made the base, -1 before the first.
+        replaced: Base files of older snapshots that wait to be deleted.
+        rewritten: How often compact, forget or a retry after compact has replaced files.
+        counts: Sums over the absorbed markers.
+        shards: How many shards are absorbed.
+        forgotten: How many items were taken out for good.
+        forgotten_file: Path of the file with the hashes of their ids.
+    """
+
+    n: int = 0
+    attempt: str = ""
+    created_at: float = 0.0
+    manifests: tuple[ManifestFile, ...] = ()
+    base: tuple[PartFile, ...] = ()
+    by_text: tuple[PartFile, ...] = ()
+    compaction: int = -1
+    replaced: tuple[str, ...] = ()
+    rewritten: int = 0
+    counts: Counts = field(default_factory=Counts)
+    shards: int = 0
+    forgotten: int = 0
+    forgotten_file: str | None = None
+
+
+def snapshot_path(n: int) -> str:
+    """Path of a snapshot."""
+    return f"{SNAPSHOTS}{n:08d}.json"
+
+
+def snapshot_numbers(store: Store) -> list[int]:
+    """Numbers of the snapshots there are, in order."""
+    names = (_NAME.search(entry.path) for entry in store.list(SNAPSHOTS))
+    return sorted(int(match[1]) for match in names if match)
+
+
+def latest_snapshot(store: Store) -> Snapshot:
+    """The snapshot that counts; an empty one with number 0 before the first."""
+    numbers = snapshot_numbers(store)
+    return read_snapshot(store, numbers[-1]) if numbers else Snapshot()
+
+
+def read_snapshot(store: Store, n: int) -> Snapshot:
+    """Read one snapshot.
+
+    Raises:
+        TableError: It is damaged or of a newer version.
+    """
+    path = snapshot_path(n)
+    try:
+        raw: dict[str, Any] = json.loads(store.read(path))
+        if raw["version"] > TABLE_VERSION:
+            raise TableError(
+                f"{store.uri}/{path} was written by a newer textspot-ray: upgrade textspot-ray"
+            )
+        return Snapshot(
+            n=n,
+            attempt=raw["attempt"],
+            created_at=raw["created_at"],
+            manifests=tuple(ManifestFile(**entry) for entry in raw["manifests"]),
+            base=tuple(PartFile(**part) for part in raw["base"]),
+            by_text=tuple(PartFile(**part) for part in raw["by_text"]),
+            compaction=raw["compaction"],
+            replaced=tuple(raw["replaced"]),
+            rewritten=raw["rewritten"],
+            counts=Counts(**raw["counts"]),
+            shards=raw["shards"],
+            forgotten=raw["forgotten"],
+            forgotten_file=raw["forgotten_file"],
+        )
+    except (ValueError, KeyError, TypeError) as exc:
+        raise TableError(f"{store.uri}/{path} is a damaged snapshot ({exc!r})") from exc
+
+
+def put_snapshot(store: Store, snapshot: Snapshot) -> bool:
+    """Make a snapshot the one that counts, unless another has its number already."""
+    data = {**asdict(snapshot), "version": TABLE_VERSION}
+    path = snapshot_path(snapshot.n)
+    fault("before_snapshot")
+    try:
+        won = store.put_if_absent(path, json.dumps(data, indent=1).encode())
+    except StorageError:
+        if not _is_ours(store, snapshot):
+            raise
+        won = True
+    won = won or _is_ours(store, snapshot)
+    fault("after_snapshot")
+    return won
+
+
+def fold(store: Store, head: Snapshot, markers: Sequence[Marker]) -> Snapshot | None:
+    """Absorb markers into the next snapshot.
+
+    Args:
+        store: The output folder.
+        head: The latest snapshot.
+        markers: Markers that ``head`` has not absorbed.
+
+    Returns:
+        The new snapshot, or None if another one was first; then nothing has changed.
+    """
+    new = newest_only(to_table(markers))
+    manifests, written = merge_tiers(store, head, new)
+    if any(marker.gen for marker in markers):  # some may replace rows that are counted already
+        counts, shards = count_rows(store, manifests)
+    else:
+        counts = sum((marker.counts for marker in markers), head.counts)
+        shards = head.shards + new.num_rows
+    snapshot = replace(
+        head,
+        n=head.n + 1,
+        attempt=new_attempt(),
+        created_at=time.time(),
+        manifests=manifests,
+        counts=counts,
+        shards=shards,
+    )
+    if put_snapshot(store, snapshot):
+        return snapshot
+    store.delete(written.path)
+    return None
+
+
+def count_rows(store: Store, manifests: Sequence[ManifestFile]) -> tuple[Counts, int]:
+    """Sums and number of shards over manifests, each shard by its newest generation."""
+    tables = [read_counts(store, manifest) for manifest in manifests]
+    if not tables:
+        return Counts(), 0
+    table = newest_only(pa.concat_tables(tables))
+    return sum_counts(table), table.num_rows
+
+
+def merge_tiers(
+    store: Store, head: Snapshot, new: pa.Table
+) -> tuple[tuple[ManifestFile, ...], ManifestFile]:
+    """Manifests with the new rows, merged with those of their size and smaller."""
+    kept = sorted(head.manifests, key=lambda manifest: -manifest.rows)
+    rows = new.num_rows
+    merged = [new]
+    while True:
+        tier = [m for m in kept if m.rows <= 2 * rows]
+        if len(tier) < MERGE_FACTOR - 1 or rows + sum(m.rows for m in tier) > MAX_MERGED_ROWS:
+            break
+        for manifest in tier:
+            kept.remove(manifest)
+            merged.append(read_rows(store, manifest))
+            rows += manifest.rows
+    table = newest_only(pa.concat_tables(merged))
+    written = write_manifest(store, table, head.n + 1)
+    return (*kept, written), written
+
+
+def _is_ours(store: Store, snapshot: Snapshot) -> bool:
+    try:
+        return read_snapshot(store, snapshot.n).attempt == snapshot.attempt
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,246 @@
+"""The writer of one shard: results in, parts and a marker out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+
+from textspot_ray.records import Counts, ImageResult, Shard
+from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.commit_record import (
+    Marker,
+    PartFile,
+    commit_marker,
+    new_attempt,
+    part_path,
+)
+from textspot_ray.tables.commit.copy_on_write import carry_over, current_marker
+from textspot_ray.tables.commit.data_files import PartWriter, delete_parts
+from textspot_ray.tables.failpoints import fault
+from textspot_ray.tables.rows import RowBuffer
+from textspot_ray.tables.schema import TABLES
+
+ROWS_PER_GROUP = 20_000  # words and images held before they go to disk: some 10 MB
+MAX_HELD_RESULTS = 4_096  # results waiting for an earlier image of the shard
+_STAGES = ("read", "decode", "detect", "recognise")
+
+
+class ShardWriter:
+    """Collects the results of one shard and commits them.
+
+    Results may come in any order; rows are written in the order of the shard's items, as far as
+    `MAX_HELD_RESULTS` allows. Use as a context manager: leaving it without a commit throws away
+    whatever was written.
+
+    Args:
+        store: The output folder.
+        shard: The items to expect, the generation and the reason.
+        run_id: Name of the run.
+        fingerprint: Digest of the table's fingerprint (`Ledger.digest`).
+        previous: Marker of the generation before; needed for generations above 0.
+        redo: The newest redo segment of the plan that the items come from, else -1.
+        environment: Versions, CPU flags, node; stored in the marker.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        shard: Shard,
+        *,
+        run_id: str,
+        fingerprint: str,
+        previous: Marker | None = None,
+        redo: int = -1,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        if (shard.gen > 0) != (previous is not None):
+            raise ValueError("generations above 0, and only they, need the previous marker")
+        self._store = store
+        self._shard = shard
+        self._run_id = run_id
+        self._fingerprint = fingerprint
+        self._previous = previous
+        self._redo = redo
+        self._environment = dict(environment or {})
+        self._started_at = time.time()
+        self.attempt = new_attempt()
+        self._index = {item.image_id: i for i, item in enumerate(shard.items)}
+        self._order = _ItemOrder(len(shard.items))
+        self._rows = RowBuffer()
+        self._counts = Counts()
+        self._stage_s = dict.fromkeys(_STAGES, 0.0)
+        self._parts = {
+            table: PartWriter(store, table, part_path(table, shard.id, shard.gen, self.attempt))
+            for table in TABLES
+        }
+        self._uploaded: list[PartFile] = []
+        self._closed = False
+
+    def add(self, result: ImageResult) -> None:
+        """Take a finished page.
+
+        Raises:
+            StorageError: The local or the output disk is full or broken.
+            ValueError: The page is not of this shard, or was added before.
+        """
+        index = self._index.get(result.item.image_id)
+        if index is None:
+            raise ValueError(f"{result.item.image_id} is not in shard {self._shard.id}")
+        for ready in self._order.add(index, result):
+            self._counts += self._rows.add(ready)
+            for stage in _STAGES:
+                self._stage_s[stage] += getattr(ready, f"{stage}_s")
+        if self._rows.n_rows >= ROWS_PER_GROUP:
+            self._flush()
+
+    def commit(self) -> Marker | None:
+        """Write parts, then the marker: from here on the shard counts.
+
+        Returns:
+            The marker; None if another attempt had committed this generation before (its rows
+            count, this writer's parts are deleted).
+
+        Raises:
+            StorageError: Storage refuses; nothing of this attempt counts.
+            ValueError: An item of the shard has no result.
+        """
+        missing = self._order.missing()
+        if missing:
+            names = ", ".join(self._shard.items[i].image_id for i in missing[:3])
+            raise ValueError(f"shard {self._shard.id} lacks {len(missing)} items: {names}")
+        try:
+            marker = self._write_parts()
+        except BaseException:
+            self.discard()
+            raise
+        # If the marker's put fails its fate may be unknown: parts that it may name must stay.
+        self._closed = True
+        if commit_marker(self._store, marker):
+            return marker
+        delete_parts(self._store, [part.path for part in self._uploaded])
+        return None
+
+    def discard(self) -> None:
+        """Throw away what was written; nothing of it ever counted."""
+        if self._closed:
+            return
+        self._closed = True
+        for part in self._parts.values():
+            part.discard()
+        with suppress(Exception):
+            delete_parts(self._store, [part.path for part in self._uploaded])
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+    def _write_parts(self) -> Marker:
+        for ready in self._order.rest():
+            self._counts += self._rows.add(ready)
+        self._flush()
+        kept: tuple[PartFile, ...] = ()
+        counts, base = self._counts, -1
+        if self._previous is not None:
+            previous = current_marker(self._store, self._previous)
+            base = previous.base
+            ids = [item.image_id for item in self._shard.items]
+            carried = carry_over(self._store, previous, ids)
+            for table, rows in carried.rows():
+                self._parts[table].write(rows)
+            kept, counts = carried.kept, carried.counts + counts
+        fault("before_parts")
+        for table in TABLES:
+            part = self._parts[table].finish()
+            if part is not None:
+                self._uploaded.append(part)
+                fault("between_parts")
+        return Marker(
+            shard=self._shard.id,
+            gen=self._shard.gen,
+            attempt=self.attempt,
+            run_id=self._run_id,
+            reason=self._shard.reason,
+            fingerprint=self._fingerprint,
+            counts=counts,
+            files=(*kept, *self._uploaded),
+            redo=self._redo,
+            base=base,
+            environment=self._environment,
+            started_at=self._started_at,
+            finished_at=time.time(),
+            stage_s=self._stage_s,
+        )
+
+    def _flush(self) -> None:
+        for table in TABLES:
+            self._parts[table].write(self._rows.take(table))
+
+
+class _ItemOrder:
+    """Hands results on in the order of items and pages, holding back those that come early.
+
+    How many pages an item has is told by its pages; one that told too few is not waited for.
+    """
+
+    def __init__(self, n_items: int) -> None:
+        self._pages = [0] * n_items  # bit mask of the pages that came
+        self._expected = [1] * n_items
+        self._held: dict[int, dict[int, ImageResult]] = {}
+        self._n_held = 0
+        self._item = 0
+        self._page = 0
+
+    def add(self, index: int, result: ImageResult) -> list[ImageResult]:
+        """Results that can be written now."""
+        bit = 1 << result.page
+        if self._pages[index] & bit:
+            raise ValueError(f"page {result.page} of {result.item.image_id} was added before")
+        self._pages[index] |= bit
+        if result.info is not None:
+            self._expected[index] = max(self._expected[index], result.info.pages)
+        if index < self._item:
+            return [result]
+        self._held.setdefault(index, {})[result.page] = result
+        self._n_held += 1
+        ready = self._ready()
+        return ready if self._n_held < MAX_HELD_RESULTS else [*ready, *self.rest()]
+
+    def rest(self) -> list[ImageResult]:
+        """All that is held, in order."""
+        held = [
+            self._held[index][page]
+            for index in sorted(self._held)
+            for page in sorted(self._held[index])
+        ]
+        self._held.clear()
+        self._n_held = 0
+        return held
+
+    def missing(self) -> list[int]:
+        """Items whose first page never came."""
+        return [index for index, pages in enumerate(self._pages) if not pages & 1]
+
+    def _ready(self) -> list[ImageResult]:
+        ready: list[ImageResult] = []
+        while self._item < len(self._pages):
+            pages = self._held.get(self._item, {})
+            while self._page in pages:
+                ready.append(pages.pop(self._page))
+                self._page += 1
+            if self._pages[self._item].bit_count() < self._expected[self._item]:
+                break
+            ready.extend(pages[page] for page in sorted(pages))
+            self._held.pop(self._item, None)
+            self._item += 1
+            self._page = 0
+        self._n_held -= len(ready)
+        return ready

@@ -1,0 +1,222 @@
+"""What a driver tells of itself while it works: a small file on the output store, written over.
+
+``_textspot/status/<run>.json`` decides nothing: the tables are what markers and snapshots say. It
+shows people what no marker can: who works now, how fast, and what is done but not committed yet.
+Each driver has a file of its own; `read_statuses` gives them all and `fold_statuses` one sum.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from textspot_ray.storage.stores import Entry, Store
+from textspot_ray.tables.commit.commit_record import STATE
+
+STATUS: Final = f"{STATE}/status/"
+VERSION: Final = 1
+MAX_NODES: Final = 40  # named one by one
+MAX_NOTE: Final = 300  # characters
+_MISSED: Final = 3  # files that a living driver may be late with
+_KEEP_S: Final = 3600.0
+_LATE_S: Final = 60.0  # a driver takes a turn several times a second
+
+
+class RunState(StrEnum):
+    """What a driver is doing, or how it ended."""
+
+    STARTING = "starting"
+    WORKING = "working"
+    DRAINING = "draining"
+    DONE = "done"
+    STOPPED = "stopped"  # drained after a signal
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more is to come of this run."""
+        return self in (RunState.DONE, RunState.STOPPED, RunState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A driver's own account.
+
+    Attributes:
+        run_id: The run.
+        state: What it is doing.
+        host, pid: Where the driver is.
+        started_at: Unix time, seconds, by the driver's clock.
+        written_at: When this was written.
+        turned_at: When the driver last had a look at its work; long before ``written_at`` it hangs.
+        every_s: Seconds between two writes.
+        planning: Whether sources are still being listed.
+        items_planned, items_done: Of the whole plan, as the driver knows it.
+        open_items: Items of ``items_done`` whose shards are not committed yet.
+        images, words, failed: Of this run.
+        failures: Failed images of this run by kind.
+        images_per_s: Over the last minute.
+        eta_s: Seconds to go at that rate, None if unknown.
+        shards_done: Committed by this run.
+        slots: Slots by node; the first `MAX_NODES` by name.
+        n_slots, n_nodes: All of them.
+        stage_s, waiting, memory_bytes, retries: See `cluster.vitals.Fleet`.
+        note: Why it failed.
+    """
+
+    run_id: str
+    state: RunState
+    host: str
+    pid: int
+    started_at: float
+    written_at: float
+    turned_at: float
+    every_s: float
+    planning: bool = False
+    items_planned: int = 0
+    items_done: int = 0
+    open_items: int = 0
+    images: int = 0
+    words: int = 0
+    failed: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    images_per_s: float = 0.0
+    eta_s: float | None = None
+    shards_done: int = 0
+    slots: Mapping[str, int] = field(default_factory=dict)
+    n_slots: int = 0
+    n_nodes: int = 0
+    stage_s: Mapping[str, float] = field(default_factory=dict)
+    waiting: Mapping[str, float] = field(default_factory=dict)
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    retries: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenStatus:
+    """A driver's account, and how old it is.
+
+    Attributes:
+        status: The account.
+        age_s: Seconds since it was written, by the store's clock where it tells times.
+    """
+
+    status: RunStatus
+    age_s: float
+
+    @property
+    def stale(self) -> bool:
+        """Whether a driver that says it works has been silent for too long."""
+        limit_s = _MISSED * self.status.every_s + 10.0  # a put may be tried again for a while
+        return not self.status.state.ended and self.age_s > limit_s
+
+    @property
+    def live(self) -> bool:
+        """Whether the driver is at work, as far as can be told."""
+        return not self.status.state.ended and not self.stale
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the driver's process lives but does not look at its work."""
+        quiet_s = self.status.written_at - self.status.turned_at
+        working = self.status.state in (RunState.WORKING, RunState.DRAINING)
+        return self.live and working and quiet_s > _LATE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """All drivers that are at work on one output, as one.
+
+    Attributes:
+        drivers, slots, nodes: How many. Drivers may share a node, which then counts once.
+        images_per_s: Of all.
+        open_items: Done by any and not committed yet.
+        planning: Whether one of them still lists sources.
+    """
+
+    drivers: int
+    slots: int
+    nodes: int
+    images_per_s: float
+    open_items: int
+    planning: bool
+
+
+def put_status(store: Store, status: RunStatus) -> None:
+    """Write a driver's account over its last one.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    store.put(f"{STATUS}{status.run_id}.json", status_to_json(status))
+
+
+def status_to_json(status: RunStatus) -> bytes:
+    """The stored form; a few KiB however many nodes there are."""
+    data = dataclasses.asdict(status)
+    named = sorted(status.slots.items())[:MAX_NODES]
+    data.update(version=VERSION, slots=dict(named), note=status.note[:MAX_NOTE])
+    for name in ("stage_s", "waiting", "retries"):
+        data[name] = {key: round(value, 3) for key, value in data[name].items()}
+    return json.dumps(data, indent=1, default=dict).encode()
+
+
+def read_statuses(store: Store, now: float | None = None) -> list[SeenStatus]:
+    """Every driver's account, the newest first; what cannot be read as one is left out.
+
+    Raises:
+        StorageError: The store cannot be listed.
+    """
+    moment = time.time() if now is None else now
+    seen = []
+    for entry in list(store.list(STATUS)):
+        status = _read(store, entry)
+        if status is not None:
+            # The store's stamp: it and we are more likely to agree than some driver's clock.
+            age_s = max(0.0, moment - (entry.mtime or status.written_at))
+            seen.append(SeenStatus(status, age_s))
+    return sorted(seen, key=lambda one: (one.age_s, one.status.run_id))
+
+
+def fold_statuses(seen: Iterable[SeenStatus]) -> Live:
+    """The drivers that are at work, as one."""
+    live = [one.status for one in seen if one.live]
+    named = {node for status in live for node in status.slots}
+    unnamed = sum(max(0, status.n_nodes - len(status.slots)) for status in live)
+    return Live(
+        drivers=len(live),
+        slots=sum(status.n_slots for status in live),
+        nodes=len(named) + unnamed,
+        images_per_s=sum(status.images_per_s for status in live),
+        open_items=sum(status.open_items for status in live),
+        planning=any(status.planning for status in live),
+    )
+
+
+def prune_statuses(store: Store, keep_s: float = _KEEP_S) -> int:
+    """Delete accounts of runs that ended or fell silent long ago; how many there were.
+
+    A driver that was only cut off writes its own again.
+    """
+    old = [one for one in read_statuses(store) if not one.live and one.age_s > keep_s]
+    for one in old:
+        store.delete(f"{STATUS}{one.status.run_id}.json")
+    return len(old)
+
+
+def _read(store: Store, entry: Entry) -> RunStatus | None:
+    if not entry.path.endswith(".json"):
+        return None
+    try:
+        raw: dict[str, Any] = json.loads(store.read(entry.path))
+        known = {f.name for f in dataclasses.fields(RunStatus)}
+        facts = {name: value for name, value in raw.items() if name in known}
+        return RunStatus(**{**facts, "state": RunState(raw["state"])})
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # gone meanwhile, or another version's: it decides nothing

@@ -1,0 +1,1 @@
+"""What is done to finished tables: compact, merge, forget, retry, vacuum, verify."""

@@ -1,0 +1,281 @@
+"""Compacting: many part files into few, by a snapshot.
+
+Rows are copied in the order of the plan, so that images of one folder or archive stay together;
+then the new files, their sorted copy of words and the list of shards they hold become the table by
+one put. Until then nothing that readers or a running job use has changed, and afterwards the old
+files stay for a grace period. What shards commit meanwhile is not touched and simply remains
+beside the base.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import pyarrow as pa
+
+from textspot_ray.errors import AbortedError
+from textspot_ray.records import ShardId
+from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.commit_record import Marker, PartFile, new_attempt
+from textspot_ray.tables.commit.data_files import delete_parts, read_ahead
+from textspot_ray.tables.commit.ledger import Ledger
+from textspot_ray.tables.commit.manifest import (
+    ManifestFile,
+    newest_only,
+    read_rows,
+    to_table,
+    write_manifest,
+)
+from textspot_ray.tables.commit.snapshot import Snapshot, count_rows, put_snapshot
+from textspot_ray.tables.maintenance.compacted_files import (
+    ROWS_PER_FILE,
+    BaseWriter,
+    read_parts,
+    write_by_text,
+)
+from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending, still_there
+from textspot_ray.tables.schema import WORDS_BY_TEXT
+
+MEMORY_BYTES = 5 * 2**28
+MAX_LANES = 4  # threads that copy words; each holds two row groups or so
+ROWS_PER_LANE = 500_000
+_REPEATED = ["text", "image_id"]  # of words, read as dictionaries
+
+
+@dataclass(frozen=True, slots=True)
+class CompactReport:
+    """What compact did.
+
+    Attributes:
+        shards: Shards whose rows are now in base files.
+        files_before: Files that the table had, the sorted copy of words included.
+        files_after: Files that it has, likewise.
+        replaced: Files that no longer count, but stay for the grace period of `sweep`.
+        words: Rows of ``words`` in base files.
+        elapsed_s: Seconds taken.
+    """
+
+    shards: int
+    files_before: int
+    files_after: int
+    replaced: int
+    words: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """Base files made from one state of the table, and which shards they hold."""
+
+    base: tuple[PartFile, ...]
+    by_text: tuple[PartFile, ...]
+    shards: dict[ShardId, int]  # generation
+    live: tuple[Marker, ...]  # those of the shards that no snapshot had absorbed
+    fresh: tuple[str, ...]
+    replaced: tuple[str, ...]
+
+
+def compact(
+    ledger: Ledger, memory_bytes: int = MEMORY_BYTES, rows_per_file: int = ROWS_PER_FILE
+) -> CompactReport:
+    """Merge the files of all committed shards, while a job runs or not.
+
+    Args:
+        ledger: The ledger of the output folder.
+        memory_bytes: Limit of the sort; the process as a whole needs some 400 MB more.
+        rows_per_file: Rows after which a new file is begun.
+
+    Raises:
+        StorageError: Storage refuses or a committed file is damaged; nothing has changed.
+        AbortedError: Others compacted, forgot or retried all the while.
+    """
+    start = time.monotonic()
+    for _ in range(TRIES):
+        absorb_pending(ledger)
+        ledger.refresh()
+        before = _paths(ledger)
+        markers = sorted(ledger.markers(), key=lambda m: (m.shard.plan, m.shard.index))
+        if not any(marker.files for marker in markers):
+            return _report(ledger, before, start)
+        built = _build(ledger, markers, memory_bytes, rows_per_file)
+        if _publish(ledger, built):
+            return _report(ledger, before, start)
+        delete_parts(ledger.store, built.fresh)
+    raise AbortedError(f"{ledger.store.uri}: other drivers keep rewriting it; run compact again")
+
+
+def _build(
+    ledger: Ledger, markers: Sequence[Marker], memory_bytes: int, rows_per_file: int
+) -> _Built:
+    store, head = ledger.store, ledger.snapshot
+    # Base files that are large already stay as they are: compacting a growing table again and
+    # again must not copy all of it each time.
+    kept = tuple(part for part in head.base if 2 * part.rows >= rows_per_file)
+    small = [part for part in head.base if part not in kept]
+    parts = [*small, *(part for marker in markers for part in marker.files)]
+    n = head.n + 1
+    words = list(_once(parts, "words"))
+    lanes = [(BaseWriter(store, "words", n, rows_per_file), some) for some in _lanes(words)]
+    writers = {table: BaseWriter(store, table, n, rows_per_file) for table in ("images", "errors")}
+    sources = [_copy_words(store, writer, some) for writer, some in lanes]
+    large = list(_once(kept, "words"))
+    if large:
+        sources.append(read_parts(store, large, WORDS_BY_TEXT.names, _REPEATED))
+    rest = _copy_rest(store, parts, writers)
+    by_text: list[PartFile] = []
+    ordered = [*(writer for writer, _ in lanes), *writers.values()]
+    try:
+        by_text = write_by_text(store, sources, n, memory_bytes, rows_per_file, rest)
+        fresh = [part for writer in ordered for part in writer.finish()]
+    except BaseException:
+        for writer in ordered:
+            writer.discard()
+        delete_parts(store, [part.path for part in by_text])
+        raise
+    return _Built(
+        base=(*kept, *fresh),
+        by_text=tuple(by_text),
+        shards={marker.shard: marker.gen for marker in markers},
+        live=tuple(ledger.unabsorbed()),
+        fresh=tuple(part.path for part in (*fresh, *by_text)),
+        replaced=tuple(part.path for part in (*small, *head.by_text)),
+    )
+
+
+def _lanes(parts: Sequence[PartFile]) -> list[list[PartFile]]:
+    """The parts, in their order, cut into as many like pieces as there are to be threads."""
+    rows = sum(part.rows for part in parts)
+    n = max(1, min(MAX_LANES, pa.cpu_count(), rows // ROWS_PER_LANE))
+    lanes: list[list[PartFile]] = [[] for _ in range(n)]
+    before = 0
+    for part in parts:
+        lanes[min(before * n // max(rows, 1), n - 1)].append(part)
+        before += part.rows
+    return lanes
+
+
+def _copy_words(
+    store: Store, writer: BaseWriter, parts: Sequence[PartFile]
+) -> Generator[pa.Table, None, None]:
+    """Copy words, and hand them on for the sort, so that they are read once."""
+    yield from writer.copy(read_ahead(read_parts(store, parts, None, _REPEATED)))
+    writer.finish()
+
+
+def _copy_rest(
+    store: Store, parts: Sequence[PartFile], writers: dict[str, BaseWriter]
+) -> Iterator[None]:
+    """Copy the tables that are not sorted, in steps."""
+    for table, writer in writers.items():
+        for rows in read_parts(store, _once(parts, table)):
+            writer.write(rows)
+            yield
+
+
+def _publish(ledger: Ledger, built: _Built) -> bool:
+    """Swap the files in by a snapshot; False if the state they were made from is gone."""
+    store, rewritten = ledger.store, ledger.snapshot.rewritten
+    for _ in range(TRIES):
+        head = ledger.snapshot
+        if head.rewritten != rewritten or not _still_holds(ledger, built):
+            return False
+        number = head.compaction + 1
+        manifests = tuple(_mark(ledger, head, built, number))
+        counts, shards = count_rows(store, manifests)
+        snapshot = replace(
+            head,
+            n=head.n + 1,
+            attempt=new_attempt(),
+            created_at=time.time(),
+            manifests=manifests,
+            base=built.base,
+            by_text=built.by_text,
+            replaced=still_there(store, head, built.replaced),
+            compaction=number,
+            rewritten=head.rewritten + 1,
+            counts=counts,
+            shards=shards,
+        )
+        if put_snapshot(store, snapshot):
+            ledger.refresh()
+            return True
+        # A running job has folded its markers meanwhile: the same files, with its snapshot.
+        delete_parts(store, [m.path for m in manifests])
+        ledger.refresh()
+    return False
+
+
+def _still_holds(ledger: Ledger, built: _Built) -> bool:
+    """Whether no fold has absorbed a newer generation of a shard than the files hold.
+
+    A newer generation that is only a marker so far does no harm: it waits as pending.
+    """
+    absorbed = ledger.absorbed()
+    return all(absorbed.get(shard, gen) <= gen for shard, gen in built.shards.items())
+
+
+def _mark(ledger: Ledger, head: Snapshot, built: _Built, number: int) -> Iterator[ManifestFile]:
+    """Manifests that say of each shard in the base that its rows are there."""
+    absorbed = ledger.absorbed()
+    live = [marker for marker in built.live if absorbed.get(marker.shard, -1) < marker.gen]
+    newer = {marker.shard for marker in live}
+    for manifest in head.manifests:
+        table = read_rows(ledger.store, manifest)
+        shards = _shard_ids(table)
+        gens = table.column("gen").to_pylist()
+        # Rows that a newer generation has replaced are dropped on the way.
+        newest = [absorbed[s] == g and s not in newer for s, g in zip(shards, gens, strict=True)]
+        in_base = [built.shards.get(s) == g for s, g in zip(shards, gens, strict=True)]
+        marked = _in_base(table, in_base, number).filter(pa.array(newest, pa.bool_()))
+        if marked.num_rows:
+            yield write_manifest(ledger.store, marked, head.n + 1)
+    if live:
+        table = newest_only(to_table(live))
+        yield write_manifest(
+            ledger.store, _in_base(table, [True] * table.num_rows, number), head.n + 1
+        )
+
+
+def _in_base(table: pa.Table, chosen: list[bool], number: int) -> pa.Table:
+    """Rows with their files taken off, and the compaction's number set, where chosen."""
+    base = [number if c else old for c, old in zip(chosen, table["base"].to_pylist(), strict=True)]
+    files = [[] if c else old for c, old in zip(chosen, table["files"].to_pylist(), strict=True)]
+    for name, values in (("base", base), ("files", files)):
+        at = table.schema.get_field_index(name)
+        field = table.schema.field(at)
+        table = table.set_column(at, field, pa.array(values, field.type))
+    return table
+
+
+def _shard_ids(table: pa.Table) -> list[ShardId]:
+    plans, indexes = table.column("plan").to_pylist(), table.column("shard").to_pylist()
+    return [ShardId(plan, index) for plan, index in zip(plans, indexes, strict=True)]
+
+
+def _once(parts: Sequence[PartFile], table: str) -> Iterator[PartFile]:
+    seen: set[str] = set()
+    for part in parts:
+        if part.table == table and part.path not in seen:
+            seen.add(part.path)
+            yield part
+
+
+def _paths(ledger: Ledger) -> set[str]:
+    parts = chain(ledger.files(), ledger.snapshot.by_text)
+    return {part.path for part in parts}
+
+
+def _report(ledger: Ledger, before: set[str], start: float) -> CompactReport:
+    head = ledger.snapshot
+    after = _paths(ledger)
+    return CompactReport(
+        shards=head.shards,
+        files_before=len(before),
+        files_after=len(after),
+        replaced=len(before - after),
+        words=sum(part.rows for part in head.base if part.table == "words"),
+        elapsed_s=time.monotonic() - start,
+    )

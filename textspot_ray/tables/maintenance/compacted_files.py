@@ -1,0 +1,191 @@
+"""Base files: the rows of many shards in few files, and the sorted copy of words."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from threading import Event
+
+import pyarrow as pa
+
+from textspot_ray.errors import StorageError
+from textspot_ray.storage.faults import reason_of
+from textspot_ray.storage.stores import TMP, Store
+from textspot_ray.tables.commit.commit_record import PartFile, new_attempt
+from textspot_ray.tables.commit.data_files import PartWriter, delete_parts, read_part, side_by_side
+from textspot_ray.tables.failpoints import fault
+from textspot_ray.tables.maintenance.text_sort import TextSort
+from textspot_ray.tables.schema import BY_TEXT
+
+ROWS_PER_FILE = 8_000_000
+ROWS_PER_GROUP = 122_880  # what DuckDB works on at a time
+BY_TEXT_ROWS_PER_GROUP = 61_440  # a look-up reads one or two groups
+
+
+class BaseWriter:
+    """Writes a table's rows into files of `ROWS_PER_FILE`; files are uploaded as they fill.
+
+    Args:
+        store: The output folder.
+        table: ``words``, ``images``, ``errors`` or ``words_by_text``.
+        n: Number of the snapshot that is to name the files.
+        rows_per_file: Rows after which a new file is begun.
+    """
+
+    def __init__(
+        self, store: Store, table: str, n: int, rows_per_file: int = ROWS_PER_FILE
+    ) -> None:
+        self._store = store
+        self._table = table
+        self._stem = f"{table}/base-{n:08d}-{new_attempt()}"
+        self._rows_per_file = rows_per_file
+        self._rows_per_group = BY_TEXT_ROWS_PER_GROUP if table == BY_TEXT else ROWS_PER_GROUP
+        self._buffer: list[pa.Table] = []
+        self._buffered = 0
+        self._writer: PartWriter | None = None
+        self.parts: list[PartFile] = []
+
+    def write(self, rows: pa.Table) -> None:
+        """Append rows."""
+        self._add(rows)
+        while self._buffered >= self._rows_per_group:
+            self._write_group()
+
+    def copy(self, rows: Generator[pa.Table, None, None]) -> Iterator[pa.Table]:
+        """Append all rows; the same rows, each handed on once it is written."""
+        with closing(rows):
+            for table in rows:
+                self._add(table)
+                while self._buffered >= self._rows_per_group:
+                    yield self._write_group()
+        if self._buffered:
+            yield self._write_group()
+
+    def finish(self) -> list[PartFile]:
+        """Write out the rest; the files."""
+        if self._buffered:
+            self._write_group()
+        self._roll()
+        return self.parts
+
+    def discard(self) -> None:
+        """Delete what was written."""
+        if self._writer is not None:
+            self._writer.discard()
+        delete_parts(self._store, [part.path for part in self.parts])
+
+    def _add(self, rows: pa.Table) -> None:
+        if rows.num_rows:
+            self._buffer.append(rows)
+            self._buffered += rows.num_rows
+
+    def _write_group(self) -> pa.Table:
+        rows = pa.concat_tables(self._buffer)
+        # Parts bring a dictionary each; a row group has one.
+        group = rows.slice(0, self._rows_per_group).unify_dictionaries()
+        rest = rows.slice(self._rows_per_group)
+        self._buffer = [rest] if rest.num_rows else []
+        self._buffered = rest.num_rows
+        if self._writer is None:
+            path = f"{self._stem}-{len(self.parts):04d}.parquet"
+            self._writer = PartWriter(self._store, self._table, path)
+        self._writer.write(group)
+        if self._writer.rows >= self._rows_per_file:
+            self._roll()
+        return group
+
+    def _roll(self) -> None:
+        if self._writer is not None:
+            part = self._writer.finish()
+            self._writer = None
+            if part is not None:
+                self.parts.append(part)
+                fault("compact_parts")
+
+
+def read_parts(
+    store: Store,
+    parts: Iterable[PartFile],
+    columns: list[str] | None = None,
+    dictionaries: Sequence[str] = (),
+) -> Generator[pa.Table, None, None]:
+    """Rows of several files, one after another; see `read_part`.
+
+    Raises:
+        StorageError: A file is missing or damaged.
+    """
+    for part in parts:
+        yield from read_part(store, part, columns, dictionaries)
+
+
+def write_by_text(
+    store: Store,
+    sources: Sequence[Iterable[pa.Table]],
+    n: int,
+    memory_bytes: int,
+    rows_per_file: int = ROWS_PER_FILE,
+    beside: Iterator[None] | None = None,
+) -> list[PartFile]:
+    """Write the slim copy of some rows of words, sorted by text.
+
+    Beyond ``memory_bytes`` rows spill to a temporary folder, on the output's own disk where that
+    is local.
+
+    Args:
+        store: The output folder.
+        sources: Rows of ``words``, with further columns or without; each source is read in a
+            thread of its own, and as many threads write. Rows of one text stay in their order.
+        n: Number of the snapshot that is to name the files.
+        memory_bytes: Limit of the sort.
+        rows_per_file: Rows after which a new file is begun.
+        beside: Steps of other work, done in a thread of its own once all rows are read.
+
+    Raises:
+        StorageError: A words file is damaged, or storage refuses.
+    """
+    writers = [BaseWriter(store, BY_TEXT, n, rows_per_file) for _ in sources]
+    stop = Event()
+    try:
+        with _scratch(store) as folder:
+            sort = TextSort(memory_bytes, folder, stop, lanes=len(sources))
+            side_by_side([_take(sort, rows, k) for k, rows in enumerate(sources)], stop.set)
+            sort.close()
+            works = [_put(sort, writer, k, len(writers)) for k, writer in enumerate(writers)]
+            side_by_side([*works, *([beside] if beside is not None else [])], stop.set)
+    except BaseException as exc:
+        for writer in writers:
+            writer.discard()
+        if isinstance(exc, (OSError, pa.ArrowException)):
+            raise StorageError(
+                f"{store.uri}: cannot sort words by text ({reason_of(exc)}): "
+                "free space or allow more memory"
+            ) from exc
+        raise
+    return [part for writer in writers for part in writer.parts]
+
+
+def _take(sort: TextSort, source: Iterable[pa.Table], lane: int) -> Iterator[None]:
+    rows = iter(source)
+    try:
+        for some in rows:
+            sort.add(some, lane)
+            yield
+    finally:
+        if isinstance(rows, Generator):
+            rows.close()
+
+
+def _put(sort: TextSort, writer: BaseWriter, part: int, of: int) -> Iterator[None]:
+    for rows in sort.sorted(part, of):
+        writer.write(rows)
+        yield
+    writer.finish()
+
+
+def _scratch(store: Store) -> tempfile.TemporaryDirectory[str]:
+    local = store.local_path(f"{TMP}/sort")
+    if local is not None:
+        local.parent.mkdir(parents=True, exist_ok=True)
+    folder = None if local is None else local.parent
+    return tempfile.TemporaryDirectory(prefix="textspot-sort-", dir=folder)

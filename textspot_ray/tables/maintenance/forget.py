@@ -1,0 +1,185 @@
+"""Taking images and their words out for good, as erasure requests ask for.
+
+One snapshot swaps every file that holds rows of the images for a copy without them, and names the
+hashes of their ids, so that the rows are accounted for. Then the plan's own lines about them are
+blanked: later runs still know the hash, and neither bring the images back nor list them as lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from textspot_ray.errors import AbortedError
+from textspot_ray.records import ShardId
+from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.commit_record import Marker, new_attempt
+from textspot_ray.tables.commit.copy_on_write import ImageRow, find_images, sum_images
+from textspot_ray.tables.commit.data_files import delete_parts
+from textspot_ray.tables.commit.ledger import Ledger
+from textspot_ray.tables.commit.manifest import (
+    ManifestFile,
+    find_marker,
+    read_rows,
+    to_table,
+    write_forgotten,
+    write_manifest,
+)
+from textspot_ray.tables.commit.snapshot import Snapshot, count_rows, put_snapshot
+from textspot_ray.tables.counts import subtract
+from textspot_ray.tables.ids import hash_ids
+from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending, still_there, strike
+from textspot_ray.tables.maintenance.vacuum import finish
+from textspot_ray.tables.plan.plan import Plan
+from textspot_ray.tables.plan.segment import blank_items
+from textspot_ray.tables.schema import item_names
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetReport:
+    """What was taken out.
+
+    Attributes:
+        items: Items of the plan that were asked for and are now forgotten.
+        images: Rows of ``images`` taken out (every page of an item is one).
+        words: Rows of ``words`` taken out.
+        unknown: Names asked for that the plan does not have.
+    """
+
+    items: int
+    images: int
+    words: int
+    unknown: tuple[str, ...]
+
+
+def forget(ledger: Ledger, plan: Plan, image_ids: Iterable[str]) -> ForgetReport:
+    """Take images out for good. Stop the job first: shards under way would still bring theirs.
+
+    An ``image_id`` of one page takes out the whole item. May be repeated, and repeated after a
+    kill: what was done stays done. Old files are deleted at once, so a reader that has them open
+    on an object store fails and has to open the table again. Snapshots of the storage itself
+    (bucket versioning, backups) are not ours to clean.
+
+    Raises:
+        StorageError: Storage refuses.
+        AbortedError: A running job keeps changing the table.
+    """
+    plan.refresh()
+    asked = {image_id: item_names(image_id) for image_id in sorted(set(image_ids))}
+    names = sorted({name for several in asked.values() for name in several})
+    places = dict(zip(names, plan.locate(names), strict=True))
+    known: dict[str, ShardId] = {}
+    unknown: list[str] = []
+    for image_id, candidates in asked.items():
+        # An item of that very name goes before the item that it would be a page of.
+        planned = ((name, places[name]) for name in candidates)
+        name, shard = next((pair for pair in planned if pair[1] is not None), (image_id, None))
+        if shard is None:
+            unknown.append(image_id)
+        else:
+            known[name] = shard
+    rows: list[ImageRow] | None = None
+    for _ in range(TRIES):
+        absorb_pending(ledger)
+        ledger.fold(at_least=1)
+        ledger.refresh()
+        if ledger.unabsorbed() or ledger.pending():
+            continue
+        rows = _take_out(ledger, known)
+        if rows is not None:
+            break
+    if rows is None:
+        raise AbortedError(f"{ledger.store.uri}: a running job keeps changing it; stop it first")
+    ledger.refresh()
+    blank_items(plan.store, plan.seqs, sorted(known))
+    plan.reload()
+    finish(ledger, grace_s=0.0)
+    taken = sum_images(rows)
+    return ForgetReport(len(known), taken.images, taken.words, tuple(unknown))
+
+
+def _take_out(ledger: Ledger, items: dict[str, ShardId]) -> list[ImageRow] | None:
+    """Swap files by a snapshot; the rows taken out, or None if another snapshot came first."""
+    store, head = ledger.store, ledger.snapshot
+    n = head.n + 1
+    found = [find_marker(store, head.manifests, shard) for shard in set(items.values())]
+    markers = [marker for marker in found if marker is not None]
+    files = [*head.base, *(part for marker in markers for part in marker.files)]
+    rows = find_images(store, files, frozenset(items))
+    hashes = _forgotten(ledger, items)
+    if not rows and len(hashes[0]) == head.forgotten:
+        return rows
+    image_ids = frozenset(row.image_id for row in rows)
+    by_shard: dict[ShardId, list[ImageRow]] = {}
+    for row in rows:
+        by_shard.setdefault(items[row.item_id], []).append(row)
+    base, by_text = (
+        strike(store, head.base, image_ids, n),
+        strike(store, head.by_text, image_ids, n),
+    )
+    written, replaced = [*base.written, *by_text.written], [*base.replaced, *by_text.replaced]
+    changed: list[Marker] = []
+    for marker in markers:
+        gone = by_shard.get(marker.shard)
+        if gone is not None:
+            own = strike(store, marker.files, image_ids, n)
+            written += own.written
+            replaced += own.replaced
+            counts = subtract(marker.counts, sum_images(gone))
+            changed.append(replace(marker, counts=counts, files=own.parts))
+    manifests, fresh = _replace_rows(store, head, changed)
+    written += [manifest.path for manifest in fresh]
+    written.append(write_forgotten(store, n, *hashes))
+    counts, shards = count_rows(store, manifests)
+    snapshot = replace(
+        head,
+        n=n,
+        attempt=new_attempt(),
+        created_at=time.time(),
+        manifests=manifests,
+        base=base.parts,
+        by_text=by_text.parts,
+        replaced=still_there(store, head, replaced),
+        rewritten=head.rewritten + 1,
+        counts=counts,
+        shards=shards,
+        forgotten=len(hashes[0]),
+        forgotten_file=written[-1],
+    )
+    if put_snapshot(store, snapshot):
+        return rows
+    delete_parts(store, written)
+    return None
+
+
+def _replace_rows(
+    store: Store, head: Snapshot, markers: Sequence[Marker]
+) -> tuple[tuple[ManifestFile, ...], list[ManifestFile]]:
+    """Manifests in which the given markers stand for their shards; and which of them are new."""
+    shards = {marker.shard for marker in markers}
+    kept: list[ManifestFile] = []
+    fresh: list[ManifestFile] = []
+    for manifest in head.manifests if shards else ():
+        table = read_rows(store, manifest)
+        pairs = zip(table["plan"].to_pylist(), table["shard"].to_pylist(), strict=True)
+        stays = [ShardId(*pair) not in shards for pair in pairs]
+        if all(stays):
+            kept.append(manifest)
+        elif any(stays):
+            fresh.append(write_manifest(store, table.filter(pa.array(stays)), head.n + 1))
+    if not shards:
+        return head.manifests, []
+    fresh.append(write_manifest(store, to_table(markers), head.n + 1))
+    return (*kept, *fresh), fresh
+
+
+def _forgotten(ledger: Ledger, items: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of everything forgotten so far and now, each once."""
+    before, now = ledger.forgotten(), hash_ids(sorted(items))
+    pairs = np.stack([np.concatenate(halves) for halves in zip(before, now, strict=True)])
+    unique = np.unique(pairs, axis=1)
+    return unique[0], unique[1]

@@ -1,0 +1,272 @@
+"""Two outputs of one setting into one: plans joined, rows copied as by compact.
+
+Nothing counts before the new folder's ``table.json`` is there, which is put last; a merge that was
+killed is simply run again.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from textspot_ray.errors import FingerprintError, TableError
+from textspot_ray.records import Counts, ShardId
+from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.commit_record import STATE, Marker, PartFile, new_attempt
+from textspot_ray.tables.commit.copy_on_write import ImageRow, find_images, sum_images, without
+from textspot_ray.tables.commit.data_files import read_part
+from textspot_ray.tables.commit.ledger import RUNS, TABLE_FILE, Ledger, open_ledger
+from textspot_ray.tables.commit.manifest import to_table, write_forgotten, write_manifest
+from textspot_ray.tables.commit.snapshot import Snapshot, put_snapshot
+from textspot_ray.tables.counts import subtract
+from textspot_ray.tables.ids import IdIndex, hash_ids
+from textspot_ray.tables.maintenance.compact import MEMORY_BYTES
+from textspot_ray.tables.maintenance.compacted_files import (
+    ROWS_PER_FILE,
+    BaseWriter,
+    read_parts,
+    write_by_text,
+)
+from textspot_ray.tables.maintenance.rewrite import absorb_pending
+from textspot_ray.tables.plan.plan import Plan
+from textspot_ray.tables.plan.segment import (
+    SegmentFile,
+    build_segment,
+    encode_rows,
+    segment_path,
+)
+from textspot_ray.tables.schema import TABLES, WORDS_BY_TEXT
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Hashes = tuple[NDArray[np.uint64], NDArray[np.uint64]]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReport:
+    """What was merged.
+
+    Attributes:
+        counts: Sums of the new table.
+        overlap: Items that both plans had; one of the two was taken.
+        shards_left: Shards of either that were not committed, and are still to be run.
+    """
+
+    counts: Counts
+    overlap: int
+    shards_left: int
+
+
+class _Side:
+    """One of the two tables, and which of its items stay behind."""
+
+    def __init__(self, ledger: Ledger, offset: int) -> None:
+        absorb_pending(ledger)
+        ledger.refresh()
+        self.ledger = ledger
+        self.offset = offset  # of plan numbers in the new table
+        self.plan = Plan(ledger.store)
+        self.plan.refresh()
+        self.index = self.plan.index()
+        self.hashes = _hashes(self.plan)
+        self.settled = self.plan.settled_rows(ledger.settled())
+        self.forgotten = np.zeros(len(self.index), np.bool_)
+        at = self.index.find(*ledger.forgotten())
+        self.forgotten[at[at >= 0]] = True
+        self.dropped = np.zeros(len(self.index), np.bool_)
+
+    def shift(self, shard: ShardId) -> ShardId:
+        """A shard's name in the new table."""
+        return ShardId(shard.plan + self.offset, shard.index)
+
+    def dropped_index(self) -> IdIndex:
+        """The hashes of the items that stay behind."""
+        hi, lo = self.hashes
+        index = IdIndex()
+        index.add(hi[self.dropped], lo[self.dropped], np.zeros(int(self.dropped.sum()), np.uint64))
+        return index
+
+    def dropped_rows(self) -> list[ImageRow]:
+        """Their rows in ``images``."""
+        if not self.dropped.any():
+            return []
+        shards = {self.plan.shard_at(int(ordinal)) for ordinal in np.flatnonzero(self.dropped)}
+        names = [name for shard in shards for name in self.plan.image_ids(shard)]
+        index = self.dropped_index()
+        gone = index.find(*hash_ids(names)) >= 0
+        chosen = frozenset(name for name, g in zip(names, gone, strict=True) if g)
+        return find_images(self.ledger.store, self.ledger.files(), chosen)
+
+
+def merge(
+    first: Ledger,
+    second: Ledger,
+    out: Store,
+    memory_bytes: int = MEMORY_BYTES,
+    rows_per_file: int = ROWS_PER_FILE,
+) -> MergeReport:
+    """Write a new table with the rows of two.
+
+    An item that both plan is taken once: from the table that has it committed, from the first if
+    both or neither do. An item that one of them was told to forget stays forgotten. What neither
+    has committed stays planned, and `run` on the new folder goes on with it.
+
+    Raises:
+        FingerprintError: The two were made with different settings.
+        TableError: There is a table at ``out`` already.
+        StorageError: Storage refuses, or a committed file is damaged.
+    """
+    _check_settings(first, second)
+    if out.exists(TABLE_FILE):
+        raise TableError(f"{out.uri} holds a table already: choose an empty folder for the merge")
+    for entry in list(out.list(f"{STATE}/")):  # of a merge that was killed
+        out.delete(entry.path)
+    one = _Side(first, 0)
+    two = _Side(second, one.plan.next_seq)
+    overlap = _choose(one, two)
+    markers: list[Marker] = []
+    writers = {table: BaseWriter(out, table, 1, rows_per_file) for table in TABLES}
+    base: list[PartFile] = []
+    try:
+        for side in (one, two):
+            markers += _copy(side, out, writers)
+        for table in TABLES:
+            base += writers[table].finish()
+    except BaseException:
+        for writer in writers.values():
+            writer.discard()
+        raise
+    words = [part for part in base if part.table == "words"]
+    counts = sum((marker.counts for marker in markers), Counts())
+    forgotten = [
+        np.concatenate([side.hashes[half][side.forgotten & ~side.dropped] for side in (one, two)])
+        for half in (0, 1)
+    ]
+    put_snapshot(
+        out,
+        Snapshot(
+            n=1,
+            attempt=new_attempt(),
+            created_at=time.time(),
+            manifests=(write_manifest(out, to_table(markers), 1),) if markers else (),
+            base=tuple(base),
+            by_text=tuple(
+                write_by_text(
+                    out,
+                    [read_parts(out, words, WORDS_BY_TEXT.names)],
+                    1,
+                    memory_bytes,
+                    rows_per_file,
+                )
+            ),
+            compaction=0,
+            rewritten=1,
+            counts=counts,
+            shards=len(markers),
+            forgotten=len(forgotten[0]),
+            forgotten_file=write_forgotten(out, 1, forgotten[0], forgotten[1])
+            if len(forgotten[0])
+            else None,
+        ),
+    )
+    open_ledger(out, first.fingerprint)
+    left = one.plan.n_shards + two.plan.n_shards - len(markers)
+    return MergeReport(counts, overlap, left)
+
+
+def _check_settings(first: Ledger, second: Ledger) -> None:
+    there, now = first.fingerprint, second.fingerprint
+    differing = sorted(key for key in {*there, *now} if there.get(key) != now.get(key))
+    if differing:
+        named = "; ".join(
+            f"{k}: {there.get(k, 'absent')} and {now.get(k, 'absent')}" for k in differing
+        )
+        raise FingerprintError(
+            f"{first.store.uri} and {second.store.uri} were made with different settings ({named})"
+        )
+
+
+def _choose(one: _Side, two: _Side) -> int:
+    """Decide for each item that both plan which side drops it."""
+    at = one.index.find(*two.hashes)
+    in_two = np.flatnonzero(at >= 0)
+    in_one = at[in_two]
+    keep_one = one.forgotten[in_one] | (
+        ~two.forgotten[in_two] & (one.settled[in_one] | ~two.settled[in_two])
+    )
+    two.dropped[in_two[keep_one]] = True
+    one.dropped[in_one[~keep_one]] = True
+    return len(in_two)
+
+
+def _copy(side: _Side, out: Store, writers: dict[str, BaseWriter]) -> list[Marker]:
+    """Copy a side's plan, rows and run records; its markers as the new table has them."""
+    store = side.ledger.store
+    _copy_plan(side, out)
+    gone = side.dropped_rows()
+    image_ids = frozenset(row.image_id for row in gone)
+    markers = sorted(side.ledger.markers(), key=lambda m: (m.shard.plan, m.shard.index))
+    parts = [*side.ledger.snapshot.base, *(part for marker in markers for part in marker.files)]
+    for part in {part.path: part for part in parts}.values():
+        for rows in read_part(store, part):
+            writers[part.table].write(without(rows, image_ids))
+    for entry in store.list(RUNS):
+        out.put(entry.path, store.read(entry.path))
+    by_shard: dict[ShardId, list[ImageRow]] = {}
+    places = side.plan.locate(row.item_id for row in gone)
+    for row, shard in zip(gone, places, strict=True):
+        if shard is not None:
+            by_shard.setdefault(shard, []).append(row)
+    return [
+        replace(
+            marker,
+            shard=side.shift(marker.shard),
+            counts=subtract(marker.counts, sum_images(by_shard.get(marker.shard, []))),
+            files=(),
+            base=0,
+            redo=marker.redo + side.offset if marker.redo >= 0 else -1,
+        )
+        for marker in markers
+    ]
+
+
+def _copy_plan(side: _Side, out: Store) -> None:
+    gone = side.dropped_index()
+    for seq in side.plan.seqs:
+        file = SegmentFile(side.ledger.store, seq)
+        rows = file.rows()
+        hashes = (rows["id_hi"].to_numpy(), rows["id_lo"].to_numpy())
+        stays = gone.find(*hashes) < 0
+        head = file.head
+        cuts = [head.cut(i) for i in range(len(head))]
+        before = np.concatenate([[0], np.cumsum(stays)])
+        moved = [
+            replace(
+                cut,
+                shard=side.shift(cut.shard),
+                start=int(before[cut.start]),
+                stop=int(before[cut.stop]),
+            )
+            for cut in cuts
+        ]
+        fresh = build_segment(
+            seq + side.offset, new_attempt(), head.run_id, head.kind, head.created_at, moved
+        )
+        kept = rows.filter(pa.array(stays))
+        out.put(segment_path(fresh.seq), encode_rows(fresh, kept))
+        file.close()
+
+
+def _hashes(plan: Plan) -> Hashes:
+    """Both halves of every id's hash, by ordinal."""
+    halves = list(plan.hashes())
+    empty = np.zeros(0, np.uint64)
+    return (
+        np.concatenate([empty, *(hi for hi, _ in halves)]),
+        np.concatenate([empty, *(lo for _, lo in halves)]),
+    )

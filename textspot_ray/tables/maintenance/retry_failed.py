@@ -1,0 +1,82 @@
+"""Trying failed images again: which shards, and which of their items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from textspot_ray.records import ErrorKind, ShardId
+from textspot_ray.tables.commit.commit_record import Marker, PartFile
+from textspot_ray.tables.commit.data_files import read_part
+from textspot_ray.tables.commit.ledger import Ledger
+from textspot_ray.tables.maintenance.rewrite import absorb_pending
+from textspot_ray.tables.plan.plan import Plan, Task
+from textspot_ray.tables.schema import item_names
+
+TRANSIENT = frozenset(kind for kind in ErrorKind if kind.transient)
+
+
+def retry_tasks(
+    plan: Plan, ledger: Ledger, kinds: frozenset[ErrorKind] = TRANSIENT
+) -> Iterator[Task]:
+    """Tasks that read failed items again, one a shard, as its next generation.
+
+    All pages of an item with a failed page are read again. Shards that are not settled yet, or
+    that have changed items waiting to be redone, are left to the run.
+
+    Args:
+        plan: The plan, refreshed.
+        ledger: The ledger, refreshed.
+        kinds: Which failures; by default those that may pass.
+    """
+    plan.refresh()
+    absorb_pending(ledger)
+    waiting = {task.shard for task in plan.tasks(ledger)}
+    names = pa.array(sorted(str(kind) for kind in kinds), pa.string())
+    compacted: dict[ShardId, Marker] = {}
+    for marker in ledger.markers():
+        if marker.shard in waiting or ledger.is_pending(marker.shard):
+            continue
+        if not any(marker.counts.failures.get(str(kind)) for kind in kinds):
+            continue
+        if marker.base >= 0:
+            compacted[marker.shard] = marker
+            continue
+        failed = _failed(ledger, marker.files, names)
+        yield _task(marker, {name for i in failed for name in item_names(i)})
+    if compacted:
+        files = [*ledger.snapshot.base, *(p for m in compacted.values() for p in m.files)]
+        ids = sorted({name for i in _failed(ledger, files, names) for name in item_names(i)})
+        by_shard: dict[ShardId, set[str]] = {}
+        for image_id, shard in zip(ids, plan.locate(ids), strict=True):
+            if shard in compacted:
+                by_shard.setdefault(shard, set()).add(image_id)
+        for shard in sorted(by_shard, key=lambda s: (s.plan, s.index)):
+            yield _task(compacted[shard], by_shard[shard])
+
+
+def _task(marker: Marker, ids: set[str]) -> Task:
+    return Task(
+        shard=marker.shard,
+        gen=marker.gen + 1,
+        reason="retry",
+        items=len(ids),
+        bytes=0,
+        redo=marker.redo,
+        previous=marker,
+        only=tuple(sorted(ids)),
+    )
+
+
+def _failed(
+    ledger: Ledger, files: tuple[PartFile, ...] | list[PartFile], kinds: pa.Array
+) -> set[str]:
+    found: set[str] = set()
+    for part in files:
+        if part.table == "errors":
+            for rows in read_part(ledger.store, part, ["image_id", "kind"]):
+                chosen = rows.filter(pc.is_in(rows.column("kind"), kinds))
+                found.update(chosen.column("image_id").to_pylist())
+    return found

@@ -1,0 +1,169 @@
+"""Deleting what does not count: parts of lost attempts, replaced files, absorbed markers.
+
+A file goes only when it can never count again: a part when its shard is settled, in its own or a
+newer generation, and the committed state does not name it; a marker when a snapshot has absorbed
+it. What might belong to work that is still going on is left to `clean`, which goes by age.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from textspot_ray.storage.stores import Entry, Store
+from textspot_ray.tables.commit.commit_record import DONE, TMP, parse_marker_path, parse_part_path
+from textspot_ray.tables.commit.ledger import Ledger
+from textspot_ray.tables.commit.manifest import SNAPSHOTS
+from textspot_ray.tables.commit.snapshot import Snapshot, read_snapshot, snapshot_numbers
+from textspot_ray.tables.failpoints import fault
+from textspot_ray.tables.maintenance.rewrite import absorb_pending
+from textspot_ray.tables.schema import TABLES
+
+GRACE_S = 600.0  # readers that opened the state before a compact have this long to finish
+CLEAN_AGE_S = 86_400.0  # no attempt at a shard takes a day
+FOLDERS = (*TABLES, "words_by_text")
+_NUMBERED = re.compile(r"(?:manifest|base)-(\d{8,})-[0-9a-f]{12}(?:-\d+)?\.parquet$")
+_SNAPSHOT = re.compile(r"/(\d{8,})\.json$")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What was deleted."""
+
+    files: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: SweepReport) -> SweepReport:
+        return SweepReport(self.files + other.files, self.bytes + other.bytes)
+
+
+def finish(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
+    """Sweep after a run that ended cleanly: from then on ``words/*.parquet`` is the words table.
+
+    Retries and redos of compacted shards become visible (see `strike`). Parts that a retry or
+    redo has replaced go at once, for the sake of that promise; files that compact has replaced
+    stay for the grace period.
+    """
+    absorb_pending(ledger)
+    ledger.refresh()
+    return sweep_state(ledger, grace_s) + _sweep_parts(ledger, grace_s, None)
+
+
+def clean(
+    ledger: Ledger, older_than_s: float = CLEAN_AGE_S, grace_s: float = GRACE_S
+) -> SweepReport:
+    """Sweep, and delete litter of killed attempts at shards that are still to be done.
+
+    Args:
+        ledger: The ledger of the output folder.
+        older_than_s: Age from which a file of unknown fate is litter; must be longer than any
+            attempt at a shard lasts.
+        grace_s: For how long files that compact has replaced stay.
+    """
+    ledger.refresh()
+    report = sweep_state(ledger, grace_s) + _sweep_parts(ledger, grace_s, older_than_s)
+    limit = time.time() - older_than_s
+    return report + _delete(
+        ledger.store, ledger.store.list(TMP), lambda entry: 0 < entry.mtime < limit
+    )
+
+
+def sweep_state(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
+    """Delete absorbed markers, old snapshots and manifests; cheap, so a long job does it too."""
+    store = ledger.store
+    retained = _retained(ledger, grace_s)
+    if not retained:
+        return SweepReport()
+    snapshots = [_state(ledger, n) for n in retained]
+    named = {m.path for snapshot in snapshots for m in snapshot.manifests}
+    named.update(s.forgotten_file for s in snapshots if s.forgotten_file is not None)
+    # Markers that even the oldest state still in use has absorbed are read by nobody.
+    absorbed = ledger.absorbed(snapshots[0] if len(snapshots) > 1 else None)
+
+    def marker_is_old(entry: Entry) -> bool:
+        found = parse_marker_path(entry.path)
+        return found is not None and absorbed.get(found[0], -1) >= found[1]
+
+    def state_is_old(entry: Entry) -> bool:
+        if match := _SNAPSHOT.search(entry.path):
+            return int(match[1]) < retained[0]
+        numbered = _NUMBERED.search(entry.path)
+        # A manifest of a number to come belongs to a fold that is going on.
+        return (
+            numbered is not None
+            and int(numbered[1]) <= ledger.snapshot.n
+            and entry.path not in named
+        )
+
+    report = _delete(store, store.list(SNAPSHOTS), state_is_old)
+    return report + _delete(store, store.list(DONE), marker_is_old)
+
+
+def _retained(ledger: Ledger, grace_s: float) -> list[int]:
+    """Numbers of the snapshots that readers may be using: replaced less than the grace ago."""
+    if ledger.snapshot.n == 0:
+        return []
+    retained = [ledger.snapshot.n]
+    replaced_at = ledger.snapshot.created_at
+    older = [n for n in snapshot_numbers(ledger.store) if n < ledger.snapshot.n]
+    # Before the first snapshot there were markers only: state 0.
+    for n in reversed([0, *older] if 1 in (*older, ledger.snapshot.n) else older):
+        if replaced_at <= time.time() - grace_s:
+            break
+        try:
+            replaced_at = _state(ledger, n).created_at
+        except FileNotFoundError:
+            break
+        retained.insert(0, n)
+    return retained
+
+
+def _state(ledger: Ledger, n: int) -> Snapshot:
+    if n in (0, ledger.snapshot.n):
+        return Snapshot() if n == 0 else ledger.snapshot
+    return read_snapshot(ledger.store, n)
+
+
+def _sweep_parts(ledger: Ledger, grace_s: float, older_than_s: float | None) -> SweepReport:
+    snapshot, settled = ledger.snapshot, ledger.settled()
+    named = {part.path for part in ledger.files()}
+    named.update(part.path for part in snapshot.by_text)
+    named.update(part.path for marker in ledger.pending() for part in marker.files)
+    replaced = frozenset(snapshot.replaced)
+    in_grace = False  # whether a reader may still use files that compact or forget replaced
+    for n in _retained(ledger, grace_s)[:-1]:
+        older = _state(ledger, n)
+        in_grace = in_grace or older.rewritten != snapshot.rewritten
+        named.update(part.path for part in (*older.base, *older.by_text))
+    limit = None if older_than_s is None else time.time() - older_than_s
+
+    def is_litter(entry: Entry) -> bool:
+        numbered, part = _NUMBERED.search(entry.path), parse_part_path(entry.path)
+        if entry.path in named or (numbered is None and part is None):  # what we did not write
+            return False
+        if limit is not None and 0 < entry.mtime < limit:
+            return True
+        if part is None:  # of a compact: one that is still going on, unless a snapshot says so
+            return entry.path in replaced
+        shard, gen, _ = part
+        if settled.get(shard, -1) < gen:
+            return False
+        return not (in_grace and ledger.is_absorbed(shard))
+
+    report = SweepReport()
+    for folder in FOLDERS:
+        report += _delete(ledger.store, ledger.store.list(f"{folder}/"), is_litter)
+    return report
+
+
+def _delete(
+    store: Store, entries: Iterator[Entry], is_litter: Callable[[Entry], bool]
+) -> SweepReport:
+    # Listed first: deleting while a listing is streamed makes some stores skip entries.
+    litter = [entry for entry in entries if is_litter(entry)]
+    for entry in litter:
+        fault("before_delete")
+        store.delete(entry.path)
+    return SweepReport(len(litter), sum(entry.size for entry in litter))

@@ -1,0 +1,333 @@
+"""Checking an output folder against itself: checksums, counts, sums, plan.
+
+Reads every byte once and keeps 40 bytes an image, whatever the number of words.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from textspot_ray.errors import StorageError
+from textspot_ray.records import Counts, Status
+from textspot_ray.storage.faults import reason_of
+from textspot_ray.tables.commit.commit_record import PartFile
+from textspot_ray.tables.commit.data_files import READ_ROWS, part_version
+from textspot_ray.tables.commit.ledger import Ledger
+from textspot_ray.tables.ids import IdIndex, hash_ids
+from textspot_ray.tables.maintenance.vacuum import FOLDERS
+from textspot_ray.tables.plan.plan import Plan
+from textspot_ray.tables.schema import SCHEMAS, TABLE_VERSION, item_id, schema_of
+
+_CHUNK_BYTES = 8 * 2**20
+_MAX_NAMED = 5  # of one kind of fault in one file
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that `verify` has to say.
+
+    Attributes:
+        severity: ``error`` (the tables are wrong) or ``note`` (worth knowing, nothing is wrong).
+        code: Stable name of the kind of finding.
+        where: File, shard or image.
+        message: One line.
+    """
+
+    severity: str
+    code: str
+    where: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was checked and found."""
+
+    files: int
+    bytes: int
+    counts: Counts
+    findings: tuple[Finding, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether no error was found."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+
+def verify(ledger: Ledger, plan: Plan, checksums: bool = True) -> VerifyReport:
+    """Check everything that can be checked without the sources.
+
+    That every file that counts is there, whole and of the right schema; that image_ids are unique;
+    that each image's words, its ``n_words``, its status and its error row agree; that rows agree
+    with the markers' counts, and images with the plan: each item of a settled shard has its row,
+    and no row is of an item that is not planned or not settled.
+
+    Args:
+        ledger: The ledger of the output folder.
+        plan: Its plan.
+        checksums: Compare sha256 as well, not only size and row count.
+    """
+    ledger.refresh()
+    plan.refresh()
+    check = _Check(ledger, plan, checksums)
+    check.run()
+    return VerifyReport(
+        files=check.n_files,
+        bytes=check.n_bytes,
+        counts=check.tally.counts(),
+        findings=tuple(check.findings),
+    )
+
+
+@dataclass
+class _Tally:
+    """What the rows themselves say, image by image."""
+
+    index: IdIndex = field(default_factory=IdIndex)
+    n_words: list[np.ndarray] = field(default_factory=list)
+    n_errors: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    failed: list[np.ndarray] = field(default_factory=list)
+    items: int = 0
+    with_words: int = 0
+    empty: int = 0
+    words: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+
+    def counts(self) -> Counts:
+        failed = int(sum(int(chunk.sum()) for chunk in self.failed))
+        return Counts(
+            items=self.items,
+            images=len(self.index),
+            with_words=self.with_words,
+            empty=self.empty,
+            failed=failed,
+            words=self.words,
+            failures=dict(self.failures),
+        )
+
+
+class _Check:
+    def __init__(self, ledger: Ledger, plan: Plan, checksums: bool) -> None:
+        self._ledger = ledger
+        self._plan = plan
+        self._checksums = checksums
+        self.findings: list[Finding] = []
+        self.tally = _Tally()
+        self.n_files = 0
+        self.n_bytes = 0
+        self._planned = np.zeros(len(plan.index()), dtype=bool)  # has its row
+
+    def run(self) -> None:
+        parts: dict[str, list[PartFile]] = {table: [] for table in SCHEMAS}
+        for part in self._ledger.files():
+            parts[part.table].append(part)
+        sound = {part.path for table in parts.values() for part in table if self._file(part)}
+        for part in self._ledger.snapshot.by_text:
+            self._file(part)
+        readable = {t: [p for p in found if p.path in sound] for t, found in parts.items()}
+        for part in readable["images"]:
+            self._images(part)
+        self._words(readable["words"])
+        self._errors(readable["errors"])
+        self._markers()
+        self._plan_rows()
+        self._litter({p.path for found in parts.values() for p in found})
+
+    def _say(self, code: str, where: str, message: str, severity: str = "error") -> None:
+        self.findings.append(Finding(severity, code, where, message))
+
+    def _file(self, part: PartFile) -> bool:
+        """Whether a file is what its marker says; its rows are only looked at if so."""
+        store = self._ledger.store
+        self.n_files += 1
+        try:
+            size = store.size(part.path)
+            self.n_bytes += size
+            if size != part.bytes:
+                self._say("size", part.path, f"{size} bytes instead of {part.bytes}")
+                return False
+            with store.open_read(part.path) as file:
+                if self._checksums:
+                    digest = sha256()
+                    while chunk := file.read(_CHUNK_BYTES):
+                        digest.update(chunk)
+                    if digest.hexdigest() != part.sha256:
+                        self._say("checksum", part.path, "its bytes have changed since the commit")
+                        return False
+                    file.seek(0, io.SEEK_SET)
+                parquet = pq.ParquetFile(file)
+                rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
+        except FileNotFoundError:
+            self._say("missing", part.path, "is committed, but not there")
+            return False
+        except (StorageError, OSError, pa.ArrowException) as exc:
+            self._say("unreadable", part.path, reason_of(exc))
+            return False
+        if rows != part.rows:
+            self._say("rows", part.path, f"{rows} rows instead of {part.rows}")
+        if not schema.equals(schema_of(part.table)):
+            self._say("schema", part.path, f"its columns are not those of version {TABLE_VERSION}")
+            return False
+        if part_version(schema) > TABLE_VERSION:
+            self._say("version", part.path, f"is of table version {part_version(schema)}")
+        return True
+
+    def _rows(self, part: PartFile, columns: list[str]) -> Iterator[pa.Table]:
+        with self._ledger.store.open_read(part.path) as file:
+            for batch in pq.ParquetFile(file).iter_batches(READ_ROWS, columns=columns):
+                yield pa.Table.from_batches([batch])
+
+    def _images(self, part: PartFile) -> None:
+        for rows in self._rows(part, ["image_id", "page", "n_words", "status"]):
+            ids = rows.column("image_id").to_pylist()
+            pages = rows.column("page").to_numpy()
+            n_words = rows.column("n_words").to_numpy()
+            status = rows.column("status").to_numpy(zero_copy_only=False).astype(str)
+            failed, with_words = status == Status.FAILED, status == Status.WORDS
+            hi, lo = hash_ids(ids)
+            first = np.zeros(len(ids), dtype=bool)
+            first[_first_rows(hi, lo)] = True
+            known = (self.tally.index.find(hi, lo) >= 0) | ~first
+            self._name("duplicate", part.path, ids, known, "is there more than once")
+            wrong = (with_words != (n_words > 0)) | (n_words < 0)
+            self._name("status", part.path, ids, wrong, "has a status that its n_words belies")
+            new = ~known
+            self.tally.index.add(hi[new], lo[new], np.zeros(int(new.sum()), np.uint64))
+            self.tally.n_words.append(n_words[new].astype(np.int64))
+            self.tally.failed.append(failed[new])
+            self.tally.with_words += int(with_words[new].sum())
+            self.tally.empty += int((status[new] == Status.EMPTY).sum())
+            self.tally.items += int((pages[new] == 0).sum())
+            self._mark_planned(part, ids, pages)
+
+    def _mark_planned(self, part: PartFile, ids: list[str], pages: np.ndarray) -> None:
+        later = np.flatnonzero(pages > 0)
+        items = list(ids)
+        for row in later:
+            items[row] = item_id(ids[row], int(pages[row]))
+        found = self._plan.index().find(*hash_ids(items))
+        self._name("unplanned", part.path, ids, found < 0, "is in no segment of the plan")
+        self._planned[found[(found >= 0) & (pages == 0)]] = True
+
+    def _words(self, parts: list[PartFile]) -> None:
+        counted = np.zeros(len(self.tally.index), np.int64)
+        indexes = np.zeros(len(self.tally.index), np.int64)
+        for part in parts:
+            for rows in self._rows(part, ["image_id", "word_index"]):
+                self.tally.words += rows.num_rows
+                codes, names = _codes(rows.column("image_id"))
+                at = self.tally.index.find(*hash_ids(names))
+                self._name("orphan", part.path, names, at < 0, "has words, but no row in images")
+                per_name = np.bincount(codes, minlength=len(names))
+                sums = np.bincount(
+                    codes, weights=rows.column("word_index").to_numpy(), minlength=len(names)
+                )
+                np.add.at(counted, at[at >= 0], per_name[at >= 0])
+                np.add.at(indexes, at[at >= 0], sums[at >= 0].astype(np.int64))
+        n_words = np.concatenate([*self.tally.n_words, np.zeros(0, np.int64)])
+        wrong = int(np.count_nonzero(counted != n_words))
+        if wrong:
+            self._say("n_words", "words", f"{wrong} images have other words than n_words says")
+        # 0 + 1 + ... + (n - 1): no index is there twice or left out.
+        wrong = int(np.count_nonzero(indexes != counted * (counted - 1) // 2))
+        if wrong:
+            self._say("word_index", "words", f"{wrong} images have gaps or repeats in word_index")
+
+    def _errors(self, parts: list[PartFile]) -> None:
+        counted = np.zeros(len(self.tally.index), np.int64)
+        for part in parts:
+            for rows in self._rows(part, ["image_id", "kind"]):
+                names = rows.column("image_id").to_pylist()
+                at = self.tally.index.find(*hash_ids(names))
+                self._name("orphan", part.path, names, at < 0, "has an error, but no row in images")
+                np.add.at(counted, at[at >= 0], 1)
+                for entry in pc.value_counts(rows.column("kind")).to_pylist():
+                    kinds = self.tally.failures
+                    kinds[entry["values"]] = kinds.get(entry["values"], 0) + entry["counts"]
+        failed = np.concatenate([*self.tally.failed, np.zeros(0, dtype=bool)])
+        wrong = int(np.count_nonzero(counted != failed))
+        if wrong:
+            self._say("errors", "errors", f"{wrong} images have no or several rows for a failure")
+
+    def _markers(self) -> None:
+        for marker in self._ledger.markers():
+            if marker.fingerprint != self._ledger.digest:
+                self._say("fingerprint", marker.path, "was made with other settings than the table")
+            if marker.base >= 0:
+                continue
+            rows = {table: 0 for table in SCHEMAS}
+            for part in marker.files:
+                rows[part.table] += part.rows
+            counts = marker.counts
+            said = {"words": counts.words, "images": counts.images, "errors": counts.failed}
+            if rows != said:
+                self._say("counts", marker.path, f"its files have {rows} rows, it says {said}")
+        counts, tally = self._ledger.counts(), self.tally.counts()
+        if counts != tally and not any(f.severity == "error" for f in self.findings):
+            self._say("counts", "ledger", f"markers say {counts}, rows are {tally}")
+
+    def _plan_rows(self) -> None:
+        settled = self._ledger.settled()
+        due = self._plan.settled_rows(settled)
+        forgotten = self._ledger.forgotten()
+        at = self._plan.index().find(*forgotten)
+        due[at[at >= 0]] = False
+        missing = int(np.count_nonzero(due & ~self._planned))
+        if missing:
+            self._say("lost", "images", f"{missing} items of committed shards have no row")
+        early = int(np.count_nonzero(self._planned & ~due))
+        if early:
+            self._say(
+                "early",
+                "images",
+                f"{early} items have a row that are forgotten or in no committed shard",
+            )
+        unknown = sum(not self._plan.has(shard) for shard in settled)
+        if unknown:
+            self._say("plan", "ledger", f"{unknown} committed shards are in no segment of the plan")
+        left = self._plan.n_shards - len(settled) + unknown
+        if left:
+            self._say("unfinished", "plan", f"{left} shards are still to be done", "note")
+
+    def _litter(self, named: set[str]) -> None:
+        named |= {part.path for part in self._ledger.snapshot.by_text}
+        named |= {p.path for marker in self._ledger.pending() for p in marker.files}
+        for folder in FOLDERS:
+            entries = self._ledger.store.list(f"{folder}/")
+            litter = [entry for entry in entries if entry.path not in named]
+            if litter:
+                size = sum(entry.size for entry in litter)
+                message = f"{len(litter)} files ({size} bytes) do not count: see textspot clean"
+                self._say("litter", folder, message, "note")
+
+    def _name(self, code: str, where: str, ids: list[str], wrong: np.ndarray, message: str) -> None:
+        rows = np.flatnonzero(wrong)
+        for row in rows[:_MAX_NAMED]:
+            self._say(code, where, f"{ids[row]} {message}")
+        if len(rows) > _MAX_NAMED:
+            self._say(code, where, f"... and {len(rows) - _MAX_NAMED} more such images")
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """A text column as codes and the distinct values: image_ids repeat for every word."""
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+
+
+def _first_rows(hi: np.ndarray, lo: np.ndarray) -> np.ndarray:
+    """Row of the first of each distinct hash."""
+    order = np.lexsort((lo, hi))
+    hi, lo = hi[order], lo[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (hi[1:] != hi[:-1]) | (lo[1:] != lo[:-1])
+    return order[new]

@@ -1,0 +1,310 @@
+"""Growing the plan from a listing: what is new is cut into shards, what changed may be redone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from textspot_ray.config import OutputConfig
+from textspot_ray.errors import StorageError
+from textspot_ray.records import Container, Item, ShardId, Skipped
+from textspot_ray.tables.commit.commit_record import new_attempt
+from textspot_ray.tables.failpoints import fault
+from textspot_ray.tables.ids import hash_ids, hash_tags
+from textspot_ray.tables.plan.plan import Plan
+from textspot_ray.tables.plan.segment import (
+    Cut,
+    Segment,
+    SegmentFile,
+    build_segment,
+    encode_segment,
+    segment_path,
+)
+from textspot_ray.tables.schema import clean_text
+
+MAX_SEGMENT_ITEMS = 100_000
+_FIRST_SEGMENTS = (2_048, 16_384)  # small, so that work starts while a long listing goes on
+_BATCH = 2_048
+_MAX_EXAMPLES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """What an update of the plan found.
+
+    Attributes:
+        listed: Items listed, known ones included.
+        new: Items that no earlier segment had.
+        changed: Known items whose content tag differs from the plan's.
+        redone: Those of them that were put down to be read again.
+        duplicates: Items listed twice in this listing (the second is dropped).
+        broken: New items that are known to be unreadable already.
+        skipped: What is no image, counted by reason.
+        examples: Some of it.
+        segments: Segments added.
+        shards: Shards added.
+        bytes: Bytes of the new items, as far as known.
+        unsized: New items whose size is unknown.
+    """
+
+    listed: int = 0
+    new: int = 0
+    changed: int = 0
+    redone: int = 0
+    duplicates: int = 0
+    broken: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    examples: tuple[Skipped, ...] = ()
+    segments: int = 0
+    shards: int = 0
+    bytes: int = 0
+    unsized: int = 0
+
+
+def update_plan(
+    plan: Plan,
+    listing: Iterable[Item | Skipped],
+    output: OutputConfig,
+    run_id: str,
+    *,
+    on_changed: str = "keep",
+    dry_run: bool = False,
+    on_segment: Callable[[Segment], None] | None = None,
+) -> PlanSummary:
+    """Add what is new in a listing to the plan.
+
+    The listing is streamed; memory is 28 bytes an item ever planned, plus one segment. Another
+    driver may plan the same folder at the same time: each item ends up in one segment.
+
+    Args:
+        plan: The plan of the output folder.
+        listing: Items, and what was listed but is no image.
+        output: How shards are cut.
+        run_id: Name of the run, stored with the segments.
+        on_changed: ``keep`` counts items whose content has changed, ``redo`` plans them again.
+        dry_run: Count only; storage is not touched.
+        on_segment: Called with the head of each segment as soon as it is stored.
+
+    Raises:
+        StorageError: Storage refuses; segments stored before that stay and count.
+    """
+    plan.refresh()
+    plan.index()
+    update = _Update(plan, output, run_id, on_changed, dry_run, on_segment)
+    batch: list[Item] = []
+    for entry in listing:
+        if isinstance(entry, Skipped):
+            update.skip(entry)
+            continue
+        batch.append(entry)
+        if len(batch) >= _BATCH:
+            update.take(batch)
+            batch = []
+    update.take(batch)
+    return update.finish()
+
+
+def _with_clean_id(item: Item) -> Item:
+    """The item under the name that the tables will have: ids that users give may be no UTF-8."""
+    name = clean_text(item.image_id)
+    return item if name == item.image_id else replace(item, image_id=name)
+
+
+class _Update:
+    def __init__(
+        self,
+        plan: Plan,
+        output: OutputConfig,
+        run_id: str,
+        on_changed: str,
+        dry_run: bool,
+        on_segment: Callable[[Segment], None] | None,
+    ) -> None:
+        self._plan = plan
+        self._output = output
+        self._run_id = run_id
+        self._redo = on_changed == "redo"
+        self._dry_run = dry_run
+        self._on_segment = on_segment
+        self._cutter: Cutter | None = None
+        self._pending: list[Item] = []
+        self._pending_ids: set[str] = set()
+        self._changed: dict[int, Item] = {}  # by ordinal
+        self._skipped: dict[str, int] = {}
+        self._examples: list[Skipped] = []
+        self._n: dict[str, int] = dict.fromkeys(
+            ("listed", "new", "changed", "redone", "duplicates", "broken", "segments", "shards",
+             "bytes", "unsized"), 0)  # fmt: skip
+
+    def skip(self, entry: Skipped) -> None:
+        self._skipped[entry.reason] = self._skipped.get(entry.reason, 0) + 1
+        if len(self._examples) < _MAX_EXAMPLES:
+            self._examples.append(entry)
+
+    def take(self, batch: list[Item]) -> None:
+        """Sort a batch into known, changed and new; flush what makes a segment."""
+        if not batch:
+            return
+        self._n["listed"] += len(batch)
+        batch = [_with_clean_id(item) for item in batch]
+        found = self._plan.index().find(*hash_ids(item.image_id for item in batch))
+        known = np.flatnonzero(found >= 0)
+        for row in np.flatnonzero(found < 0):
+            item = batch[row]
+            if item.image_id in self._pending_ids:
+                self._n["duplicates"] += 1
+                continue
+            self._pending.append(item)
+            self._pending_ids.add(item.image_id)
+        if len(known):
+            self._compare(found[known], [batch[row] for row in known])
+        done = self._n["segments"]
+        target = _FIRST_SEGMENTS[done] if done < len(_FIRST_SEGMENTS) else MAX_SEGMENT_ITEMS
+        if len(self._pending) >= min(target, MAX_SEGMENT_ITEMS):
+            self._flush(last=False)
+        if len(self._changed) >= MAX_SEGMENT_ITEMS:
+            self._flush_changed()
+
+    def finish(self) -> PlanSummary:
+        """Flush the rest."""
+        self._flush(last=True)
+        self._flush_changed()
+        return PlanSummary(**self._n, skipped=dict(self._skipped), examples=tuple(self._examples))
+
+    def _compare(self, ordinals: np.ndarray, items: list[Item]) -> None:
+        before = self._plan.index().tags(ordinals)
+        now = hash_tags(item.content_tag for item in items)
+        # A store that tells no tag says nothing about a change.
+        for row in np.flatnonzero((before != now) & (before != 0) & (now != 0)):
+            self._n["changed"] += 1
+            if self._redo:
+                self._changed[int(ordinals[row])] = items[row]
+
+    def _flush(self, last: bool) -> None:
+        if self._cutter is None:
+            self._cutter = Cutter(self._output, total=len(self._pending) if last else None)
+        while self._pending:
+            items = self._pending
+            seq = self._plan.next_seq
+            cuts = self._cutter.cut(seq, items)
+            won = self._dry_run or self._put("new", seq, cuts, items)
+            if won:
+                self._n["new"] += len(items)
+                self._n["broken"] += sum(item.error is not None for item in items)
+                self._n["segments"] += 1
+                self._n["shards"] += len(cuts)
+                self._n["bytes"] += sum(item.size or 0 for item in items)
+                self._n["unsized"] += sum(item.size is None for item in items)
+                self._pending = []
+                break
+            # Another driver's segment took the number: what it lists is no longer new.
+            found = self._plan.index().find(*hash_ids(item.image_id for item in items))
+            self._pending = [item for item, at in zip(items, found, strict=True) if at < 0]
+        if not self._dry_run:
+            self._pending_ids.clear()
+
+    def _flush_changed(self) -> None:
+        while self._changed:
+            rows = sorted(self._changed.items())  # by ordinal, hence by shard
+            items = [item for _, item in rows]
+            cuts: list[Cut] = []
+            for row, (ordinal, item) in enumerate(rows):
+                shard, size = self._plan.shard_at(ordinal), item.size or 0
+                if cuts and cuts[-1].shard == shard:
+                    size, start = size + cuts[-1].bytes, cuts.pop().start
+                else:
+                    start = row
+                cuts.append(Cut(shard, start, row + 1, size, None))
+            if self._dry_run or self._put("redo", self._plan.next_seq, cuts, items):
+                self._n["redone"] += len(items)
+                self._n["segments"] += 1
+                self._changed = {}
+                break
+            tags = self._plan.index().tags(np.array([ordinal for ordinal, _ in rows]))
+            now = hash_tags(item.content_tag for item in items)
+            self._changed = {o: i for (o, i), a, b in zip(rows, tags, now, strict=True) if a != b}
+
+    def _put(self, kind: str, seq: int, cuts: list[Cut], items: list[Item]) -> bool:
+        head = build_segment(seq, new_attempt(), self._run_id, kind, time.time(), cuts)
+        data = encode_segment(head, items)
+        fault("before_segment")
+        store, path = self._plan.store, segment_path(seq)
+        try:
+            won = store.put_if_absent(path, data)
+        except StorageError:
+            if not store.exists(path):
+                raise
+            won = False
+        # A put whose reply was lost meets its own file.
+        won = won or SegmentFile(store, seq).head.attempt == head.attempt
+        fault("after_segment")
+        if not won:
+            self._plan.refresh()
+            return False
+        ids = hash_ids(item.image_id for item in items)
+        self._plan.add_segment(head, *ids, hash_tags(item.content_tag for item in items))
+        if self._on_segment is not None:
+            self._on_segment(head)
+        return True
+
+
+UNSIZED_BYTES = 2**20  # assumed of an item whose size the listing does not tell
+_STEP = 8  # shards of one size before the size doubles
+_FEWEST = 4  # images; smaller shards cost more in commits than they give in balance
+
+
+class Cutter:
+    """Cuts consecutive items, in the order listed, so that a shard's reads lie close together.
+
+    The first shards are small, so that every slot soon has one and words are committed within
+    seconds; then sizes double every eight shards up to ``max_shard_items`` (2–5 minutes of work
+    with the default of 256). A byte cap ends a shard early, and members of a compressed tar are
+    never mixed with other sources, because one reader has to stream through it.
+
+    Args:
+        output: Sizes and caps.
+        total: How many items there are, if that is known; fewer than eight minimal shards are
+            cut into eight all the same, so that a small source still feeds several slots.
+    """
+
+    def __init__(self, output: OutputConfig, total: int | None = None) -> None:
+        self._max_items = output.max_shard_items
+        self._max_bytes = output.max_shard_bytes
+        self._least = output.min_shard_items
+        if total is not None and total < _STEP * self._least:
+            self._least = min(self._least, max(_FEWEST, -(-total // _STEP)))
+        self._cut = 0
+
+    def cut(self, seq: int, items: Sequence[Item]) -> list[Cut]:
+        """Cuts of segment ``seq`` over all of ``items``."""
+        cuts: list[Cut] = []
+        start, n_bytes = 0, 0
+        for row, item in enumerate(items):
+            size = UNSIZED_BYTES if item.size is None else item.size
+            if row > start and (
+                row - start >= self._target()
+                or n_bytes + size > self._max_bytes
+                or _stream(item) != _stream(items[row - 1])
+            ):
+                cuts.append(self._close(seq, len(cuts), start, row, n_bytes, items))
+                start, n_bytes = row, 0
+            n_bytes += size
+        if items:
+            cuts.append(self._close(seq, len(cuts), start, len(items), n_bytes, items))
+        return cuts
+
+    def _target(self) -> int:
+        return min(self._max_items, self._least << min(self._cut // _STEP, 30))
+
+    def _close(
+        self, seq: int, index: int, start: int, stop: int, n_bytes: int, items: Sequence[Item]
+    ) -> Cut:
+        self._cut += 1
+        return Cut(ShardId(seq, index), start, stop, n_bytes, _stream(items[start]))
+
+
+def _stream(item: Item) -> str | None:
+    return item.source if item.container is Container.TAR_STREAM else None

@@ -1,0 +1,312 @@
+"""Plan segments: Parquet files that list items and say how they are cut into shards.
+
+A segment is put if absent and then stays as it is. It lists either items that no earlier segment
+lists (kind ``new``), or newer versions of items whose content has changed (kind ``redo``), ordered
+by the shard they belong to. The cuts are in the file's metadata, so that a driver learns a hundred
+thousand items' shards from the footer alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from textspot_ray.errors import TableError
+from textspot_ray.records import Container, ErrorKind, ImageError, Item, ShardId, Stage
+from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.commit_record import STATE
+from textspot_ray.tables.ids import hash_ids, hash_tags
+from textspot_ray.tables.schema import TABLE_VERSION, VERSION_KEY, from_bytes, to_bytes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PLAN = f"{STATE}/plan/"
+ROWS_PER_GROUP = 4096
+_HEAD_KEY = b"textspot.segment"
+_NAME = re.compile(r"(\d{6,})\.parquet$")
+
+# Names may hold bytes that are no UTF-8, and must come back exactly: hence binary.
+_SCHEMA = pa.schema(
+    [
+        ("id_hi", pa.uint64()),
+        ("id_lo", pa.uint64()),
+        ("tag", pa.uint64()),
+        ("image_id", pa.binary()),
+        ("source", pa.binary()),
+        ("container", pa.string()),
+        ("member", pa.binary()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("content_tag", pa.binary()),
+        ("extra", pa.binary()),
+        ("error_stage", pa.string()),
+        ("error_kind", pa.string()),
+        ("error_message", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One shard's stretch of a segment's rows.
+
+    ``affinity`` is set for members of an archive without random access: the source that one
+    reader should stream through, taking the shards in order.
+    """
+
+    shard: ShardId
+    start: int
+    stop: int
+    bytes: int
+    affinity: str | None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What a segment's footer tells. Cuts are arrays: a billion images have four million."""
+
+    seq: int
+    attempt: str
+    run_id: str
+    kind: str  # new | redo
+    created_at: float
+    shards: NDArray[np.int64]  # [cuts, 2]: plan, index
+    rows: NDArray[np.int64]  # [cuts]
+    bytes: NDArray[np.int64]  # [cuts]
+    affinity: NDArray[np.int32]  # [cuts]; index into `sources`, -1 for none
+    sources: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def stops(self) -> NDArray[np.int64]:
+        """Row after the last of each cut."""
+        return np.cumsum(self.rows)
+
+    def cut(self, i: int) -> Cut:
+        """One of the segment's cuts."""
+        stop, source = int(self.stops[i]), int(self.affinity[i])
+        return Cut(
+            shard=ShardId(int(self.shards[i, 0]), int(self.shards[i, 1])),
+            start=stop - int(self.rows[i]),
+            stop=stop,
+            bytes=int(self.bytes[i]),
+            affinity=self.sources[source] if source >= 0 else None,
+        )
+
+
+def segment_path(seq: int) -> str:
+    """Path of a segment, relative to the output folder."""
+    return f"{PLAN}{seq:06d}.parquet"
+
+
+def segment_seqs(store: Store) -> list[int]:
+    """Numbers of all segments there are, in order."""
+    names = (_NAME.search(entry.path) for entry in store.list(PLAN))
+    return sorted(int(match[1]) for match in names if match)
+
+
+def build_segment(
+    seq: int, attempt: str, run_id: str, kind: str, created_at: float, cuts: Sequence[Cut]
+) -> Segment:
+    """A segment's head from its cuts."""
+    sources = sorted({cut.affinity for cut in cuts if cut.affinity is not None})
+    number = {source: i for i, source in enumerate(sources)}
+    return Segment(
+        seq=seq,
+        attempt=attempt,
+        run_id=run_id,
+        kind=kind,
+        created_at=created_at,
+        shards=np.array([(c.shard.plan, c.shard.index) for c in cuts], np.int64).reshape(-1, 2),
+        rows=np.array([c.stop - c.start for c in cuts], np.int64),
+        bytes=np.array([c.bytes for c in cuts], np.int64),
+        affinity=np.array(
+            [-1 if c.affinity is None else number[c.affinity] for c in cuts], np.int32
+        ),
+        sources=tuple(sources),
+    )
+
+
+def encode_segment(segment: Segment, items: Sequence[Item]) -> bytes:
+    """The file of a segment."""
+    return encode_rows(segment, item_rows(items))
+
+
+def blank_items(store: Store, seqs: Iterable[int], image_ids: Sequence[str]) -> int:
+    """Blank some items' lines in all segments; their hashes stay. Returns how many lines."""
+    hashes = set(zip(*(half.tolist() for half in hash_ids(image_ids)), strict=True))
+    blanked = 0
+    for seq in seqs:
+        file = SegmentFile(store, seq)
+        rows = file.rows()
+        pairs = zip(rows["id_hi"].to_pylist(), rows["id_lo"].to_pylist(), strict=True)
+        names = rows["image_id"].to_pylist()
+        gone = [bool(name) and pair in hashes for pair, name in zip(pairs, names, strict=True)]
+        if any(gone):
+            blanked += sum(gone)
+            store.put(segment_path(seq), encode_rows(file.head, _blank(rows, pa.array(gone))))
+        file.close()
+    return blanked
+
+
+def _blank(rows: pa.Table, gone: pa.Array) -> pa.Table:
+    empty = {"image_id": b"", "source": b"", "container": str(Container.FILE), "tag": 0}
+    for at, field in enumerate(rows.schema):
+        if field.name not in ("id_hi", "id_lo"):
+            blank = pa.scalar(empty.get(field.name), field.type)
+            rows = rows.set_column(at, field, pc.if_else(gone, blank, rows.column(at)))
+    return rows
+
+
+def encode_rows(segment: Segment, rows: pa.Table) -> bytes:
+    """The file of a segment, from its rows as a table."""
+    head = {
+        "attempt": segment.attempt,
+        "run_id": segment.run_id,
+        "kind": segment.kind,
+        "created_at": segment.created_at,
+        "shards": segment.shards.tolist(),
+        "rows": segment.rows.tolist(),
+        "bytes": segment.bytes.tolist(),
+        "affinity": segment.affinity.tolist(),
+        "sources": [to_bytes(source).hex() for source in segment.sources],
+    }
+    schema = _SCHEMA.with_metadata(
+        {VERSION_KEY: str(TABLE_VERSION), _HEAD_KEY: json.dumps(head, separators=(",", ":"))}
+    )
+    table = rows.cast(_SCHEMA).replace_schema_metadata(schema.metadata)
+    sink = io.BytesIO()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        row_group_size=ROWS_PER_GROUP,
+        use_dictionary=["source", "container", "error_stage", "error_kind", "extra"],
+        write_statistics=False,
+    )
+    return sink.getvalue()
+
+
+def item_rows(items: Sequence[Item]) -> pa.Table:
+    """Items as a segment's rows."""
+    id_hi, id_lo = hash_ids(item.image_id for item in items)
+    errors = [item.error for item in items]
+    columns = {
+        "id_hi": id_hi,
+        "id_lo": id_lo,
+        "tag": hash_tags(item.content_tag for item in items),
+        "image_id": [to_bytes(item.image_id) for item in items],
+        "source": [to_bytes(item.source) for item in items],
+        "container": [str(item.container) for item in items],
+        "member": [_optional_bytes(item.member) for item in items],
+        "offset": [item.offset for item in items],
+        "size": [item.size for item in items],
+        "content_tag": [_optional_bytes(item.content_tag) for item in items],
+        "extra": [_optional_bytes(item.extra) for item in items],
+        "error_stage": [None if e is None else str(e.stage) for e in errors],
+        "error_kind": [None if e is None else str(e.kind) for e in errors],
+        "error_message": [
+            None if e is None else to_bytes(e.message).decode("utf-8", "replace") for e in errors
+        ],
+    }
+    arrays = [pa.array(columns[f.name], type=f.type) for f in _SCHEMA]
+    return pa.Table.from_arrays(arrays, schema=_SCHEMA)
+
+
+class SegmentFile:
+    """An open segment: its head at once, its rows on request."""
+
+    def __init__(self, store: Store, seq: int) -> None:
+        self._path = segment_path(seq)
+        self._file = pq.ParquetFile(store.open_read(self._path))
+        metadata = self._file.schema_arrow.metadata or {}
+        if int(metadata.get(VERSION_KEY, 0)) > TABLE_VERSION:
+            raise TableError(
+                f"{store.uri}/{self._path} was written by a newer textspot-ray: upgrade it"
+            )
+        try:
+            head = json.loads(metadata[_HEAD_KEY])
+        except (KeyError, ValueError) as exc:
+            raise TableError(f"{store.uri}/{self._path} is no plan segment of ours") from exc
+        self.head = Segment(
+            seq=seq,
+            attempt=head["attempt"],
+            run_id=head["run_id"],
+            kind=head["kind"],
+            created_at=head["created_at"],
+            shards=np.array(head["shards"], np.int64).reshape(-1, 2),
+            rows=np.array(head["rows"], np.int64),
+            bytes=np.array(head["bytes"], np.int64),
+            affinity=np.array(head["affinity"], np.int32),
+            sources=tuple(from_bytes(bytes.fromhex(source)) for source in head["sources"]),
+        )
+
+    def hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
+        """High and low half of every id's hash, and the tags' hashes."""
+        table = self._file.read(columns=["id_hi", "id_lo", "tag"])
+        hi, lo, tag = (table.column(name).to_numpy() for name in ("id_hi", "id_lo", "tag"))
+        return hi, lo, tag
+
+    def rows(self) -> pa.Table:
+        """All rows, as they are stored."""
+        return self._file.read()
+
+    def items(self, start: int, stop: int) -> list[Item]:
+        """The items of rows ``start`` to ``stop``."""
+        if start >= stop:
+            return []
+        first, last = start // ROWS_PER_GROUP, (stop - 1) // ROWS_PER_GROUP
+        groups = self._file.read_row_groups(list(range(first, last + 1)), use_threads=False)
+        offset = first * ROWS_PER_GROUP
+        rows = groups.slice(start - offset, stop - start).to_pylist()
+        return [_item(row) for row in rows if row["image_id"]]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close(force=True)
+
+
+def _item(row: dict[str, object]) -> Item:
+    def text(name: str) -> str | None:
+        value = row[name]
+        return from_bytes(value) if isinstance(value, bytes) else None
+
+    def number(name: str) -> int | None:
+        value = row[name]
+        return value if isinstance(value, int) else None
+
+    error = None
+    if row["error_kind"] is not None:
+        error = ImageError(
+            Stage(str(row["error_stage"])),
+            ErrorKind(str(row["error_kind"])),
+            str(row["error_message"]),
+        )
+    return Item(
+        image_id=text("image_id") or "",
+        source=text("source") or "",
+        container=Container(str(row["container"])),
+        member=text("member"),
+        offset=number("offset"),
+        size=number("size"),
+        content_tag=text("content_tag"),
+        extra=text("extra"),
+        error=error,
+    )
+
+
+def _optional_bytes(text: str | None) -> bytes | None:
+    return None if text is None else to_bytes(text)

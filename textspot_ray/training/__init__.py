@@ -1,1 +1,0 @@
-"""How the embedded bundle was made (extra: train)."""

@@ -1,1 +1,0 @@
-"""Measures speed as ratios within one run; `jobs/bench.py` is its front."""

@@ -1,0 +1,1 @@
+"""Pages to look at: the live page and the self-contained file."""
