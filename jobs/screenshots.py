@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from textspot_ray.errors import ExitCode, TextspotError
-from textspot_ray.query.views import open_tables
+from textspot_ray.query.views import open_views
 
 SIZE = {"width": 1200, "height": 720}
 
@@ -57,7 +57,7 @@ def live(page, table: str, search: tuple[str, str], out: Path) -> None:
     from textspot_ray.web.browse_data import BrowseData
 
     ready: SimpleQueue[str] = SimpleQueue()
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         data = BrowseData(tables)
         threading.Thread(
             target=serve,
@@ -82,7 +82,7 @@ def live(page, table: str, search: tuple[str, str], out: Path) -> None:
 def static(page, table: str, folder: Path, out: Path) -> None:
     from textspot_ray.web.view import ViewSettings, render, sample_ids, write_page
 
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         html = render(tables, sample_ids(tables, 12), ViewSettings(title="textspot-ray"))
     page.goto(write_page(html, str(folder / "view.html")).as_uri())
     page.wait_for_selector(".card img")

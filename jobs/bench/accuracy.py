@@ -17,7 +17,7 @@ from textspot_ray.errors import UsageError
 from textspot_ray.evaluation.bootstrap import hmean_interval
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted, image_key
 from textspot_ray.evaluation.matching import measure, score
-from textspot_ray.evaluation.rules import Rules, Task
+from textspot_ray.evaluation.rules import Rules, ScoringTask
 
 _RIVAL = """
 import json, logging, os, sys
@@ -109,7 +109,7 @@ def score_rapidocr(
         f"| RapidOCR, {len(known)} photos | recall | precision | hmean | 95 % |",
         "|---" * 5 + "|",
     ]
-    for task in (Task.WORD_SPOTTING, Task.END_TO_END, Task.DETECTION):
+    for task in (ScoringTask.WORD_SPOTTING, ScoringTask.END_TO_END, ScoringTask.DETECTION):
         scores = score(measured, Rules(task))
         figures, interval = scores.figures, hmean_interval(scores)
         rows.append(

@@ -23,7 +23,7 @@ from textspot_ray.config import (
     RunConfig,
     SourceConfig,
 )
-from textspot_ray.engine.components import parts_from
+from textspot_ray.engine.components import components_from
 from textspot_ray.engine.slot.slot import Job
 from textspot_ray.records import ImageResult, PageInfo, Word
 from textspot_ray.storage.stores import open_store
@@ -93,7 +93,7 @@ class Pipeline:
             engine=engine,
             output=OutputConfig(uri=str(work / "out"), max_shard_items=size, min_shard_items=size),
         )
-        parts = parts_from(config)
+        parts = components_from(config)
         store = open_store(config.output.uri, create=True)
         ledger = open_ledger(store, parts.fingerprint)
         plan = Plan(store)

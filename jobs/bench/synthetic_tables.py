@@ -20,8 +20,8 @@ from textspot_ray.errors import UsageError
 from textspot_ray.records import Counts, ErrorKind, ShardId, Stage, Status
 from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.commit_record import (
-    Marker,
-    PartFile,
+    CommitRecord,
+    DataFile,
     commit_marker,
     new_attempt,
     part_path,
@@ -223,7 +223,7 @@ def _table(name: str, columns: dict[str, object]) -> pa.Table:
 
 def _commit(store: Store, digest: str, shard: ShardId, tables: dict[str, pa.Table]) -> int:
     attempt = new_attempt()
-    parts: list[PartFile] = []
+    parts: list[DataFile] = []
     for table in TABLES:
         writer = PartWriter(store, table, part_path(table, shard, 0, attempt))
         writer.write(tables[table])
@@ -244,7 +244,7 @@ def _commit(store: Store, digest: str, shard: ShardId, tables: dict[str, pa.Tabl
     )
     # as if one after another, a minute each
     begun = 1_700_000_000.0 + 60 * shard.index
-    marker = Marker(
+    marker = CommitRecord(
         shard=shard,
         gen=0,
         attempt=attempt,

@@ -2,7 +2,8 @@
 
     python -m jobs.training reader|detector|refiner|labels|leaks|export|failures ...
 
-Each part's own options: ``python -m jobs.training PART --help``. The same command resumes a training.
+Each part's own options: ``python -m jobs.training PART --help``. The same command resumes a
+training.
 """
 
 from __future__ import annotations

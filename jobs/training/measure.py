@@ -16,7 +16,7 @@ from jobs.training.data.datasets import ICDAR2015_GT_SIZE, ByteArray, Photo
 from textspot_ray.errors import UsageError
 from textspot_ray.evaluation.ground_truth import DONT_CARE, GtWord, Predicted
 from textspot_ray.evaluation.matching import Figures, measure, score
-from textspot_ray.evaluation.rules import Rules, Task
+from textspot_ray.evaluation.rules import Rules, ScoringTask
 from textspot_ray.evaluation.thresholds import DETECTION_GRID, best, sweep
 from textspot_ray.images.decode import Decoded
 from textspot_ray.spotting.bundle import load_bundle
@@ -119,7 +119,7 @@ def operating_figures(
     """Figures by the organisers' rules; detection at its own best threshold."""
     with_text = {k: [p for p in v if p.text] for k, v in read.items()}
     measured = measure(truth, with_text)
-    rules = Rules(Task.WORD_SPOTTING)
+    rules = Rules(ScoringTask.WORD_SPOTTING)
     if at is None:
         points = sweep(measured, rules, [n for n in DETECTION_GRID if n >= LEAST_THRESHOLD])
         enough = best(points).figures.hmean - HMEAN_SLACK
@@ -133,8 +133,8 @@ def operating_figures(
         return p.detection_confidence >= low and p.text_confidence >= lowest
 
     spotting = score(measured, rules, kept).figures
-    end_to_end = score(measured, Rules(Task.END_TO_END), kept).figures
-    boxes = best(sweep(measure(truth, read), Rules(Task.DETECTION), text=(0.0,))).figures
+    end_to_end = score(measured, Rules(ScoringTask.END_TO_END), kept).figures
+    boxes = best(sweep(measure(truth, read), Rules(ScoringTask.DETECTION), text=(0.0,))).figures
     return OperatingFigures(
         round(low, 3),
         round(lowest, 3),

@@ -37,7 +37,7 @@ from textspot_ray.evaluation.failure_sheet import write_sheet
 from textspot_ray.evaluation.failures import report
 from textspot_ray.evaluation.ground_truth import read_ground_truth
 from textspot_ray.evaluation.matching import ImageScore
-from textspot_ray.evaluation.rules import Task
+from textspot_ray.evaluation.rules import ScoringTask
 from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.views import TableViews
@@ -83,7 +83,7 @@ def read_at_true_quads(
     reader: Recognizer,
     gt_size: tuple[int, int] | None,
     source_options: Mapping[str, object] | None = None,
-    task: Task = Task.WORD_SPOTTING,
+    task: ScoringTask = ScoringTask.WORD_SPOTTING,
 ) -> list[Attempt]:
     """Read the words of a task along their true quads.
 
@@ -110,7 +110,7 @@ def read_at_true_quads(
 def _read(
     score: ImageScore,
     evaluation: Evaluation,
-    task: Task,
+    task: ScoringTask,
     reader: Recognizer,
     image: Image,
     gt_size: tuple[int, int] | None,

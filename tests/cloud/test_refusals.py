@@ -126,7 +126,7 @@ def refusal(
 def test_a_refusal_is_one_line_with_its_remedy(
     end: str, refusal: tuple[str, str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kind, remedy, config = refusal
+    kind, hint, config = refusal
     source = f"{kind}://bucket/photos" if end == "source" else str(PHOTOS)
     out = str(tmp_path / "out") if end == "source" else f"{kind}://bucket/tables"
     words = ["run", source, "--out", out, "--engine", "local", "-q", "--config", str(config)]
@@ -134,14 +134,14 @@ def test_a_refusal_is_one_line_with_its_remedy(
     line = capsys.readouterr().err
     assert line.count("\n") == 1, line
     assert line.startswith(("textspot: cannot ", "textspot: no such "))
-    assert remedy in line or (end == "output" and "make the bucket first" in line)
+    assert hint in line or (end == "output" and "make the bucket first" in line)
     assert status == (2 if end == "source" else 5)
 
 
 @pytest.mark.parametrize("refusal", ["gs denied", "az denied"], indirect=True)
 def test_drivers_say_nothing_beside_it(refusal: tuple[str, str, Path], tmp_path: Path) -> None:
     """In a process of its own, where nothing takes what drivers log."""
-    kind, remedy, config = refusal
+    kind, hint, config = refusal
     words = ["run", f"{kind}://bucket/photos", "--out", str(tmp_path / "out"), "--engine", "local"]
     done = subprocess.run(
         [sys.executable, "-m", "textspot_ray", *words, "-q", "--config", str(config)],
@@ -152,4 +152,4 @@ def test_drivers_say_nothing_beside_it(refusal: tuple[str, str, Path], tmp_path:
     )
     assert done.stderr.count("\n") == 1, done.stderr
     line = done.stderr
-    assert remedy in line and done.returncode == 2
+    assert hint in line and done.returncode == 2

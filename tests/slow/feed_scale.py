@@ -27,12 +27,12 @@ from plan_scale import FINGERPRINT, a_marker, listing
 
 from textspot_ray.config import config_from_dict
 from textspot_ray.engine import run as engine
-from textspot_ray.engine.components import Parts
+from textspot_ray.engine.components import Components
 from textspot_ray.engine.ray import scheduler
 from textspot_ray.engine.ray.cluster import Node
-from textspot_ray.engine.slot.open_shards import Settled
+from textspot_ray.engine.slot.open_shards import ShardOutcome
 from textspot_ray.engine.slot.slot import Recipe, Report
-from textspot_ray.engine.slot.slot_metrics import PARTS, QUEUES, STAGES, Vitals
+from textspot_ray.engine.slot.slot_metrics import PARTS, QUEUES, STAGES, SlotMetrics
 from textspot_ray.records import Counts
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit.commit_record import commit_marker
@@ -78,9 +78,9 @@ class FakeRunner:
             self._done = 0.0
             marker = a_marker(task.shard, self._digest, task.items, time.time())
             commit_marker(self._store, marker)
-            settled.append(Settled(task.shard, task.gen, marker, marker.counts))
+            settled.append(ShardOutcome(task.shard, task.gen, marker, marker.counts))
         n = int(self._done)
-        vitals = Vitals(
+        vitals = SlotMetrics(
             self._node,
             dict.fromkeys(STAGES, 1.5),
             dict.fromkeys(QUEUES, 2),
@@ -182,7 +182,7 @@ def main() -> None:
     scheduler._GATHER_S = 0.0  # the fake is never waited for
     scheduler.run_on_ray = run_on_fake  # type: ignore[assignment]
     nothing: Any = None
-    parts = Parts(Recipe(nothing, nothing, nothing), FINGERPRINT, lambda: listing(args.images))
+    parts = Components(Recipe(nothing, nothing, nothing), FINGERPRINT, lambda: listing(args.images))
     # All is planned first: how long that takes is plan_scale.py's to tell.
     with contextlib.suppress(FileNotFoundError):
         from textspot_ray.tables.commit.ledger import open_ledger

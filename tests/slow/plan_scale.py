@@ -19,8 +19,13 @@ from pathlib import Path
 from textspot_ray.config import OutputConfig
 from textspot_ray.records import Counts, Item, ShardId
 from textspot_ray.storage.stores import Store, open_store
-from textspot_ray.tables.commit.commit_record import Marker, PartFile, marker_to_json, new_attempt
-from textspot_ray.tables.commit.committed import Settled
+from textspot_ray.tables.commit.commit_record import (
+    CommitRecord,
+    DataFile,
+    marker_to_json,
+    new_attempt,
+)
+from textspot_ray.tables.commit.committed import CommittedShards
 from textspot_ray.tables.commit.ledger import Ledger, open_ledger
 from textspot_ray.tables.commit.manifest import read_settlings, to_table, write_manifest
 from textspot_ray.tables.commit.snapshot import MAX_MERGED_ROWS
@@ -38,16 +43,16 @@ def listing(count: int) -> Iterator[Item]:
         yield Item(image_id=path, source=path, size=350_000, content_tag=f"etag:{n:032x}")
 
 
-def a_marker(shard: ShardId, digest: str, images: int, now: float) -> Marker:
+def a_marker(shard: ShardId, digest: str, images: int, now: float) -> CommitRecord:
     """A marker of realistic size."""
     attempt = new_attempt()
     files = tuple(
-        PartFile(t, f"{t}/{shard}-00-{attempt}.parquet", 80_000, 2_000, secrets.token_hex(32))
+        DataFile(t, f"{t}/{shard}-00-{attempt}.parquet", 80_000, 2_000, secrets.token_hex(32))
         for t in ("words", "images", "errors")
     )
     counts = Counts(images, images, images - 20, 18, 2, images * 12, {"corrupt": 2})
     stage_s = {"read": 1.1, "decode": 22.5, "detect": 60.25, "recognise": 12.125}
-    return Marker(shard, 0, attempt, "20260101-120000-abcdef", "run", digest, counts, files,
+    return CommitRecord(shard, 0, attempt, "20260101-120000-abcdef", "run", digest, counts, files,
                   environment={"node": "worker-1", "openvino": "2025.3", "cpu_flags": "avx2"},
                   started_at=now, finished_at=now + 100, stage_s=stage_s)  # fmt: skip
 
@@ -88,7 +93,7 @@ def manifests_of(store: Store, shards: int) -> None:
     """Size, write and read time of the manifests that hold this many shards."""
     bytes_ = rows = 0
     write_s = read_s = 0.0
-    settled = Settled()
+    settled = CommittedShards()
     per_plan = 400
     while rows < shards:
         n = min(MAX_MERGED_ROWS, shards - rows)

@@ -73,14 +73,14 @@ class FaultPlan:
 
     def choose(self) -> str | None:
         """The fault of the next request."""
-        for kind, every_s, longest_s in (
+        for kind, interval_s, longest_s in (
             ("outage", self.outage_every_s, self.outage_s),
             ("burst", self.burst_every_s, self.burst_s),
         ):
             now = time.monotonic()
             if now >= self._next[kind]:
                 self._until[kind] = now + self._times.uniform(0.2, 1.0) * longest_s
-                self._next[kind] = self._until[kind] + self._wait(every_s)
+                self._next[kind] = self._until[kind] + self._wait(interval_s)
             if now < self._until[kind]:
                 if kind == "outage":
                     return "outage"
@@ -93,8 +93,8 @@ class FaultPlan:
             at -= share
         return None
 
-    def _wait(self, every_s: float) -> float:
-        return self._times.expovariate(1 / every_s) if every_s else float("inf")
+    def _wait(self, interval_s: float) -> float:
+        return self._times.expovariate(1 / interval_s) if interval_s else float("inf")
 
 
 def soak_plan(seed: int) -> FaultPlan:

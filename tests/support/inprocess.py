@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.support.scripted import ScriptedDetector, ScriptedRecognizer, assemble, parse
 from textspot_ray.engine.slot.limits import Limits
-from textspot_ray.engine.slot.open_shards import Settled
+from textspot_ray.engine.slot.open_shards import ShardOutcome
 from textspot_ray.engine.slot.ports import Answered, Died, Events, Raised, Refused, Started
 from textspot_ray.engine.slot.read_ahead import ReadAhead
 from textspot_ray.engine.slot.runner import ShardRunner
@@ -175,9 +175,9 @@ class Bench:
         self.runner.offer(shard, writer)
         return writer
 
-    def finish(self, turns: int = 100) -> list[Settled]:
+    def finish(self, turns: int = 100) -> list[ShardOutcome]:
         """Work until nothing is open."""
-        settled: list[Settled] = []
+        settled: list[ShardOutcome] = []
         for _ in range(turns):
             settled += self.runner.pump(0.2, more=False)
             if self.runner.idle:

@@ -18,7 +18,7 @@ from tests.support.scripted import (
     encode_words,
     list_folder,
 )
-from textspot_ray.engine.components import Parts
+from textspot_ray.engine.components import Components
 from textspot_ray.engine.slot.slot import Recipe
 from textspot_ray.records import DetectedPage, Encoded, ImageResult, Readings
 
@@ -61,6 +61,6 @@ def assemble_placed(
     return replace(result, words=tuple(replace(w, text=f"{w.text} {here}") for w in result.words))
 
 
-def placed_parts(folder: Path) -> Parts:
+def placed_parts(folder: Path) -> Components:
     recipe = Recipe(PlacedModels(), FileReader, assemble_placed)
-    return Parts(recipe, FINGERPRINT, partial(list_folder, folder))
+    return Components(recipe, FINGERPRINT, partial(list_folder, folder))

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from textspot_ray.config import RunConfig, config_from_dict
-from textspot_ray.engine.components import Parts
+from textspot_ray.engine.components import Components
 from textspot_ray.engine.slot.slot import Recipe
 from textspot_ray.errors import BundleError
 from textspot_ray.records import (
@@ -181,9 +181,9 @@ def assemble(
     return ImageResult(encoded.item, page, detected.info, words, error=detected.error)
 
 
-def scripted_parts(folder: Path, models: ScriptedModels | None = None) -> Parts:
+def scripted_parts(folder: Path, models: ScriptedModels | None = None) -> Components:
     recipe = Recipe(models or ScriptedModels(), FileReader, assemble)
-    return Parts(recipe, FINGERPRINT, partial(list_folder, folder))
+    return Components(recipe, FINGERPRINT, partial(list_folder, folder))
 
 
 def scripted_config(out: Path, **engine: object) -> RunConfig:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tests.support.bundles import ALPHABET, GRID, draw_word
 from textspot_ray.config import RunConfig
-from textspot_ray.engine.components import Parts, parts_from
+from textspot_ray.engine.components import Components, components_from
 from textspot_ray.engine.slot.ports import Detects, Models, Reads
 from textspot_ray.records import DetectedPage
 
@@ -53,9 +53,9 @@ class BrakedDetector:
         return self._inner.detect(data, page)
 
 
-def soak_parts(config: RunConfig, sleep_s: float) -> Parts:
+def soak_parts(config: RunConfig, sleep_s: float) -> Components:
     """The parts of a real run, with the brake."""
-    parts = parts_from(config)
+    parts = components_from(config)
     recipe = replace(parts.recipe, models=BrakedModels(parts.recipe.models, sleep_s))
     return replace(parts, recipe=recipe)
 

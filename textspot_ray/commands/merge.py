@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> int:
 
     first, second = table_ledger(args, args.first), table_ledger(args, args.second)
     store = table_store(args, args.out)
-    store.make()
+    store.mkdir()
     report = merge(first, second, store)
     print(
         f"{args.out} holds {number(report.counts.images)} images "

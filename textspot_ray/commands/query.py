@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from textspot_ray.query.output import Format, write_result
+    from textspot_ray.query.output import OutputFormat, write_result
     from textspot_ray.query.sql import batches, run_query
 
     sql = args.sql
@@ -37,5 +37,5 @@ def main(args: argparse.Namespace) -> int:
             prompt(tables)
             return ExitCode.OK
         reader = run_query(tables, sql, args.limit)
-        write_result(reader.schema, batches(sql, reader), Format(args.format), args.out)
+        write_result(reader.schema, batches(sql, reader), OutputFormat(args.format), args.out)
     return ExitCode.OK

@@ -125,7 +125,7 @@ def kube_options(args: argparse.Namespace) -> KubeOptions:
     Raises:
         UsageError: A value is not of its form.
     """
-    from textspot_ray.deploy.kubernetes import KubeOptions, Volume
+    from textspot_ray.deploy.kubernetes import KubeOptions, PodVolume
 
     given: dict[str, Any] = {
         "name": args.name or time.strftime("textspot-%Y%m%d-%H%M%S", time.gmtime()),
@@ -134,7 +134,7 @@ def kube_options(args: argparse.Namespace) -> KubeOptions:
         "worker_cpus": args.worker_cpus,
         "secrets": tuple(args.secret or ()),
         "service_account": args.service_account,
-        "volumes": tuple(Volume.parse(text) for text in args.volume or ()),
+        "volumes": tuple(PodVolume.parse(text) for text in args.volume or ()),
         "spot": args.spot,
         "queue": args.queue,
         "deadline_s": args.deadline_s,

@@ -60,12 +60,12 @@ def storage_options(args: argparse.Namespace) -> dict[str, Any] | None:
 
 def open_views(args: argparse.Namespace, uri: str | None = None) -> TableViews:
     """Open the command's table, or another one with the same options."""
-    from textspot_ray.query.views import open_tables
+    from textspot_ray.query.views import open_views
 
     if args.db_threads is not None and args.db_threads < 1:
         raise UsageError(f"--db-threads must be at least 1, not {args.db_threads}")
     where = args.table if uri is None else uri
-    return open_tables(where, storage_options(args), threads=args.db_threads)
+    return open_views(where, storage_options(args), threads=args.db_threads)
 
 
 def add_min_confidence(parser: argparse._ActionsContainer) -> None:

@@ -55,7 +55,7 @@ class KubeOptions:
     worker_cpus: int = 8
     secrets: tuple[str, ...] = ()
     service_account: str | None = None
-    volumes: tuple[Volume, ...] = ()
+    volumes: tuple[PodVolume, ...] = ()
     spot: bool = False
     queue: str | None = None
     deadline_s: int = 7 * 24 * 3600
@@ -312,14 +312,14 @@ SPOT_TAINTS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class PodVolume:
     """A persistent volume claim and where it is mounted."""
 
     claim: str
     path: str
 
     @classmethod
-    def parse(cls, text: str) -> Volume:
+    def parse(cls, text: str) -> PodVolume:
         """From ``CLAIM:/path``.
 
         Raises:
@@ -342,7 +342,7 @@ class Pods:
     image: str
     secrets: tuple[str, ...]
     service_account: str | None
-    volumes: tuple[Volume, ...]
+    volumes: tuple[PodVolume, ...]
     config_map: str
     fetch_model: str | None
 

@@ -12,7 +12,7 @@ from textspot_ray.doctor import machine as check_machine
 from textspot_ray.doctor import model as check_model
 from textspot_ray.doctor import nodes as check_nodes
 from textspot_ray.doctor import storage as check_storage
-from textspot_ray.doctor.finding import Finding, Level, guarded
+from textspot_ray.doctor.finding import CheckResult, Level, guarded
 from textspot_ray.errors import ExitCode
 
 
@@ -38,9 +38,9 @@ class Examination:
     out_options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def examine(what: Examination) -> Iterator[Finding]:
+def examine(what: Examination) -> Iterator[CheckResult]:
     """Run the checks, the quick ones first; a check that breaks is a finding too."""
-    checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+    checks: list[tuple[str, Callable[[], Iterator[CheckResult]]]] = [
         ("versions", check_machine.check_versions),
         ("cpu", check_machine.check_cpu),
         ("threads", partial(check_machine.check_threads, what.engine)),
@@ -59,7 +59,7 @@ def examine(what: Examination) -> Iterator[Finding]:
         yield from guarded(name, check)
 
 
-def verdict(findings: Iterable[Finding]) -> ExitCode:
+def verdict(findings: Iterable[CheckResult]) -> ExitCode:
     """0 when nothing fails, else 5; warnings do not count."""
     failed = any(finding.level is Level.FAIL for finding in findings)
     return ExitCode.ABORTED if failed else ExitCode.OK

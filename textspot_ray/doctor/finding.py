@@ -19,7 +19,7 @@ class Level(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One line of the report."""
 
     check: str
@@ -37,27 +37,27 @@ class Finding:
         return f"{self.level.value:<5} {self.check:<10} {self.text}{tail}"
 
 
-def ok(check: str, text: str) -> Finding:
+def ok(check: str, text: str) -> CheckResult:
     """Nothing to do."""
-    return Finding(check, Level.OK, text)
+    return CheckResult(check, Level.OK, text)
 
 
-def warn(check: str, text: str, fix: str) -> Finding:
+def warn(check: str, text: str, fix: str) -> CheckResult:
     """Slow or fragile."""
-    return Finding(check, Level.WARN, text, fix)
+    return CheckResult(check, Level.WARN, text, fix)
 
 
-def fail(check: str, text: str, fix: str) -> Finding:
+def fail(check: str, text: str, fix: str) -> CheckResult:
     """A run would not work."""
-    return Finding(check, Level.FAIL, text, fix)
+    return CheckResult(check, Level.FAIL, text, fix)
 
 
-def guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def guarded(name: str, check: Callable[[], Iterator[CheckResult]]) -> Iterator[CheckResult]:
     """The check's findings; one that breaks is itself a finding, never the end of the report."""
     try:
         yield from check()
     except TextspotError as exc:
-        yield Finding(name, Level.FAIL, str(exc))
+        yield CheckResult(name, Level.FAIL, str(exc))
     except Exception as exc:
         yield fail(
             name, f"{type(exc).__name__}: {reason_of(exc)}", "the check itself broke; report this"

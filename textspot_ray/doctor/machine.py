@@ -15,7 +15,7 @@ import psutil
 
 from textspot_ray.config import EngineConfig
 from textspot_ray.deploy.pod_size import GIB, worker_size
-from textspot_ray.doctor.finding import Finding, fail, ok, warn
+from textspot_ray.doctor.finding import CheckResult, fail, ok, warn
 from textspot_ray.engine.sizing import available_cpus, slots_of_node
 from textspot_ray.spotting.bundle import cache_folder
 
@@ -34,7 +34,7 @@ def cpu_flags(cpuinfo: str) -> frozenset[str]:
     return frozenset()
 
 
-def check_cpu(cpuinfo: str | None = None) -> Iterator[Finding]:
+def check_cpu(cpuinfo: str | None = None) -> Iterator[CheckResult]:
     """Which precisions this CPU is fast at.
 
     Args:
@@ -64,7 +64,7 @@ def check_cpu(cpuinfo: str | None = None) -> Iterator[Finding]:
         yield ok("cpu", found)
 
 
-def check_threads(engine: EngineConfig) -> Iterator[Finding]:
+def check_threads(engine: EngineConfig) -> Iterator[CheckResult]:
     """Cores by affinity and quota, and what the engine makes of them."""
     cpus = available_cpus()
     slots, shape = slots_of_node(cpus, engine)
@@ -86,7 +86,7 @@ def check_threads(engine: EngineConfig) -> Iterator[Finding]:
     yield ok("threads", text)
 
 
-def check_memory(engine: EngineConfig, available_bytes: int | None = None) -> Iterator[Finding]:
+def check_memory(engine: EngineConfig, available_bytes: int | None = None) -> Iterator[CheckResult]:
     """Memory against what the slots may use at worst.
 
     Args:
@@ -108,7 +108,9 @@ def check_memory(engine: EngineConfig, available_bytes: int | None = None) -> It
         yield ok("memory", text)
 
 
-def check_disk(engine: EngineConfig, folders: dict[str, Path] | None = None) -> Iterator[Finding]:
+def check_disk(
+    engine: EngineConfig, folders: dict[str, Path] | None = None
+) -> Iterator[CheckResult]:
     """Room for compiled models, Ray's temporary files and its object store.
 
     Args:
@@ -141,7 +143,7 @@ def check_disk(engine: EngineConfig, folders: dict[str, Path] | None = None) -> 
             yield ok("disk", text)
 
 
-def check_limits() -> Iterator[Finding]:
+def check_limits() -> Iterator[CheckResult]:
     """How many files a process may open."""
     try:
         import resource
@@ -156,7 +158,7 @@ def check_limits() -> Iterator[Finding]:
         yield ok("limits", f"{'unlimited' if unlimited else soft} open files allowed")
 
 
-def check_versions() -> Iterator[Finding]:
+def check_versions() -> Iterator[CheckResult]:
     """Python and the packages that results and the cluster depend on."""
     have, missing = [], []
     for package in _PACKAGES:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 
 from textspot_ray.config import ModelConfig
-from textspot_ray.doctor.finding import Finding, ok, warn
+from textspot_ray.doctor.finding import CheckResult, ok, warn
 from textspot_ray.engine.sizing import available_cpus
 
 
-def check_model(model: ModelConfig) -> Iterator[Finding]:
+def check_model(model: ModelConfig) -> Iterator[CheckResult]:
     """Load, verify and compile the bundle, and spot one blank image.
 
     Raises:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from textspot_ray.doctor.finding import Finding, fail, ok, warn
+from textspot_ray.doctor.finding import CheckResult, fail, ok, warn
 
 _NODE_S: Final = 60.0
 _SKEW_S: Final = 30.0
@@ -36,7 +36,7 @@ class NodeFacts:
     ahead_s: float = 0.0
 
 
-def check_nodes(address: str, model: str) -> Iterator[Finding]:
+def check_nodes(address: str, model: str) -> Iterator[CheckResult]:
     """Ask every node of a cluster.
 
     Args:
@@ -101,7 +101,7 @@ def describe_node(model: str) -> dict[str, str]:
     }
 
 
-def compare(nodes: Sequence[NodeFacts], expected: int) -> Iterator[Finding]:
+def compare(nodes: Sequence[NodeFacts], expected: int) -> Iterator[CheckResult]:
     """What differs between nodes, and whether that matters.
 
     Args:

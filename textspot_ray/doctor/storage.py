@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from textspot_ray.config import ImageConfig, SourceConfig
-from textspot_ray.doctor.finding import Finding, Level, fail, ok, warn
+from textspot_ray.doctor.finding import CheckResult, Level, fail, ok, warn
 from textspot_ray.errors import MissingExtraError, TextspotError
-from textspot_ray.storage.faults import RetryPolicy, remedy_for, remedy_of
+from textspot_ray.storage.faults import RetryPolicy, hint_for, remedy_of
 from textspot_ray.storage.filesystem import LOCAL, split_uri
 from textspot_ray.storage.stores import TMP, Store, open_store
 
@@ -24,7 +24,7 @@ _RETRY: Final = RetryPolicy(attempts=3)
 
 def check_source(
     uri: str, options: Mapping[str, Any] | None = None, *, max_s: float = 30.0
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Whether a source can be listed and one image of it read whole.
 
     Args:
@@ -71,7 +71,7 @@ def check_source(
     yield ok("source", f"{uri}: lists, and {len(encoded.data)} bytes of one image were read")
 
 
-def check_output(uri: str, options: Mapping[str, Any] | None = None) -> Iterator[Finding]:
+def check_output(uri: str, options: Mapping[str, Any] | None = None) -> Iterator[CheckResult]:
     """Whether the output can be written, listed, read, deleted and put exclusively.
 
     Nothing is left behind. The store's clock is compared with ours on the way.
@@ -90,7 +90,7 @@ def check_output(uri: str, options: Mapping[str, Any] | None = None) -> Iterator
         _remove_empty(uri, missing)
 
 
-def _check_store(store: Store) -> Iterator[Finding]:
+def _check_store(store: Store) -> Iterator[CheckResult]:
     folder = f"{TMP}/doctor-{secrets.token_hex(6)}"
     path, data = f"{folder}/probe", secrets.token_bytes(64)
     before_s = time.time()
@@ -125,7 +125,7 @@ def _check_store(store: Store) -> Iterator[Finding]:
     yield skew_finding(listed[0].mtime, before_s, after_s)
 
 
-def skew_finding(stamp_s: float, before_s: float, after_s: float) -> Finding:
+def skew_finding(stamp_s: float, before_s: float, after_s: float) -> CheckResult:
     """The store's time stamp of a file against our clock around its writing.
 
     Args:
@@ -144,10 +144,10 @@ def skew_finding(stamp_s: float, before_s: float, after_s: float) -> Finding:
     return ok("clock", text)
 
 
-def _failed(check: str, exc: TextspotError) -> Finding:
+def _failed(check: str, exc: TextspotError) -> CheckResult:
     # a missing extra says its own fix, and so may others; the provider's words may add one
-    remedy = "" if isinstance(exc, MissingExtraError) else remedy_for(exc)
-    return Finding(check, Level.FAIL, str(exc), "" if remedy in str(exc) else remedy)
+    hint = "" if isinstance(exc, MissingExtraError) else hint_for(exc)
+    return CheckResult(check, Level.FAIL, str(exc), "" if hint in str(exc) else hint)
 
 
 def _missing_parents(uri: str) -> list[Path]:

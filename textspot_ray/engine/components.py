@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Components:
     """What a run is made of; tests put their own models, readers and listings here.
 
     Attributes:
@@ -35,7 +35,7 @@ class Parts:
     text_threshold: float = 0.0
 
 
-def parts_from(config: RunConfig) -> Parts:
+def components_from(config: RunConfig) -> Components:
     """The parts that a configuration asks for.
 
     Raises:
@@ -51,7 +51,7 @@ def parts_from(config: RunConfig) -> Parts:
     resolved = resolve(settings)  # checks the files' sha256
     check_graphs(resolved)  # like all of the above, before any source or output is touched
     fingerprint = result_fingerprint(settings)
-    return Parts(
+    return Components(
         Recipe(
             BundleModels(settings, threads.recognizer),
             partial(Reader, config.source, config.image),

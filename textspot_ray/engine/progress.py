@@ -10,7 +10,7 @@ from typing import IO, Final
 
 from textspot_ray.engine.slot.process_setup import MemoryGauge
 from textspot_ray.engine.slot.slot import Report
-from textspot_ray.engine.slot.slot_metrics import Fleet, FleetTally
+from textspot_ray.engine.slot.slot_metrics import ClusterMetrics, FleetTally
 from textspot_ray.records import Counts
 
 _RATE_WINDOW_S: Final = 60.0
@@ -50,7 +50,7 @@ class Progress:
     final: bool = False
     open_items: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
-    fleet: Fleet = field(default_factory=Fleet)
+    fleet: ClusterMetrics = field(default_factory=ClusterMetrics)
 
 
 OnProgress = Callable[[Progress], None]

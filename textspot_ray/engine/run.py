@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from textspot_ray.config import RunConfig, config_to_dict
-from textspot_ray.engine.components import Parts, parts_from
+from textspot_ray.engine.components import Components, components_from
 from textspot_ray.engine.control import Control
 from textspot_ray.engine.dispatch import Dispatch
 from textspot_ray.engine.planning import Listing, Planning
 from textspot_ray.engine.progress import OnProgress, Progress, Tally
 from textspot_ray.engine.signals import StopRequest, stop_on_signals
-from textspot_ray.engine.slot.events import NoteLog
+from textspot_ray.engine.slot.events import RateLimitedLog
 from textspot_ray.engine.slot.slot import Job, Report
 from textspot_ray.engine.status_writer import StatusWriter
 from textspot_ray.errors import AbortedError, ExitCode, TextspotError, UsageError
@@ -32,7 +32,7 @@ from textspot_ray.tables.maintenance.vacuum import sweep_state
 from textspot_ray.tables.plan.plan import Plan, Task
 
 if TYPE_CHECKING:
-    from textspot_ray.engine.slot.open_shards import Settled
+    from textspot_ray.engine.slot.open_shards import ShardOutcome
 
 _LOG = logging.getLogger(__name__)
 _PROGRESS_S: Final = 0.25
@@ -43,7 +43,7 @@ def run(
     config: RunConfig,
     *,
     on_progress: OnProgress | None = None,
-    parts: Parts | None = None,
+    parts: Components | None = None,
 ) -> RunReport:
     """Spot every word in the configured sources and commit the tables.
 
@@ -62,7 +62,7 @@ def run(
     """
     if not config.source.uris and parts is None:
         raise UsageError("nothing to do: name at least one source")
-    parts = parts or parts_from(config)
+    parts = parts or components_from(config)
     with stop_on_signals() as stop, _Run(config, parts, on_progress, stop) as job:
         job.plan_from(parts.listing)
         return job.work()
@@ -73,7 +73,7 @@ def retry(
     *,
     kinds: frozenset[ErrorKind] = TRANSIENT,
     on_progress: OnProgress | None = None,
-    parts: Parts | None = None,
+    parts: Components | None = None,
 ) -> RunReport:
     """Read failed images again and commit the outcome as a new generation of their shards.
 
@@ -86,7 +86,7 @@ def retry(
     Raises:
         TextspotError: As in `run`.
     """
-    parts = parts or parts_from(config)
+    parts = parts or components_from(config)
     with stop_on_signals() as stop, _Run(config, parts, on_progress, stop) as job:
         job.give(retry_tasks(job.plan, job.ledger, kinds))
         return job.work()
@@ -106,7 +106,7 @@ class _Run:
     def __init__(
         self,
         config: RunConfig,
-        parts: Parts,
+        parts: Components,
         on_progress: OnProgress | None,
         stop: StopRequest,
     ) -> None:
@@ -143,7 +143,7 @@ class _Run:
         self._looked_at = (-1, -1)
         self._refreshed_s = time.monotonic()
         self._shown_s = 0.0
-        self._notes = NoteLog(_LOG)
+        self._notes = RateLimitedLog(_LOG)
 
     def __enter__(self) -> _Run:
         return self
@@ -258,7 +258,7 @@ class _Run:
         for settled in report.settled:
             self._settle(slot, settled)
 
-    def _settle(self, slot: int, settled: Settled) -> None:
+    def _settle(self, slot: int, settled: ShardOutcome) -> None:
         task = self._dispatch.settle(slot, (settled.shard, settled.gen))
         if settled.marker is None:
             self._tally.add_others(task.items if task is not None else 0)

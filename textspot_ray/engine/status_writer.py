@@ -34,10 +34,10 @@ class StatusWriter:
         every_s: Seconds between two writes.
     """
 
-    def __init__(self, store: Store, run_id: str, every_s: float) -> None:
+    def __init__(self, store: Store, run_id: str, interval_s: float) -> None:
         self._store = store
         self._run_id = run_id
-        self._every_s = every_s
+        self._every_s = interval_s
         self._started_at = time.time()
         self._turned_at = self._started_at
         self._state = RunState.STARTING

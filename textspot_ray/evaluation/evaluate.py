@@ -14,7 +14,7 @@ from textspot_ray.evaluation.bootstrap import Comparison, Interval, compare, hme
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted, image_key
 from textspot_ray.evaluation.lexicon import Lexicon, apply_lexicon
 from textspot_ray.evaluation.matching import Measured, Scores, measure, score
-from textspot_ray.evaluation.rules import Rules, Task, Variant
+from textspot_ray.evaluation.rules import Rules, ScoringTask, Variant
 from textspot_ray.query.views import TableViews
 
 _WORDS_SQL = """
@@ -70,8 +70,8 @@ class Evaluation:
 
     joined: Joined
     measured: tuple[Measured, ...]
-    scores: dict[Task, Scores]
-    intervals: dict[Task, Interval]
+    scores: dict[ScoringTask, Scores]
+    intervals: dict[ScoringTask, Interval]
 
 
 def evaluate_table(
@@ -88,15 +88,15 @@ def evaluate_table(
         predictions = apply_lexicon(predictions, settings.lexicon, settings.max_distance)
     kept = joined.image_ids if settings.only_in_table else gt
     measured = measure({key: gt[key] for key in sorted(kept)}, predictions)
-    tasks = [Task.WORD_SPOTTING, Task.DETECTION]
+    tasks = [ScoringTask.WORD_SPOTTING, ScoringTask.DETECTION]
     if settings.variant is Variant.RRC:
-        tasks[1:1] = [Task.END_TO_END, Task.ALPHANUMERIC]
+        tasks[1:1] = [ScoringTask.END_TO_END, ScoringTask.ALPHANUMERIC]
     scores = {task: score(measured, Rules(task, settings.variant)) for task in tasks}
     intervals = {task: hmean_interval(found) for task, found in scores.items()}
     return Evaluation(joined, measured, scores, intervals)
 
 
-def compare_evaluations(a: Evaluation, b: Evaluation) -> dict[Task, Comparison]:
+def compare_evaluations(a: Evaluation, b: Evaluation) -> dict[ScoringTask, Comparison]:
     """Paired differences, B minus A, of each task."""
     return {task: compare(a.scores[task], b.scores[task]) for task in a.scores}
 

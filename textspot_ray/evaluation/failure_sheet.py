@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from textspot_ray.errors import UsageError
 from textspot_ray.evaluation.evaluate import Evaluation
 from textspot_ray.evaluation.failures import Account, Failure, Kind, account
-from textspot_ray.evaluation.rules import Task
+from textspot_ray.evaluation.rules import ScoringTask
 from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.views import TableViews
@@ -30,7 +30,7 @@ def write_sheet(
     gt_size: tuple[int, int] | None,
     out: str,
     source_options: Mapping[str, Any] | None = None,
-    task: Task = Task.WORD_SPOTTING,
+    task: ScoringTask = ScoringTask.WORD_SPOTTING,
 ) -> Account:
     """Draw every failure of a task into one PNG.
 

@@ -10,13 +10,13 @@ from textspot_ray.evaluation.bootstrap import Comparison
 from textspot_ray.evaluation.evaluate import Evaluation
 from textspot_ray.evaluation.failures import Account
 from textspot_ray.evaluation.matching import ImageScore
-from textspot_ray.evaluation.rules import Task, Variant
+from textspot_ray.evaluation.rules import ScoringTask, Variant
 
 _NAMES = {
-    Task.WORD_SPOTTING: "word spotting",
-    Task.END_TO_END: "end-to-end",
-    Task.ALPHANUMERIC: "a-z, 0-9",
-    Task.DETECTION: "detection only",
+    ScoringTask.WORD_SPOTTING: "word spotting",
+    ScoringTask.END_TO_END: "end-to-end",
+    ScoringTask.ALPHANUMERIC: "a-z, 0-9",
+    ScoringTask.DETECTION: "detection only",
 }
 _RULES = {
     Variant.RRC: "the organisers' (RRC)",
@@ -56,7 +56,7 @@ def report(evaluation: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def comparison_report(other: str, comparisons: Mapping[Task, Comparison]) -> str:
+def comparison_report(other: str, comparisons: Mapping[ScoringTask, Comparison]) -> str:
     """How the first table differs from another, in points, with paired intervals."""
     lines = ["", f"against {other} (points of hmean, paired over images):"]
     for task, found in comparisons.items():
@@ -71,7 +71,7 @@ def comparison_report(other: str, comparisons: Mapping[Task, Comparison]) -> str
 
 def as_json(
     evaluation: Evaluation,
-    comparisons: Mapping[Task, Comparison] | None = None,
+    comparisons: Mapping[ScoringTask, Comparison] | None = None,
     failed: Account | None = None,
 ) -> dict[str, Any]:
     """The same figures for programs."""
@@ -149,7 +149,7 @@ def write_images_csv(evaluation: Evaluation, file: IO[str]) -> None:
 
 def worst_first(evaluation: Evaluation) -> list[ImageScore]:
     """Images in order of words missed, misread and made up."""
-    images = evaluation.scores[Task.WORD_SPOTTING].images
+    images = evaluation.scores[ScoringTask.WORD_SPOTTING].images
 
     def badness(image: ImageScore) -> tuple[int, str]:
         return (-len(image.missed) - image.wrong - len(image.spurious), image.image)

@@ -19,7 +19,7 @@ _EXCLUDED = "×÷·"
 _MIN_CARE_LENGTH = 3
 
 
-class Task(StrEnum):
+class ScoringTask(StrEnum):
     """What is measured."""
 
     WORD_SPOTTING = "word-spotting"  # letters-only words of 3 and more
@@ -35,7 +35,7 @@ class Variant(StrEnum):
     ACCURACY_CHECKER = "accuracy-checker"
 
 
-_RRC_ONLY = (Task.END_TO_END, Task.ALPHANUMERIC)
+_RRC_ONLY = (ScoringTask.END_TO_END, ScoringTask.ALPHANUMERIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Rules:
         ignored_share: Share of a prediction's area inside one don't-care region that makes it one.
     """
 
-    task: Task = Task.WORD_SPOTTING
+    task: ScoringTask = ScoringTask.WORD_SPOTTING
     variant: Variant = Variant.RRC
     iou: float = 0.5
     ignored_share: float = 0.5
@@ -75,21 +75,21 @@ class Rules:
             text = text.rsplit(",", maxsplit=1)[-1]  # its parser of 2020 split the line at commas
         if text == DONT_CARE:
             return None
-        if self.task is Task.WORD_SPOTTING:
+        if self.task is ScoringTask.WORD_SPOTTING:
             return spotting_text(text)
-        if self.task is Task.ALPHANUMERIC:
+        if self.task is ScoringTask.ALPHANUMERIC:
             return alphanumeric_text(text)
         return text
 
     def same_text(self, wanted: str, read: str) -> bool:
         """Whether a reading counts as right; always so for detection."""
-        if self.task is Task.DETECTION:
+        if self.task is ScoringTask.DETECTION:
             return True
         if self.variant is Variant.ACCURACY_CHECKER:
             return wanted.lower() == read.lower()
-        if self.task is Task.WORD_SPOTTING:
+        if self.task is ScoringTask.WORD_SPOTTING:
             return wanted.upper() == read.upper()
-        if self.task is Task.ALPHANUMERIC:
+        if self.task is ScoringTask.ALPHANUMERIC:
             return wanted == alphanumeric_text(read)
         return _same_but_for_ends(wanted.upper(), read.upper())
 

@@ -25,7 +25,7 @@ _TABLE_ROWS = 1000  # widths are chosen from so many rows at a time
 _MAX_WIDTH = 80
 
 
-class Format(StrEnum):
+class OutputFormat(StrEnum):
     """How rows are written."""
 
     TABLE = "table"
@@ -35,7 +35,7 @@ class Format(StrEnum):
 
 
 def write_result(
-    schema: pa.Schema, batches: Iterable[pa.RecordBatch], format: Format, out: str | None
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], format: OutputFormat, out: str | None
 ) -> int:
     """Write rows to a file, or to standard output.
 
@@ -45,12 +45,12 @@ def write_result(
     Raises:
         UsageError: The file cannot be written, or Parquet would go to a terminal.
     """
-    if format is Format.PARQUET:
+    if format is OutputFormat.PARQUET:
         return _write_parquet(schema, batches, out)
     with open_text(out) as file:
-        if format is Format.CSV:
+        if format is OutputFormat.CSV:
             return _write_csv(schema, batches, file)
-        if format is Format.JSON:
+        if format is OutputFormat.JSON:
             return _write_json(schema, batches, file)
         return _write_table(schema, batches, file)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from textspot_ray.errors import TextspotError
-from textspot_ray.query.output import Format, write_result
+from textspot_ray.query.output import OutputFormat, write_result
 from textspot_ray.query.sql import batches, run_query
 from textspot_ray.query.views import TableViews
 
@@ -49,7 +49,7 @@ class _Session:
     def __init__(self, tables: TableViews, max_rows: int) -> None:
         self._tables = tables
         self._limit: int | None = max_rows
-        self._format = Format.TABLE
+        self._format = OutputFormat.TABLE
 
     def run(self, sql: str) -> None:
         try:
@@ -74,7 +74,7 @@ class _Session:
         elif name == ".limit" and argument.isdigit():
             self._limit = int(argument) or None
         elif name == ".format" and argument in ("table", "csv", "json"):
-            self._format = Format(argument)
+            self._format = OutputFormat(argument)
         else:
             print(_HELP)
         return False

@@ -1,4 +1,4 @@
-"""Search of words: what is asked for, its SQL over the view ``lookup``, and how alike readings are."""
+"""Search of words: what is asked for, its SQL over the view ``lookup``, how alike readings are."""
 
 from __future__ import annotations
 

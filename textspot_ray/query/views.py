@@ -31,7 +31,7 @@ from textspot_ray.tables.schema import SCHEMAS, TABLES
 
 if TYPE_CHECKING:
     from textspot_ray.storage.stores import Store
-    from textspot_ray.tables.commit.commit_record import Marker
+    from textspot_ray.tables.commit.commit_record import CommitRecord
 
 _GLOB_CHARACTERS = frozenset("*?[]{}")
 # the columns that words_by_text keeps and a search needs
@@ -81,7 +81,7 @@ _RUNS_SQL = """
 """
 
 
-def no_markers() -> Iterable[Marker]:
+def no_markers() -> Iterable[CommitRecord]:
     """Markers of a table of which only the files are known."""
     return ()
 
@@ -104,12 +104,12 @@ class TableFiles:
     parts: Mapping[str, Sequence[str]]
     by_text: Sequence[str] = ()
     recent_words: Sequence[str] = ()
-    markers: Callable[[], Iterable[Marker]] = no_markers
+    markers: Callable[[], Iterable[CommitRecord]] = no_markers
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     text_threshold: float = 0.0
 
 
-def open_tables(
+def open_views(
     uri: str, options: Mapping[str, Any] | None = None, *, threads: int | None = None
 ) -> TableViews:
     """Open the committed state of a table, as it is now, for reading.
@@ -305,7 +305,7 @@ def _sql_type(kind: pa.DataType) -> str:
     return names[kind]
 
 
-def _shard_row(marker: Marker) -> dict[str, Any]:
+def _shard_row(marker: CommitRecord) -> dict[str, Any]:
     counts, seconds = marker.counts, marker.stage_s
     return {
         "plan": marker.shard.plan,

@@ -8,7 +8,7 @@ from textspot_ray.config import SourceConfig
 from textspot_ray.errors import SourceError, TextspotError
 from textspot_ray.images.formats import NameKind, is_image_head
 from textspot_ray.records import Container, ErrorKind, ImageError, Item, Skipped, Stage
-from textspot_ray.sources.id_set import GivenIds, RepeatedNames
+from textspot_ray.sources.id_set import RepeatedNames, UserIds
 from textspot_ray.sources.identity import member_id, member_text
 from textspot_ray.sources.parquet import TableFileError, extra_json, open_parquet, rows
 from textspot_ray.sources.resolve import Source
@@ -46,7 +46,7 @@ class ContainerListing:
     """Lists archives; damage becomes one item with an error, behind the members before it."""
 
     def __init__(
-        self, config: SourceConfig, selection: Selection, retry: RetryPolicy, given: GivenIds
+        self, config: SourceConfig, selection: Selection, retry: RetryPolicy, given: UserIds
     ) -> None:
         self._config = config
         self._given = given
@@ -166,7 +166,7 @@ class _Listing:
                 continue
             yield self._item(member.name, member.offset, member.size, member.tag)
 
-    def parquet(self, id_column: str | None, given: GivenIds) -> Iterator[Item | Skipped]:
+    def parquet(self, id_column: str | None, given: UserIds) -> Iterator[Item | Skipped]:
         """Rows of a table with image bytes."""
         info = self._look()
         if info.size == 0:

@@ -68,7 +68,7 @@ class RepeatedNames:
         return f"{name}~{self._repeats[name]}"
 
 
-class GivenIds:
+class UserIds:
     """Ids from a column of the user's: one id for two images becomes two ids.
 
     The same image twice under the same id stays one id, so that it counts as listed twice.

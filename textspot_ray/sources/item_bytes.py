@@ -105,7 +105,7 @@ class Fetcher:
         return self.retry.call(attempt)
 
 
-class Passes:
+class StreamReaders:
     """Archives that must be read in one pass: compressed tars, and Parquet row groups.
 
     Keeps the last one open where it was, so that items (and shards) in order cost one pass in

@@ -11,15 +11,15 @@ from textspot_ray.errors import SourceError
 from textspot_ray.images.formats import SNIFF_BYTES, NameKind, is_image_head, name_kind
 from textspot_ray.records import ImageError, Item, Skipped, Stage
 from textspot_ray.sources.containers import ContainerListing
-from textspot_ray.sources.id_set import GivenIds, IdSet
+from textspot_ray.sources.id_set import IdSet, UserIds
 from textspot_ray.sources.identity import canonical, canonical_base, without_base
 from textspot_ray.sources.lists import ListRow, read_list
 from textspot_ray.sources.parquet import TableFileError, find_image_column, open_parquet
 from textspot_ray.sources.resolve import FOLDER, WEB, Source, Volumes, file_name, join_uri, resolve
 from textspot_ray.sources.selection import NOT_AN_IMAGE, Selection
-from textspot_ray.storage.faults import RetryPolicy, error_kind, reason_of, remedy_for
+from textspot_ray.storage.faults import RetryPolicy, error_kind, hint_for, reason_of
 from textspot_ray.storage.filesystem import LOCAL
-from textspot_ray.storage.volume import FileInfo, Passed, Volume
+from textspot_ray.storage.volume import FileInfo, SkippedEntry, Volume
 
 _LOG = logging.getLogger(__name__)
 LISTED_TWICE = "listed twice"
@@ -74,7 +74,7 @@ class _Lister:
         self._retry = retry
         self._volumes = Volumes(config.storage_options)
         self._base = canonical_base(config.base)
-        self._given = GivenIds()
+        self._given = UserIds()
         self._warned = False
         self._containers = ContainerListing(config, self.selection, retry, self._given)
         # Whether an image could be listed more than once; known before the first item.
@@ -121,7 +121,7 @@ class _Lister:
                 if source.glob is not None and not source.glob.matches(relative):
                     continue
                 found_any = True
-                if isinstance(entry, Passed):
+                if isinstance(entry, SkippedEntry):
                     yield self._passed(source.protocol, entry)
                 else:
                     yield from self._found(volume, source.protocol, entry, relative)
@@ -129,13 +129,13 @@ class _Lister:
         except (OSError, TimeoutError) as exc:
             if isinstance(exc, FileNotFoundError):
                 raise SourceError(f"no such folder: {uri}") from exc
-            remedy = remedy_for(exc) if source.protocol != LOCAL else ""
-            tail = f" ({remedy})" if remedy else ""
+            hint = hint_for(exc) if source.protocol != LOCAL else ""
+            tail = f" ({hint})" if hint else ""
             raise SourceError(f"cannot list {uri}: {reason_of(exc)}{tail}") from exc
         if source.glob is not None and not found_any:
             raise SourceError(f"nothing matches {uri}")
 
-    def _passed(self, protocol: str, entry: Passed) -> Item | Skipped:
+    def _passed(self, protocol: str, entry: SkippedEntry) -> Item | Skipped:
         uri = canonical(protocol, entry.path)
         if entry.fault is None:
             return Skipped(uri, entry.reason)

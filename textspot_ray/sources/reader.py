@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.errors import StorageError
 from textspot_ray.records import Container, Encoded, ErrorKind, ImageError, Item, Stage
-from textspot_ray.sources.item_bytes import Fetched, Fetcher, Passes, too_large
+from textspot_ray.sources.item_bytes import Fetched, Fetcher, StreamReaders, too_large
 from textspot_ray.sources.resolve import Volumes
 from textspot_ray.sources.zip import content_bytes
-from textspot_ray.storage.abandonable import DaemonPool, Ticket
+from textspot_ray.storage.abandonable import AbandonableFuture, AbandonablePool
 from textspot_ray.storage.faults import RetryPolicy
 
 _GROUP_BYTES = 8 << 20
@@ -36,7 +36,7 @@ class _Group:
 @dataclass(frozen=True, slots=True)
 class _Pending:
     group: _Group
-    ticket: Ticket[tuple[list[Fetched], float]] | None
+    ticket: AbandonableFuture[tuple[list[Fetched], float]] | None
 
 
 class _Typical:
@@ -92,8 +92,8 @@ class Reader:
         self._timeout_s = timeout_s
         self._volumes = Volumes(config.storage_options)
         self._fetcher = Fetcher(self._volumes, retry or RetryPolicy(attempts=4), image.max_bytes)
-        self._pool = DaemonPool(threads, "textspot-read")
-        self._lane = DaemonPool(1, "textspot-pass")
+        self._pool = AbandonablePool(threads, "textspot-read")
+        self._lane = AbandonablePool(1, "textspot-pass")
         self._passes = self._new_passes()
         self._typical = _Typical()
         self._stuck = 0
@@ -147,14 +147,14 @@ class Reader:
         self._lane.submit(lambda _: passes.close())
         self._lane.close()
 
-    def _submit(self, group: _Group) -> Ticket[tuple[list[Fetched], float]] | None:
+    def _submit(self, group: _Group) -> AbandonableFuture[tuple[list[Fetched], float]] | None:
         if group.error is not None:
             return None
         pool = self._lane if group.items[0].container in _IN_PASSES else self._pool
         return pool.submit(lambda ticket: self._fetch(group, ticket))
 
     def _fetch(
-        self, group: _Group, ticket: Ticket[tuple[list[Fetched], float]]
+        self, group: _Group, ticket: AbandonableFuture[tuple[list[Fetched], float]]
     ) -> tuple[list[Fetched], float]:
         start = time.perf_counter()
         container = group.items[0].container
@@ -211,8 +211,8 @@ class Reader:
         else:
             self._pool.replace()
 
-    def _new_passes(self) -> Passes:
-        return Passes(self._volumes, self._image_column, self._fetcher)
+    def _new_passes(self) -> StreamReaders:
+        return StreamReaders(self._volumes, self._image_column, self._fetcher)
 
 
 def _groups(items: Iterable[Item], max_bytes: int, typical: _Typical) -> Iterator[_Group]:

@@ -16,7 +16,7 @@ from textspot_ray.errors import SourceError, UsageError
 from textspot_ray.images.formats import SNIFF_BYTES, NameKind, describe, is_image_head, name_kind
 from textspot_ray.sources.identity import canonical
 from textspot_ray.sources.streams import compression_of
-from textspot_ray.storage.faults import Fault, RetryPolicy, fault_of, reason_of, remedy_for
+from textspot_ray.storage.faults import Fault, RetryPolicy, fault_of, hint_for, reason_of
 from textspot_ray.storage.filesystem import LOCAL, native_path, split_uri
 from textspot_ray.storage.volume import FileInfo, Volume, open_volume
 
@@ -207,10 +207,10 @@ def _look(uri: str, volume: Volume, path: str, retry: RetryPolicy) -> FileInfo:
             raise SourceError(f"no such file or folder: {uri}{_hint(uri)}") from exc
         if volume.protocol != LOCAL:
             exc = _telling(volume, path, exc)
-        remedy = remedy_for(exc) if volume.protocol != LOCAL else ""
-        if not remedy and fault is Fault.DENIED:
-            remedy = "check permissions or credentials"
-        tail = f" ({remedy})" if remedy else ""
+        hint = hint_for(exc) if volume.protocol != LOCAL else ""
+        if not hint and fault is Fault.DENIED:
+            hint = "check permissions or credentials"
+        tail = f" ({hint})" if hint else ""
         raise SourceError(f"cannot look at {uri}: {reason_of(exc)}{tail}") from exc
 
 
@@ -219,7 +219,7 @@ def _telling(volume: Volume, path: str, exc: Exception) -> Exception:
     try:
         next(iter(volume.walk(path)), None)
     except Exception as better:
-        if remedy_for(better) and fault_of(better) is not Fault.MISSING:
+        if hint_for(better) and fault_of(better) is not Fault.MISSING:
             return better
     return exc
 

@@ -32,7 +32,7 @@ from textspot_ray.spotting.composite.recognizer import Recognizer
 from textspot_ray.spotting.geometry import angle_deg, clip_box, mask_polygon
 from textspot_ray.spotting.runtime import Runtime, Share
 from textspot_ray.spotting.settings import SpotterSettings, resolve
-from textspot_ray.spotting.tiling import Pass, Seen, merge, plan_passes
+from textspot_ray.spotting.tiling import Seen, TileWindow, merge, plan_passes
 
 Features = NDArray[np.float32]
 
@@ -106,7 +106,7 @@ class PageDetector:
         )
         return DetectedPage(info, tuple(s.detection for s in seen)), kept
 
-    def _is_like_input(self, window: Pass) -> bool:
+    def _is_like_input(self, window: TileWindow) -> bool:
         """Whether stretching a window of a tiled image distorts it by less than the limit.
 
         Panoramas and strips would otherwise be pulled many times as high as they are.
@@ -115,7 +115,7 @@ class PageDetector:
         ratio = (window.width / window.height) / (width / height)
         return 1 / _MAX_DISTORTION <= ratio <= _MAX_DISTORTION
 
-    def _passes(self, width: int, height: int) -> tuple[Pass, ...]:
+    def _passes(self, width: int, height: int) -> tuple[TileWindow, ...]:
         over = self._rules.tile_over if self._rules.tiles == "auto" else math.inf
         return plan_passes(
             width, height, *self._detector.input_size, over, self._rules.tile_overlap
@@ -256,7 +256,7 @@ class TextSpotter:
         return assemble(Item("", ""), page, detected, readings)
 
 
-def _cut(decoded: Decoded, window: Pass) -> NDArray[np.uint8]:
+def _cut(decoded: Decoded, window: TileWindow) -> NDArray[np.uint8]:
     """The window's pixels out of an image that may have been decoded smaller."""
     rows, columns = decoded.image.shape[:2]
     x0, x1 = (round(v * columns / decoded.width) for v in (window.x, window.x + window.width))
@@ -264,7 +264,7 @@ def _cut(decoded: Decoded, window: Pass) -> NDArray[np.uint8]:
     return decoded.image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
 
 
-def _seen(found: RawRows, window: Pass, decoded: Decoded, first: int) -> list[Seen]:
+def _seen(found: RawRows, window: TileWindow, decoded: Decoded, first: int) -> list[Seen]:
     """Rows of a window as detections in the pixels of the upright original."""
     rows, columns = decoded.image.shape[:2]
     scale_x, scale_y = decoded.width / columns, decoded.height / rows

@@ -29,7 +29,7 @@ _CHAIN_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class TileWindow:
     """A window of the image, in its pixels, and how much it is shrunk.
 
     Attributes:
@@ -52,13 +52,13 @@ class Seen:
     """A detection in image pixels and the pass that saw it; ``row`` finds its features again."""
 
     detection: Detection
-    seen_in: Pass
+    seen_in: TileWindow
     row: int
 
 
 def plan_passes(
     width: int, height: int, input_width: int, input_height: int, over: float, share: float
-) -> tuple[Pass, ...]:
+) -> tuple[TileWindow, ...]:
     """The passes over an image, finest tiles first, the whole image last.
 
     Args:
@@ -70,14 +70,14 @@ def plan_passes(
         share: Overlap of neighbouring tiles as a share of a tile's side.
     """
     shrink = max(width / input_width, height / input_height)
-    whole = Pass(0, 0, width, height, shrink)
-    passes: list[Pass] = []
+    whole = TileWindow(0, 0, width, height, shrink)
+    passes: list[TileWindow] = []
     level = over
     while level < shrink:
         tile_width, tile_height = round(input_width * level), round(input_height * level)
         for y, h in _cuts(height, tile_height, share):
             for x, w in _cuts(width, tile_width, share):
-                passes.append(Pass(x, y, w, h, level))
+                passes.append(TileWindow(x, y, w, h, level))
         level *= _LEVEL_FACTOR
     return (*passes, whole)
 
@@ -216,7 +216,7 @@ class _Rivals:
         self._quads = [_quad(s.detection) for s in seen]
         self._areas = [float(cv2.contourArea(quad)) for quad in self._quads]
         self._boxes = np.array([s.detection.box for s in seen], np.float64).reshape(-1, 4)
-        numbers: dict[Pass, int] = {}
+        numbers: dict[TileWindow, int] = {}
         self._pass = np.array([numbers.setdefault(s.seen_in, len(numbers)) for s in seen])
         self._rivals: dict[int, list[int]] = {}
         self._shared: dict[tuple[int, int], float] = {}

@@ -11,10 +11,10 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Ticket(Generic[T]):
+class AbandonableFuture(Generic[T]):
     """A piece of work under way."""
 
-    def __init__(self, work: Callable[[Ticket[T]], T]) -> None:
+    def __init__(self, work: Callable[[AbandonableFuture[T]], T]) -> None:
         self._work = work
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -66,7 +66,7 @@ class Ticket(Generic[T]):
             return not self._left_behind
 
 
-class DaemonPool:
+class AbandonablePool:
     """A few threads that never keep the process from ending.
 
     `concurrent.futures` joins its threads at exit, which a read that hangs would turn into a
@@ -76,12 +76,12 @@ class DaemonPool:
     def __init__(self, threads: int, name: str) -> None:
         self._threads = threads
         self._name = name
-        self._queue: queue.SimpleQueue[Ticket[object] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[AbandonableFuture[object] | None] = queue.SimpleQueue()
         self._started = 0
 
-    def submit(self, work: Callable[[Ticket[T]], T]) -> Ticket[T]:
+    def submit(self, work: Callable[[AbandonableFuture[T]], T]) -> AbandonableFuture[T]:
         """Queue work; it is begun in the order of submission."""
-        ticket: Ticket[T] = Ticket(work)
+        ticket: AbandonableFuture[T] = AbandonableFuture(work)
         self._queue.put(ticket)  # type: ignore[arg-type]
         if self._started < self._threads:
             self._start()

@@ -50,7 +50,7 @@ class Store:
         """Requests that were sent again because storage failed in passing."""
         return self._retry.tally.n
 
-    def make(self) -> None:
+    def mkdir(self) -> None:
         """Make the folder if the store has folders."""
 
     def read(self, path: str) -> bytes:

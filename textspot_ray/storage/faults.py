@@ -274,13 +274,13 @@ def remedy_of(message: str) -> str:
     'the credentials have expired: sign in again'
     """
     low = message.lower()
-    for words, remedy in _REMEDIES:
+    for words, hint in _REMEDIES:
         if any(word.lower() in low for word in words):
-            return remedy
+            return hint
     return ""
 
 
-def remedy_for(error: BaseException) -> str:
+def hint_for(error: BaseException) -> str:
     """The same, from an exception and the causes behind it."""
     texts: list[str] = []
     link: BaseException | None = error

@@ -25,7 +25,7 @@ class LocalStore(Store):
         self._root = root
         self._links = True
 
-    def make(self) -> None:
+    def mkdir(self) -> None:
         self._guard("make", "", lambda: self._root.mkdir(parents=True, exist_ok=True))
 
     def read_range(self, path: str, start: int, stop: int | None) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from textspot_ray.storage.base import TMP, Entry, Store, inside
-from textspot_ray.storage.faults import Fault, RetryPolicy, fault_of, remedy_for
+from textspot_ray.storage.faults import Fault, RetryPolicy, fault_of, hint_for
 from textspot_ray.storage.filesystem import exclusive_put_options, modified_s, walk_remote
 
 
@@ -134,7 +134,7 @@ class RemoteStore(Store):
 
     def _remedy(self, exc: Exception) -> str:
         # what passes is the store's trouble, and nothing to do about but to wait
-        return "" if fault_of(exc).passes else remedy_for(exc)
+        return "" if fault_of(exc).passes else hint_for(exc)
 
     def _path(self, path: str) -> str:
         return f"{self._root}/{inside(path)}"

@@ -45,5 +45,5 @@ def open_store(
         root = native_path(protocol, rest)
         store = RemoteStore(uri.rstrip("/"), fs, root, retry or RetryPolicy())
     if create:
-        store.make()
+        store.mkdir()
     return store

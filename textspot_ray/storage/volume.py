@@ -31,7 +31,7 @@ class FileInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class SkippedEntry:
     """Something that a walk does not go into, and why."""
 
     path: str
@@ -48,7 +48,9 @@ class Volume:
         """What is at a path; `FileNotFoundError` if nothing is."""
         raise NotImplementedError
 
-    def walk(self, root: str, descend: Descend = lambda _: True) -> Iterator[FileInfo | Passed]:
+    def walk(
+        self, root: str, descend: Descend = lambda _: True
+    ) -> Iterator[FileInfo | SkippedEntry]:
         """All files below a folder, sorted within each level; streamed.
 
         Args:
@@ -89,7 +91,9 @@ class LocalVolume(Volume):
     def info(self, path: str) -> FileInfo:
         return _local_info(path, os.stat(path))
 
-    def walk(self, root: str, descend: Descend = lambda _: True) -> Iterator[FileInfo | Passed]:
+    def walk(
+        self, root: str, descend: Descend = lambda _: True
+    ) -> Iterator[FileInfo | SkippedEntry]:
         # A stack, not recursion: how deep folders are nested is not ours to say.
         stack = [self._level(root, is_root=True)]
         while stack:
@@ -102,18 +106,18 @@ class LocalVolume(Volume):
             else:
                 yield entry
 
-    def _level(self, folder: str, is_root: bool = False) -> Iterator[FileInfo | Passed]:
+    def _level(self, folder: str, is_root: bool = False) -> Iterator[FileInfo | SkippedEntry]:
         try:
             with os.scandir(folder) as found:
                 entries = sorted((e.name, _type_of(e)) for e in found)
         except OSError as exc:
             if is_root:
                 raise
-            yield Passed(folder, "folder that cannot be listed", exc)
+            yield SkippedEntry(folder, "folder that cannot be listed", exc)
             return
         prefix = folder if folder.endswith("/") else f"{folder}/"
         if ("_textspot", "folder") in entries and _exists(f"{prefix}_textspot/table.json"):
-            yield Passed(folder, "output of textspot")
+            yield SkippedEntry(folder, "output of textspot")
             return
         for name, kind in entries:
             path = prefix + name
@@ -126,9 +130,9 @@ class LocalVolume(Volume):
                     # A link to nothing, or deleted just now; reading it gives the error row.
                     yield FileInfo(path, None, None)
                 except OSError as exc:
-                    yield Passed(path, "file that cannot be looked at", exc)
+                    yield SkippedEntry(path, "file that cannot be looked at", exc)
             else:
-                yield Passed(path, kind)
+                yield SkippedEntry(path, kind)
 
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
         descriptor = _open_regular(path)
@@ -164,7 +168,9 @@ class RemoteVolume(Volume):
             return FileInfo(path, None, None, is_folder=True)
         return self._info(path, found)
 
-    def walk(self, root: str, descend: Descend = lambda _: True) -> Iterator[FileInfo | Passed]:
+    def walk(
+        self, root: str, descend: Descend = lambda _: True
+    ) -> Iterator[FileInfo | SkippedEntry]:
         for entry in walk_remote(self._fs, root):
             yield self._info(entry.path, entry.info)
 

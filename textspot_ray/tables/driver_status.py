@@ -65,7 +65,7 @@ class RunStatus:
         shards_done: Committed by this run.
         slots: Slots by node; the first `MAX_NODES` by name.
         n_slots, n_nodes: All of them.
-        stage_s, waiting, memory_bytes, retries: See `cluster.vitals.Fleet`.
+        stage_s, waiting, memory_bytes, retries: See `cluster.vitals.ClusterMetrics`.
         note: Why it failed.
     """
 

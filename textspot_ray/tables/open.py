@@ -12,7 +12,7 @@ import pyarrow.fs as pafs
 
 from textspot_ray.storage.filesystem import LOCAL, native_path, open_filesystem, split_uri
 from textspot_ray.storage.stores import Store, open_store
-from textspot_ray.tables.commit.commit_record import PartFile
+from textspot_ray.tables.commit.commit_record import DataFile
 from textspot_ray.tables.commit.ledger import open_ledger
 from textspot_ray.tables.schema import SCHEMAS
 
@@ -32,12 +32,12 @@ class Tables:
     """
 
     store: Store
-    parts: Mapping[str, tuple[PartFile, ...]]
+    parts: Mapping[str, tuple[DataFile, ...]]
     storage_options: Mapping[str, Any] | None = None
     sorted_words: frozenset[str] = frozenset()
 
     @property
-    def words_beside_sorted(self) -> tuple[PartFile, ...]:
+    def words_beside_sorted(self) -> tuple[DataFile, ...]:
         """Words files whose rows ``words_by_text`` does not have: a look-up reads both."""
         return tuple(part for part in self.parts["words"] if part.path not in self.sorted_words)
 
@@ -92,7 +92,7 @@ def open_tables(where: str | Store, storage_options: Mapping[str, Any] | None = 
     """
     store = open_store(where, storage_options) if isinstance(where, str) else where
     ledger = open_ledger(store, create=False)
-    parts: dict[str, list[PartFile]] = {table: [] for table in SCHEMAS}
+    parts: dict[str, list[DataFile]] = {table: [] for table in SCHEMAS}
     for part in ledger.files():
         parts[part.table].append(part)
     return Tables(

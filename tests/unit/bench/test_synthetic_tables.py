@@ -9,7 +9,7 @@ from jobs.bench.synthetic_tables import make_vocabulary, write_synthetic
 from jobs.bench.table_bench import bench_tables, report
 from textspot_ray.errors import UsageError
 from textspot_ray.query.search import Combine, Mode, Region, SearchQuery, search
-from textspot_ray.query.views import open_tables
+from textspot_ray.query.views import open_views
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit.ledger import open_ledger
 from textspot_ray.tables.maintenance.compact import compact
@@ -23,7 +23,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_account_is_sound(table: str) -> None:
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         images, words, failed = tables.rows(
             "SELECT count(*), sum(n_words), count(*) FILTER (status = 'failed') FROM images"
         )[0]
@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_rows(table: str, tmp_path: Path) -> None:
     again = str(tmp_path / "again")
     write_synthetic(again, images=5000, words=40_000)
     sql = "SELECT sum(hash(image_id, word_index, text, x_min)) FROM words"
-    with open_tables(table) as a, open_tables(again) as b:
+    with open_views(table) as a, open_views(again) as b:
         assert a.rows(sql) == b.rows(sql)
 
 
@@ -58,17 +58,17 @@ def test_compacting_changes_no_answer(table: str, tmp_path: Path) -> None:
     copied = str(tmp_path / "compacted")
     write_synthetic(copied, images=5000, words=40_000)
     queries = _queries(table)
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         before = [search(tables, query) for query in queries]
     compact(open_ledger(open_store(copied), create=False))
-    with open_tables(copied) as tables:
+    with open_views(copied) as tables:
         assert tables.files.by_text
         assert [search(tables, query) for query in queries] == before
     assert [bool(hits) for hits in before] == [True] * len(queries)
 
 
 def _queries(table: str) -> list[SearchQuery]:
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         pair = tables.rows(
             "SELECT a.text, b.text FROM words a JOIN words b ON a.image_id = b.image_id "
             "AND b.word_index = a.word_index + 1 AND a.word_index = 0 "

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.crd_fields import faults
 from textspot_ray.config import EngineConfig, RunConfig, config_from_dict
 from textspot_ray.deploy import job_entry as jobentry
-from textspot_ray.deploy.kubernetes import KubeOptions, Volume, dump, render_cluster, render_job
+from textspot_ray.deploy.kubernetes import KubeOptions, PodVolume, dump, render_cluster, render_job
 from textspot_ray.deploy.pod_size import GIB, worker_size
 from textspot_ray.deploy.pre_stop import drain, is_driver
 from textspot_ray.engine.sizing import slots_of_node
@@ -182,7 +182,7 @@ def test_a_path_of_this_machine_is_refused(run: RunConfig) -> None:
 
 def test_a_path_on_a_volume_is_fine_and_mounted_everywhere() -> None:
     run = config(source={"uris": ["/mnt/photos/2024"]}, model={"name": "/mnt/models/mine"})
-    _, spec = rendered(run, KubeOptions(volumes=(Volume.parse("archive:/mnt/"),)))
+    _, spec = rendered(run, KubeOptions(volumes=(PodVolume.parse("archive:/mnt/"),)))
     for group in (
         spec["rayClusterSpec"]["headGroupSpec"],
         spec["rayClusterSpec"]["workerGroupSpecs"][0],
@@ -195,7 +195,7 @@ def test_a_path_on_a_volume_is_fine_and_mounted_everywhere() -> None:
         } in pod["volumes"]
     near = config(source={"uris": ["/mnt2/photos"]})
     with pytest.raises(UsageError, match="/mnt2/photos"):
-        render_job(near, KubeOptions(volumes=(Volume.parse("archive:/mnt"),)))
+        render_job(near, KubeOptions(volumes=(PodVolume.parse("archive:/mnt"),)))
 
 
 def test_a_published_model_is_fetched_before_ray_starts() -> None:
@@ -216,7 +216,7 @@ def test_a_standing_cluster_has_the_same_pods() -> None:
 @pytest.mark.parametrize("text", ["archive", ":/x", "archive:x", ""])
 def test_a_volume_needs_claim_and_path(text: str) -> None:
     with pytest.raises(UsageError, match="CLAIM:/path"):
-        Volume.parse(text)
+        PodVolume.parse(text)
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1, 2), (3, 2), (0, 0)])

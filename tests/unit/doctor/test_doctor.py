@@ -19,7 +19,7 @@ from textspot_ray.config import EngineConfig, ModelConfig
 from textspot_ray.doctor import machine as check_machine
 from textspot_ray.doctor import storage as check_storage
 from textspot_ray.doctor.doctor import verdict
-from textspot_ray.doctor.finding import Finding, Level, fail, guarded, ok, warn
+from textspot_ray.doctor.finding import CheckResult, Level, fail, guarded, ok, warn
 from textspot_ray.doctor.model import check_model
 from textspot_ray.doctor.nodes import NodeFacts, compare
 from textspot_ray.errors import BundleError, ExitCode, StorageError
@@ -30,7 +30,7 @@ from textspot_ray.storage.stores import LocalStore
 PHOTO = Path(__file__).parents[3] / "jobs" / "demo" / "photos" / "scene_9.jpg"
 
 
-def levels(findings: Iterator[Finding]) -> list[tuple[str, Level]]:
+def levels(findings: Iterator[CheckResult]) -> list[tuple[str, Level]]:
     return [(finding.check, finding.level) for finding in findings]
 
 
@@ -43,11 +43,11 @@ def test_only_a_failure_fails() -> None:
 
 
 def test_a_broken_check_is_a_finding_and_keeps_what_it_had_found() -> None:
-    def breaks() -> Iterator[Finding]:
+    def breaks() -> Iterator[CheckResult]:
         yield ok("disk", "fine")
         raise KeyError("x")
 
-    def refuses() -> Iterator[Finding]:
+    def refuses() -> Iterator[CheckResult]:
         raise BundleError("no bundle here")
         yield
 

@@ -6,17 +6,17 @@ import io
 
 from textspot_ray.engine import progress as module
 from textspot_ray.engine.progress import Tally, console, line
-from textspot_ray.engine.slot.open_shards import Settled
+from textspot_ray.engine.slot.open_shards import ShardOutcome
 from textspot_ray.engine.slot.slot import Report
 from textspot_ray.records import Counts, ShardId
-from textspot_ray.tables.commit.commit_record import Marker
+from textspot_ray.tables.commit.commit_record import CommitRecord
 
 
 def report(done=0, open_=0, other=False):
     counts = Counts(items=done, images=done, words=2 * done)
     shard = ShardId(0, done)
-    marker = Marker(shard, 0, "a" * 12, "run", "run", "f", counts, ())
-    settled = (Settled(shard, 0, None if other else marker, counts),) if done else ()
+    marker = CommitRecord(shard, 0, "a" * 12, "run", "run", "f", counts, ())
+    settled = (ShardOutcome(shard, 0, None if other else marker, counts),) if done else ()
     return Report(settled, Counts(items=open_, images=open_, words=open_), True, False, 0, ())
 
 

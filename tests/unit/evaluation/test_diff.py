@@ -10,13 +10,13 @@ from tests.support.insight_tables import MakeTable, Page, run_command, word, wri
 from textspot_ray.errors import ExitCode, UsageError
 from textspot_ray.evaluation.diff import Change, DiffSummary, PagePair, compare_tables
 from textspot_ray.evaluation.diff_report import Worst
-from textspot_ray.query.views import TableViews, open_tables
+from textspot_ray.query.views import TableViews, open_views
 from textspot_ray.records import ErrorKind
 
 
 def compared(a: str, b: str) -> tuple[list[PagePair], DiffSummary]:
     summary = DiffSummary()
-    with open_tables(a) as first, open_tables(b) as second:
+    with open_views(a) as first, open_views(b) as second:
         return list(compare_tables(first, second, None, summary)), summary
 
 
@@ -126,7 +126,7 @@ def test_settings_that_differ_are_named(make_table: MakeTable) -> None:
     from textspot_ray.evaluation.diff_report import report
 
     uri = make_table([Page("x.jpg")])
-    with open_tables(uri) as a:
+    with open_views(uri) as a:
         files = dataclasses.replace(
             a.files, fingerprint={"precision": "int8", "detector": "0123abcd"}
         )

@@ -11,8 +11,8 @@ from textspot_ray.errors import ExitCode, UsageError
 from textspot_ray.evaluation.evaluate import EvaluateSettings, Evaluation, evaluate_table
 from textspot_ray.evaluation.ground_truth import read_ground_truth
 from textspot_ray.evaluation.report import write_images_csv
-from textspot_ray.evaluation.rules import Task
-from textspot_ray.query.views import open_tables
+from textspot_ray.evaluation.rules import ScoringTask
+from textspot_ray.query.views import open_views
 
 
 @pytest.fixture
@@ -40,22 +40,22 @@ def table(make_table: MakeTable) -> str:
 
 
 def evaluation(table: str, gt: Path, **settings: object) -> Evaluation:
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         found = EvaluateSettings(gt_size=(1280, 960), **settings)  # type: ignore[arg-type]
         return evaluate_table(tables, read_ground_truth(gt), found)
 
 
 def test_a_table_is_scored_in_the_pixels_of_the_ground_truth(table: str, gt: Path) -> None:
     found = evaluation(table, gt)
-    figures = found.scores[Task.WORD_SPOTTING].figures
+    figures = found.scores[ScoringTask.WORD_SPOTTING].figures
     assert (figures.matched, figures.wanted, figures.predicted) == (1, 3, 3)
-    assert found.scores[Task.DETECTION].figures.matched == 2
+    assert found.scores[ScoringTask.DETECTION].figures.matched == 2
     assert found.joined.without_gt == 1
 
 
 def test_words_below_the_threshold_are_left_out(table: str, gt: Path) -> None:
     found = evaluation(table, gt, min_confidence=0.5)
-    assert found.scores[Task.WORD_SPOTTING].figures.predicted == 2
+    assert found.scores[ScoringTask.WORD_SPOTTING].figures.predicted == 2
 
 
 def test_the_account_of_each_image_starts_with_the_worst(table: str, gt: Path) -> None:
@@ -68,9 +68,9 @@ def test_the_account_of_each_image_starts_with_the_worst(table: str, gt: Path) -
 
 def test_missing_images_count_unless_left_out(make_table: MakeTable, gt: Path) -> None:
     table = make_table([Page("img_1.jpg", [word("exit")])])
-    assert evaluation(table, gt).scores[Task.WORD_SPOTTING].figures.wanted == 3
+    assert evaluation(table, gt).scores[ScoringTask.WORD_SPOTTING].figures.wanted == 3
     only = evaluation(table, gt, only_in_table=True)
-    assert only.scores[Task.WORD_SPOTTING].figures.wanted == 2
+    assert only.scores[ScoringTask.WORD_SPOTTING].figures.wanted == 2
 
 
 def test_names_that_cannot_be_joined_are_refused(make_table: MakeTable, gt: Path) -> None:

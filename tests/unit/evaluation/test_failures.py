@@ -17,7 +17,7 @@ from textspot_ray.evaluation.failure_sheet import GREEN, RED, tile
 from textspot_ray.evaluation.failures import Failure, Kind, account, cut_heights
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
 from textspot_ray.evaluation.matching import evaluate
-from textspot_ray.evaluation.rules import Rules, Task
+from textspot_ray.evaluation.rules import Rules, ScoringTask
 
 
 def box(x: float, y: float, width: float, height: float) -> tuple[float, ...]:
@@ -60,7 +60,7 @@ def test_words_are_counted_by_what_became_of_them() -> None:
 
 
 def test_every_word_of_the_task_is_right_or_a_failure() -> None:
-    for task in Task:
+    for task in ScoringTask:
         scores = evaluate(GT, READ, Rules(task))
         found = account(scores)
         assert found.right == scores.figures.matched

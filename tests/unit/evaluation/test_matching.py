@@ -6,12 +6,18 @@ from hypothesis import strategies as st
 
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
 from textspot_ray.evaluation.matching import Figures, Scores, evaluate, measure, score
-from textspot_ray.evaluation.rules import Rules, Task, Variant, alphanumeric_text, spotting_text
+from textspot_ray.evaluation.rules import (
+    Rules,
+    ScoringTask,
+    Variant,
+    alphanumeric_text,
+    spotting_text,
+)
 
 AC = Rules(variant=Variant.ACCURACY_CHECKER)
-E2E = Rules(task=Task.END_TO_END)
-DETECTION = Rules(task=Task.DETECTION)
-ALPHANUMERIC = Rules(task=Task.ALPHANUMERIC)
+E2E = Rules(task=ScoringTask.END_TO_END)
+DETECTION = Rules(task=ScoringTask.DETECTION)
+ALPHANUMERIC = Rules(task=ScoringTask.ALPHANUMERIC)
 
 
 def rectangle(x: float, y: float, width: float, height: float) -> tuple[float, ...]:
@@ -181,8 +187,8 @@ def test_accuracy_checker_reads_only_what_follows_the_last_comma() -> None:
     assert run([GtWord(BOX, "STRAPS,")], [Predicted(BOX, "straps")]) == Figures(1, 1, 1)
 
 
-@pytest.mark.parametrize("task", [Task.END_TO_END, Task.ALPHANUMERIC])
-def test_accuracy_checker_has_no_such_task(task: Task) -> None:
+@pytest.mark.parametrize("task", [ScoringTask.END_TO_END, ScoringTask.ALPHANUMERIC])
+def test_accuracy_checker_has_no_such_task(task: ScoringTask) -> None:
     with pytest.raises(ValueError, match=task.value):
         Rules(task=task, variant=Variant.ACCURACY_CHECKER)
 

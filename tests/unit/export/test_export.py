@@ -16,7 +16,7 @@ from textspot_ray.evaluation.ground_truth import parse_ground_truth
 from textspot_ray.export.export import export, file_name
 from textspot_ray.export.formats import FORMATS, make_writer
 from textspot_ray.query.pages import read_page, read_pages, read_some
-from textspot_ray.query.views import open_tables
+from textspot_ray.query.views import open_views
 from textspot_ray.records import ErrorKind
 from textspot_ray.storage.stores import open_store
 
@@ -42,13 +42,13 @@ def table(make_table: MakeTable) -> str:
 
 def text_of(table: str, format: str, tmp_path: Path, **settings: Any) -> str:
     out = tmp_path / f"all.{format}"
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         export(read_pages(tables, **settings), format, str(out))
     return out.read_bytes().decode()
 
 
 def test_pages_come_in_table_order_with_their_words(table: str) -> None:
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         pages = list(read_pages(tables))
         assert [(p.image_id, len(p.words), p.status) for p in pages] == [
             ("a/img_1.jpg", 3, "words"),
@@ -74,7 +74,7 @@ def test_pages_do_not_need_the_two_tables_in_one_order(make_table: MakeTable) ->
     store = open_store(uri)
     write_shard(store, [Page(f"{n}.jpg", [word(f"w{n}")]) for n in range(5)], 1)
     write_shard(store, [Page(f"{n}.png", [word(f"w{n}")]) for n in range(5)], 0)
-    with open_tables(uri) as tables:
+    with open_views(uri) as tables:
         files = tables.files
         tables.files.parts["words"].reverse()  # type: ignore[attr-defined]
         from textspot_ray.query.views import TableViews
@@ -117,7 +117,7 @@ def test_hocr_is_xml_with_boxes_corners_and_lines(table: str, tmp_path: Path) ->
 
 
 def test_alto_is_one_file_an_image(table: str, tmp_path: Path) -> None:
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         with pytest.raises(UsageError, match="one image a file"):
             export(read_pages(tables), "alto", str(tmp_path / "all.xml"))
         assert not list(tmp_path.glob("all.xml*"))
@@ -156,7 +156,7 @@ def test_alto_is_valid_against_the_schema(table: str, tmp_path: Path) -> None:
     parser = etree.XMLParser(no_network=True)
     parser.resolvers.add(Offline())
     schema = etree.XMLSchema(etree.parse(str(folder / "alto4.xsd"), parser))
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         export(read_pages(tables), "alto", str(tmp_path / "alto"))
     for file in (tmp_path / "alto").iterdir():
         schema.assertValid(etree.parse(str(file)))
@@ -178,7 +178,7 @@ def test_txt_is_lines_in_reading_order(table: str, tmp_path: Path) -> None:
 
 def test_icdar_results_are_read_back_as_ground_truth(table: str, tmp_path: Path) -> None:
     out = tmp_path / "results.zip"
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         report = export(read_pages(tables), "icdar", str(out))
     assert report.words == 5
     with zipfile.ZipFile(out) as archive:
@@ -190,7 +190,7 @@ def test_icdar_results_are_read_back_as_ground_truth(table: str, tmp_path: Path)
 
 def test_icdar_names_that_meet_are_refused(make_table: MakeTable, tmp_path: Path) -> None:
     uri = make_table([Page("a/img_1.jpg"), Page("b/img_1.jpg")])
-    with open_tables(uri) as tables, pytest.raises(UsageError, match="both be res_img_1"):
+    with open_views(uri) as tables, pytest.raises(UsageError, match="both be res_img_1"):
         export(read_pages(tables), "icdar", str(tmp_path / "r.zip"))
     assert list(tmp_path.glob("r.zip*")) == []
 

@@ -25,7 +25,7 @@ from textspot_ray.query.search import (
     ocr_distance,
     search,
 )
-from textspot_ray.query.views import open_tables
+from textspot_ray.query.views import open_views
 from textspot_ray.records import Word
 
 
@@ -44,7 +44,7 @@ def table(make_table: MakeTable) -> str:
 
 
 def find(table: str, *terms: str, **settings: object) -> list[Hit]:
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         return search(tables, SearchQuery(terms, **settings))  # type: ignore[arg-type]
 
 
@@ -284,7 +284,7 @@ def test_a_limit_cuts_the_surest_words_of_a_box_and_changes_none(
         )
         for n in range(8)
     ]
-    with open_tables(make_table(pages)) as tables:
+    with open_views(make_table(pages)) as tables:
         whole = texts(search(tables, SearchQuery(region=region, limit=None)))
         assert 20 < len(whole) < 90
         for limit in (1, 2, 7, len(whole) - 1, len(whole), 500):

@@ -10,10 +10,10 @@ import pytest
 
 from tests.support.insight_tables import MakeTable, Page, run_command, word
 from textspot_ray.errors import TableError, UsageError
-from textspot_ray.query.output import Format, printable, write_result
+from textspot_ray.query.output import OutputFormat, printable, write_result
 from textspot_ray.query.prompt import prompt
 from textspot_ray.query.sql import SqlError, batches, run_query
-from textspot_ray.query.views import open_tables
+from textspot_ray.query.views import open_views
 from textspot_ray.records import ErrorKind
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit.ledger import open_ledger
@@ -28,7 +28,7 @@ def table(make_table: MakeTable) -> str:
 
 
 def rows(uri: str, sql: str, max_rows: int | None = None) -> list[dict[str, object]]:
-    with open_tables(uri) as tables:
+    with open_views(uri) as tables:
         reader = run_query(tables, sql, max_rows)
         return [row for batch in batches(sql, reader) for row in batch.to_pylist()]
 
@@ -85,12 +85,12 @@ def test_odd_folder_names_are_taken_literally(make_table: MakeTable, name: str) 
 def test_object_stores_are_read_through_fsspec(make_table: MakeTable) -> None:
     uri = make_table([Page("a.jpg", [word("exit")])], where="memory://insight-query/out")
     assert rows(uri, "SELECT text FROM words") == [{"text": "exit"}]
-    with open_tables(uri) as tables, pytest.raises(SqlError):
+    with open_views(uri) as tables, pytest.raises(SqlError):
         run_query(tables, "COPY (SELECT 1) TO 'textspot://words/new.parquet'")
 
 
 def test_relations_go_on_to_arrow_and_pandas(table: str) -> None:
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         assert tables.words.filter("text = 'open'").to_arrow_table().num_rows == 1
         assert len(tables.images.df()) == 4
         assert len(tables.runs.pl()) == 1
@@ -136,7 +136,7 @@ def test_nothing_but_reading_the_views(table: str, tmp_path: Path, sql: str) -> 
     part = next(Path(table, "words").glob("*.parquet"))
     before = part.read_bytes()
     filled = sql.format(out=out, secret=secret, folder=tmp_path, part=part)
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         with pytest.raises(SqlError, match=r"^SQL") as caught:
             reader = run_query(tables, filled)
             list(batches(filled, reader))
@@ -148,7 +148,7 @@ def test_nothing_but_reading_the_views(table: str, tmp_path: Path, sql: str) -> 
 def test_python_variables_are_no_tables(table: str) -> None:
     secret = pq.read_table(next(Path(table, "words").glob("*.parquet")))
     assert secret.num_rows
-    with open_tables(table) as tables, pytest.raises(SqlError, match="secret"):
+    with open_views(table) as tables, pytest.raises(SqlError, match="secret"):
         run_query(tables, "SELECT * FROM secret")
 
 
@@ -161,7 +161,7 @@ def test_python_variables_are_no_tables(table: str) -> None:
     ],
 )
 def test_mistakes_are_one_line_with_the_place(table: str, sql: str, place: str) -> None:
-    with open_tables(table) as tables, pytest.raises(SqlError, match=place) as caught:
+    with open_views(table) as tables, pytest.raises(SqlError, match=place) as caught:
         run_query(tables, sql)
     assert "\n" not in str(caught.value)
     assert "LINE" not in str(caught.value) and "^" not in str(caught.value)
@@ -169,7 +169,7 @@ def test_mistakes_are_one_line_with_the_place(table: str, sql: str, place: str) 
 
 def test_bytes_that_are_no_utf8_are_one_line_with_the_place(table: str) -> None:
     sql = b"SELECT 'caf\xe9'".decode("utf-8", "surrogateescape")  # as Python gives it in argv
-    with open_tables(table) as tables, pytest.raises(SqlError, match="line 1, column 12: invalid"):
+    with open_views(table) as tables, pytest.raises(SqlError, match="line 1, column 12: invalid"):
         run_query(tables, sql)
 
 
@@ -181,7 +181,7 @@ def test_a_limit_may_be_any_number(table: str, capsys: pytest.CaptureFixture[str
 
 def test_faults_while_rows_are_made_are_one_line_too(table: str) -> None:
     sql = "SELECT regexp_matches(text, repeat('(', len(text)::BIGINT)) FROM words"
-    with open_tables(table) as tables, pytest.raises(SqlError):
+    with open_views(table) as tables, pytest.raises(SqlError):
         reader = run_query(tables, sql)
         list(batches(sql, reader))
 
@@ -210,26 +210,26 @@ def test_limit_stops_the_rows(table: str) -> None:
 
 def test_not_a_table_and_a_newer_one_are_refused(table: str, tmp_path: Path) -> None:
     with pytest.raises(TableError, match="not a textspot table"):
-        open_tables(str(tmp_path / "nothing"))
+        open_views(str(tmp_path / "nothing"))
     (tmp_path / "other").mkdir()
     with pytest.raises(TableError, match="not a textspot table"):
-        open_tables(str(tmp_path / "other"))
+        open_views(str(tmp_path / "other"))
     state = Path(table, "_textspot", "table.json")
     data = json.loads(state.read_text())
     state.write_text(json.dumps({**data, "version": 99}))
     with pytest.raises(TableError, match="upgrade"):
-        open_tables(table)
+        open_views(table)
 
 
 def test_a_damaged_part_is_named(table: str) -> None:
     for part in Path(table, "words").glob("*.parquet"):
         part.write_bytes(b"PAR1 no more")
     with pytest.raises(TableError, match="textspot verify"):
-        open_tables(table)
+        open_views(table)
 
 
-def write(table: str, sql: str, format: Format, out: Path) -> int:
-    with open_tables(table) as tables:
+def write(table: str, sql: str, format: OutputFormat, out: Path) -> int:
+    with open_views(table) as tables:
         reader = run_query(tables, sql)
         return write_result(reader.schema, batches(sql, reader), format, str(out))
 
@@ -237,20 +237,20 @@ def write(table: str, sql: str, format: Format, out: Path) -> int:
 def test_every_format_is_written(table: str, tmp_path: Path) -> None:
     sql = "SELECT text, polygon, 'a,\"b\"' AS odd, 'nan'::FLOAT AS nan FROM words ORDER BY text"
     out = tmp_path / "result"
-    assert write(table, sql, Format.CSV, out) == 3
+    assert write(table, sql, OutputFormat.CSV, out) == 3
     assert out.read_text().splitlines()[1].startswith('exit,"[10.0, 10.0, 50.0')
-    assert write(table, sql, Format.JSON, out) == 3
+    assert write(table, sql, OutputFormat.JSON, out) == 3
     first = json.loads(out.read_text().splitlines()[0])
     assert (first["text"], len(first["polygon"]), first["nan"]) == ("exit", 8, None)
-    assert write(table, sql, Format.PARQUET, out) == 3
+    assert write(table, sql, OutputFormat.PARQUET, out) == 3
     assert pq.read_table(out).num_rows == 3
-    assert write(table, sql, Format.TABLE, out) == 3
+    assert write(table, sql, OutputFormat.TABLE, out) == 3
     lines = out.read_text().splitlines()
     assert lines[0].split() == ["text", "polygon", "odd", "nan"] and len(lines) == 5
 
 
 def test_output_that_cannot_be_written_is_one_line(table: str, tmp_path: Path) -> None:
-    for format in Format:
+    for format in OutputFormat:
         with pytest.raises(UsageError, match="cannot write"):
             write(table, "FROM words", format, tmp_path / "no" / "folder")
 
@@ -267,7 +267,7 @@ def test_prompt_runs_statements_over_lines_and_survives_mistakes(
     lines = iter(
         ["SELECT text", "FROM words;", "nonsense;", ".tables", ".limit 1", "FROM words;", ".quit"]
     )
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         prompt(tables, lambda _: next(lines))
     shown = capsys.readouterr().out
     assert "3 rows" in shown and "SQL, line 1, column 1" in shown
@@ -282,7 +282,7 @@ def test_large_sorts_spill_outside_the_working_folder(
     spill.mkdir()
     monkeypatch.chdir(work)
     monkeypatch.setattr("tempfile.tempdir", str(spill))
-    with open_tables(table, threads=1) as tables:
+    with open_views(table, threads=1) as tables:
         used = tables.rows("SELECT value FROM duckdb_settings() WHERE name = 'temp_directory'")
         assert Path(used[0][0]).parent == spill
         with pytest.raises(SqlError):

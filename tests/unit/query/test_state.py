@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.support.insight_tables import MakeTable, Page, word, write_shard
 from textspot_ray.query.pages import read_pages
 from textspot_ray.query.search import SearchQuery, search
-from textspot_ray.query.views import open_tables
+from textspot_ray.query.views import open_views
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit.ledger import open_ledger
 from textspot_ray.tables.maintenance.compact import compact
@@ -17,7 +17,7 @@ from textspot_ray.tables.maintenance.compact import compact
 
 def account(uri: str) -> tuple[int, int, int]:
     """Images, the sum of their words, and rows of words: the last two must be equal."""
-    with open_tables(uri) as tables:
+    with open_views(uri) as tables:
         images, n_words = tables.rows("SELECT count(*), coalesce(sum(n_words), 0) FROM images")[0]
         words = tables.rows("SELECT count(*) FROM words")[0][0]
         assert sum(len(page.words) for page in read_pages(tables)) == words
@@ -53,11 +53,11 @@ def test_readers_see_whole_shards_only(
 
 def test_an_open_view_outlives_a_compaction(make_table: MakeTable) -> None:
     uri = make_table([Page("a.jpg", [word("exit")])], [Page("b.jpg", [word("exit")])])
-    with open_tables(uri) as early:
+    with open_views(uri) as early:
         compact(open_ledger(open_store(uri), create=False))
         write_shard(open_store(uri), [Page("c.jpg", [word("exit")])], 2)
         assert len(search(early, SearchQuery(("exit",)))) == 2
-    with open_tables(uri) as late:
+    with open_views(uri) as late:
         assert late.files.by_text
         assert [hit.image_id for hit in search(late, SearchQuery(("exit",)))] == [
             "a.jpg",

@@ -11,10 +11,10 @@ from tests.support.insight_tables import MakeTable, Page, run_command, word, wri
 from textspot_ray.errors import ExitCode, UsageError
 from textspot_ray.evaluation.evaluate import EvaluateSettings, evaluate_table
 from textspot_ray.evaluation.ground_truth import read_ground_truth
-from textspot_ray.evaluation.rules import Task
+from textspot_ray.evaluation.rules import ScoringTask
 from textspot_ray.evaluation.worst_images import words_of, write_misses
 from textspot_ray.query.pages import read_page
-from textspot_ray.query.views import open_tables
+from textspot_ray.query.views import open_views
 from textspot_ray.records import ErrorKind
 
 
@@ -75,13 +75,13 @@ def test_page_of_misses_shows_each_kind_in_the_images_pixels(tmp_path: Path) -> 
         "400,200,500,200,500,240,400,240,<i>gone\n600,600,640,600,640,640,600,640,Lost\n"
     )
     size = (1280, 960)
-    with open_tables(uri) as tables:
+    with open_views(uri) as tables:
         found = evaluate_table(
             tables, read_ground_truth(tmp_path / "gt"), EvaluateSettings(gt_size=size)
         )
         out = tmp_path / "misses.html"
         write_misses(tables, found, size, 5, str(out))
-        score = found.scores[Task.WORD_SPOTTING].images[0]
+        score = found.scores[ScoringTask.WORD_SPOTTING].images[0]
         page = read_page(tables, found.joined.image_ids["img_1"])
         assert page is not None
         words = words_of(score, page, size)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textspot_ray.sources.id_set import GivenIds, IdSet, RepeatedNames
+from textspot_ray.sources.id_set import IdSet, RepeatedNames, UserIds
 
 
 @given(st.lists(st.text(max_size=6)))
@@ -29,7 +29,7 @@ def test_repeats_are_numbered() -> None:
 
 
 def test_given_ids_number_other_images_but_not_the_same() -> None:
-    ids = GivenIds()
+    ids = UserIds()
     assert ids.name("7", "x.jpg") == "7"
     assert ids.name("7", "y.jpg") == "7~2"
     assert ids.name("7", "x.jpg") == "7"

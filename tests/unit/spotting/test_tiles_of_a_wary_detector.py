@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from textspot_ray.records import Detection
-from textspot_ray.spotting.tiling import Pass, Seen, merge, plan_passes
+from textspot_ray.spotting.tiling import Seen, TileWindow, merge, plan_passes
 
 WIDTH, HEIGHT = 8000, 6000
 PASSES = plan_passes(WIDTH, HEIGHT, 1280, 768, 2.0, 0.2)
@@ -160,7 +160,7 @@ def test_a_giant_word_is_one_row_whatever_tiles_make_of_its_letters(
     _found_once([word], kept, 0.8)
 
 
-def _tile_around(x: float, y: float, margin: float = 300) -> Pass:
+def _tile_around(x: float, y: float, margin: float = 300) -> TileWindow:
     return next(
         t
         for t in TILES

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from textspot_ray.records import Detection
 from textspot_ray.spotting.geometry import Box
-from textspot_ray.spotting.tiling import Pass, Seen, merge, plan_passes
+from textspot_ray.spotting.tiling import Seen, TileWindow, merge, plan_passes
 
 INPUT = (1280, 768)
 
 
-def passes(width: int, height: int, over: float = 2.0, share: float = 0.2) -> tuple[Pass, ...]:
+def passes(
+    width: int, height: int, over: float = 2.0, share: float = 0.2
+) -> tuple[TileWindow, ...]:
     return plan_passes(width, height, *INPUT, over, share)
 
 
@@ -35,7 +37,7 @@ def see(words: list[Box], width: int, height: int, least_px: float = 6.0) -> lis
 
 
 def test_small_images_are_one_pass() -> None:
-    assert passes(1280, 720) == (Pass(0, 0, 1280, 720, 1.0),)
+    assert passes(1280, 720) == (TileWindow(0, 0, 1280, 720, 1.0),)
     assert len(passes(2560, 1536)) == 1, "exactly at the limit"
     assert len(passes(9000, 9000, over=float("inf"))) == 1
 
@@ -44,7 +46,7 @@ def test_small_images_are_one_pass() -> None:
 @given(st.integers(1, 30_000), st.integers(1, 30_000), st.floats(0, 0.5))
 def test_tiles_cover_and_overlap(width: int, height: int, share: float) -> None:
     found = plan_passes(width, height, *INPUT, 2.0, share)
-    assert found[-1] == Pass(0, 0, width, height, max(width / 1280, height / 768))
+    assert found[-1] == TileWindow(0, 0, width, height, max(width / 1280, height / 768))
     for level in {p.shrink for p in found[:-1]}:
         tiles = [p for p in found[:-1] if p.shrink == level]
         for axis in ("x", "y"):

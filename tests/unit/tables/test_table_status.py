@@ -11,7 +11,7 @@ from tests.support.table_job import OUTPUT, work
 from textspot_ray.errors import TableError
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import open_store
-from textspot_ray.tables.commit.commit_record import Marker
+from textspot_ray.tables.commit.commit_record import CommitRecord
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.planner import update_plan
 from textspot_ray.tables.status import error_rows, read_run, run_ids, table_status
@@ -27,8 +27,10 @@ def store(tmp_path):
 
 def commit(ledger, index, started, finished, images=8):
     counts = Counts(items=images, images=images, empty=images)
-    marker = Marker(ShardId(0, index), 0, f"{index:012x}", "r", "run", ledger.digest, counts, (),
-                    started_at=started, finished_at=finished)  # fmt: skip
+    marker = CommitRecord(
+        ShardId(0, index), 0, f"{index:012x}", "r", "run", ledger.digest, counts, (),
+        started_at=started, finished_at=finished,
+    )  # fmt: skip
     assert ledger.commit(marker)
 
 

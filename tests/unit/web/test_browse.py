@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.insight_tables import MakeTable, Page, run_command, word, write_run
 from textspot_ray.errors import UsageError
-from textspot_ray.query.views import open_tables
+from textspot_ray.query.views import open_views
 from textspot_ray.records import ErrorKind, Item, Word
 from textspot_ray.web.view import ViewSettings, render, sample_ids
 
@@ -54,7 +54,7 @@ def table(tmp_path: Path) -> str:
 
 @pytest.fixture
 def client(table: str) -> Iterator[TestClient]:
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         data = BrowseData(tables, sql_timeout_s=1.0)
         yield TestClient(make_app(data, f"t {EVIL}"), base_url="http://localhost:8000")
         data.close()
@@ -204,7 +204,7 @@ def test_connections_are_taken_from_the_moment_the_address_is_told(table: str) -
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
         raise KeyboardInterrupt
 
-    with open_tables(table) as tables, pytest.raises(KeyboardInterrupt):
+    with open_views(table) as tables, pytest.raises(KeyboardInterrupt):
         serve(BrowseData(tables), "t", port=0, on_ready=connect)
 
 
@@ -228,7 +228,7 @@ def browser() -> Iterator[Any]:
 def address(table: str) -> Iterator[str]:
     """The live page in a thread of its own; it ends with the process."""
     found: list[str] = []
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         data = BrowseData(tables)
         threading.Thread(
             target=serve,
@@ -301,7 +301,7 @@ def test_live_page_in_a_browser(browser: Any, address: str) -> None:
 
 @pytest.mark.browser
 def test_static_page_in_a_browser(browser: Any, table: str, tmp_path: Path) -> None:
-    with open_tables(table) as tables:
+    with open_views(table) as tables:
         html = render(tables, sample_ids(tables, 30), ViewSettings(title=f"t {EVIL}"))
     (tmp_path / "page.html").write_text(html)
     page, faults = watched(browser)
@@ -344,7 +344,7 @@ def test_attacks_do_not_run_in_a_browser(
         [Page(attack, [word(attack)]) for attack in attacks]
         + [Page("e" + attack, error=ErrorKind.CORRUPT, message=attack) for attack in attacks]
     )
-    with open_tables(uri) as tables:
+    with open_views(uri) as tables:
         html = render(tables, sample_ids(tables, 30), ViewSettings(title=attacks[1]))
     (tmp_path / "page.html").write_text(html)
     page, faults = watched(browser)

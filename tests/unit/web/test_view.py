@@ -17,7 +17,7 @@ from textspot_ray.query.charts import Bar, bar_chart, line_chart, nice_top, numb
 from textspot_ray.query.figures import compute
 from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
-from textspot_ray.query.views import open_tables
+from textspot_ray.query.views import open_views
 from textspot_ray.records import ErrorKind
 from textspot_ray.web.html import json_in_html
 from textspot_ray.web.view import ViewSettings, render, sample_ids
@@ -81,7 +81,7 @@ def real_table(tmp_path: Path) -> str:
 
 
 def test_page_holds_pictures_words_errors_and_figures(real_table: str) -> None:
-    with open_tables(real_table) as tables:
+    with open_views(real_table) as tables:
         page = render(tables, sample_ids(tables, 10), ViewSettings(title="my table", thumb_px=320))
     tags = parse(page)
     images = json.loads(tags.data)["images"]
@@ -95,7 +95,7 @@ def test_page_holds_pictures_words_errors_and_figures(real_table: str) -> None:
 
 
 def test_page_needs_nothing_from_outside(real_table: str) -> None:
-    with open_tables(real_table) as tables:
+    with open_views(real_table) as tables:
         page = render(tables, sample_ids(tables, 10), ViewSettings())
     tags = parse(page)
     for tag, attributes in tags.tags:
@@ -112,7 +112,7 @@ def test_nothing_from_the_table_becomes_markup(make_table: MakeTable, attack: st
             Page("x" + attack, error=ErrorKind.CORRUPT, message=attack),
         ]
     )
-    with open_tables(uri) as tables:
+    with open_views(uri) as tables:
         page = render(tables, sample_ids(tables, 10), ViewSettings(title=attack))
         plain = render(tables, [], ViewSettings(title="t"))
     tags = parse(page)
@@ -131,7 +131,7 @@ def test_json_cannot_end_its_element(value: object) -> None:
 def test_missing_sources_are_said_on_the_page(real_table: str, tmp_path: Path) -> None:
     (tmp_path / "src" / "img_0.jpg").unlink()
     picture(tmp_path / "src" / "img_1.jpg", (30, 30))
-    with open_tables(real_table) as tables:
+    with open_views(real_table) as tables:
         page = render(tables, sample_ids(tables, 10), ViewSettings())
     notes = {i["id"][-9:]: i["note"] for i in json.loads(parse(page).data)["images"]}
     assert notes["img_0.jpg"].startswith("missing")
@@ -150,7 +150,7 @@ def test_members_of_archives_are_found_through_the_plan(tmp_path: Path) -> None:
         tar.add(file, "in/two.jpg")
     out = str(tmp_path / "out")
     write_run(out, [str(tmp_path / "all.zip"), str(tmp_path / "all.tar.gz")], lambda _: [word("x")])
-    with open_tables(out) as tables, Pictures(tables.files.store) as pictures:
+    with open_views(out) as tables, Pictures(tables.files.store) as pictures:
         ids = sample_ids(tables, 10)
         pages = list(read_some(tables, ids).values())
         found = list(pictures.scaled(pages, 200))
@@ -163,7 +163,7 @@ def test_figures_add_up(make_table: MakeTable) -> None:
         [Page("a.jpg", [word("exit", confidence=1.0), word("no")]), Page("b.jpg")],
         [Page("c.jpg", error=ErrorKind.CORRUPT)],
     )
-    with open_tables(uri) as tables:
+    with open_views(uri) as tables:
         figures = compute(tables)
     assert (figures.totals.images, figures.totals.words, figures.totals.failed) == (3, 2, 1)
     assert sum(bin.count for bin in figures.confidence) == 2
@@ -176,7 +176,7 @@ def test_figures_add_up(make_table: MakeTable) -> None:
 
 
 def test_empty_tables_make_pages(make_table: MakeTable) -> None:
-    with open_tables(make_table()) as tables:
+    with open_views(make_table()) as tables:
         page = render(tables, sample_ids(tables, 5), ViewSettings())
     assert "No image failed" in page
 

@@ -55,7 +55,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class RemoteError:
     """Why a slot cannot go on: a `TextspotError` in a form that travels."""
 
     message: str
@@ -269,7 +269,7 @@ class RunnerActor:
         self._group = group
         self._slot: Slot | None = None
 
-    def open(self) -> Fault | str:
+    def open(self) -> RemoteError | str:
         """Open the output folder and start the models; the id of the node this is on."""
         calm_libraries()
         crash_plainly()
@@ -278,18 +278,18 @@ class RunnerActor:
             # several Ray nodes may be on one machine, and a machine's name says little in a cloud
             self._slot = Slot(self._job, self._make_workers, f"{platform.node()}/{node[:8]}")
         except TextspotError as exc:
-            return Fault(str(exc), int(exc.exit_code))
+            return RemoteError(str(exc), int(exc.exit_code))
         return node
 
     def step(
         self, tasks: Sequence[Task], timeout_s: float, more: bool, drain: bool
-    ) -> Report | Fault:
+    ) -> Report | RemoteError:
         """See `Slot.step`."""
         assert self._slot is not None
         try:
             return self._slot.step(tasks, timeout_s, more=more, drain=drain)
         except TextspotError as exc:
-            return Fault(str(exc), int(exc.exit_code))
+            return RemoteError(str(exc), int(exc.exit_code))
 
     def close(self) -> None:
         """End the slot's other actors."""

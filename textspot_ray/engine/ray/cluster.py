@@ -40,7 +40,7 @@ def join(address: str, **options: Any) -> None:
     """
     import ray
 
-    knock(address)
+    check_reachable(address)
     with _hushed() as said:
         try:
             ray.init(address=address, **options)
@@ -48,7 +48,7 @@ def join(address: str, **options: Any) -> None:
             raise joining_fault(address, exc, said()) from exc
 
 
-def knock(address: str) -> None:
+def check_reachable(address: str) -> None:
     """Find out in seconds whether anything listens; Ray itself would try for minutes.
 
     Raises:

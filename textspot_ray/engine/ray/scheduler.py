@@ -16,7 +16,7 @@ from textspot_ray.engine.ray.actors import (
     ALONE,
     NODE_DIED,
     UNREACHABLE,
-    Fault,
+    RemoteError,
     RunnerActor,
     describe_end,
     in_group,
@@ -56,7 +56,7 @@ def run_on_ray(control: Control) -> None:
 
 
 @dataclass(slots=True, eq=False)
-class Seat:
+class SlotHandle:
     """A slot's place on the cluster.
 
     Attributes:
@@ -81,7 +81,7 @@ class Seat:
     since_s: float
     placed: bool = False
     opened: bool = False
-    fruitful: bool = False
+    has_progress: bool = False
     wants: bool = True
     idle: bool = True
     where: str | None = None
@@ -94,7 +94,7 @@ class Scheduler:
 
     control: Control
     cluster: RayCluster
-    _seats: list[Seat] = field(default_factory=list)
+    _seats: list[SlotHandle] = field(default_factory=list)
     _made: int = 0
     _barren_losses: int = 0
     _last_loss: str = ""
@@ -224,16 +224,16 @@ class Scheduler:
             actor = ray.remote(RunnerActor).options(**ALONE, **options)
             runner = actor.remote(self.control.job, shape, group)
             ref, now = runner.open.remote(), time.monotonic()
-            self._seats.append(Seat(self._made, wish, group, runner, ref, now))
+            self._seats.append(SlotHandle(self._made, wish, group, runner, ref, now))
             self._made += 1
 
-    def _remove(self, seat: Seat) -> None:
+    def _remove(self, seat: SlotHandle) -> None:
         with contextlib.suppress(Exception):
             ray.kill(seat.runner, no_restart=True)
         with contextlib.suppress(Exception):
             remove_placement_group(seat.group)
 
-    def _lose(self, seat: Seat, reason: str) -> None:
+    def _lose(self, seat: SlotHandle, reason: str) -> None:
         """A slot is gone: its tasks go to others, and a fresh one takes its place."""
         self._seats.remove(seat)
         self._remove(seat)
@@ -251,7 +251,7 @@ class Scheduler:
             raise AbortedError(
                 f"a shard has ended its slot's runner too often; the last time: {reason}"
             )
-        if not seat.fruitful:
+        if not seat.has_progress:
             self._barren_losses += 1
             if self._barren_losses >= limit + len(self._seats):
                 raise AbortedError(
@@ -301,15 +301,15 @@ class Scheduler:
                 continue
             self._take(seat, answer)
 
-    def _take(self, seat: Seat, answer: Report | Fault | str) -> None:
-        if isinstance(answer, Fault):
+    def _take(self, seat: SlotHandle, answer: Report | RemoteError | str) -> None:
+        if isinstance(answer, RemoteError):
             raise answer.error()
         if isinstance(answer, str):
             seat.opened = seat.placed = True
             seat.where = answer
             return
         if answer.settled or answer.open_counts.images:
-            seat.fruitful = True
+            seat.has_progress = True
             self._barren_losses = 0
         seat.wants, seat.idle = answer.wants, answer.idle
         self.control.on_report(seat.number, answer)
@@ -330,7 +330,7 @@ class Scheduler:
             elif seat.placed and waited_s > engine.start_timeout_s:
                 self._lose(seat, f"its runner did not start within {waited_s:.0f} s")
 
-    def _on_pending(self, seat: Seat, waited_s: float) -> None:
+    def _on_pending(self, seat: SlotHandle, waited_s: float) -> None:
         need = sum(bundle.get("CPU", 0.0) for bundle in seat.group.bundle_specs)
         if any(other.opened for other in self._seats):
             if not self._warned:

@@ -17,7 +17,7 @@ _FIELDS: Final = ("slot", "shard", "image", "attempt")
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class SlotEvent:
     """Something a slot met with.
 
     Attributes:
@@ -39,7 +39,7 @@ class Note:
         return f"{self.message} ({told})" if told else self.message
 
 
-class NoteLog:
+class RateLimitedLog:
     """Writes slots' notes, at most `PER_MINUTE`; of the rest it tells the number."""
 
     def __init__(self, log: logging.Logger, per_minute: int = PER_MINUTE) -> None:
@@ -48,7 +48,7 @@ class NoteLog:
         self._since_s = time.monotonic()
         self._written = self._dropped = 0
 
-    def write(self, slot: int, note: Note) -> None:
+    def write(self, slot: int, note: SlotEvent) -> None:
         """Log a note of a slot."""
         if time.monotonic() - self._since_s >= 60.0:
             self.flush()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from textspot_ray.engine.slot.events import Note
+from textspot_ray.engine.slot.events import SlotEvent
 from textspot_ray.engine.slot.open_shards import PageTask
 from textspot_ray.errors import AbortedError
 from textspot_ray.records import ErrorKind, ImageError, ImageResult, Item, Stage
@@ -22,7 +22,7 @@ MAX_FAULTY_IN_A_ROW: Final = 50
 _OURS: Final = frozenset({ErrorKind.CRASHED, ErrorKind.STALLED, ErrorKind.INTERNAL})
 
 
-class Ladder:
+class FailurePolicy:
     """Counts what goes wrong in a slot and decides what it means."""
 
     def __init__(self, max_deaths: int) -> None:
@@ -30,7 +30,7 @@ class Ladder:
         self._deaths_in_a_row = 0
         self._faulty_in_a_row = 0
         self._stuck_reads_in_a_row = 0
-        self._notes: deque[Note] = deque(maxlen=100)
+        self._notes: deque[SlotEvent] = deque(maxlen=100)
         self.suspects: deque[PageTask] = deque()
         self.deaths = 0
 
@@ -45,9 +45,9 @@ class Ladder:
 
     def note(self, message: str, task: PageTask | None = None) -> None:
         """Keep a line for the log, about a page or none."""
-        self._notes.append(Note(message) if task is None else _about(task, message))
+        self._notes.append(SlotEvent(message) if task is None else _about(task, message))
 
-    def take_notes(self) -> tuple[Note, ...]:
+    def take_notes(self) -> tuple[SlotEvent, ...]:
         """Notes since the last call."""
         notes = tuple(self._notes)
         self._notes.clear()
@@ -135,7 +135,7 @@ class Ladder:
             AbortedError: It happened too often in a row.
         """
         message = f"storage gave no data within {limit_s:.0f} s"
-        self._notes.append(Note(message, image=item.image_id))
+        self._notes.append(SlotEvent(message, image=item.image_id))
         self._stuck_reads_in_a_row += 1
         if self._stuck_reads_in_a_row >= self._max_deaths:
             raise AbortedError(
@@ -145,6 +145,6 @@ class Ladder:
         return ImageError(Stage.READ, ErrorKind.TIMEOUT, message)
 
 
-def _about(task: PageTask, message: str) -> Note:
+def _about(task: PageTask, message: str) -> SlotEvent:
     image, shard = task.encoded.item.image_id, task.shard.shard.id
-    return Note(message, image=image, shard=str(shard), attempt=task.attempt)
+    return SlotEvent(message, image=image, shard=str(shard), attempt=task.attempt)

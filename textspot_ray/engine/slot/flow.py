@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from textspot_ray.engine.slot.open_shards import PageTask
 from textspot_ray.engine.slot.ports import FEATURE_BYTES, MAX_BOXES
-from textspot_ray.engine.slot.worker_pool import Crew, Member
+from textspot_ray.engine.slot.worker_pool import WorkerHandle, WorkerPool
 from textspot_ray.records import DetectedPage, Stage
 
 _WORST_BYTES: Final = FEATURE_BYTES * MAX_BOXES  # reserved until the detector has told
@@ -26,7 +26,7 @@ class Flow:
 
     def __init__(
         self,
-        crew: Crew,
+        crew: WorkerPool,
         window: int,
         max_feature_bytes: int,
         weigh: Callable[[bytes], float],
@@ -97,7 +97,7 @@ class Flow:
         self._reserve(task, 0)
         task.features = None
 
-    def lost_with(self, member: Member) -> list[tuple[PageTask, Stage]]:
+    def lost_with(self, member: WorkerHandle) -> list[tuple[PageTask, Stage]]:
         """Pages that a worker's end stops, each with the stage it was at."""
         tasks = [
             (self._active[ticket], call.stage)

@@ -22,7 +22,7 @@ from textspot_ray.records import (
 )
 
 if TYPE_CHECKING:
-    from textspot_ray.tables.commit.commit_record import Marker
+    from textspot_ray.tables.commit.commit_record import CommitRecord
 
 
 class Writes(Protocol):
@@ -31,7 +31,7 @@ class Writes(Protocol):
     def add(self, result: ImageResult) -> None:
         """Add a page's account."""
 
-    def commit(self) -> Marker | None:
+    def commit(self) -> CommitRecord | None:
         """Write the parts, then the marker; None if another attempt was faster."""
 
     def discard(self) -> None:
@@ -157,7 +157,7 @@ class PageTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class ShardOutcome:
     """A shard that is committed now; ``marker`` is None where another attempt was faster.
 
     ``counts`` are of what this runner did, whoever committed.
@@ -165,11 +165,11 @@ class Settled:
 
     shard: ShardId
     gen: int
-    marker: Marker | None
+    marker: CommitRecord | None
     counts: Counts
 
 
-class Shelf:
+class OpenShards:
     """Open shards by key.
 
     Args:
@@ -223,7 +223,7 @@ class Shelf:
             )
             thread.start()
 
-    def committed(self, event: Committed) -> Settled:
+    def committed(self, event: Committed) -> ShardOutcome:
         """Take note of a commit's end.
 
         Raises:
@@ -233,7 +233,7 @@ class Shelf:
         shard = opened.shard
         if event.error is not None:
             raise as_fault(event.error, f"shard {shard.id} could not be committed")
-        return Settled(shard.id, shard.gen, event.marker, opened.counts)
+        return ShardOutcome(shard.id, shard.gen, event.marker, opened.counts)
 
     def drop(self, shard: OpenShard) -> None:
         """Give up a shard, with all that was done of it."""

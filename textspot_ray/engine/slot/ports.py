@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from textspot_ray.spotting.settings import SpotterSettings
-    from textspot_ray.tables.commit.commit_record import Marker
+    from textspot_ray.tables.commit.commit_record import CommitRecord
 
 FEATURE_BYTES: Final = 64 * 28 * 28 * 4  # one box
 MAX_BOXES: Final = 100  # rows of the published detector; the worst case of one tile
@@ -175,7 +175,7 @@ class Committed:
     """A shard's commit came to an end; no marker and no error: another attempt was faster."""
 
     shard_key: int
-    marker: Marker | None
+    marker: CommitRecord | None
     error: BaseException | None = None
 
 

@@ -14,11 +14,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from textspot_ray.engine.slot.events import Note
-from textspot_ray.engine.slot.failure_policy import Ladder
+from textspot_ray.engine.slot.events import SlotEvent
+from textspot_ray.engine.slot.failure_policy import FailurePolicy
 from textspot_ray.engine.slot.flow import Flow
 from textspot_ray.engine.slot.limits import Deadlines, Limits, weight_of
-from textspot_ray.engine.slot.open_shards import PageTask, Settled, Shelf, Writes, as_fault
+from textspot_ray.engine.slot.open_shards import (
+    OpenShards,
+    PageTask,
+    ShardOutcome,
+    Writes,
+    as_fault,
+)
 from textspot_ray.engine.slot.ports import (
     Answered,
     Committed,
@@ -34,8 +40,8 @@ from textspot_ray.engine.slot.ports import (
     blank_png,
 )
 from textspot_ray.engine.slot.read_ahead import ReadAhead, read_deadline_s
-from textspot_ray.engine.slot.slot_metrics import STAGES, Vitals
-from textspot_ray.engine.slot.worker_pool import Crew, Member, State
+from textspot_ray.engine.slot.slot_metrics import STAGES, SlotMetrics
+from textspot_ray.engine.slot.worker_pool import State, WorkerHandle, WorkerPool
 from textspot_ray.errors import ExitCode, TextspotError
 from textspot_ray.records import (
     Counts,
@@ -68,18 +74,18 @@ class ShardRunner:
         limits: Limits,
         weigh: Callable[[bytes], float] = lambda data: 1.0,
     ) -> None:
-        self._crew = Crew(workers)
+        self._crew = WorkerPool(workers)
         self._read_ahead = read_ahead
         self._events = events
         self._assemble = assemble
         self._limits = limits
         self._deadlines = Deadlines(limits.min_deadline_s)
-        self._ladder = Ladder(limits.max_deaths)
+        self._ladder = FailurePolicy(limits.max_deaths)
         self._window = limits.in_flight * self._crew.detectors
         self._flow = Flow(self._crew, self._window, limits.max_feature_bytes, weigh)
         self._tickets = itertools.count(_PROBE + 1)
-        self._shelf = Shelf(events, read_ahead.release)
-        self._settled: list[Settled] = []
+        self._shelf = OpenShards(events, read_ahead.release)
+        self._settled: list[ShardOutcome] = []
         self._stage_s = dict.fromkeys(STAGES, 0.0)
         self._again = 0
         self._draining = False
@@ -109,10 +115,10 @@ class ShardRunner:
         return self._ladder.deaths
 
     @property
-    def vitals(self) -> Vitals:
+    def vitals(self) -> SlotMetrics:
         """What waits and what was done again; node and own memory are the slot's to add."""
         flow = self._flow
-        return Vitals(
+        return SlotMetrics(
             stage_s=dict(self._stage_s),
             waiting={
                 "read": self._shelf.unread,
@@ -125,7 +131,7 @@ class ShardRunner:
             retries={"image": self._again, "storage": self._read_ahead.retries},
         )
 
-    def take_notes(self) -> tuple[Note, ...]:
+    def take_notes(self) -> tuple[SlotEvent, ...]:
         """Notes on what went wrong since the last call."""
         return self._ladder.take_notes()
 
@@ -141,7 +147,7 @@ class ShardRunner:
         self._read_ahead.add(opened.key, shard)
         self._shelf.commit_if_complete(opened)  # it may have no items
 
-    def pump(self, timeout_s: float, *, more: bool = True) -> list[Settled]:
+    def pump(self, timeout_s: float, *, more: bool = True) -> list[ShardOutcome]:
         """Work until shards are settled, another one is wanted, or the time is up.
 
         Args:
@@ -222,7 +228,7 @@ class ShardRunner:
                 if member is not None and member.state is not State.DOWN:
                     self._on_worker(member, event)
 
-    def _on_worker(self, member: Member, event: Event) -> None:
+    def _on_worker(self, member: WorkerHandle, event: Event) -> None:
         match event:
             case Started():
                 self._on_started(member)
@@ -259,7 +265,7 @@ class ShardRunner:
         task = PageTask(next(self._tickets), shard, index, 0, encoded)
         self._finish(task, task.failed(error))
 
-    def _on_started(self, member: Member) -> None:
+    def _on_started(self, member: WorkerHandle) -> None:
         if not self._ladder.wants_probe:
             member.state = State.READY
             return
@@ -270,7 +276,7 @@ class ShardRunner:
         else:
             member.worker.recognise(_PROBE, None)
 
-    def _on_answered(self, member: Member, event: Answered) -> None:
+    def _on_answered(self, member: WorkerHandle, event: Answered) -> None:
         if event.ticket == _PROBE:
             self._ladder.probed()
             member.state = State.READY
@@ -336,7 +342,7 @@ class ShardRunner:
         shard.finish(task.index, result)
         self._shelf.commit_if_complete(shard)
 
-    def _on_raised(self, member: Member, event: Raised) -> None:
+    def _on_raised(self, member: WorkerHandle, event: Raised) -> None:
         if event.ticket == _PROBE:
             reason = f"a blank image raised {event.message}"
             self._on_end(member, reason, ErrorKind.CRASHED, blame=False)
@@ -351,7 +357,7 @@ class ShardRunner:
         else:
             self._finish(task, task.failed(error))
 
-    def _on_end(self, member: Member, reason: str, kind: ErrorKind, *, blame: bool) -> None:
+    def _on_end(self, member: WorkerHandle, reason: str, kind: ErrorKind, *, blame: bool) -> None:
         tasks = self._flow.lost_with(member)
         alone = self._flow.alone
         member.stop()

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from textspot_ray.engine.slot.events import Note
+from textspot_ray.engine.slot.events import SlotEvent
 from textspot_ray.engine.slot.limits import limits_from
-from textspot_ray.engine.slot.open_shards import Settled
+from textspot_ray.engine.slot.open_shards import ShardOutcome
 from textspot_ray.engine.slot.ports import Events, Models, Worker
 from textspot_ray.engine.slot.process_setup import MemoryGauge
 from textspot_ray.engine.slot.read_ahead import Fetches, ReadAhead
 from textspot_ray.engine.slot.runner import Assemble, ShardRunner
-from textspot_ray.engine.slot.slot_metrics import Vitals
+from textspot_ray.engine.slot.slot_metrics import SlotMetrics
 from textspot_ray.records import Counts
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit.commit_record import read_marker
@@ -82,13 +82,13 @@ class Report:
         vitals: Where the slot is, what waits in it and what it holds.
     """
 
-    settled: tuple[Settled, ...]
+    settled: tuple[ShardOutcome, ...]
     open_counts: Counts
     wants: bool
     idle: bool
     deaths: int
-    notes: tuple[Note, ...]
-    vitals: Vitals = field(default_factory=Vitals)
+    notes: tuple[SlotEvent, ...]
+    vitals: SlotMetrics = field(default_factory=SlotMetrics)
 
 
 class Slot:
@@ -160,16 +160,16 @@ class Slot:
         self._runner.close()
         self._plan.close()
 
-    def _vitals(self) -> Vitals:
+    def _vitals(self) -> SlotMetrics:
         found = self._runner.vitals
         again = dict(found.retries)
         again["storage"] = again.get("storage", 0) + self._store.retries
         memory = {**found.memory_bytes, "runner": self._gauge.uss_bytes()}
         return replace(found, node=self._node, memory_bytes=memory, retries=again)
 
-    def _take(self, task: Task) -> Settled | None:
+    def _take(self, task: Task) -> ShardOutcome | None:
         if read_marker(self._store, task.shard, task.gen) is not None:
-            return Settled(task.shard, task.gen, None, Counts())
+            return ShardOutcome(task.shard, task.gen, None, Counts())
         shard = self._plan.load(task)
         writer = ShardWriter(
             self._store,

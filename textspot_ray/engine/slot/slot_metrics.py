@@ -14,7 +14,7 @@ RETRIES: Final = ("image", "shard", "storage")
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class SlotMetrics:
     """One slot, as it reports with every step.
 
     Attributes:
@@ -35,13 +35,13 @@ class Vitals:
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class ClusterMetrics:
     """All slots of a run: sums, but for memory, of which the largest is told.
 
     Attributes:
         slots: Slots by node.
-        stage_s, waiting, memory_bytes, retries: As in `Vitals`; seconds and retries of slots that
-            are gone are included.
+        stage_s, waiting, memory_bytes, retries: As in `SlotMetrics`; seconds and retries of slots
+            that are gone are included.
     """
 
     slots: Mapping[str, int] = field(default_factory=dict)
@@ -55,11 +55,11 @@ class FleetTally:
     """Adds up what slots tell of themselves."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, Vitals] = {}
+        self._slots: dict[int, SlotMetrics] = {}
         self._stage_s: dict[str, float] = {}  # of slots that are gone
         self._retries: dict[str, float] = {}
 
-    def add(self, slot: int, vitals: Vitals) -> None:
+    def add(self, slot: int, vitals: SlotMetrics) -> None:
         """Take a slot's newest."""
         self._slots[slot] = vitals
 
@@ -74,14 +74,14 @@ class FleetTally:
         """Something is done again that no slot knows of."""
         self._retries = _sum([self._retries, {what: n}])
 
-    def fleet(self, driver_bytes: int = 0) -> Fleet:
+    def fleet(self, driver_bytes: int = 0) -> ClusterMetrics:
         """The sums now."""
         live = self._slots.values()
         memory: dict[str, int] = {"driver": driver_bytes} if driver_bytes else {}
         for vitals in live:
             for part, size in vitals.memory_bytes.items():
                 memory[part] = max(size, memory.get(part, 0))
-        return Fleet(
+        return ClusterMetrics(
             slots=Counter(vitals.node for vitals in live),
             stage_s=_sum([self._stage_s, *(vitals.stage_s for vitals in live)]),
             waiting=_sum(vitals.waiting for vitals in live),

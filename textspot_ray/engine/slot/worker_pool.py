@@ -34,7 +34,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Member:
+class WorkerHandle:
     """One worker, its present process and its open calls by ticket."""
 
     worker: Worker
@@ -135,20 +135,20 @@ class Member:
         return open_s > allowed_s(limit_s, self.starving.share())
 
 
-class Crew:
+class WorkerPool:
     """All workers of a slot."""
 
     def __init__(self, workers: list[Worker]) -> None:
-        self.members = [Member(worker) for worker in workers]
+        self.members = [WorkerHandle(worker) for worker in workers]
 
-    def find(self, name: str, generation: int) -> Member | None:
+    def find(self, name: str, generation: int) -> WorkerHandle | None:
         """The member whose present process sent an event; None if that process is history."""
         for member in self.members:
             if member.name == name:
                 return member if member.generation == generation else None
         return None
 
-    def least_busy(self, stage: Stage) -> Member | None:
+    def least_busy(self, stage: Stage) -> WorkerHandle | None:
         """The member to send a call of this stage to, if any can take it."""
         able = [member for member in self.members if member.takes(stage)]
         return min(able, key=lambda member: len(member.calls), default=None)

@@ -28,7 +28,7 @@ _PART_NAME = re.compile(r"(\d{6,})-(\d{6,})-(\d{2,})-([0-9a-f]{12})(?:-\d+)?\.pa
 
 
 @dataclass(frozen=True, slots=True)
-class PartFile:
+class DataFile:
     """One Parquet file of a table, as a marker or snapshot names it."""
 
     table: str
@@ -39,7 +39,7 @@ class PartFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Marker:
+class CommitRecord:
     """What was committed for one generation of a shard.
 
     Attributes:
@@ -66,7 +66,7 @@ class Marker:
     reason: str
     fingerprint: str
     counts: Counts
-    files: tuple[PartFile, ...]
+    files: tuple[DataFile, ...]
     redo: int = -1
     base: int = -1
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -107,7 +107,7 @@ def parse_part_path(path: str) -> tuple[ShardId, int, str] | None:
     return (ShardId(int(match[1]), int(match[2])), int(match[3]), match[4]) if match else None
 
 
-def marker_to_json(marker: Marker) -> bytes:
+def marker_to_json(marker: CommitRecord) -> bytes:
     """The stored form of a marker."""
     data = asdict(marker)
     data["plan"] = marker.shard.plan
@@ -117,7 +117,7 @@ def marker_to_json(marker: Marker) -> bytes:
     return json.dumps(data, indent=1, sort_keys=True).encode()
 
 
-def marker_from_json(data: bytes, where: str) -> Marker:
+def marker_from_json(data: bytes, where: str) -> CommitRecord:
     """Read a marker.
 
     Raises:
@@ -132,7 +132,7 @@ def marker_from_json(data: bytes, where: str) -> Marker:
             )
         counts = dict(raw["counts"])
         counts["empty"] = counts.pop("none")
-        return Marker(
+        return CommitRecord(
             shard=ShardId(raw["plan"], raw["shard"]),
             gen=raw["gen"],
             attempt=raw["attempt"],
@@ -140,7 +140,7 @@ def marker_from_json(data: bytes, where: str) -> Marker:
             reason=raw["reason"],
             fingerprint=raw["fingerprint"],
             counts=Counts(**counts),
-            files=tuple(PartFile(**part) for part in raw["files"]),
+            files=tuple(DataFile(**part) for part in raw["files"]),
             redo=raw["redo"],
             base=raw["base"],
             environment=raw["environment"],
@@ -154,7 +154,7 @@ def marker_from_json(data: bytes, where: str) -> Marker:
         ) from exc
 
 
-def read_marker(store: Store, shard: ShardId, gen: int) -> Marker | None:
+def read_marker(store: Store, shard: ShardId, gen: int) -> CommitRecord | None:
     """The marker of one generation, or None if there is none (or a snapshot has absorbed it)."""
     path = marker_path(shard, gen)
     try:
@@ -163,7 +163,7 @@ def read_marker(store: Store, shard: ShardId, gen: int) -> Marker | None:
         return None
 
 
-def commit_marker(store: Store, marker: Marker) -> bool:
+def commit_marker(store: Store, marker: CommitRecord) -> bool:
     """Put a marker if its place is free: the one act that makes a shard's parts count.
 
     Returns:

@@ -12,10 +12,10 @@ from textspot_ray.records import ShardId
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from textspot_ray.tables.commit.manifest import Settlings
+    from textspot_ray.tables.commit.manifest import ManifestIndex
 
 
-class Settled(Mapping[ShardId, int]):
+class CommittedShards(Mapping[ShardId, int]):
     """Newest committed generation of every settled shard.
 
     One array a plan segment, indexed by shard: the four million shards of a billion images take
@@ -67,7 +67,7 @@ class Settled(Mapping[ShardId, int]):
         if redo > self.redo(shard):
             self._redo[shard] = redo
 
-    def absorb(self, settlings: Settlings) -> None:
+    def absorb(self, settlings: ManifestIndex) -> None:
         """Note a whole manifest."""
         for plan in np.unique(settlings.plan):
             rows = np.flatnonzero(settlings.plan == plan)

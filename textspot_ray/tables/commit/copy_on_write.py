@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from textspot_ray.records import Counts, Status
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import Marker, PartFile
+from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile
 from textspot_ray.tables.commit.data_files import read_part
 from textspot_ray.tables.commit.manifest import find_marker
 from textspot_ray.tables.commit.snapshot import latest_snapshot
@@ -40,7 +40,7 @@ class ImageRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class CarriedRows:
     """What stays of the previous generation.
 
     Attributes:
@@ -50,9 +50,9 @@ class Carried:
         dropped: ``image_id`` values whose rows go.
     """
 
-    kept: tuple[PartFile, ...]
+    kept: tuple[DataFile, ...]
     counts: Counts
-    rewritten: tuple[PartFile, ...] = ()
+    rewritten: tuple[DataFile, ...] = ()
     dropped: frozenset[str] = field(default_factory=frozenset)
     store: Store | None = None
 
@@ -64,7 +64,7 @@ class Carried:
                     yield part.table, without(rows, self.dropped)
 
 
-def current_marker(store: Store, previous: Marker) -> Marker:
+def current_marker(store: Store, previous: CommitRecord) -> CommitRecord:
     """The same generation as it stands now: compact may have moved its rows meanwhile."""
     snapshot = latest_snapshot(store)
     if not snapshot.rewritten:
@@ -73,7 +73,7 @@ def current_marker(store: Store, previous: Marker) -> Marker:
     return now if now is not None and now.gen == previous.gen else previous
 
 
-def carry_over(store: Store, previous: Marker, item_ids: Iterable[str]) -> Carried:
+def carry_over(store: Store, previous: CommitRecord, item_ids: Iterable[str]) -> CarriedRows:
     """Split a generation's rows into those of some items, which go, and the others, which stay.
 
     Raises:
@@ -83,11 +83,11 @@ def carry_over(store: Store, previous: Marker, item_ids: Iterable[str]) -> Carri
     if previous.base >= 0:
         base = latest_snapshot(store).base
         gone = sum_images(find_images(store, [*base, *previous.files], ids))
-        return Carried((), subtract(previous.counts, gone))
+        return CarriedRows((), subtract(previous.counts, gone))
     rows = find_images(store, previous.files, ids)
     gone = sum_images(rows)
     kept = tuple(p for p in previous.files if p.table == "words" and not gone.words)
-    return Carried(
+    return CarriedRows(
         kept=kept,
         counts=subtract(previous.counts, gone),
         rewritten=tuple(p for p in previous.files if p not in kept),
@@ -97,7 +97,7 @@ def carry_over(store: Store, previous: Marker, item_ids: Iterable[str]) -> Carri
 
 
 def find_images(
-    store: Store, files: Iterable[PartFile], item_ids: frozenset[str]
+    store: Store, files: Iterable[DataFile], item_ids: frozenset[str]
 ) -> list[ImageRow]:
     """The rows (of every page) of some items in a set of files."""
     parts = list(files)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from textspot_ray.errors import StorageError
 from textspot_ray.storage.faults import Fault, fault_of, reason_of
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import TMP, PartFile
+from textspot_ray.tables.commit.commit_record import TMP, DataFile
 from textspot_ray.tables.schema import VERSION_KEY, parquet_options, schema_of
 
 READ_ROWS = 65_536
@@ -61,7 +61,7 @@ class PartWriter:
             self._writer.write_table(rows, row_group_size=rows.num_rows)
         self._rows += rows.num_rows
 
-    def finish(self) -> PartFile | None:
+    def finish(self) -> DataFile | None:
         """Upload the file; None if no row was written (an empty table has no file)."""
         if self._scratch is None or self._writer is None:
             return None
@@ -72,7 +72,7 @@ class PartWriter:
             size = self._scratch.file.stat().st_size
         self._store.upload(self._scratch.file, self._path, move=True)
         self._scratch.clear()
-        return PartFile(self._table, self._path, size, self._rows, digest)
+        return DataFile(self._table, self._path, size, self._rows, digest)
 
     def discard(self) -> None:
         """Throw away what was written; never raises."""
@@ -138,7 +138,7 @@ class _Scratch:
 
 def read_part(
     store: Store,
-    part: PartFile,
+    part: DataFile,
     columns: list[str] | None = None,
     dictionaries: Sequence[str] = (),
 ) -> Iterator[pa.Table]:

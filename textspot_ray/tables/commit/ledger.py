@@ -22,13 +22,13 @@ from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import (
     DONE,
     STATE,
-    Marker,
-    PartFile,
+    CommitRecord,
+    DataFile,
     commit_marker,
     parse_marker_path,
     read_marker,
 )
-from textspot_ray.tables.commit.committed import Settled
+from textspot_ray.tables.commit.committed import CommittedShards
 from textspot_ray.tables.commit.manifest import (
     ManifestFile,
     find_marker,
@@ -105,10 +105,10 @@ class Ledger:
         self.fingerprint = dict(fingerprint)
         self.digest = fingerprint_digest(fingerprint)
         self.snapshot = Snapshot()
-        self._absorbed = Settled()
-        self._settled = Settled()
+        self._absorbed = CommittedShards()
+        self._settled = CommittedShards()
         self._settlings_of: set[ManifestFile] = set()
-        self._live: dict[ShardId, Marker] = {}  # newest generation, where no snapshot has it
+        self._live: dict[ShardId, CommitRecord] = {}  # newest generation, where no snapshot has it
         self.refresh()
 
     def refresh(self) -> None:
@@ -137,7 +137,7 @@ class Ledger:
                 return
         raise TableError(f"{self.store.uri} cannot be read in one state ({missing})")
 
-    def settled(self) -> Settled:
+    def settled(self) -> CommittedShards:
         """Newest generation of every settled shard; live, not a copy."""
         return self._settled
 
@@ -159,13 +159,13 @@ class Ledger:
         """
         return shard in self._live and self._absorbed.is_based(shard)
 
-    def commit(self, marker: Marker) -> bool:
+    def commit(self, marker: CommitRecord) -> bool:
         """Put a marker; True if it is now the one that settles its shard and generation."""
         if not commit_marker(self.store, marker):
             return False
         return self.note(marker)
 
-    def note(self, marker: Marker) -> bool:
+    def note(self, marker: CommitRecord) -> bool:
         """Take note of a marker that some process committed.
 
         Returns:
@@ -184,16 +184,16 @@ class Ledger:
         """Whether a snapshot has absorbed some generation of the shard."""
         return shard in self._absorbed
 
-    def absorbed(self, older: Snapshot | None = None) -> Settled:
+    def absorbed(self, older: Snapshot | None = None) -> CommittedShards:
         """What a snapshot has absorbed: the latest, or an older one."""
         if older is None:
             return self._absorbed
-        absorbed = Settled()
+        absorbed = CommittedShards()
         for manifest in older.manifests:
             absorbed.absorb(read_settlings(self.store, manifest))
         return absorbed
 
-    def marker(self, shard: ShardId) -> Marker | None:
+    def marker(self, shard: ShardId) -> CommitRecord | None:
         """The newest marker of a shard."""
         if shard in self._live:
             return self._live[shard]
@@ -201,7 +201,7 @@ class Ledger:
             return find_marker(self.store, self.snapshot.manifests, shard)
         return None
 
-    def markers(self) -> Iterator[Marker]:
+    def markers(self) -> Iterator[CommitRecord]:
         """The marker of every settled shard that readers go by, streamed."""
         unabsorbed = self.unabsorbed()  # now: a fold may come while the caller iterates
         for manifest in self.snapshot.manifests:
@@ -212,11 +212,11 @@ class Ledger:
                     yield marker
         yield from unabsorbed
 
-    def unabsorbed(self) -> list[Marker]:
+    def unabsorbed(self) -> list[CommitRecord]:
         """Markers that readers go by and that no snapshot has absorbed yet."""
         return [m for m in self._live.values() if not self.is_pending(m.shard)]
 
-    def pending(self) -> list[Marker]:
+    def pending(self) -> list[CommitRecord]:
         """Markers whose rows readers will see with the next snapshot (see `is_pending`)."""
         return [m for m in self._live.values() if self.is_pending(m.shard)]
 
@@ -230,7 +230,7 @@ class Ledger:
                 total = subtract(total, old.counts) if old is not None else total
         return total
 
-    def files(self, table: str | None = None) -> Iterator[PartFile]:
+    def files(self, table: str | None = None) -> Iterator[DataFile]:
         """Every file that holds rows of the table (of all tables if none is named), once."""
         seen: set[str] = set()
         for part in self._all_files():
@@ -279,7 +279,7 @@ class Ledger:
                 newest[found[0]] = max(found[1], newest.get(found[0], -1))
         return newest
 
-    def _fetch(self, newest: Mapping[ShardId, int]) -> dict[ShardId, Marker] | None:
+    def _fetch(self, newest: Mapping[ShardId, int]) -> dict[ShardId, CommitRecord] | None:
         """Read markers, side by side, but for those known; None if one is gone."""
         known = self._live
         unread = [s for s, gen in newest.items() if s not in known or known[s].gen != gen]
@@ -293,7 +293,7 @@ class Ledger:
         markers = {shard: marker for shard, marker in found.items() if marker is not None}
         return markers if len(markers) == len(found) else None
 
-    def _all_files(self) -> Iterator[PartFile]:
+    def _all_files(self) -> Iterator[DataFile]:
         yield from self.snapshot.base
         for marker in self.markers():
             yield from marker.files

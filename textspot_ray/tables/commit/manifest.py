@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import STATE, Marker, PartFile, new_attempt
+from textspot_ray.tables.commit.commit_record import STATE, CommitRecord, DataFile, new_attempt
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +73,7 @@ class ManifestFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlings:
+class ManifestIndex:
     """Which shards a manifest settles, as columns."""
 
     plan: NDArray[np.int32]
@@ -105,18 +105,18 @@ def write_manifest(store: Store, table: pa.Table, n: int) -> ManifestFile:
     return ManifestFile(path, table.num_rows, len(data), sha256(data).hexdigest())
 
 
-def to_table(markers: Iterable[Marker]) -> pa.Table:
+def to_table(markers: Iterable[CommitRecord]) -> pa.Table:
     """Markers as manifest rows."""
     rows = [_row(marker) for marker in markers]
     columns = [pa.array([row[f.name] for row in rows], type=f.type) for f in _SCHEMA]
     return pa.Table.from_arrays(columns, schema=_SCHEMA)
 
 
-def read_settlings(store: Store, manifest: ManifestFile) -> Settlings:
+def read_settlings(store: Store, manifest: ManifestFile) -> ManifestIndex:
     """The few columns that resuming needs."""
     with store.open_read(manifest.path) as file:
         table = _read(file, list(_SETTLINGS))
-    return Settlings(*(_numpy(table, name) for name in _SETTLINGS))
+    return ManifestIndex(*(_numpy(table, name) for name in _SETTLINGS))
 
 
 def read_counts(store: Store, manifest: ManifestFile) -> pa.Table:
@@ -132,7 +132,7 @@ def read_rows(store: Store, manifest: ManifestFile) -> pa.Table:
         return _read(file)
 
 
-def read_markers(store: Store, manifest: ManifestFile) -> Iterator[Marker]:
+def read_markers(store: Store, manifest: ManifestFile) -> Iterator[CommitRecord]:
     """A manifest's rows as markers, a row group at a time."""
     with store.open_read(manifest.path) as file:
         parquet = pq.ParquetFile(file)
@@ -141,9 +141,11 @@ def read_markers(store: Store, manifest: ManifestFile) -> Iterator[Marker]:
                 yield _marker(row)
 
 
-def find_marker(store: Store, manifests: Sequence[ManifestFile], shard: ShardId) -> Marker | None:
+def find_marker(
+    store: Store, manifests: Sequence[ManifestFile], shard: ShardId
+) -> CommitRecord | None:
     """The newest generation of one shard, or None; row groups that cannot hold it stay unread."""
-    newest: Marker | None = None
+    newest: CommitRecord | None = None
     for manifest in manifests:
         with store.open_read(manifest.path) as file:
             table = pq.read_table(
@@ -201,7 +203,7 @@ def _numpy(table: pa.Table, name: str) -> NDArray[Any]:
     return np.from_dlpack(table.column(name).combine_chunks())
 
 
-def _row(marker: Marker) -> dict[str, Any]:
+def _row(marker: CommitRecord) -> dict[str, Any]:
     counts = marker.counts
     return {
         "plan": marker.shard.plan,
@@ -232,8 +234,8 @@ def _row(marker: Marker) -> dict[str, Any]:
     }
 
 
-def _marker(row: dict[str, Any]) -> Marker:
-    return Marker(
+def _marker(row: dict[str, Any]) -> CommitRecord:
+    return CommitRecord(
         shard=ShardId(row["plan"], row["shard"]),
         gen=row["gen"],
         attempt=row["attempt"].hex(),
@@ -244,7 +246,7 @@ def _marker(row: dict[str, Any]) -> Marker:
             **{name: row[name] for name in _COUNTS}, failures=dict(_parse(row["failures"]))
         ),
         files=tuple(
-            PartFile(f["table"], f["path"], f["bytes"], f["rows"], f["sha256"].hex())
+            DataFile(f["table"], f["path"], f["bytes"], f["rows"], f["sha256"].hex())
             for f in row["files"]
         ),
         redo=row["redo"],

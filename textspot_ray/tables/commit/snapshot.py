@@ -23,7 +23,7 @@ import pyarrow as pa
 from textspot_ray.errors import StorageError, TableError
 from textspot_ray.records import Counts
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import Marker, PartFile, new_attempt
+from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, new_attempt
 from textspot_ray.tables.commit.manifest import (
     SNAPSHOTS,
     ManifestFile,
@@ -66,8 +66,8 @@ class Snapshot:
     attempt: str = ""
     created_at: float = 0.0
     manifests: tuple[ManifestFile, ...] = ()
-    base: tuple[PartFile, ...] = ()
-    by_text: tuple[PartFile, ...] = ()
+    base: tuple[DataFile, ...] = ()
+    by_text: tuple[DataFile, ...] = ()
     compaction: int = -1
     replaced: tuple[str, ...] = ()
     rewritten: int = 0
@@ -112,8 +112,8 @@ def read_snapshot(store: Store, n: int) -> Snapshot:
             attempt=raw["attempt"],
             created_at=raw["created_at"],
             manifests=tuple(ManifestFile(**entry) for entry in raw["manifests"]),
-            base=tuple(PartFile(**part) for part in raw["base"]),
-            by_text=tuple(PartFile(**part) for part in raw["by_text"]),
+            base=tuple(DataFile(**part) for part in raw["base"]),
+            by_text=tuple(DataFile(**part) for part in raw["by_text"]),
             compaction=raw["compaction"],
             replaced=tuple(raw["replaced"]),
             rewritten=raw["rewritten"],
@@ -142,7 +142,7 @@ def put_snapshot(store: Store, snapshot: Snapshot) -> bool:
     return won
 
 
-def fold(store: Store, head: Snapshot, markers: Sequence[Marker]) -> Snapshot | None:
+def fold(store: Store, head: Snapshot, markers: Sequence[CommitRecord]) -> Snapshot | None:
     """Absorb markers into the next snapshot.
 
     Args:

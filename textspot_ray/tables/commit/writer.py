@@ -10,8 +10,8 @@ from types import TracebackType
 from textspot_ray.records import Counts, ImageResult, Shard
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import (
-    Marker,
-    PartFile,
+    CommitRecord,
+    DataFile,
     commit_marker,
     new_attempt,
     part_path,
@@ -51,7 +51,7 @@ class ShardWriter:
         *,
         run_id: str,
         fingerprint: str,
-        previous: Marker | None = None,
+        previous: CommitRecord | None = None,
         redo: int = -1,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -75,7 +75,7 @@ class ShardWriter:
             table: PartWriter(store, table, part_path(table, shard.id, shard.gen, self.attempt))
             for table in TABLES
         }
-        self._uploaded: list[PartFile] = []
+        self._uploaded: list[DataFile] = []
         self._closed = False
 
     def add(self, result: ImageResult) -> None:
@@ -95,7 +95,7 @@ class ShardWriter:
         if self._rows.n_rows >= ROWS_PER_GROUP:
             self._flush()
 
-    def commit(self) -> Marker | None:
+    def commit(self) -> CommitRecord | None:
         """Write parts, then the marker: from here on the shard counts.
 
         Returns:
@@ -143,11 +143,11 @@ class ShardWriter:
     ) -> None:
         self.discard()
 
-    def _write_parts(self) -> Marker:
+    def _write_parts(self) -> CommitRecord:
         for ready in self._order.rest():
             self._counts += self._rows.add(ready)
         self._flush()
-        kept: tuple[PartFile, ...] = ()
+        kept: tuple[DataFile, ...] = ()
         counts, base = self._counts, -1
         if self._previous is not None:
             previous = current_marker(self._store, self._previous)
@@ -163,7 +163,7 @@ class ShardWriter:
             if part is not None:
                 self._uploaded.append(part)
                 fault("between_parts")
-        return Marker(
+        return CommitRecord(
             shard=self._shard.id,
             gen=self._shard.gen,
             attempt=self.attempt,

@@ -19,7 +19,7 @@ import pyarrow as pa
 from textspot_ray.errors import AbortedError
 from textspot_ray.records import ShardId
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import Marker, PartFile, new_attempt
+from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, new_attempt
 from textspot_ray.tables.commit.data_files import delete_parts, read_ahead
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.commit.manifest import (
@@ -32,7 +32,7 @@ from textspot_ray.tables.commit.manifest import (
 from textspot_ray.tables.commit.snapshot import Snapshot, count_rows, put_snapshot
 from textspot_ray.tables.maintenance.compacted_files import (
     ROWS_PER_FILE,
-    BaseWriter,
+    CompactedFileWriter,
     read_parts,
     write_by_text,
 )
@@ -70,10 +70,10 @@ class CompactReport:
 class _Built:
     """Base files made from one state of the table, and which shards they hold."""
 
-    base: tuple[PartFile, ...]
-    by_text: tuple[PartFile, ...]
+    base: tuple[DataFile, ...]
+    by_text: tuple[DataFile, ...]
     shards: dict[ShardId, int]  # generation
-    live: tuple[Marker, ...]  # those of the shards that no snapshot had absorbed
+    live: tuple[CommitRecord, ...]  # those of the shards that no snapshot had absorbed
     fresh: tuple[str, ...]
     replaced: tuple[str, ...]
 
@@ -108,7 +108,7 @@ def compact(
 
 
 def _build(
-    ledger: Ledger, markers: Sequence[Marker], memory_bytes: int, rows_per_file: int
+    ledger: Ledger, markers: Sequence[CommitRecord], memory_bytes: int, rows_per_file: int
 ) -> _Built:
     store, head = ledger.store, ledger.snapshot
     # Base files that are large already stay as they are: compacting a growing table again and
@@ -118,14 +118,18 @@ def _build(
     parts = [*small, *(part for marker in markers for part in marker.files)]
     n = head.n + 1
     words = list(_once(parts, "words"))
-    lanes = [(BaseWriter(store, "words", n, rows_per_file), some) for some in _lanes(words)]
-    writers = {table: BaseWriter(store, table, n, rows_per_file) for table in ("images", "errors")}
+    lanes = [
+        (CompactedFileWriter(store, "words", n, rows_per_file), some) for some in _lanes(words)
+    ]
+    writers = {
+        table: CompactedFileWriter(store, table, n, rows_per_file) for table in ("images", "errors")
+    }
     sources = [_copy_words(store, writer, some) for writer, some in lanes]
     large = list(_once(kept, "words"))
     if large:
         sources.append(read_parts(store, large, WORDS_BY_TEXT.names, _REPEATED))
     rest = _copy_rest(store, parts, writers)
-    by_text: list[PartFile] = []
+    by_text: list[DataFile] = []
     ordered = [*(writer for writer, _ in lanes), *writers.values()]
     try:
         by_text = write_by_text(store, sources, n, memory_bytes, rows_per_file, rest)
@@ -145,11 +149,11 @@ def _build(
     )
 
 
-def _lanes(parts: Sequence[PartFile]) -> list[list[PartFile]]:
+def _lanes(parts: Sequence[DataFile]) -> list[list[DataFile]]:
     """The parts, in their order, cut into as many like pieces as there are to be threads."""
     rows = sum(part.rows for part in parts)
     n = max(1, min(MAX_LANES, pa.cpu_count(), rows // ROWS_PER_LANE))
-    lanes: list[list[PartFile]] = [[] for _ in range(n)]
+    lanes: list[list[DataFile]] = [[] for _ in range(n)]
     before = 0
     for part in parts:
         lanes[min(before * n // max(rows, 1), n - 1)].append(part)
@@ -158,7 +162,7 @@ def _lanes(parts: Sequence[PartFile]) -> list[list[PartFile]]:
 
 
 def _copy_words(
-    store: Store, writer: BaseWriter, parts: Sequence[PartFile]
+    store: Store, writer: CompactedFileWriter, parts: Sequence[DataFile]
 ) -> Generator[pa.Table, None, None]:
     """Copy words, and hand them on for the sort, so that they are read once."""
     yield from writer.copy(read_ahead(read_parts(store, parts, None, _REPEATED)))
@@ -166,7 +170,7 @@ def _copy_words(
 
 
 def _copy_rest(
-    store: Store, parts: Sequence[PartFile], writers: dict[str, BaseWriter]
+    store: Store, parts: Sequence[DataFile], writers: dict[str, CompactedFileWriter]
 ) -> Iterator[None]:
     """Copy the tables that are not sorted, in steps."""
     for table, writer in writers.items():
@@ -255,7 +259,7 @@ def _shard_ids(table: pa.Table) -> list[ShardId]:
     return [ShardId(plan, index) for plan, index in zip(plans, indexes, strict=True)]
 
 
-def _once(parts: Sequence[PartFile], table: str) -> Iterator[PartFile]:
+def _once(parts: Sequence[DataFile], table: str) -> Iterator[DataFile]:
     seen: set[str] = set()
     for part in parts:
         if part.table == table and part.path not in seen:

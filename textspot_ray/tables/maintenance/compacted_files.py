@@ -12,7 +12,7 @@ import pyarrow as pa
 from textspot_ray.errors import StorageError
 from textspot_ray.storage.faults import reason_of
 from textspot_ray.storage.stores import TMP, Store
-from textspot_ray.tables.commit.commit_record import PartFile, new_attempt
+from textspot_ray.tables.commit.commit_record import DataFile, new_attempt
 from textspot_ray.tables.commit.data_files import PartWriter, delete_parts, read_part, side_by_side
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.maintenance.text_sort import TextSort
@@ -23,7 +23,7 @@ ROWS_PER_GROUP = 122_880  # what DuckDB works on at a time
 BY_TEXT_ROWS_PER_GROUP = 61_440  # a look-up reads one or two groups
 
 
-class BaseWriter:
+class CompactedFileWriter:
     """Writes a table's rows into files of `ROWS_PER_FILE`; files are uploaded as they fill.
 
     Args:
@@ -44,7 +44,7 @@ class BaseWriter:
         self._buffer: list[pa.Table] = []
         self._buffered = 0
         self._writer: PartWriter | None = None
-        self.parts: list[PartFile] = []
+        self.parts: list[DataFile] = []
 
     def write(self, rows: pa.Table) -> None:
         """Append rows."""
@@ -62,7 +62,7 @@ class BaseWriter:
         if self._buffered:
             yield self._write_group()
 
-    def finish(self) -> list[PartFile]:
+    def finish(self) -> list[DataFile]:
         """Write out the rest; the files."""
         if self._buffered:
             self._write_group()
@@ -106,7 +106,7 @@ class BaseWriter:
 
 def read_parts(
     store: Store,
-    parts: Iterable[PartFile],
+    parts: Iterable[DataFile],
     columns: list[str] | None = None,
     dictionaries: Sequence[str] = (),
 ) -> Generator[pa.Table, None, None]:
@@ -126,7 +126,7 @@ def write_by_text(
     memory_bytes: int,
     rows_per_file: int = ROWS_PER_FILE,
     beside: Iterator[None] | None = None,
-) -> list[PartFile]:
+) -> list[DataFile]:
     """Write the slim copy of some rows of words, sorted by text.
 
     Beyond ``memory_bytes`` rows spill to a temporary folder, on the output's own disk where that
@@ -144,7 +144,7 @@ def write_by_text(
     Raises:
         StorageError: A words file is damaged, or storage refuses.
     """
-    writers = [BaseWriter(store, BY_TEXT, n, rows_per_file) for _ in sources]
+    writers = [CompactedFileWriter(store, BY_TEXT, n, rows_per_file) for _ in sources]
     stop = Event()
     try:
         with _scratch(store) as folder:
@@ -176,7 +176,7 @@ def _take(sort: TextSort, source: Iterable[pa.Table], lane: int) -> Iterator[Non
             rows.close()
 
 
-def _put(sort: TextSort, writer: BaseWriter, part: int, of: int) -> Iterator[None]:
+def _put(sort: TextSort, writer: CompactedFileWriter, part: int, of: int) -> Iterator[None]:
     for rows in sort.sorted(part, of):
         writer.write(rows)
         yield

@@ -17,7 +17,7 @@ import pyarrow as pa
 from textspot_ray.errors import AbortedError
 from textspot_ray.records import ShardId
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import Marker, new_attempt
+from textspot_ray.tables.commit.commit_record import CommitRecord, new_attempt
 from textspot_ray.tables.commit.copy_on_write import ImageRow, find_images, sum_images
 from textspot_ray.tables.commit.data_files import delete_parts
 from textspot_ray.tables.commit.ledger import Ledger
@@ -32,7 +32,12 @@ from textspot_ray.tables.commit.manifest import (
 from textspot_ray.tables.commit.snapshot import Snapshot, count_rows, put_snapshot
 from textspot_ray.tables.counts import subtract
 from textspot_ray.tables.ids import hash_ids
-from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending, still_there, strike
+from textspot_ray.tables.maintenance.rewrite import (
+    TRIES,
+    absorb_pending,
+    rewrite_without,
+    still_there,
+)
 from textspot_ray.tables.maintenance.vacuum import finish
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.segment import blank_items
@@ -118,15 +123,15 @@ def _take_out(ledger: Ledger, items: dict[str, ShardId]) -> list[ImageRow] | Non
     for row in rows:
         by_shard.setdefault(items[row.item_id], []).append(row)
     base, by_text = (
-        strike(store, head.base, image_ids, n),
-        strike(store, head.by_text, image_ids, n),
+        rewrite_without(store, head.base, image_ids, n),
+        rewrite_without(store, head.by_text, image_ids, n),
     )
     written, replaced = [*base.written, *by_text.written], [*base.replaced, *by_text.replaced]
-    changed: list[Marker] = []
+    changed: list[CommitRecord] = []
     for marker in markers:
         gone = by_shard.get(marker.shard)
         if gone is not None:
-            own = strike(store, marker.files, image_ids, n)
+            own = rewrite_without(store, marker.files, image_ids, n)
             written += own.written
             replaced += own.replaced
             counts = subtract(marker.counts, sum_images(gone))
@@ -157,7 +162,7 @@ def _take_out(ledger: Ledger, items: dict[str, ShardId]) -> list[ImageRow] | Non
 
 
 def _replace_rows(
-    store: Store, head: Snapshot, markers: Sequence[Marker]
+    store: Store, head: Snapshot, markers: Sequence[CommitRecord]
 ) -> tuple[tuple[ManifestFile, ...], list[ManifestFile]]:
     """Manifests in which the given markers stand for their shards; and which of them are new."""
     shards = {marker.shard for marker in markers}

@@ -16,7 +16,7 @@ import pyarrow as pa
 from textspot_ray.errors import FingerprintError, TableError
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import STATE, Marker, PartFile, new_attempt
+from textspot_ray.tables.commit.commit_record import STATE, CommitRecord, DataFile, new_attempt
 from textspot_ray.tables.commit.copy_on_write import ImageRow, find_images, sum_images, without
 from textspot_ray.tables.commit.data_files import read_part
 from textspot_ray.tables.commit.ledger import RUNS, TABLE_FILE, Ledger, open_ledger
@@ -27,7 +27,7 @@ from textspot_ray.tables.ids import IdIndex, hash_ids
 from textspot_ray.tables.maintenance.compact import MEMORY_BYTES
 from textspot_ray.tables.maintenance.compacted_files import (
     ROWS_PER_FILE,
-    BaseWriter,
+    CompactedFileWriter,
     read_parts,
     write_by_text,
 )
@@ -129,9 +129,9 @@ def merge(
     one = _Side(first, 0)
     two = _Side(second, one.plan.next_seq)
     overlap = _choose(one, two)
-    markers: list[Marker] = []
-    writers = {table: BaseWriter(out, table, 1, rows_per_file) for table in TABLES}
-    base: list[PartFile] = []
+    markers: list[CommitRecord] = []
+    writers = {table: CompactedFileWriter(out, table, 1, rows_per_file) for table in TABLES}
+    base: list[DataFile] = []
     try:
         for side in (one, two):
             markers += _copy(side, out, writers)
@@ -204,7 +204,7 @@ def _choose(one: _Side, two: _Side) -> int:
     return len(in_two)
 
 
-def _copy(side: _Side, out: Store, writers: dict[str, BaseWriter]) -> list[Marker]:
+def _copy(side: _Side, out: Store, writers: dict[str, CompactedFileWriter]) -> list[CommitRecord]:
     """Copy a side's plan, rows and run records; its markers as the new table has them."""
     store = side.ledger.store
     _copy_plan(side, out)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from textspot_ray.records import ErrorKind, ShardId
-from textspot_ray.tables.commit.commit_record import Marker, PartFile
+from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile
 from textspot_ray.tables.commit.data_files import read_part
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.maintenance.rewrite import absorb_pending
@@ -35,7 +35,7 @@ def retry_tasks(
     absorb_pending(ledger)
     waiting = {task.shard for task in plan.tasks(ledger)}
     names = pa.array(sorted(str(kind) for kind in kinds), pa.string())
-    compacted: dict[ShardId, Marker] = {}
+    compacted: dict[ShardId, CommitRecord] = {}
     for marker in ledger.markers():
         if marker.shard in waiting or ledger.is_pending(marker.shard):
             continue
@@ -57,7 +57,7 @@ def retry_tasks(
             yield _task(compacted[shard], by_shard[shard])
 
 
-def _task(marker: Marker, ids: set[str]) -> Task:
+def _task(marker: CommitRecord, ids: set[str]) -> Task:
     return Task(
         shard=marker.shard,
         gen=marker.gen + 1,
@@ -71,7 +71,7 @@ def _task(marker: Marker, ids: set[str]) -> Task:
 
 
 def _failed(
-    ledger: Ledger, files: tuple[PartFile, ...] | list[PartFile], kinds: pa.Array
+    ledger: Ledger, files: tuple[DataFile, ...] | list[DataFile], kinds: pa.Array
 ) -> set[str]:
     found: set[str] = set()
     for part in files:

@@ -11,20 +11,20 @@ import pyarrow.compute as pc
 
 from textspot_ray.errors import AbortedError
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import Marker, PartFile, new_attempt
+from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, new_attempt
 from textspot_ray.tables.commit.copy_on_write import find_images, without
 from textspot_ray.tables.commit.data_files import delete_parts, read_part
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.commit.manifest import find_marker, to_table
 from textspot_ray.tables.commit.snapshot import Snapshot, count_rows, merge_tiers, put_snapshot
-from textspot_ray.tables.maintenance.compacted_files import BaseWriter
+from textspot_ray.tables.maintenance.compacted_files import CompactedFileWriter
 from textspot_ray.tables.schema import item_id
 
 TRIES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Struck:
+class RewriteResult:
     """Files without the rows of some images.
 
     Attributes:
@@ -33,29 +33,31 @@ class Struck:
         replaced: Paths of those they replace.
     """
 
-    parts: tuple[PartFile, ...]
+    parts: tuple[DataFile, ...]
     written: tuple[str, ...]
     replaced: tuple[str, ...]
 
 
-def strike(store: Store, parts: Sequence[PartFile], image_ids: frozenset[str], n: int) -> Struck:
+def rewrite_without(
+    store: Store, parts: Sequence[DataFile], image_ids: frozenset[str], n: int
+) -> RewriteResult:
     """Rewrite those files that hold rows of the images, for snapshot ``n``."""
     wanted = pa.array(sorted(image_ids), pa.string())
-    result: list[PartFile] = []
+    result: list[DataFile] = []
     written: list[str] = []
     replaced: list[str] = []
     for part in parts:
         if not _holds(store, part, wanted):
             result.append(part)
             continue
-        writer = BaseWriter(store, part.table, n)
+        writer = CompactedFileWriter(store, part.table, n)
         for rows in read_part(store, part):
             writer.write(without(rows, image_ids))
         fresh = writer.finish()
         result.extend(fresh)
         written.extend(p.path for p in fresh)
         replaced.append(part.path)
-    return Struck(tuple(result), tuple(written), tuple(replaced))
+    return RewriteResult(tuple(result), tuple(written), tuple(replaced))
 
 
 def absorb_pending(ledger: Ledger) -> int:
@@ -79,28 +81,28 @@ def absorb_pending(ledger: Ledger) -> int:
     raise AbortedError(f"{ledger.store.uri}: other drivers keep changing it; run again")
 
 
-def _absorb(ledger: Ledger, pending: Sequence[Marker]) -> bool:
+def _absorb(ledger: Ledger, pending: Sequence[CommitRecord]) -> bool:
     store, head = ledger.store, ledger.snapshot
     n = head.n + 1
     ids = frozenset(_item_ids(store, pending))
-    rows: list[Marker] = []
+    rows: list[CommitRecord] = []
     written: list[str] = []
-    old: dict[str, PartFile] = {}
+    old: dict[str, DataFile] = {}
     before = {m.shard: find_marker(store, head.manifests, m.shard) for m in pending}
     for marker in before.values():
         if marker is not None:
             old.update((part.path, part) for part in marker.files)
     found = find_images(store, [*head.base, *old.values()], ids)
     image_ids = frozenset(row.image_id for row in found)
-    base = strike(store, head.base, image_ids, n)
-    by_text = strike(store, head.by_text, image_ids, n)
+    base = rewrite_without(store, head.base, image_ids, n)
+    by_text = rewrite_without(store, head.by_text, image_ids, n)
     written += [*base.written, *by_text.written]
     replaced = [*base.replaced, *by_text.replaced]
     for marker in pending:
         previous = before[marker.shard]
         # Rows of earlier retries that this one has not repeated stay beside its own.
         kept = () if previous is None or marker.base < 0 else previous.files
-        own = strike(store, kept, image_ids, n)
+        own = rewrite_without(store, kept, image_ids, n)
         written += own.written
         replaced += own.replaced
         number = head.compaction if previous is None else previous.base
@@ -131,7 +133,7 @@ def still_there(store: Store, head: Snapshot, more: Iterable[str]) -> tuple[str,
     return (*(path for path in head.replaced if store.exists(path)), *more)
 
 
-def _item_ids(store: Store, markers: Sequence[Marker]) -> Iterable[str]:
+def _item_ids(store: Store, markers: Sequence[CommitRecord]) -> Iterable[str]:
     for marker in markers:
         for part in marker.files:
             if part.table == "images":
@@ -142,7 +144,7 @@ def _item_ids(store: Store, markers: Sequence[Marker]) -> Iterable[str]:
                     yield from (item_id(image_id, page) for image_id, page in pairs)
 
 
-def _holds(store: Store, part: PartFile, image_ids: pa.Array) -> bool:
+def _holds(store: Store, part: DataFile, image_ids: pa.Array) -> bool:
     return any(
         pc.any(pc.is_in(rows.column("image_id"), image_ids)).as_py()
         for rows in read_part(store, part, ["image_id"])

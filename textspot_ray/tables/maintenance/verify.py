@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from textspot_ray.errors import StorageError
 from textspot_ray.records import Counts, Status
 from textspot_ray.storage.faults import reason_of
-from textspot_ray.tables.commit.commit_record import PartFile
+from textspot_ray.tables.commit.commit_record import DataFile
 from textspot_ray.tables.commit.data_files import READ_ROWS, part_version
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.ids import IdIndex, hash_ids
@@ -31,7 +31,7 @@ _MAX_NAMED = 5  # of one kind of fault in one file
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Violation:
     """Something that `verify` has to say.
 
     Attributes:
@@ -54,7 +54,7 @@ class VerifyReport:
     files: int
     bytes: int
     counts: Counts
-    findings: tuple[Finding, ...]
+    findings: tuple[Violation, ...]
 
     @property
     def sound(self) -> bool:
@@ -119,14 +119,14 @@ class _Check:
         self._ledger = ledger
         self._plan = plan
         self._checksums = checksums
-        self.findings: list[Finding] = []
+        self.findings: list[Violation] = []
         self.tally = _Tally()
         self.n_files = 0
         self.n_bytes = 0
         self._planned = np.zeros(len(plan.index()), dtype=bool)  # has its row
 
     def run(self) -> None:
-        parts: dict[str, list[PartFile]] = {table: [] for table in SCHEMAS}
+        parts: dict[str, list[DataFile]] = {table: [] for table in SCHEMAS}
         for part in self._ledger.files():
             parts[part.table].append(part)
         sound = {part.path for table in parts.values() for part in table if self._file(part)}
@@ -142,9 +142,9 @@ class _Check:
         self._litter({p.path for found in parts.values() for p in found})
 
     def _say(self, code: str, where: str, message: str, severity: str = "error") -> None:
-        self.findings.append(Finding(severity, code, where, message))
+        self.findings.append(Violation(severity, code, where, message))
 
-    def _file(self, part: PartFile) -> bool:
+    def _file(self, part: DataFile) -> bool:
         """Whether a file is what its marker says; its rows are only looked at if so."""
         store = self._ledger.store
         self.n_files += 1
@@ -180,12 +180,12 @@ class _Check:
             self._say("version", part.path, f"is of table version {part_version(schema)}")
         return True
 
-    def _rows(self, part: PartFile, columns: list[str]) -> Iterator[pa.Table]:
+    def _rows(self, part: DataFile, columns: list[str]) -> Iterator[pa.Table]:
         with self._ledger.store.open_read(part.path) as file:
             for batch in pq.ParquetFile(file).iter_batches(READ_ROWS, columns=columns):
                 yield pa.Table.from_batches([batch])
 
-    def _images(self, part: PartFile) -> None:
+    def _images(self, part: DataFile) -> None:
         for rows in self._rows(part, ["image_id", "page", "n_words", "status"]):
             ids = rows.column("image_id").to_pylist()
             pages = rows.column("page").to_numpy()
@@ -208,7 +208,7 @@ class _Check:
             self.tally.items += int((pages[new] == 0).sum())
             self._mark_planned(part, ids, pages)
 
-    def _mark_planned(self, part: PartFile, ids: list[str], pages: np.ndarray) -> None:
+    def _mark_planned(self, part: DataFile, ids: list[str], pages: np.ndarray) -> None:
         later = np.flatnonzero(pages > 0)
         items = list(ids)
         for row in later:
@@ -217,7 +217,7 @@ class _Check:
         self._name("unplanned", part.path, ids, found < 0, "is in no segment of the plan")
         self._planned[found[(found >= 0) & (pages == 0)]] = True
 
-    def _words(self, parts: list[PartFile]) -> None:
+    def _words(self, parts: list[DataFile]) -> None:
         counted = np.zeros(len(self.tally.index), np.int64)
         indexes = np.zeros(len(self.tally.index), np.int64)
         for part in parts:
@@ -241,7 +241,7 @@ class _Check:
         if wrong:
             self._say("word_index", "words", f"{wrong} images have gaps or repeats in word_index")
 
-    def _errors(self, parts: list[PartFile]) -> None:
+    def _errors(self, parts: list[DataFile]) -> None:
         counted = np.zeros(len(self.tally.index), np.int64)
         for part in parts:
             for rows in self._rows(part, ["image_id", "kind"]):

@@ -22,7 +22,7 @@ from textspot_ray.tables.plan.segment import Segment, SegmentFile, segment_path,
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from textspot_ray.tables.commit.commit_record import Marker
+    from textspot_ray.tables.commit.commit_record import CommitRecord
     from textspot_ray.tables.commit.ledger import Ledger
 
 _OPEN_FILES = 4  # segments kept open: their footers serve many shards
@@ -51,7 +51,7 @@ class Task:
     bytes: int
     affinity: str | None = None
     redo: int = -1
-    previous: Marker | None = None
+    previous: CommitRecord | None = None
     only: tuple[str, ...] | None = None
 
 
@@ -256,7 +256,7 @@ class Plan:
         settled.note_redo(shard, previous.redo)
         return self._redo_task(segment, shard, previous) if redo > previous.redo else None
 
-    def _redo_task(self, segment: Segment, shard: ShardId, previous: Marker) -> Task:
+    def _redo_task(self, segment: Segment, shard: ShardId, previous: CommitRecord) -> Task:
         entries = [entry for entry in self._redo[shard] if entry[0] > previous.redo]
         return Task(
             shard=shard,

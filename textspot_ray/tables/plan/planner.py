@@ -16,9 +16,9 @@ from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.ids import hash_ids, hash_tags
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.segment import (
-    Cut,
     Segment,
     SegmentFile,
+    ShardSlice,
     build_segment,
     encode_segment,
     segment_path,
@@ -129,7 +129,7 @@ class _Update:
         self._redo = on_changed == "redo"
         self._dry_run = dry_run
         self._on_segment = on_segment
-        self._cutter: Cutter | None = None
+        self._cutter: ShardPlanner | None = None
         self._pending: list[Item] = []
         self._pending_ids: set[str] = set()
         self._changed: dict[int, Item] = {}  # by ordinal
@@ -185,7 +185,7 @@ class _Update:
 
     def _flush(self, last: bool) -> None:
         if self._cutter is None:
-            self._cutter = Cutter(self._output, total=len(self._pending) if last else None)
+            self._cutter = ShardPlanner(self._output, total=len(self._pending) if last else None)
         while self._pending:
             items = self._pending
             seq = self._plan.next_seq
@@ -210,14 +210,14 @@ class _Update:
         while self._changed:
             rows = sorted(self._changed.items())  # by ordinal, hence by shard
             items = [item for _, item in rows]
-            cuts: list[Cut] = []
+            cuts: list[ShardSlice] = []
             for row, (ordinal, item) in enumerate(rows):
                 shard, size = self._plan.shard_at(ordinal), item.size or 0
                 if cuts and cuts[-1].shard == shard:
                     size, start = size + cuts[-1].bytes, cuts.pop().start
                 else:
                     start = row
-                cuts.append(Cut(shard, start, row + 1, size, None))
+                cuts.append(ShardSlice(shard, start, row + 1, size, None))
             if self._dry_run or self._put("redo", self._plan.next_seq, cuts, items):
                 self._n["redone"] += len(items)
                 self._n["segments"] += 1
@@ -227,7 +227,7 @@ class _Update:
             now = hash_tags(item.content_tag for item in items)
             self._changed = {o: i for (o, i), a, b in zip(rows, tags, now, strict=True) if a != b}
 
-    def _put(self, kind: str, seq: int, cuts: list[Cut], items: list[Item]) -> bool:
+    def _put(self, kind: str, seq: int, cuts: list[ShardSlice], items: list[Item]) -> bool:
         head = build_segment(seq, new_attempt(), self._run_id, kind, time.time(), cuts)
         data = encode_segment(head, items)
         fault("before_segment")
@@ -256,7 +256,7 @@ _STEP = 8  # shards of one size before the size doubles
 _FEWEST = 4  # images; smaller shards cost more in commits than they give in balance
 
 
-class Cutter:
+class ShardPlanner:
     """Cuts consecutive items, in the order listed, so that a shard's reads lie close together.
 
     The first shards are small, so that every slot soon has one and words are committed within
@@ -278,9 +278,9 @@ class Cutter:
             self._least = min(self._least, max(_FEWEST, -(-total // _STEP)))
         self._cut = 0
 
-    def cut(self, seq: int, items: Sequence[Item]) -> list[Cut]:
+    def cut(self, seq: int, items: Sequence[Item]) -> list[ShardSlice]:
         """Cuts of segment ``seq`` over all of ``items``."""
-        cuts: list[Cut] = []
+        cuts: list[ShardSlice] = []
         start, n_bytes = 0, 0
         for row, item in enumerate(items):
             size = UNSIZED_BYTES if item.size is None else item.size
@@ -301,9 +301,9 @@ class Cutter:
 
     def _close(
         self, seq: int, index: int, start: int, stop: int, n_bytes: int, items: Sequence[Item]
-    ) -> Cut:
+    ) -> ShardSlice:
         self._cut += 1
-        return Cut(ShardId(seq, index), start, stop, n_bytes, _stream(items[start]))
+        return ShardSlice(ShardId(seq, index), start, stop, n_bytes, _stream(items[start]))
 
 
 def _stream(item: Item) -> str | None:

@@ -58,7 +58,7 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class ShardSlice:
     """One shard's stretch of a segment's rows.
 
     ``affinity`` is set for members of an archive without random access: the source that one
@@ -95,10 +95,10 @@ class Segment:
         """Row after the last of each cut."""
         return np.cumsum(self.rows)
 
-    def cut(self, i: int) -> Cut:
+    def cut(self, i: int) -> ShardSlice:
         """One of the segment's cuts."""
         stop, source = int(self.stops[i]), int(self.affinity[i])
-        return Cut(
+        return ShardSlice(
             shard=ShardId(int(self.shards[i, 0]), int(self.shards[i, 1])),
             start=stop - int(self.rows[i]),
             stop=stop,
@@ -119,7 +119,7 @@ def segment_seqs(store: Store) -> list[int]:
 
 
 def build_segment(
-    seq: int, attempt: str, run_id: str, kind: str, created_at: float, cuts: Sequence[Cut]
+    seq: int, attempt: str, run_id: str, kind: str, created_at: float, cuts: Sequence[ShardSlice]
 ) -> Segment:
     """A segment's head from its cuts."""
     sources = sorted({cut.affinity for cut in cuts if cut.affinity is not None})

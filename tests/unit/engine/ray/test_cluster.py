@@ -8,7 +8,12 @@ import time
 import pytest
 
 from textspot_ray.config import EngineConfig
-from textspot_ray.engine.ray.cluster import RayCluster, joining_fault, knock, object_store_bytes
+from textspot_ray.engine.ray.cluster import (
+    RayCluster,
+    check_reachable,
+    joining_fault,
+    object_store_bytes,
+)
 from textspot_ray.errors import UsageError
 
 
@@ -35,13 +40,13 @@ def test_an_address_nobody_listens_at_is_one_line(prefix, monkeypatch):
 
 def test_an_unknown_host_is_one_line():
     with pytest.raises(UsageError, match="no Ray cluster answers at"):
-        knock("no-such-host.invalid:6379")
+        check_reachable("no-such-host.invalid:6379")
 
 
 def test_a_listening_address_and_auto_pass():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        knock(f"127.0.0.1:{server.getsockname()[1]}")
-    knock("auto")
+        check_reachable(f"127.0.0.1:{server.getsockname()[1]}")
+    check_reachable("auto")
 
 
 def test_the_object_store_is_bounded():

@@ -10,7 +10,7 @@ import pytest
 from tests.support.inprocess import Bench
 from textspot_ray.config import EngineConfig
 from textspot_ray.engine.slot import events as notes
-from textspot_ray.engine.slot.events import JsonLines, Note, NoteLog
+from textspot_ray.engine.slot.events import JsonLines, RateLimitedLog, SlotEvent
 from textspot_ray.errors import ConfigError
 
 LOG = logging.getLogger("textspot_ray.tests.notes")
@@ -26,8 +26,8 @@ def test_an_image_that_kills_is_told_with_its_shard_at_each_try() -> None:
 
 
 def test_a_note_as_text(caplog: pytest.LogCaptureFixture) -> None:
-    NoteLog(LOG).write(3, Note("it ended", "file:///a.jpg", "000001-000002", 2))
-    NoteLog(LOG).write(3, Note("recycled"))
+    RateLimitedLog(LOG).write(3, SlotEvent("it ended", "file:///a.jpg", "000001-000002", 2))
+    RateLimitedLog(LOG).write(3, SlotEvent("recycled"))
     assert caplog.messages == [
         "slot 3: it ended (file:///a.jpg, shard 000001-000002, try 2)",
         "slot 3: recycled",
@@ -35,7 +35,7 @@ def test_a_note_as_text(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_note_as_json(caplog: pytest.LogCaptureFixture) -> None:
-    NoteLog(LOG).write(3, Note("it ended", "file:///ä.jpg", "000001-000002", 2))
+    RateLimitedLog(LOG).write(3, SlotEvent("it ended", "file:///ä.jpg", "000001-000002", 2))
     LOG.warning("no node is left; waiting for %d s", 5)
     first, second = (json.loads(JsonLines().format(record)) for record in caplog.records)
     assert first.pop("time").endswith("Z")
@@ -72,12 +72,12 @@ def test_what_is_too_much_is_counted(
 
     clock = Clock()
     monkeypatch.setattr(notes, "time", clock)
-    log = NoteLog(LOG, per_minute=10)
+    log = RateLimitedLog(LOG, per_minute=10)
     for _ in range(1000):
-        log.write(0, Note("x"))
+        log.write(0, SlotEvent("x"))
     assert len(caplog.messages) == 10
     clock.now_s = 61.0
-    log.write(0, Note("y"))
+    log.write(0, SlotEvent("y"))
     assert caplog.messages[10:] == [
         "990 more such lines left out; textspot errors lists every failed image",
         "slot 0: y",

@@ -16,7 +16,7 @@ from textspot_ray.engine.slot import limits as starving
 from textspot_ray.engine.slot import worker_pool as crew
 from textspot_ray.engine.slot.limits import Deadlines, Starving, allowed_s, run_delays_s
 from textspot_ray.engine.slot.ports import Events
-from textspot_ray.engine.slot.worker_pool import Member, State
+from textspot_ray.engine.slot.worker_pool import State, WorkerHandle
 from textspot_ray.records import Stage
 
 LIMIT_S = 60.0
@@ -48,13 +48,13 @@ def make_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
     yield make  # type: ignore[misc]
 
 
-def a_member(pid: int | None = 77) -> Member:
+def a_member(pid: int | None = 77) -> WorkerHandle:
     worker = ActedWorker(Events())
     worker.pid = pid
-    return Member(worker, State.READY)
+    return WorkerHandle(worker, State.READY)
 
 
-def killed_after_s(member: Member, clock: Clock, tick_s: float = 0.5) -> float:
+def killed_after_s(member: WorkerHandle, clock: Clock, tick_s: float = 0.5) -> float:
     """Look every tick, as a runner does, until the worker must go."""
     member.open(1, Stage.DETECT, lambda: 1.0)
     began_s, deadlines = clock.now_s, Deadlines(LIMIT_S)

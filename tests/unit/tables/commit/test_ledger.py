@@ -12,8 +12,8 @@ from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit import snapshot as snapshot_module
 from textspot_ray.tables.commit.commit_record import (
-    Marker,
-    PartFile,
+    CommitRecord,
+    DataFile,
     commit_marker,
     marker_from_json,
     marker_to_json,
@@ -34,11 +34,11 @@ def marker_of(index, gen=0, plan=0, words=2, **fields):
     values = {
         "shard": ShardId(plan, index), "gen": gen, "attempt": f"{index:06x}{gen:06x}",
         "run_id": "r1", "reason": "run", "fingerprint": "f", "counts": counts,
-        "files": (PartFile("images", f"images/{index}.{gen}.parquet", 10, 3, "ab" * 32),),
+        "files": (DataFile("images", f"images/{index}.{gen}.parquet", 10, 3, "ab" * 32),),
         "environment": {"python": "3.11"}, "started_at": 1.5, "finished_at": 2.5,
         "stage_s": {"read": 0.5}, **fields,
     }  # fmt: skip
-    return Marker(**values)
+    return CommitRecord(**values)
 
 
 def test_a_marker_comes_back_as_it_was():

@@ -49,13 +49,13 @@ def test_what_exceeds_memory_is_spilled_beside_the_output_and_sorted_all_the_sam
 ):
     scratch = Path(store.local_path("_textspot/tmp"))
     spilled = []
-    write = base_module.BaseWriter.write
+    write = base_module.CompactedFileWriter.write
 
     def watched(writer, table):
         spilled.extend(scratch.glob("textspot-sort-*/*"))
         write(writer, table)
 
-    monkeypatch.setattr(base_module.BaseWriter, "write", watched)
+    monkeypatch.setattr(base_module.CompactedFileWriter, "write", watched)
     words = (rows(seed) for seed in range(80))
     parts = write_by_text(store, [words], 1, 96 * 2**20, rows_per_file=50_000)
     assert spilled and not list(scratch.glob("textspot-sort-*"))
@@ -137,7 +137,7 @@ def test_a_full_disk_while_sorted_rows_are_written_stops_everything(store, monke
     def full(*_):
         raise StorageError("no space left")
 
-    monkeypatch.setattr(base_module.BaseWriter, "write", full)
+    monkeypatch.setattr(base_module.CompactedFileWriter, "write", full)
     with pytest.raises(StorageError, match="no space left"):
         write_by_text(store, [(rows(seed) for seed in range(3))], 1, 2**28)
     assert not leftover()

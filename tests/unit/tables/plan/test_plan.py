@@ -18,7 +18,7 @@ from textspot_ray.tables.maintenance.retry_failed import retry_tasks
 from textspot_ray.tables.maintenance.verify import verify
 from textspot_ray.tables.plan import planner
 from textspot_ray.tables.plan.plan import Plan
-from textspot_ray.tables.plan.planner import Cutter, update_plan
+from textspot_ray.tables.plan.planner import ShardPlanner, update_plan
 
 OUTPUT = OutputConfig(min_shard_items=4, max_shard_items=16)
 
@@ -262,12 +262,12 @@ def test_members_of_a_compressed_tar_are_not_mixed_with_others(store):
 
 def test_first_shards_are_small_and_small_sources_feed_several_slots():
     output = OutputConfig(min_shard_items=32, max_shard_items=256)
-    sizes = [c.stop - c.start for c in Cutter(output).cut(0, make_items(4000))]
+    sizes = [c.stop - c.start for c in ShardPlanner(output).cut(0, make_items(4000))]
     assert sizes[:8] == [32] * 8 and sizes[8:16] == [64] * 8 and max(sizes) == 256
-    small = [c.stop - c.start for c in Cutter(output, total=40).cut(0, make_items(40))]
+    small = [c.stop - c.start for c in ShardPlanner(output, total=40).cut(0, make_items(40))]
     assert len(small) == 8 and max(small) == 5
-    assert len(Cutter(output, total=3).cut(0, make_items(3))) == 1
-    assert Cutter(output, total=0).cut(0, []) == []
+    assert len(ShardPlanner(output, total=3).cut(0, make_items(3))) == 1
+    assert ShardPlanner(output, total=0).cut(0, []) == []
 
 
 @settings(max_examples=60, deadline=None)
@@ -280,7 +280,7 @@ def test_first_shards_are_small_and_small_sources_feed_several_slots():
 def test_cuts_cover_all_items_within_the_caps(sizes, least, most, cap):
     items = [make_item(n, size=size) for n, size in enumerate(sizes)]
     output = OutputConfig(min_shard_items=least, max_shard_items=most, max_shard_bytes=cap)
-    cuts = Cutter(output).cut(3, items)
+    cuts = ShardPlanner(output).cut(3, items)
     assert [row for c in cuts for row in range(c.start, c.stop)] == list(range(len(items)))
     assert [c.shard for c in cuts] == [ShardId(3, n) for n in range(len(cuts))]
     for cut in cuts:
