@@ -128,12 +128,16 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An item's encoded bytes, or why there are none."""
+    """An item's encoded bytes, or why there are none.
+
+    ``sha256`` is the hex digest of ``data``; None where it was not computed.
+    """
 
     item: Item
     data: bytes | None
     error: ImageError | None = None
     read_s: float = 0.0
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,8 @@ class Word:
         box: x_min, y_min, x_max, y_max in pixels of the upright original image.
         polygon: x0, y0, ... x3, y3, clockwise from the text's top left.
         angle_deg: Angle of the polygon's top edge, clockwise from the x axis, in (-180, 180].
+        line: Number of the text line that the model read the word from, within its image; None
+            where the model knows no lines. Not the reading order: that is found from geometry.
     """
 
     text: str
@@ -157,6 +163,7 @@ class Word:
     box: tuple[float, float, float, float]
     polygon: tuple[float, ...]
     angle_deg: float
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +178,10 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class PageInfo:
-    """What decoding told about a page. Width and height are those of the upright image."""
+    """What decoding told about a page. Width and height are those of the upright image.
+
+    ``damage`` is what a decoder complained of although it gave pixels, in one line; None if sound.
+    """
 
     width: int
     height: int
@@ -180,6 +190,7 @@ class PageInfo:
     pages: int = 1
     tiles: int = 1
     saturated: bool = False
+    damage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +238,7 @@ class ImageResult:
     decode_s: float = 0.0
     detect_s: float = 0.0
     recognise_s: float = 0.0
+    sha256: str | None = None
 
     @property
     def status(self) -> Status:
