@@ -135,7 +135,7 @@ def test_pods_have_time_to_drain_and_no_rights() -> None:
         assert pod["terminationGracePeriodSeconds"] >= 25 + 10
         assert pod["securityContext"]["runAsNonRoot"] is True
         (container,) = pod["containers"]
-        assert container["lifecycle"]["preStop"]["exec"]["command"][-1].endswith("cluster.preempt")
+        assert container["lifecycle"]["preStop"]["exec"]["command"][-1].endswith("deploy.pre_stop")
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
 
 
