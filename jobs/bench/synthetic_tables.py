@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +40,7 @@ _CODES = 0.1  # share of the words
 _FAILED = 0.002  # share of the images
 _WIDTH, _HEIGHT = 1920, 1080
 _WORDS_PER_LINE = 4
+_RUN_ID = "made-up"
 _LINE_PX, _WORD_PX, _LETTER_PX, _SPACE_PX = 36, 24, 14, 12
 _LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz0123456789"))
 _SYLLABLES = re.findall(
@@ -89,8 +91,9 @@ def write_synthetic(
     for first in range(0, images, IMAGES_PER_SHARD):
         count = min(IMAGES_PER_SHARD, images - first)
         rng = np.random.default_rng((seed, shards))
-        tables = _shard_rows(rng, first, count, words / images, vocabulary, cumulative)
-        total += _commit(store, ledger.digest, ShardId(0, shards), tables)
+        shard = ShardId(0, shards)
+        tables = _shard_rows(rng, shard, first, count, words / images, vocabulary, cumulative)
+        total += _commit(store, ledger.digest, shard, tables)
         shards += 1
         if on_progress is not None:
             on_progress(first + count)
@@ -115,6 +118,7 @@ def make_vocabulary(seed: int = 0, size: int = _VOCABULARY) -> NDArray[np.str_]:
 
 def _shard_rows(
     rng: np.random.Generator,
+    shard: ShardId,
     first: int,
     count: int,
     mean_words: float,
@@ -150,6 +154,10 @@ def _shard_rows(
         "status": status.astype(str),
         **seconds,
         "extra": pa.nulls(count, pa.string()),
+        "run_id": [_RUN_ID] * count,
+        "shard": [str(shard)] * count,
+        "damage": pa.nulls(count, pa.string()),
+        "content_sha256": [sha256(name.encode()).hexdigest() for name in ids],
     }
     errors = {
         "image_id": ids[failed],
@@ -193,6 +201,8 @@ def _word_rows(
     return {
         "image_id": np.repeat(ids, n_words),
         "word_index": index.astype(np.int32),
+        "line_index": line.astype(np.int32),
+        "text_key": text,  # small letters and digits: the key is the text
         "text": text,
         "text_confidence": confidence,
         "char_confidences": pa.ListArray.from_arrays(offsets, letter),
@@ -248,7 +258,7 @@ def _commit(store: Store, digest: str, shard: ShardId, tables: dict[str, pa.Tabl
         shard=shard,
         gen=0,
         attempt=attempt,
-        run_id="made-up",
+        run_id=_RUN_ID,
         reason="run",
         fingerprint=digest,
         counts=counts,

@@ -47,7 +47,7 @@ from textspot_ray.tables.open import open_tables
 NODES = 3
 OUT = "s3://soak/tables"
 REFERENCE = "s3://soak/reference"
-_VARIES = ("read_s", "decode_s", "detect_s", "recognise_s", "attempts")
+_VARIES = ("read_s", "decode_s", "detect_s", "recognise_s", "attempts", "run_id", "shard")
 # What happens, and how often among happenings.
 HAPPENINGS = {
     "kill node": 6,

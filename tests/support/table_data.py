@@ -23,7 +23,7 @@ from textspot_ray.tables.commit.writer import ShardWriter
 from textspot_ray.tables.open import open_tables
 
 FINGERPRINT = {"precision": "f32", "detection_threshold": "0.5"}
-TIMES = ("read_s", "decode_s", "detect_s", "recognise_s")
+TIMES = ("read_s", "decode_s", "detect_s", "recognise_s", "run_id", "shard")
 
 
 def make_item(number: int, tag: str | None = "t0", **fields: object) -> Item:

@@ -7,7 +7,7 @@ from typing import Any
 
 from textspot_ray.tables.open import open_tables
 
-_VARIES = ("read_s", "decode_s", "detect_s", "recognise_s", "attempts")
+_VARIES = ("read_s", "decode_s", "detect_s", "recognise_s", "attempts", "run_id", "shard")
 
 
 def rows(out: Path, table: str) -> list[dict[str, Any]]:

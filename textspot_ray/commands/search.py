@@ -67,8 +67,8 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
 
 def search_query(args: argparse.Namespace, terms: list[str], limit: int | None) -> SearchQuery:
     """The query that the options describe."""
-    from textspot_ray.query.phrase import Line
     from textspot_ray.query.search import Combine, Mode, SearchQuery
+    from textspot_ray.reading_order import Line
 
     mode = Mode.EXACT
     for option, chosen in (

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from textspot_ray._version import __version__
 from textspot_ray.export.xml_text import points, xml_text
 from textspot_ray.query.pages import Page, PageWord
-from textspot_ray.query.reading_order import bounds, text_lines
+from textspot_ray.reading_order import bounds, text_lines
 
 
 class Writer:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from textspot_ray.query.pages import Page
-from textspot_ray.query.reading_order import text_lines
+from textspot_ray.reading_order import text_lines
 
 
 class Writer:

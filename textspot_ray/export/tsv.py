@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from textspot_ray.query.pages import Page
-from textspot_ray.query.reading_order import bounds, text_lines
+from textspot_ray.reading_order import bounds, text_lines
 
 _COLUMNS = "level page_num block_num par_num line_num word_num left top width height conf text"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from textspot_ray.query.pages import Page
-from textspot_ray.query.reading_order import text_lines
+from textspot_ray.reading_order import text_lines
 
 
 class Writer:

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from textspot_ray.reading_order import Line
 
 _DEGENERATE = 0.3  # |cos 2a| below which width and height cannot be told from the upright box
 
 _LETTER_WIDTH = 0.55  # of the height; the usual mean of Latin faces
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Limits for the next word of a line.
-
-    Attributes:
-        max_gap: Widest gap between two words, in heights of the line.
-        max_slope_deg: Largest angle between the text's direction and the next word's centre.
-        max_height_ratio: Of the two words' heights, the larger to the smaller.
-    """
-
-    max_gap: float = 1.5
-    max_slope_deg: float = 15.0
-    max_height_ratio: float = 2.0
 
 
 def phrase_sql(tables: Sequence[str], line: Line) -> str:

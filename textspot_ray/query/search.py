@@ -11,8 +11,9 @@ from typing import Any
 import duckdb
 
 from textspot_ray.errors import UsageError
-from textspot_ray.query.phrase import Line, phrase_sql
+from textspot_ray.query.phrase import phrase_sql
 from textspot_ray.query.views import SLIM, TableViews, one_line
+from textspot_ray.reading_order import Line
 
 # each group's members look alike in print; a character is in one group only, so that folding
 # every character to its group's first never makes two texts farther apart

@@ -27,7 +27,7 @@ from textspot_ray.errors import StorageError, TableError
 from textspot_ray.query.store_filesystem import StoreFileSystem, store_path
 from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.ledger import RUNS, Ledger, open_ledger
-from textspot_ray.tables.schema import SCHEMAS, TABLES
+from textspot_ray.tables.schema import SCHEMAS, TABLE_VERSION, TABLES, WORDS_BY_TEXT
 
 if TYPE_CHECKING:
     from textspot_ray.storage.stores import Store
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _GLOB_CHARACTERS = frozenset("*?[]{}")
 # the columns that words_by_text keeps and a search needs
 SLIM = (
+    "text_key",
     "text",
     "image_id",
     "word_index",
@@ -98,6 +99,7 @@ class TableFiles:
         markers: Gives the newest marker of every shard.
         fingerprint: What the table was made with.
         text_threshold: The bundle's; words below it are left out unless asked for.
+        version: Oldest table version that a file may be of.
     """
 
     store: Store
@@ -107,6 +109,7 @@ class TableFiles:
     markers: Callable[[], Iterable[CommitRecord]] = no_markers
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     text_threshold: float = 0.0
+    version: int = TABLE_VERSION
 
 
 def open_views(
@@ -222,15 +225,11 @@ class TableViews:
     def _make_view(self, table: str, parts: Sequence[str]) -> list[str]:
         names = [self._name(path) for path in parts]
         if not names:
-            columns = ", ".join(
-                f"NULL::{_sql_type(field.type)} AS {field.name}" for field in SCHEMAS[table]
-            )
-            self._connection.execute(f"CREATE VIEW {table} AS SELECT {columns} WHERE false")
+            self._connection.execute(f"CREATE VIEW {table} AS {_no_rows(SCHEMAS[table])}")
             return names
         try:
-            self._connection.execute(
-                f"CREATE VIEW {table} AS SELECT * FROM read_parquet({_literal(names)})"
-            )
+            rows = self._select("*", names, SCHEMAS[table])
+            self._connection.execute(f"CREATE VIEW {table} AS {rows}")
         except (duckdb.Error, OSError) as exc:
             raise TableError(
                 f"{self.uri}: a committed file of {table} cannot be read "
@@ -251,9 +250,16 @@ class TableViews:
         if not sources:
             self._connection.execute(f"CREATE VIEW lookup AS SELECT {columns} FROM words")
             return names
-        selects = [f"SELECT {columns} FROM read_parquet({_literal(part)})" for part in sources]
+        selects = [self._select(columns, part, WORDS_BY_TEXT) for part in sources]
         self._connection.execute(f"CREATE VIEW lookup AS {' UNION ALL '.join(selects)}")
         return names
+
+    def _select(self, columns: str, names: Sequence[str], schema: pa.Schema) -> str:
+        """Columns of some files. Those of an older version lack columns, which are null then."""
+        if self.files.version >= TABLE_VERSION:
+            return f"SELECT {columns} FROM read_parquet({_literal(names)})"
+        rows = f"SELECT * FROM read_parquet({_literal(names)}, union_by_name = true)"
+        return f"SELECT {columns} FROM ({_no_rows(schema)} UNION ALL BY NAME {rows})"
 
     def _name(self, path: str) -> str:
         local = self.files.store.local_path(path)
@@ -288,6 +294,11 @@ def one_line(exc: BaseException) -> str:
 def _literal(names: Sequence[str]) -> str:
     quoted = ("'" + name.replace("'", "''") + "'" for name in names)
     return "[" + ", ".join(quoted) + "]" if names else "[]::VARCHAR[]"
+
+
+def _no_rows(schema: pa.Schema) -> str:
+    columns = ", ".join(f"NULL::{_sql_type(field.type)} AS {field.name}" for field in schema)
+    return f"SELECT {columns} WHERE false"
 
 
 def _sql_type(kind: pa.DataType) -> str:
@@ -358,6 +369,7 @@ def table_files(uri: str, options: Mapping[str, Any] | None = None) -> TableFile
         markers=ledger.markers,
         fingerprint=ledger.fingerprint,
         text_threshold=_text_threshold(store, ledger),
+        version=ledger.version,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from textspot_ray.reading_order import line_indices
 from textspot_ray.records import Counts, ErrorKind, ImageError, ImageResult, Stage, Status, Word
 from textspot_ray.tables.schema import (
     SCHEMAS,
@@ -18,12 +19,20 @@ from textspot_ray.tables.schema import (
     clean_text,
     page_id,
 )
+from textspot_ray.text_key import text_key
 
 
 class RowBuffer:
-    """Rows of finished images, kept as columns until they are taken as Arrow tables."""
+    """Rows of finished images, kept as columns until they are taken as Arrow tables.
 
-    def __init__(self) -> None:
+    Args:
+        run_id: The run that writes them.
+        shard: Name of their shard.
+    """
+
+    def __init__(self, run_id: str, shard: str) -> None:
+        self._run_id = run_id
+        self._shard = shard
         self._columns = {table: _empty(table) for table in TABLES}
         self.n_rows = 0
 
@@ -72,10 +81,12 @@ class RowBuffer:
 
     def _add_words(self, image_id: str, words: Sequence[Word]) -> None:
         columns = self._columns["words"]
-        for index, word in enumerate(words):
+        for index, (word, line) in enumerate(zip(words, line_indices(words), strict=True)):
             columns["image_id"].append(image_id)
             columns["word_index"].append(index)
+            columns["line_index"].append(line)
             columns["text"].append(word.text)
+            columns["text_key"].append(text_key(word.text))
             columns["text_confidence"].append(word.text_confidence)
             columns["char_confidences"].append(word.char_confidences)
             columns["detection_confidence"].append(word.detection_confidence)
@@ -107,6 +118,10 @@ class RowBuffer:
             "detect_s": result.detect_s,
             "recognise_s": result.recognise_s,
             "extra": clean_extra(item.extra),
+            "run_id": self._run_id,
+            "shard": self._shard,
+            "damage": None if info is None or not info.damage else clean_message(info.damage),
+            "content_sha256": result.sha256,
         }
         columns = self._columns["images"]
         for name, value in row.items():

@@ -1,7 +1,8 @@
 """Columns of the three tables, and how names and text are made fit for them.
 
-Every part file of a table has exactly the schema given here, so that any engine can read any set
-of parts as one table. Columns passed through from a source list therefore travel as one JSON
+Every data file of a table has exactly the schema of its version, so that any engine can read any
+set of files as one table. Files of an older version lack the columns of `ADDED`, which read as
+nulls (`conform`). Columns passed through from a source list therefore travel as one JSON
 object in ``images.extra`` (lists differ from run to run, part schemas must not); query them with
 ``extra->>'column'`` in DuckDB.
 """
@@ -9,11 +10,14 @@ object in ``images.extra`` (lists differ from run to run, part schemas must not)
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
-TABLE_VERSION = 1
+from textspot_ray.text_key import text_key
+
+TABLE_VERSION = 2
 VERSION_KEY = b"textspot.table_version"
 TABLES = ("words", "images", "errors")
 MAX_MESSAGE_CHARS = 2_000
@@ -21,8 +25,11 @@ _FLOATS = pa.list_(pa.field("element", pa.float32()))  # the name Parquet itself
 
 
 def _schema(table: str, fields: list[tuple[str, pa.DataType]]) -> pa.Schema:
-    metadata = {VERSION_KEY: str(TABLE_VERSION).encode(), b"textspot.table": table.encode()}
-    return pa.schema([pa.field(name, kind) for name, kind in fields], metadata=metadata)
+    return pa.schema([pa.field(*f) for f in fields], metadata=_metadata(table, TABLE_VERSION))
+
+
+def _metadata(table: str, version: int) -> dict[bytes, bytes]:
+    return {VERSION_KEY: str(version).encode(), b"textspot.table": table.encode()}
 
 
 WORDS = _schema(
@@ -30,7 +37,9 @@ WORDS = _schema(
     [
         ("image_id", pa.string()),
         ("word_index", pa.int32()),
+        ("line_index", pa.int32()),  # of its text line, in reading order within the image
         ("text", pa.string()),
+        ("text_key", pa.string()),  # `text_key.text_key` of the text, for look-ups
         ("text_confidence", pa.float32()),
         ("char_confidences", _FLOATS),
         ("detection_confidence", pa.float32()),
@@ -66,6 +75,10 @@ IMAGES = _schema(
         ("detect_s", pa.float32()),
         ("recognise_s", pa.float32()),
         ("extra", pa.string()),
+        ("run_id", pa.string()),
+        ("shard", pa.string()),  # <plan>-<index>, as commit records are named
+        ("damage", pa.string()),  # what a decoder complained of although it gave pixels
+        ("content_sha256", pa.string()),  # of the encoded bytes
     ],
 )
 
@@ -80,10 +93,11 @@ ERRORS = _schema(
     ],
 )
 
-# A slim copy of words, sorted by text, that compact makes for look-ups.
+# A slim copy of words, sorted by text_key and text, that compact makes for look-ups.
 WORDS_BY_TEXT = _schema(
     "words_by_text",
     [
+        ("text_key", pa.string()),
         ("text", pa.string()),
         ("text_confidence", pa.float32()),
         ("image_id", pa.string()),
@@ -99,17 +113,74 @@ BY_TEXT = "words_by_text"
 
 SCHEMAS: dict[str, pa.Schema] = {"words": WORDS, "images": IMAGES, "errors": ERRORS}
 
+# Columns by the version that brought them.
+ADDED: dict[int, dict[str, tuple[str, ...]]] = {
+    2: {
+        "words": ("line_index", "text_key"),
+        "images": ("run_id", "shard", "damage", "content_sha256"),
+        BY_TEXT: ("text_key",),
+    }
+}
+
 _DICTIONARY = {
-    "words": ["image_id", "text"],
-    "images": ["source", "format", "status", "extra"],
+    "words": ["image_id", "text", "text_key"],
+    "images": ["source", "format", "status", "extra", "run_id", "shard", "damage"],
     "errors": ["stage", "kind", "message"],
-    "words_by_text": ["text"],  # its image_ids hardly repeat within a row group
+    "words_by_text": ["text_key", "text"],  # its image_ids hardly repeat within a row group
 }
 
 
-def schema_of(table: str) -> pa.Schema:
-    """Schema of a table, or of the sorted copy of words."""
-    return WORDS_BY_TEXT if table == BY_TEXT else SCHEMAS[table]
+def schema_of(table: str, version: int = TABLE_VERSION) -> pa.Schema:
+    """Schema of a table, or of the sorted copy of words, as a version of the tables had it."""
+    schema = WORDS_BY_TEXT if table == BY_TEXT else SCHEMAS[table]
+    if version >= TABLE_VERSION:
+        return schema
+    later = {
+        name
+        for since, columns in ADDED.items()
+        if since > version
+        for name in columns.get(table, ())
+    }
+    fields = [field for field in schema if field.name not in later]
+    return pa.schema(fields, metadata=_metadata(table, version))
+
+
+def conform(rows: pa.Table, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Rows of any version with the columns of this one, in their order.
+
+    ``text_key`` is made from the text where it is there; other columns that an older version
+    lacked are null.
+
+    Args:
+        rows: As read from a data file.
+        table: Its table.
+        columns: Those to return; default: all.
+    """
+    schema = schema_of(table)
+    names = schema.names if columns is None else list(columns)
+    if rows.column_names == names:
+        return rows
+    there = set(rows.column_names)
+    arrays = []
+    for name in names:
+        if name in there:
+            arrays.append(rows.column(name))
+        elif name == "text_key" and "text" in there:
+            arrays.append(_text_keys(rows.column("text")))
+        else:
+            arrays.append(pa.nulls(rows.num_rows, schema.field(name).type))
+    return pa.Table.from_arrays(arrays, names=names)
+
+
+def _text_keys(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Keys of texts, each distinct one looked at once."""
+    if not pa.types.is_dictionary(texts.type):
+        texts = texts.dictionary_encode()
+    chunks = []
+    for chunk in texts.chunks:
+        keys = [None if text is None else text_key(text) for text in chunk.dictionary.to_pylist()]
+        chunks.append(pa.array(keys, pa.string()).take(chunk.indices))
+    return pa.chunked_array(chunks, pa.string())
 
 
 def parquet_options(table: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -20,7 +20,7 @@ from textspot_ray.errors import StorageError
 from textspot_ray.storage.faults import Fault, fault_of, reason_of
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import TMP, DataFile
-from textspot_ray.tables.schema import VERSION_KEY, parquet_options, schema_of
+from textspot_ray.tables.schema import VERSION_KEY, conform, parquet_options, schema_of
 
 READ_ROWS = 65_536
 T = TypeVar("T")
@@ -142,12 +142,12 @@ def read_part(
     columns: list[str] | None = None,
     dictionaries: Sequence[str] = (),
 ) -> Iterator[pa.Table]:
-    """Rows of a part, some ten thousand at a time.
+    """Rows of a part, some ten thousand at a time, with the columns of this version (`conform`).
 
     Args:
         store: The output folder.
         part: The file.
-        columns: Those to read; default: all.
+        columns: Those to give; default: all.
         dictionaries: Columns of strings to give as dictionaries, which spares making the strings.
 
     Raises:
@@ -157,8 +157,10 @@ def read_part(
         with store.open_read(part.path) as file:
             parquet = pq.ParquetFile(file, read_dictionary=dictionaries)
             # Handing columns to Arrow's threads costs half as much again as reading them here.
-            for batch in parquet.iter_batches(READ_ROWS, columns=columns, use_threads=False):
-                yield pa.Table.from_batches([batch])
+            for batch in parquet.iter_batches(
+                READ_ROWS, columns=_needed(parquet.schema_arrow, columns), use_threads=False
+            ):
+                yield conform(pa.Table.from_batches([batch]), part.table, columns)
     except FileNotFoundError as exc:
         raise StorageError(
             f"{store.uri}/{part.path} is missing though it is committed: run textspot verify"
@@ -167,6 +169,16 @@ def read_part(
         raise StorageError(
             f"{store.uri}/{part.path} cannot be read ({reason_of(exc)}): run textspot verify"
         ) from exc
+
+
+def _needed(schema: pa.Schema, columns: list[str] | None) -> list[str] | None:
+    """What to read of a file for some columns; a missing key is made from the text."""
+    if columns is None:
+        return None
+    needed = [name for name in columns if name in schema.names]
+    if "text_key" in columns and "text_key" not in schema.names and "text" not in needed:
+        needed.append("text")
+    return needed
 
 
 def read_ahead(
@@ -230,25 +242,6 @@ def read_ahead(
         # An interrupt may come while `start` waits: the thread runs, and `join` may not know it.
         if begun.wait(5.0):
             thread.join()
-
-
-def side_by_side(works: Sequence[Iterator[None]], on_stop: Callable[[], None]) -> None:
-    """Run several pieces of work to their ends, each in a thread of its own.
-
-    The first fault, or an interrupt here, stops all of them at their next step and comes out.
-
-    Args:
-        works: Iterators of the steps, which are worth a moment each.
-        on_stop: As of `read_ahead`.
-    """
-    done = object()
-    with ExitStack() as stack:
-        running = [
-            stack.enter_context(closing(read_ahead(work, depth=0, on_stop=on_stop)))
-            for work in works
-        ]
-        while running:  # a step of each in turn: a fault of any is seen soon
-            running = [work for work in running if next(work, done) is not done]
 
 
 def part_version(schema: pa.Schema) -> int:

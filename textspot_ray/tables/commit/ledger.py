@@ -83,8 +83,8 @@ def open_ledger(
         if found is None:
             raise StorageError(f"{store.uri}/{TABLE_FILE} was written but cannot be read back")
     if fingerprint is not None:
-        _check_fingerprint(store.uri, found, fingerprint)
-    return Ledger(store, found)
+        _check_fingerprint(store.uri, found[0], fingerprint)
+    return Ledger(store, *found)
 
 
 def fingerprint_digest(fingerprint: Mapping[str, str]) -> str:
@@ -98,10 +98,18 @@ class Ledger:
 
     State is as of the last `refresh`, plus what was noted since. Everything here survives other
     drivers' work on the same folder; refresh to see it.
+
+    Args:
+        store: The output folder.
+        fingerprint: Everything that changes results, by name.
+        version: Table version that the folder was founded with: no file of it is older.
     """
 
-    def __init__(self, store: Store, fingerprint: Mapping[str, str]) -> None:
+    def __init__(
+        self, store: Store, fingerprint: Mapping[str, str], version: int = TABLE_VERSION
+    ) -> None:
         self.store = store
+        self.version = version
         self.fingerprint = dict(fingerprint)
         self.digest = fingerprint_digest(fingerprint)
         self.snapshot = Snapshot()
@@ -299,11 +307,11 @@ class Ledger:
             yield from marker.files
 
 
-def _read_table(store: Store) -> dict[str, str] | None:
+def _read_table(store: Store) -> tuple[dict[str, str], int] | None:
     where = f"{store.uri}/{TABLE_FILE}"
     try:
         raw = json.loads(store.read(TABLE_FILE))
-        version, fingerprint = raw["version"], raw["fingerprint"]
+        version, fingerprint = int(raw["version"]), dict(raw["fingerprint"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as exc:
@@ -313,7 +321,7 @@ def _read_table(store: Store) -> dict[str, str] | None:
             f"{where} is of table version {version}, this textspot-ray reads up to "
             f"{TABLE_VERSION}: upgrade textspot-ray"
         )
-    return {str(key): str(value) for key, value in fingerprint.items()}
+    return {str(key): str(value) for key, value in fingerprint.items()}, version
 
 
 def _check_fingerprint(uri: str, there: Mapping[str, str], now: Mapping[str, str]) -> None:

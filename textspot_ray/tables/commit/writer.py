@@ -68,7 +68,7 @@ class ShardWriter:
         self.attempt = new_attempt()
         self._index = {item.image_id: i for i, item in enumerate(shard.items)}
         self._order = _ItemOrder(len(shard.items))
-        self._rows = RowBuffer()
+        self._rows = RowBuffer(run_id, str(shard.id))
         self._counts = Counts()
         self._stage_s = dict.fromkeys(_STAGES, 0.0)
         self._parts = {

@@ -37,11 +37,9 @@ from textspot_ray.tables.maintenance.compacted_files import (
     write_by_text,
 )
 from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending, still_there
-from textspot_ray.tables.schema import WORDS_BY_TEXT
+from textspot_ray.tables.schema import TABLES, WORDS_BY_TEXT
 
 MEMORY_BYTES = 5 * 2**28
-MAX_LANES = 4  # threads that copy words; each holds two row groups or so
-ROWS_PER_LANE = 500_000
 _REPEATED = ["text", "image_id"]  # of words, read as dictionaries
 
 
@@ -117,25 +115,18 @@ def _build(
     small = [part for part in head.base if part not in kept]
     parts = [*small, *(part for marker in markers for part in marker.files)]
     n = head.n + 1
-    words = list(_once(parts, "words"))
-    lanes = [
-        (CompactedFileWriter(store, "words", n, rows_per_file), some) for some in _lanes(words)
-    ]
-    writers = {
-        table: CompactedFileWriter(store, table, n, rows_per_file) for table in ("images", "errors")
-    }
-    sources = [_copy_words(store, writer, some) for writer, some in lanes]
-    large = list(_once(kept, "words"))
-    if large:
-        sources.append(read_parts(store, large, WORDS_BY_TEXT.names, _REPEATED))
-    rest = _copy_rest(store, parts, writers)
+    writers = {table: CompactedFileWriter(store, table, n, rows_per_file) for table in TABLES}
     by_text: list[DataFile] = []
-    ordered = [*(writer for writer, _ in lanes), *writers.values()]
     try:
-        by_text = write_by_text(store, sources, n, memory_bytes, rows_per_file, rest)
-        fresh = [part for writer in ordered for part in writer.finish()]
+        by_text = write_by_text(
+            store, _words(store, parts, kept, writers["words"]), n, memory_bytes, rows_per_file
+        )
+        for table in ("images", "errors"):
+            for rows in read_ahead(read_parts(store, _once(parts, table))):
+                writers[table].write(rows)
+        fresh = [part for writer in writers.values() for part in writer.finish()]
     except BaseException:
-        for writer in ordered:
+        for writer in writers.values():
             writer.discard()
         delete_parts(store, [part.path for part in by_text])
         raise
@@ -149,34 +140,15 @@ def _build(
     )
 
 
-def _lanes(parts: Sequence[DataFile]) -> list[list[DataFile]]:
-    """The parts, in their order, cut into as many like pieces as there are to be threads."""
-    rows = sum(part.rows for part in parts)
-    n = max(1, min(MAX_LANES, pa.cpu_count(), rows // ROWS_PER_LANE))
-    lanes: list[list[DataFile]] = [[] for _ in range(n)]
-    before = 0
-    for part in parts:
-        lanes[min(before * n // max(rows, 1), n - 1)].append(part)
-        before += part.rows
-    return lanes
-
-
-def _copy_words(
-    store: Store, writer: CompactedFileWriter, parts: Sequence[DataFile]
+def _words(
+    store: Store,
+    parts: Sequence[DataFile],
+    kept: Sequence[DataFile],
+    writer: CompactedFileWriter,
 ) -> Generator[pa.Table, None, None]:
-    """Copy words, and hand them on for the sort, so that they are read once."""
-    yield from writer.copy(read_ahead(read_parts(store, parts, None, _REPEATED)))
-    writer.finish()
-
-
-def _copy_rest(
-    store: Store, parts: Sequence[DataFile], writers: dict[str, CompactedFileWriter]
-) -> Iterator[None]:
-    """Copy the tables that are not sorted, in steps."""
-    for table, writer in writers.items():
-        for rows in read_parts(store, _once(parts, table)):
-            writer.write(rows)
-            yield
+    """Words for the sort: those of ``parts`` are copied on the way, so that they are read once."""
+    yield from writer.copy(read_parts(store, _once(parts, "words"), None, _REPEATED))
+    yield from read_parts(store, _once(kept, "words"), WORDS_BY_TEXT.names, _REPEATED)
 
 
 def _publish(ledger: Ledger, built: _Built) -> bool:

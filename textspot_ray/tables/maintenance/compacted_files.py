@@ -7,16 +7,16 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from threading import Event
 
+import duckdb
 import pyarrow as pa
 
-from textspot_ray.errors import StorageError
+from textspot_ray.errors import AbortedError, StorageError
 from textspot_ray.storage.faults import reason_of
 from textspot_ray.storage.stores import TMP, Store
 from textspot_ray.tables.commit.commit_record import DataFile, new_attempt
-from textspot_ray.tables.commit.data_files import PartWriter, delete_parts, read_part, side_by_side
+from textspot_ray.tables.commit.data_files import PartWriter, delete_parts, read_ahead, read_part
 from textspot_ray.tables.failpoints import fault
-from textspot_ray.tables.maintenance.text_sort import TextSort
-from textspot_ray.tables.schema import BY_TEXT
+from textspot_ray.tables.schema import BY_TEXT, WORDS_BY_TEXT
 
 ROWS_PER_FILE = 8_000_000
 ROWS_PER_GROUP = 122_880  # what DuckDB works on at a time
@@ -121,66 +121,86 @@ def read_parts(
 
 def write_by_text(
     store: Store,
-    sources: Sequence[Iterable[pa.Table]],
+    words: Iterable[pa.Table],
     n: int,
     memory_bytes: int,
     rows_per_file: int = ROWS_PER_FILE,
-    beside: Iterator[None] | None = None,
 ) -> list[DataFile]:
-    """Write the slim copy of some rows of words, sorted by text.
+    """Write the slim copy of some rows of words, sorted by ``text_key`` and ``text``.
 
-    Beyond ``memory_bytes`` rows spill to a temporary folder, on the output's own disk where that
-    is local.
+    An external sort (DuckDB's): beyond ``memory_bytes`` it spills to a temporary folder, on the
+    output's own disk where that is local. Rows of one text come in any order: to sort by image as
+    well takes half as long again and helps no look-up.
 
     Args:
         store: The output folder.
-        sources: Rows of ``words``, with further columns or without; each source is read in a
-            thread of its own, and as many threads write. Rows of one text stay in their order.
+        words: Rows of ``words``, with further columns or without. They are taken as the sort goes
+            on, by a thread of their own: an iterator that reads and copies them on the way costs
+            no second reading.
         n: Number of the snapshot that is to name the files.
         memory_bytes: Limit of the sort.
         rows_per_file: Rows after which a new file is begun.
-        beside: Steps of other work, done in a thread of its own once all rows are read.
 
     Raises:
         StorageError: A words file is damaged, or storage refuses.
     """
-    writers = [CompactedFileWriter(store, BY_TEXT, n, rows_per_file) for _ in sources]
-    stop = Event()
+    writer = CompactedFileWriter(store, BY_TEXT, n, rows_per_file)
     try:
-        with _scratch(store) as folder:
-            sort = TextSort(memory_bytes, folder, stop, lanes=len(sources))
-            side_by_side([_take(sort, rows, k) for k, rows in enumerate(sources)], stop.set)
-            sort.close()
-            works = [_put(sort, writer, k, len(writers)) for k, writer in enumerate(writers)]
-            side_by_side([*works, *([beside] if beside is not None else [])], stop.set)
-    except BaseException as exc:
-        for writer in writers:
-            writer.discard()
-        if isinstance(exc, (OSError, pa.ArrowException)):
-            raise StorageError(
-                f"{store.uri}: cannot sort words by text ({reason_of(exc)}): "
-                "free space or allow more memory"
-            ) from exc
+        with _scratch(store) as folder, duckdb.connect() as connection:
+            stop = Event()
+
+            def interrupt() -> None:
+                stop.set()
+                connection.interrupt()
+
+            rows = _sorted(
+                store.uri, connection, folder, read_ahead(iter(words)), memory_bytes, stop
+            )
+            for some in read_ahead(rows, on_stop=interrupt):
+                writer.write(some)
+        return writer.finish()
+    except BaseException:
+        writer.discard()
         raise
-    return [part for writer in writers for part in writer.parts]
 
 
-def _take(sort: TextSort, source: Iterable[pa.Table], lane: int) -> Iterator[None]:
-    rows = iter(source)
+def _sorted(
+    uri: str,
+    connection: duckdb.DuckDBPyConnection,
+    folder: str,
+    words: Generator[pa.Table, None, None],
+    memory_bytes: int,
+    stop: Event,
+) -> Iterator[pa.Table]:
+    columns = WORDS_BY_TEXT.names
+    faults: list[Exception] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            with closing(words):
+                for rows in words:
+                    if stop.is_set():
+                        raise AbortedError("the sort was stopped")
+                    yield from rows.select(columns).cast(WORDS_BY_TEXT).to_batches()
+        except Exception as exc:
+            faults.append(exc)  # DuckDB would hand on nothing but its text
+            raise
+
     try:
-        for some in rows:
-            sort.add(some, lane)
-            yield
-    finally:
-        if isinstance(rows, Generator):
-            rows.close()
-
-
-def _put(sort: TextSort, writer: CompactedFileWriter, part: int, of: int) -> Iterator[None]:
-    for rows in sort.sorted(part, of):
-        writer.write(rows)
-        yield
-    writer.finish()
+        connection.execute(f"SET memory_limit = '{max(memory_bytes // 2**20, 32)}MiB'")
+        connection.execute("SET temp_directory = $folder", {"folder": folder})
+        connection.execute("SET preserve_insertion_order = false")
+        connection.register("w", pa.RecordBatchReader.from_batches(WORDS_BY_TEXT, batches()))
+        names = ", ".join(columns)
+        in_order = connection.sql(f"SELECT {names} FROM w ORDER BY text_key, text")
+        for batch in in_order.to_arrow_reader(BY_TEXT_ROWS_PER_GROUP):
+            yield pa.Table.from_batches([batch]).cast(WORDS_BY_TEXT)
+    except (duckdb.Error, pa.ArrowException, OSError) as exc:
+        if faults:
+            raise faults[0] from None
+        raise StorageError(
+            f"{uri}: cannot sort words by text ({reason_of(exc)}): free space or allow more memory"
+        ) from exc
 
 
 def _scratch(store: Store) -> tempfile.TemporaryDirectory[str]:

@@ -158,7 +158,7 @@ def merge(
             by_text=tuple(
                 write_by_text(
                     out,
-                    [read_parts(out, words, WORDS_BY_TEXT.names)],
+                    read_parts(out, words, WORDS_BY_TEXT.names),
                     1,
                     memory_bytes,
                     rows_per_file,
@@ -214,7 +214,7 @@ def _copy(side: _Side, out: Store, writers: dict[str, CompactedFileWriter]) -> l
     parts = [*side.ledger.snapshot.base, *(part for marker in markers for part in marker.files)]
     for part in {part.path: part for part in parts}.values():
         for rows in read_part(store, part):
-            writers[part.table].write(without(rows, image_ids))
+            writers[part.table].write(_moved(without(rows, image_ids), side))
     for entry in store.list(RUNS):
         out.put(entry.path, store.read(entry.path))
     by_shard: dict[ShardId, list[ImageRow]] = {}
@@ -233,6 +233,18 @@ def _copy(side: _Side, out: Store, writers: dict[str, CompactedFileWriter]) -> l
         )
         for marker in markers
     ]
+
+
+def _moved(rows: pa.Table, side: _Side) -> pa.Table:
+    """Rows with the names that their shards have in the new table."""
+    if not side.offset or "shard" not in rows.column_names:
+        return rows
+    shards = rows.column("shard").combine_chunks().dictionary_encode()
+    names = [
+        str(side.shift(ShardId(*map(int, n.split("-"))))) for n in shards.dictionary.to_pylist()
+    ]
+    moved = pa.array(names, pa.string()).take(shards.indices)
+    return rows.set_column(rows.column_names.index("shard"), "shard", moved)
 
 
 def _copy_plan(side: _Side, out: Store) -> None:

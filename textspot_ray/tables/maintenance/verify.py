@@ -173,11 +173,12 @@ class _Check:
             return False
         if rows != part.rows:
             self._say("rows", part.path, f"{rows} rows instead of {part.rows}")
-        if not schema.equals(schema_of(part.table)):
-            self._say("schema", part.path, f"its columns are not those of version {TABLE_VERSION}")
+        version = part_version(schema)
+        if version > TABLE_VERSION:
+            self._say("version", part.path, f"is of table version {version}")
+        if not schema.equals(schema_of(part.table, version)):
+            self._say("schema", part.path, f"its columns are not those of version {version}")
             return False
-        if part_version(schema) > TABLE_VERSION:
-            self._say("version", part.path, f"is of table version {part_version(schema)}")
         return True
 
     def _rows(self, part: DataFile, columns: list[str]) -> Iterator[pa.Table]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -285,39 +284,25 @@ def test_large_tables_get_several_files(store, monkeypatch):
     check(store)
 
 
-@pytest.fixture
-def lanes(monkeypatch):
-    """As if the table were large and the machine had three cores."""
-    monkeypatch.setattr(compact_module, "ROWS_PER_LANE", 5)
-    monkeypatch.setattr(pa, "cpu_count", lambda: 3)
-
-
-@pytest.mark.usefixtures("lanes")
-def test_threads_keep_the_order_of_the_plan(store):
+def test_the_sorted_copy_is_in_the_order_of_keys_and_the_words_in_that_of_the_plan(store):
     before = table_rows(store)
-    assert compact(found(store)).files_after == 3 + 3 + 2
+    assert compact(found(store)).files_after == 4
     tables = open_tables(store)
-    places = [
-        (row["image_id"], row["word_index"])
-        for part in tables.parts["words"]
-        for row in pq.read_table(store.local_path(part.path)).to_pylist()
-    ]
+
+    def rows(table):
+        (part,) = tables.parts[table]
+        return pq.read_table(store.local_path(part.path)).to_pylist()
+
+    places = [(row["image_id"], row["word_index"]) for row in rows("words")]
     assert places == sorted(places)
-    in_order = [
-        (row["text"], row["image_id"], row["word_index"])
-        for part in tables.parts["words_by_text"]
-        for row in pq.read_table(store.local_path(part.path)).to_pylist()
-    ]
-    assert in_order == sorted(in_order)  # rows of one text in the order of the plan
+    in_order = [(row["text_key"], row["text"]) for row in rows("words_by_text")]
+    assert in_order == sorted(in_order) and len(in_order) == len(places)
     assert table_rows(store) == before
     check(store)
-    finish(found(store), grace_s=0)
-    assert compact(found(store)).files_after == 3 + 3 + 2 and table_rows(store) == before
 
 
 @pytest.mark.parametrize("table", ["words", "images"])
 @pytest.mark.parametrize("place", [0, -1])
-@pytest.mark.usefixtures("lanes")
 def test_a_damaged_file_is_named_and_nothing_changes(store, table, place):
     part = open_tables(store).parts[table][place]
     store.delete(part.path)

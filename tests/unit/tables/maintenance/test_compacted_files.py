@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -34,7 +34,8 @@ def store(tmp_path):
 def rows(seed, n=ROWS):
     rng = np.random.default_rng(seed)
     columns = {
-        "text": [f"w{k}" for k in rng.integers(0, n, n)],
+        "text": (texts := [f"W{k}" for k in rng.integers(0, n, n)]),
+        "text_key": [text.lower() for text in texts],
         "image_id": [f"s3://archive/{seed:03d}/{k:0{WIDE}d}.jpg" for k in range(n)],
         "word_index": np.arange(n, dtype=np.int32),
     }
@@ -57,7 +58,7 @@ def test_what_exceeds_memory_is_spilled_beside_the_output_and_sorted_all_the_sam
 
     monkeypatch.setattr(base_module.CompactedFileWriter, "write", watched)
     words = (rows(seed) for seed in range(80))
-    parts = write_by_text(store, [words], 1, 96 * 2**20, rows_per_file=50_000)
+    parts = write_by_text(store, words, 1, 96 * 2**20, rows_per_file=50_000)
     assert spilled and not list(scratch.glob("textspot-sort-*"))
     assert [part.rows for part in parts][:-1] == [61_440] * 6
     found = pa.concat_tables(pq.read_table(store.local_path(part.path)) for part in parts)
@@ -74,17 +75,20 @@ def test_a_fault_of_the_rows_comes_out_as_it_is(store):
         raise StorageError("words/x.parquet is missing")
 
     with pytest.raises(StorageError, match=r"^words/x.parquet is missing$"):
-        write_by_text(store, [words()], 1, 2**28)
+        write_by_text(store, words(), 1, 2**28)
     assert not list(store.list("words_by_text/")) and not leftover()
 
 
-def test_a_full_disk_while_rows_spill_is_one_line_with_the_remedy(store, monkeypatch):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
+def test_a_disk_that_cannot_take_what_spills_is_one_line_with_the_remedy(store, monkeypatch):
+    class NoFolder(tempfile.TemporaryDirectory):
+        def __enter__(self):
+            file = Path(super().__enter__()) / "file"
+            file.touch()
+            return str(file / "below")
 
-    monkeypatch.setattr(pa.RecordBatchFileWriter, "write_table", full)
+    monkeypatch.setattr(base_module.tempfile, "TemporaryDirectory", NoFolder)
     with pytest.raises(StorageError, match="cannot sort words by text") as caught:
-        write_by_text(store, [(rows(seed) for seed in range(80))], 1, 2**20)
+        write_by_text(store, (rows(seed) for seed in range(80)), 1, 2**20)
     assert "free space or allow more memory" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list(store.list("words_by_text/")) and not leftover()
@@ -108,7 +112,7 @@ def test_ctrl_c_stops_the_sort_while_it_still_takes_rows(store):
             closed.append(True)
 
     with pytest.raises(KeyboardInterrupt):
-        write_by_text(store, [words()], 1, 2**28)
+        write_by_text(store, words(), 1, 2**28)
     assert closed[-1] is True and not leftover()
 
 
@@ -139,7 +143,7 @@ def test_a_full_disk_while_sorted_rows_are_written_stops_everything(store, monke
 
     monkeypatch.setattr(base_module.CompactedFileWriter, "write", full)
     with pytest.raises(StorageError, match="no space left"):
-        write_by_text(store, [(rows(seed) for seed in range(3))], 1, 2**28)
+        write_by_text(store, (rows(seed) for seed in range(3)), 1, 2**28)
     assert not leftover()
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textspot_ray.query.pages import PageWord
-from textspot_ray.query.reading_order import text_lines
+from textspot_ray.reading_order import line_indices, text_lines
+from textspot_ray.records import Word
 
 
 def placed(
@@ -91,3 +92,24 @@ def test_a_crowded_image_takes_seconds_at_most() -> None:
     rng = random.Random(0)
     words = [placed("w", rng.uniform(0, 9000), rng.uniform(0, 9000)) for _ in range(2000)]
     assert sum(len(line) for line in text_lines(words)) == 2000
+
+
+def read(text: str, x: float, y: float, line: int | None) -> Word:
+    at = placed(text, x, y)
+    return Word(text, 0.9, (), 0.9, at.box, at.polygon, 0.0, line)
+
+
+def test_lines_that_the_model_read_stay_together_in_the_order_of_their_text() -> None:
+    words = [
+        read("end", 400, 0, 1),  # too far away to be a neighbour
+        read("below", 0, 40, 0),
+        read("start", 0, 0, 1),
+        read("alone", 50, 40, None),
+    ]
+    assert [[w.text for w in line] for line in text_lines(words)] == [
+        ["start", "end"],
+        ["below"],
+        ["alone"],
+    ]
+    assert line_indices(words) == [0, 1, 0, 2]
+    assert line_indices([]) == []
