@@ -1,0 +1,227 @@
+"""Reads lines with a CTC recogniser: one pass a line, the best class a step."""
+
+from __future__ import annotations
+
+import math
+import queue
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+from numpy.typing import NDArray
+
+from textspot_ray.errors import BundleError
+from textspot_ray.records import Reading, Readings
+from textspot_ray.spotting.lines.strips import PADDING, LineStrips
+
+Strip = NDArray[np.uint8]
+
+BLANK = 0
+CLASSIFIER_WIDTH = 192
+NOTHING = Reading("", 0.0, ())
+_UNSURE = 0.8  # mean confidence below which a line may stand on its head
+_TURNED = 0.9  # confidence at which the classifier's word is taken
+
+
+class LineReader:
+    """One line at a time on one request; batches gain nothing on CPUs, and could change answers.
+
+    Args:
+        compiled: From `reading_model`, compiled.
+        characters: Of the classes that were kept.
+    """
+
+    def __init__(self, compiled: Any, characters: Sequence[str]) -> None:
+        self._request = compiled.create_infer_request()
+        self._characters = characters
+
+    def read(self, strip: Strip, width: int) -> Reading:
+        """Read a line from left to right.
+
+        Args:
+            strip: 1 x 48 x padded width x 3, uint8.
+            width: Of the line in it, pixels.
+        """
+        self._request.infer({0: strip}, share_inputs=True, share_outputs=True)
+        best = self._request.get_output_tensor(1).data.reshape(-1)
+        sure = self._request.get_output_tensor(0).data.reshape(-1)
+        step_px = strip.shape[2] / max(len(best), 1)
+        fired = best != BLANK
+        first = fired.copy()
+        first[1:] &= best[1:] != best[:-1]
+        starts = np.flatnonzero(first)
+        text: list[str] = []
+        confidences: list[float] = []
+        places: list[float] = []
+        for start in starts.tolist():
+            end = start + 1
+            while end < len(best) and best[end] == best[start]:
+                end += 1
+            place = (start + end) / 2 * step_px / width
+            confidence = float(sure[start:end].max())
+            if not math.isfinite(confidence):  # broken weights: no reading, no invented figure
+                return NOTHING
+            for character in self._characters[best[start]]:
+                text.append(character)
+                confidences.append(confidence)
+                places.append(min(max(place, 0.0), 1.0))
+        return Reading("".join(text), math.prod(confidences), tuple(confidences), tuple(places))
+
+
+def reading_model(model: Any, kept: Sequence[int] | None, where: str) -> Any:
+    """A recogniser that takes bytes and yields, for each step, the best class and its softmax.
+
+    Args:
+        model: A recogniser that follows the contract.
+        kept: Classes that stay, ascending, blank first; None = all.
+        where: The file, for the message.
+
+    Raises:
+        BundleError: The classes cannot be cut.
+    """
+    scores = model.outputs[0].get_node().input_value(0)
+    softmax = _through(scores.get_node())
+    logits = softmax.input_value(0) if softmax.get_type_name() == "Softmax" else scores
+    if kept is not None:
+        logits = _cut(logits, kept, where)
+    likely = ops.softmax(logits, 2).output(0)
+    best = ops.topk(likely, ops.constant(np.int64(1)), 2, "max", "none", "i32")
+    short = ov.Model([best.output(0), best.output(1)], model.get_parameters(), "recognizer")
+    return _takes_bytes(short)
+
+
+def _takes_bytes(model: Any) -> Any:
+    pre = ov.preprocess.PrePostProcessor(model)
+    port = pre.input()
+    port.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    port.model().set_layout(ov.Layout("NCHW"))
+    port.preprocess().convert_element_type(ov.Type.f32).mean(127.5).scale(127.5)
+    return pre.build()
+
+
+def _through(node: Any) -> Any:
+    """The node behind operators that change nothing."""
+    while node.get_type_name() in ("Identity", "Convert", "Result"):
+        node = node.input_value(0).get_node()
+    return node
+
+
+def _cut(logits: Any, kept: Sequence[int], where: str) -> Any:
+    """Keep some columns of the last layer: the others are not even computed."""
+    add = _through(logits.get_node())
+    product = _through(add.input_value(0).get_node()) if add.get_type_name() == "Add" else None
+    if product is None or product.get_type_name() != "MatMul":
+        raise BundleError(f"{where}: its last layer is none that can be cut; use alphabet: all")
+    weights, bias = _constant(product.input_value(1)), _constant(add.input_value(1))
+    if weights is None or bias is None:
+        raise BundleError(f"{where}: its last layer is quantised and cannot be cut")
+    attributes = product.get_attributes()
+    columns = 0 if attributes["transpose_b"] else weights.ndim - 1
+    rows = np.array(kept)
+    narrow = ops.matmul(
+        product.input_value(0),
+        ops.constant(np.take(weights, rows, axis=columns)),
+        attributes["transpose_a"],
+        attributes["transpose_b"],
+    )
+    return ops.add(narrow, ops.constant(np.take(bias, rows, axis=bias.ndim - 1))).output(0)
+
+
+def _constant(value: Any) -> NDArray[np.float32] | None:
+    node = _through(value.get_node())
+    return np.asarray(node.data, np.float32) if node.get_type_name() == "Constant" else None
+
+
+class LineRecognizer:
+    """Reads the lines of a page on several requests side by side.
+
+    Args:
+        compiled: The compiled `reading_model`.
+        characters: Of its classes.
+        threads: Lines read at a time.
+        classifier: The compiled classifier of upside-down lines, if the bundle has one.
+    """
+
+    def __init__(
+        self, compiled: Any, characters: Sequence[str], threads: int, classifier: Any = None
+    ) -> None:
+        self._workers: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for _ in range(threads):
+            self._workers.put(_Worker(LineReader(compiled, characters), classifier))
+        self._pool = ThreadPoolExecutor(threads, "read") if threads > 1 else None
+
+    def read(self, features: LineStrips) -> Readings:
+        """Read every line.
+
+        Args:
+            features: The page's strips.
+
+        Returns:
+            One reading a strip, in their order.
+        """
+        started = time.perf_counter()
+        jobs = list(zip(features.strips(), features.widths.tolist(), strict=True))
+        if self._pool is None or len(jobs) < 2:
+            readings = [self._read_one(job) for job in jobs]
+        else:
+            # the longest first, so that no worker is left with a long one at the end
+            order = sorted(range(len(jobs)), key=lambda i: -jobs[i][1])
+            done = dict(zip(order, self._pool.map(self._read_one, [jobs[i] for i in order])))
+            readings = [done[i] for i in range(len(jobs))]
+        return Readings(tuple(readings), time.perf_counter() - started)
+
+    def _read_one(self, job: tuple[Strip, int]) -> Reading:
+        worker = self._workers.get()
+        try:
+            return worker.read(*job)
+        finally:
+            self._workers.put(worker)
+
+
+class _Worker:
+    """A reader, and the classifier that is asked about lines it is not sure of."""
+
+    def __init__(self, reader: LineReader, classifier: Any) -> None:
+        self._reader = reader
+        self._classifier = classifier.create_infer_request() if classifier is not None else None
+
+    def read(self, strip: Strip, width: int) -> Reading:
+        reading = self._reader.read(strip, width)
+        if self._classifier is None or mean_confidence(reading) >= _UNSURE:
+            return reading
+        if not self._is_turned(strip, width):
+            return reading
+        over = strip.copy()
+        over[:, :, :width] = strip[:, ::-1, width - 1 :: -1] if width else strip[:, ::-1]
+        other = self._reader.read(over, width)
+        if mean_confidence(other) <= mean_confidence(reading):
+            return reading
+        return Reading(other.text, other.confidence, other.char_confidences, other.places, True)
+
+    def _is_turned(self, strip: Strip, width: int) -> bool:
+        self._classifier.infer({0: _classifier_input(strip, width)}, share_outputs=True)
+        return bool(self._classifier.get_output_tensor(0).data.reshape(-1)[1] > _TURNED)
+
+
+def mean_confidence(reading: Reading) -> float:
+    """Mean over the characters, 0 without any."""
+    sure = reading.char_confidences
+    return sum(sure) / len(sure) if sure else 0.0
+
+
+def _classifier_input(strip: Strip, width: int) -> Strip:
+    """A line as its classifier wants it, 1 x 48 x 192 x 3: long ones squeezed, short ones padded."""
+    columns = min(width, CLASSIFIER_WIDTH)
+    canvas = np.full((1, strip.shape[1], CLASSIFIER_WIDTH, 3), PADDING, np.uint8)
+    canvas[0, :, :columns] = cv2.resize(strip[0, :, :width], (columns, strip.shape[1]))
+    return canvas
+
+
+def classifier_model(model: Any) -> Any:
+    """A classifier that takes bytes."""
+    return _takes_bytes(model)

@@ -1,0 +1,194 @@
+"""A line's words: its text split at spaces, each word with its place along the line.
+
+A CTC recogniser fires each character near the character's centre. A word begins half way between
+its first character and the one before, but no further out than `OUTER_EDGE` of a character's
+width. The detector's rectangle is grown for reading, so words are reported with less height.
+Measured on street photos: whole lines score .282, lines cut by the number of characters .564, by
+positions .610, with the limit .616, with three quarters of the height .67.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from textspot_ray.records import Detection, Reading, Word
+from textspot_ray.spotting.geometry import angle_deg
+
+OUTER_EDGE = 0.65  # of a character's width, from the outer characters' centres
+_USUAL_CHARACTER = 0.5  # width of a lone character by the line's height
+_RIGHT_TO_LEFT = frozenset({"R", "AL"})
+_LEFT_TO_RIGHT = frozenset({"L", "EN", "AN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A word of a line.
+
+    Attributes:
+        characters: Indexes of the line's characters, in the order they are read.
+        start: Share of the line's width.
+        end: Share of the line's width.
+    """
+
+    characters: tuple[int, ...]
+    start: float
+    end: float
+
+
+def words_of_line(detection: Detection, reading: Reading, height: float) -> tuple[Word, ...]:
+    """The words of a line, in the order they are read.
+
+    Args:
+        detection: The line's place; its polygon starts where the strip started.
+        reading: The line's text from left to right, with the characters' places.
+        height: Of the reported words, as a share of the detected line's.
+    """
+    corners = detection.polygon
+    if reading.turned:
+        corners = corners[4:] + corners[:4]
+    spans = split_line(reading.text, reading.places, _aspect(corners))
+    return tuple(_word(detection, reading, span, corners, height) for span in spans)
+
+
+def split_line(text: str, places: Sequence[float], aspect: float) -> list[Span]:
+    """Split a line at its spaces.
+
+    Args:
+        text: As it stands in the picture, from left to right.
+        places: Centre of each character, shares of the line's width.
+        aspect: The line's width by its height.
+
+    Returns:
+        Words in reading order: from right to left where the script runs so.
+    """
+    spans = []
+    for first, last in _words(text):
+        start, end = _ends(text, places, first, last, aspect)
+        order = logical_order([text[i] for i in range(first, last)], _direction)
+        spans.append(Span(tuple(first + i for i in order), start, end))
+    whole = [text[first:last] for first, last in _words(text)]
+    return [spans[i] for i in logical_order(whole, _word_direction)]
+
+
+def logical_order(parts: Sequence[str], direction: Callable[[str], str]) -> list[int]:
+    """Indexes of parts, as they stand from left to right, in the order they are read.
+
+    The inverse of the bidirectional algorithm for one paragraph: if any part runs from right to
+    left the whole does, except for runs of numbers and of words that run the other way.
+
+    Args:
+        parts: Characters or words.
+        direction: R, L, or "" for parts that go with their neighbours.
+    """
+    ways = [direction(part) for part in parts]
+    order = list(range(len(parts)))
+    if "R" not in ways:
+        return order
+    order.reverse()
+    left = 0
+    while left < len(order):
+        if ways[order[left]] != "L":
+            left += 1
+            continue
+        right = left  # the run ends with its last L: neutrals at its ends go with the line
+        for i in range(left, len(order)):
+            if ways[order[i]] == "R":
+                break
+            if ways[order[i]] == "L":
+                right = i
+        order[left : right + 1] = order[left : right + 1][::-1]
+        left = right + 1
+    return order
+
+
+def _direction(character: str) -> str:
+    kind = unicodedata.bidirectional(character[:1])
+    return "R" if kind in _RIGHT_TO_LEFT else "L" if kind in _LEFT_TO_RIGHT else ""
+
+
+def _word_direction(word: str) -> str:
+    ways = {_direction(character) for character in word}
+    return "R" if "R" in ways else "L" if "L" in ways else ""
+
+
+def _words(text: str) -> list[tuple[int, int]]:
+    """First and last index (exclusive) of each run without spaces."""
+    found, first = [], None
+    for i, character in enumerate(text + " "):
+        if character.isspace():
+            if first is not None:
+                found.append((first, i))
+            first = None
+        elif first is None:
+            first = i
+    return found
+
+
+def _ends(
+    text: str, places: Sequence[float], first: int, last: int, aspect: float
+) -> tuple[float, float]:
+    """Where a word starts and ends."""
+    gaps = [b - a for a, b in zip(places[first : last - 1], places[first + 1 : last], strict=True)]
+    pitch = statistics.fmean(gaps) if gaps else _USUAL_CHARACTER / max(aspect, 1e-6)
+    reach = OUTER_EDGE * pitch
+    before = _neighbour(text, first, -1)
+    after = _neighbour(text, last - 1, 1)
+    low = (places[before] + places[first]) / 2 if before is not None else 0.0
+    high = (places[last - 1] + places[after]) / 2 if after is not None else 1.0
+    return max(low, places[first] - reach), min(high, places[last - 1] + reach)
+
+
+def _neighbour(text: str, i: int, step: int) -> int | None:
+    """The next character that way that is no space."""
+    i += step
+    while 0 <= i < len(text):
+        if not text[i].isspace():
+            return i
+        i += step
+    return None
+
+
+def _word(
+    detection: Detection,
+    reading: Reading,
+    span: Span,
+    corners: tuple[float, ...],
+    height: float,
+) -> Word:
+    confidences = tuple(reading.char_confidences[i] for i in span.characters)
+    polygon = _part(corners, span.start, span.end, height)
+    xs, ys = polygon[0::2], polygon[1::2]
+    return Word(
+        text="".join(reading.text[i] for i in span.characters),
+        text_confidence=math.prod(confidences),
+        char_confidences=confidences,
+        detection_confidence=detection.confidence,
+        box=(min(xs), min(ys), max(xs), max(ys)),
+        polygon=polygon,
+        angle_deg=angle_deg(polygon),
+    )
+
+
+def _part(
+    corners: tuple[float, ...], start: float, end: float, height: float
+) -> tuple[float, ...]:
+    """The part of a rectangle between two shares of its length, about its middle line."""
+    x0, y0, x1, y1, x2, y2, x3, y3 = corners
+    off = (1 - height) / 2
+
+    def at(along: float, down: float) -> tuple[float, float]:
+        top = x0 + (x1 - x0) * along, y0 + (y1 - y0) * along
+        bottom = x3 + (x2 - x3) * along, y3 + (y2 - y3) * along
+        return top[0] + (bottom[0] - top[0]) * down, top[1] + (bottom[1] - top[1]) * down
+
+    quad = (at(start, off), at(end, off), at(end, 1 - off), at(start, 1 - off))
+    return tuple(v for point in quad for v in point)
+
+
+def _aspect(corners: tuple[float, ...]) -> float:
+    x0, y0, x1, y1, _, _, x3, y3 = corners
+    return math.hypot(x1 - x0, y1 - y0) / max(math.hypot(x3 - x0, y3 - y0), 1e-6)
