@@ -78,6 +78,7 @@ class ModelConfig:
     precision: str | None = None  # f32 | bf16 | int8; None = the bundle's default
     detection_threshold: float | None = None  # None = the bundle's
     max_steps: int | None = None  # symbols a word; None = the bundle's
+    alphabet: str | None = None  # lines: all | latin | the characters; None = the bundle's
 
     def __post_init__(self) -> None:
         if self.precision is not None:

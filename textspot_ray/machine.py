@@ -1,4 +1,4 @@
-"""What the CPU can do for int8: with the wrong instruction set it saves memory but little time."""
+"""What the CPU can do for int8 and bf16: without the right instructions they gain little."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 # Dot products of 8-bit integers in one instruction: x86 (AVX-512 VNNI, AVX VNNI, AMX), then Arm.
 _DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, Arm
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -16,17 +17,27 @@ def int8_note(cpuinfo: Path = _CPUINFO) -> str | None:
     Args:
         cpuinfo: The kernel's description of the CPU; absent on other systems than Linux.
     """
+    flags = _flags(cpuinfo)
+    if flags is None or _DOT_PRODUCTS & flags:
+        return None
+    return (
+        f"this {platform.machine()} CPU has no 8-bit dot product (VNNI): int8 will run, "
+        "but hardly faster than f32, and its words may differ from those of CPUs that "
+        "have it"
+    )
+
+
+def has_bf16(cpuinfo: Path = _CPUINFO) -> bool:
+    """Whether the CPU multiplies bfloat16 by itself; False where nobody knows."""
+    return bool(_BF16 & (_flags(cpuinfo) or frozenset()))
+
+
+def _flags(cpuinfo: Path) -> frozenset[str] | None:
     try:
         text = cpuinfo.read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
     for line in text.splitlines():
         if line.startswith(("flags", "Features")):
-            if _DOT_PRODUCTS & set(line.partition(":")[2].split()):
-                return None
-            return (
-                f"this {platform.machine()} CPU has no 8-bit dot product (VNNI): int8 will run, "
-                "but hardly faster than f32, and its words may differ from those of CPUs that "
-                "have it"
-            )
+            return frozenset(line.partition(":")[2].split())
     return None

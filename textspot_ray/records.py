@@ -197,7 +197,8 @@ class PageInfo:
 class DetectedPage:
     """What the detector says of one page; the features travel beside it, row for row.
 
-    ``detections[i]`` belongs to ``features[i]``. With ``error`` set there are no detections.
+    ``detections[i]`` belongs to ``features[i]``, which take ``feature_bytes`` in all. With
+    ``error`` set there are no detections.
     """
 
     info: PageInfo | None
@@ -205,15 +206,26 @@ class DetectedPage:
     error: ImageError | None = None
     decode_s: float = 0.0
     detect_s: float = 0.0
+    feature_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The recogniser's answer for one box; ``text`` may be empty."""
+    """The recogniser's answer for one box; ``text`` may be empty.
+
+    Attributes:
+        text: A word, or a whole line as it stands from left to right, with its spaces.
+        confidence: Product of ``char_confidences`` and whatever ends the text.
+        char_confidences: One a character of ``text``.
+        places: Of lines: each character's centre along the box, as a share of its length.
+        turned: Of lines: it was read upside down, from the polygon's third corner.
+    """
 
     text: str
     confidence: float
     char_confidences: tuple[float, ...]
+    places: tuple[float, ...] = ()
+    turned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from textspot_ray.config import REDACTED, RunConfig, config_to_dict, dump_config
 from textspot_ray.deploy.pod_size import GIB, WorkerSize, worker_size
 from textspot_ray.deploy.pre_stop import GRACE_S
 from textspot_ray.errors import UsageError
-from textspot_ray.spotting.bundle import PUBLISHED
+from textspot_ray.spotting.bundle import published_names
 from textspot_ray.storage.filesystem import LOCAL, split_uri
 
 Manifest = dict[str, Any]
@@ -128,7 +128,7 @@ def configure(config: RunConfig, options: KubeOptions, size: WorkerSize) -> RunC
     for uri in (*config.source.uris, config.output.uri):
         _refuse_local("", uri, mounts)
     name = config.model.name
-    if name != "embedded" and name not in PUBLISHED:
+    if name != "embedded" and name not in published_names():
         _refuse_local("model ", name, mounts)
     pending_s = max(config.engine.pending_timeout_s, PENDING_S)
     return with_overrides(
@@ -183,7 +183,7 @@ def _cluster_spec(config: RunConfig, options: KubeOptions, size: WorkerSize) -> 
         service_account=options.service_account,
         volumes=options.volumes,
         config_map=options.name,
-        fetch_model=config.model.name if config.model.name in PUBLISHED else None,
+        fetch_model=config.model.name if config.model.name in published_names() else None,
     )
     # Kueue admits a job whole: it must know all pods it will have
     least = options.max_workers if options.queue else options.min_workers

@@ -16,6 +16,7 @@ from textspot_ray.spotting.composite.contract import INPUT_HEIGHT, INPUT_WIDTH
 if TYPE_CHECKING:
     from textspot_ray.config import ImageConfig, RunConfig
     from textspot_ray.engine.planning import Listing
+    from textspot_ray.spotting.family import WordsOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,19 @@ def components_from(config: RunConfig) -> Components:
     from textspot_ray.sources.listing import list_items
     from textspot_ray.sources.reader import Reader
     from textspot_ray.spotting.inspection import check_graphs
-    from textspot_ray.spotting.settings import resolve, result_fingerprint, settings_from
+    from textspot_ray.spotting.settings import (
+        pinned,
+        resolve,
+        result_fingerprint,
+        settings_from,
+    )
+    from textspot_ray.spotting.spotter import words_of
 
     threads = share_threads(available_cpus(), config.engine)
-    settings = settings_from(config, threads=threads.detector, streams=config.engine.streams)
+    # pinned: a precision that goes by the CPU must not differ from node to node
+    settings = pinned(
+        settings_from(config, threads=threads.detector, streams=config.engine.streams)
+    )
     resolved = resolve(settings)  # checks the files' sha256
     check_graphs(resolved)  # like all of the above, before any source or output is touched
     fingerprint = result_fingerprint(settings)
@@ -55,7 +65,7 @@ def components_from(config: RunConfig) -> Components:
         Recipe(
             BundleModels(settings, threads.recognizer),
             partial(Reader, config.source, config.image),
-            assemble_result,
+            partial(assemble_result, make_words=words_of(settings)),
             partial(count_passes, rules=config.image),
         ),
         fingerprint,
@@ -65,12 +75,16 @@ def components_from(config: RunConfig) -> Components:
 
 
 def assemble_result(
-    encoded: Encoded, page: int, detected: DetectedPage, readings: Readings | None
+    encoded: Encoded,
+    page: int,
+    detected: DetectedPage,
+    readings: Readings | None,
+    make_words: WordsOf,
 ) -> ImageResult:
     """An image's account, by the spotting room's rules."""
     from textspot_ray.spotting.spotter import assemble
 
-    return assemble(encoded.item, page, detected, readings, encoded.read_s)
+    return assemble(encoded.item, page, detected, readings, encoded.read_s, make_words=make_words)
 
 
 def count_passes(data: bytes, rules: ImageConfig) -> float:

@@ -14,16 +14,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textspot_ray.engine.slot.ports import Models
 from textspot_ray.engine.slot.process_setup import MemoryGauge, calm_libraries, die_with_parent
 from textspot_ray.errors import TextspotError
 from textspot_ray.records import DetectedPage, Readings
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ class Child:
         self._connection = connection
         self._send_lock = threading.Lock()
         self._gauge = MemoryGauge()
-        self._features: dict[int, NDArray[np.float32]] = {}
+        self._features: dict[int, Any] = {}  # by ticket; only the recogniser knows what they are
         self._detector = setup.models.detector()
         self._recognizer = setup.models.recognizer()
         self._pages: queue.SimpleQueue[DetectCall] = queue.SimpleQueue()

@@ -85,8 +85,11 @@ class Decoded:
     exif_orientation: int
 
 
+Fit = tuple[int, int] | Callable[[int, int], tuple[int, int]]
+
+
 def decode(
-    data: bytes, *, page: int = 0, max_pixels: int, fit: tuple[int, int] | None = None
+    data: bytes, *, page: int = 0, max_pixels: int, fit: Fit | None = None
 ) -> Decoded | ImageError:
     """Decode one page of an image.
 
@@ -97,8 +100,9 @@ def decode(
         data: The encoded file.
         page: Page of a TIFF, from 0.
         max_pixels: Refuse larger images, going by the header, before anything is decoded.
-        fit: Width and height (upright) that the caller needs at least: a JPEG or JPEG 2000 may
-            then be decoded at 1/2, 1/4 or 1/8. None: full size.
+        fit: Width and height (upright) that the caller needs at least, or a function that tells
+            them from the image's own: a JPEG or JPEG 2000 may then be decoded at 1/2, 1/4 or 1/8.
+            None: full size.
 
     Returns:
         The image, or an `ImageError` of stage ``decode``; nothing is raised for bad input.
@@ -131,7 +135,7 @@ class _Job:
     data: bytes
     page: int
     max_pixels: int
-    fit: tuple[int, int] | None
+    fit: Fit | None
 
     def check(self, width: int, height: int) -> None:
         """Refuse sizes that are impossible or too large."""
@@ -148,7 +152,11 @@ class _Job:
         """Largest of 8, 4, 2, 1 that leaves at least `fit` pixels of a stored image."""
         if self.fit is None:
             return 1
-        need_x, need_y = self.fit if orientation < 5 else self.fit[::-1]
+        turned = orientation >= 5
+        fit = self.fit
+        if callable(fit):
+            fit = fit(height, width) if turned else fit(width, height)
+        need_x, need_y = fit[::-1] if turned else fit
         for divisor in (8, 4, 2):
             if width // divisor >= need_x and height // divisor >= need_y:
                 return divisor

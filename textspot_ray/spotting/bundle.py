@@ -1,23 +1,26 @@
-"""A bundle: one folder with three IRs and ``bundle.yaml``, which says what they are.
+"""A bundle: one folder with a family's models and ``bundle.yaml``, which says what they are.
 
 ``bundle.yaml``, schema 1::
 
     schema: 1
+    family: spotting              # spotting (the published composite, also where absent) | lines
     name: text-spotting-0003
     version: "2021.2"
-    alphabet: abcdefghijklmnopqrstuvwxyz0123456789   # symbol i + 2 is alphabet[i]; 0 start, 1 end
+    alphabet: abcdefghijklmnopqrstuvwxyz0123456789   # symbol i + 2 is alphabet[i]; 0 start, 1 end;
+                                  # lines: all | latin | the characters themselves
     max_steps: 28                 # decoder steps a word at most
     detection_threshold: 0.5      # rows at or below this score are dropped
     graph_threshold: 0.5          # score threshold inside the detector's graph, if any
     text_threshold: 0.5           # default of --min-confidence when tables are read
     resize: stretch               # stretch | keep_aspect (zeros at the bottom and right)
     interpolation: linear         # linear | area
-    default_precision: f32        # a key of precisions, or bf16
+    lines: {...}                  # the family lines: its own rules, see `LinesRules`
+    default_precision: f32        # a key of precisions, bf16, or auto: bf16 where the CPU has it
     precisions:                   # which files serve which precision; bf16 runs on f32's files
       f32:
         detector: {xml: {file: detector.xml, sha256: ...}, bin: {file: detector.bin, sha256: ...}}
-        encoder: {...}
-        decoder: {...}
+        encoder: {...}            # lines: detector, recognizer; perhaps classifier, characters
+        decoder: {...}            # a part is xml and bin, or onnx; characters is txt
     licence: Apache-2.0
     provenance: {...}             # free: where it came from
     accuracy: {...}               # free: measured figures, each with its command
@@ -29,19 +32,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 from textspot_ray.errors import BundleError
+from textspot_ray.machine import has_bf16
 
 SCHEMA = 1
-PARTS = ("detector", "encoder", "decoder")
+SPOTTING, LINES = "spotting", "lines"
 PRECISIONS = ("f32", "bf16", "int8")
+AUTO = "auto"
+ALL, LATIN = "all", "latin"  # alphabets of the family lines
 BUNDLE_FILE = "bundle.yaml"
 PUBLISHED = ("text-spotting-0003", "text-spotting-0004", "text-spotting-0005")
+# the parts that a family's bundle must have, and those that it may have besides
+PARTS = ("detector", "encoder", "decoder")
+_REQUIRED = {SPOTTING: PARTS, LINES: ("detector", "recognizer")}
+_OPTIONAL = {SPOTTING: (), LINES: ("classifier", "characters")}
+_SUFFIXES = (("xml", "bin"), ("onnx",), ("txt",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +65,72 @@ class BundleFile:
 
 @dataclass(frozen=True, slots=True)
 class PartFiles:
-    """The two files of an IR."""
+    """The files of a part by suffix: an IR's ``xml`` and ``bin``, one ``onnx``, or a ``txt``."""
 
-    xml: BundleFile
-    bin: BundleFile
+    files: Mapping[str, BundleFile]
+
+    @property
+    def graph(self) -> BundleFile:
+        """The file to read; its weights may lie in another."""
+        return next(iter(self.files.values()))
+
+    @property
+    def weights(self) -> BundleFile | None:
+        """The IR's second file."""
+        return self.files.get("bin")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """The three parts of the composite."""
+    """The parts of a family's models, by name."""
 
-    detector: PartFiles
-    encoder: PartFiles
-    decoder: PartFiles
+    parts: Mapping[str, PartFiles]
+
+    def __getitem__(self, part: str) -> PartFiles:
+        return self.parts[part]
 
     def files(self) -> tuple[BundleFile, ...]:
-        """All six files."""
-        parts = (self.detector, self.encoder, self.decoder)
-        return tuple(file for part in parts for file in (part.xml, part.bin))
+        """All files."""
+        return tuple(file for part in self.parts.values() for file in part.files.values())
+
+
+@dataclass(frozen=True, slots=True)
+class LinesRules:
+    """Rules of the family ``lines`` that ``bundle.yaml`` may change.
+
+    Attributes:
+        shortest_side: Images are enlarged until their shorter side has so many pixels.
+        longest_side: Images are shrunk until their longer side has so many pixels.
+        binarize_threshold: Of the probability map.
+        unclip_ratio: How far a region's rectangle is grown for reading.
+        dilate: Whether regions are widened by a pixel.
+        word_height: Height of the reported words, as a share of the grown rectangle's.
+    """
+
+    shortest_side: int = 736
+    longest_side: int = 1600
+    binarize_threshold: float = 0.3
+    unclip_ratio: float = 1.6
+    dilate: bool = True
+    word_height: float = 0.78
+
+    def __post_init__(self) -> None:
+        for key in ("shortest_side", "longest_side"):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int) or not 32 <= value <= 8192:
+                raise ValueError(f"lines.{key} must be pixels from 32 to 8192, not {value!r}")
+        for key, low, high in (
+            ("binarize_threshold", 0, 1),
+            ("unclip_ratio", 0, 10),
+            ("word_height", 0, 1),
+        ):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError(f"lines.{key} must be a number, not {value!r}")
+            if not low < value <= high:
+                raise ValueError(f"lines.{key} must be in ({low}, {high}], not {value!r}")
+        if not isinstance(self.dilate, bool):
+            raise ValueError(f"lines.dilate must be true or false, not {self.dilate!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +141,14 @@ class BundleSpec:
     version: str
     alphabet: str
     precisions: Mapping[str, ModelFiles]
+    family: str = SPOTTING
     max_steps: int = 28
     detection_threshold: float = 0.5
     graph_threshold: float = 0.0
     text_threshold: float = 0.0
     resize: str = "stretch"
     interpolation: str = "linear"
+    lines: LinesRules | None = None
     default_precision: str = "f32"
     licence: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -108,6 +169,8 @@ class Bundle:
             BundleError: The bundle has no files for it.
         """
         precision = wanted or self.spec.default_precision
+        if precision == AUTO:
+            precision = "bf16" if has_bf16() else "f32"
         if precision in self.spec.precisions:
             return precision
         if precision == "bf16" and "f32" in self.spec.precisions:
@@ -125,11 +188,10 @@ class Bundle:
 
     def sha256s(self, precision: str) -> dict[str, str]:
         """Stated sha256 of each file that serves a precision, by part and suffix."""
-        files = self.model_files(precision)
         return {
-            f"{part}.{suffix}": getattr(getattr(files, part), suffix).sha256
-            for part in PARTS
-            for suffix in ("xml", "bin")
+            f"{part}.{suffix}": file.sha256
+            for part, files in self.model_files(precision).parts.items()
+            for suffix, file in files.files.items()
         }
 
     def verify(self, precision: str) -> None:
@@ -169,11 +231,19 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("textspot-ray"))
 
 
+def published_names() -> tuple[str, ...]:
+    """Names of all published models, of both families."""
+    from textspot_ray.spotting.ppocr import names
+
+    return (*PUBLISHED, *names())
+
+
 def load_bundle(name: str, cache: Path | None = None) -> Bundle:
     """Find a bundle by name or folder and read its ``bundle.yaml`` (not yet its files).
 
     Args:
-        name: ``embedded``, a published model's name (looked for in the cache), or a folder.
+        name: ``embedded``, a published model's name (looked for in the cache, and in the installed
+            package that ships it), or a folder.
         cache: Instead of `cache_folder`.
 
     Raises:
@@ -181,18 +251,30 @@ def load_bundle(name: str, cache: Path | None = None) -> Bundle:
     """
     if name == "embedded":
         folder = embedded_folder()
-    elif name in PUBLISHED:
+    elif name in published_names():
         folder = (cache or cache_folder()) / "models" / name
         if not (folder / BUNDLE_FILE).is_file():
-            raise BundleError(f"{name} is not here yet: textspot models fetch {name}")
+            return _not_fetched(name)
     else:
         folder = Path(name)
         if not folder.is_dir():
             raise BundleError(
-                f"no model bundle {name!r}: it is neither embedded, {', '.join(PUBLISHED)} "
-                "nor a folder"
+                f"no model bundle {name!r}: it is neither embedded nor a folder, nor one of "
+                f"{', '.join(published_names())}"
             )
     return Bundle(folder, read_spec(folder / BUNDLE_FILE))
+
+
+def _not_fetched(name: str) -> Bundle:
+    """A published model from the installed package that ships it, if one does."""
+    if name in PUBLISHED:
+        raise BundleError(f"{name} is not here yet: textspot models fetch {name}")
+    from textspot_ray.spotting.ppocr import how_to_get, installed_bundle
+
+    bundle = installed_bundle(name)
+    if bundle is None:
+        raise BundleError(how_to_get(name))
+    return bundle
 
 
 def read_spec(path: Path) -> BundleSpec:
@@ -220,22 +302,31 @@ def read_spec(path: Path) -> BundleSpec:
 
 def write_spec(folder: Path, spec: BundleSpec) -> None:
     """Write ``bundle.yaml`` (the inverse of `read_spec`)."""
-    data: dict[str, Any] = {"schema": SCHEMA}
-    for name in BundleSpec.__slots__:
-        value = getattr(spec, name)
-        data[name] = _plain(value) if name != "precisions" else _plain_files(value)
-    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
     fresh = folder / f".{BUNDLE_FILE}.new"
-    fresh.write_text(text, encoding="utf-8")
+    fresh.write_text(spec_text(spec), encoding="utf-8")
     fresh.replace(folder / BUNDLE_FILE)  # never half a description
 
 
-def describe_files(folder: Path, names: Mapping[str, tuple[str, str]]) -> ModelFiles:
+def spec_text(spec: BundleSpec) -> str:
+    """A description as ``bundle.yaml`` has it."""
+    data: dict[str, Any] = {"schema": SCHEMA}
+    for name in BundleSpec.__slots__:
+        value = getattr(spec, name)
+        if name == "precisions":
+            data[name] = _plain_files(value)
+        elif isinstance(value, LinesRules):
+            data[name] = asdict(value)
+        elif value is not None:
+            data[name] = _plain(value)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+
+
+def describe_files(folder: Path, names: Mapping[str, tuple[str, ...]]) -> ModelFiles:
     """Hash the files of a folder into `ModelFiles`.
 
     Args:
         folder: The bundle's folder.
-        names: Paths of the .xml and .bin inside it, by part.
+        names: Paths inside it, by part: those of an IR's .xml and .bin, or of one .onnx or .txt.
     """
 
     def described(name: str) -> BundleFile:
@@ -243,7 +334,10 @@ def describe_files(folder: Path, names: Mapping[str, tuple[str, str]]) -> ModelF
             return BundleFile(name, hashlib.file_digest(stream, "sha256").hexdigest())
 
     return ModelFiles(
-        **{p: PartFiles(described(xml), described(bin_)) for p, (xml, bin_) in names.items()}
+        {
+            part: PartFiles({name.rpartition(".")[2]: described(name) for name in files})
+            for part, files in names.items()
+        }
     )
 
 
@@ -254,10 +348,16 @@ def _spec(data: dict[str, Any]) -> BundleSpec:
     alphabet = str(data["alphabet"])
     if not alphabet or len(set(alphabet)) != len(alphabet):
         raise ValueError("alphabet must hold distinct characters")
+    family = data.get("family", SPOTTING)
+    if family not in _REQUIRED:
+        raise ValueError(f"family must be {' or '.join(_REQUIRED)}, not {family!r}")
+    rules = data.get("lines")
+    if (family == LINES) != isinstance(rules, dict):
+        raise ValueError("lines must hold the rules of the family lines, and of no other")
     listed = data["precisions"]
     if not isinstance(listed, dict) or not listed or set(listed) - set(PRECISIONS):
         raise ValueError(f"precisions must be of {', '.join(PRECISIONS)}")
-    precisions = {str(k): _model_files(f"precisions.{k}", v) for k, v in listed.items()}
+    precisions = {str(k): _model_files(f"precisions.{k}", v, family) for k, v in listed.items()}
     for key in ("detection_threshold", "graph_threshold", "text_threshold", "max_steps"):
         value = data.get(key, 0)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -269,6 +369,7 @@ def _spec(data: dict[str, Any]) -> BundleSpec:
             "version": str(data["version"]),
             "alphabet": alphabet,
             "precisions": precisions,
+            "lines": _lines_rules(rules) if isinstance(rules, dict) else None,
         }
     )
     for key in ("detection_threshold", "graph_threshold", "text_threshold"):
@@ -278,22 +379,45 @@ def _spec(data: dict[str, Any]) -> BundleSpec:
         raise ValueError("resize must be stretch or keep_aspect")
     if spec.interpolation not in ("linear", "area"):
         raise ValueError("interpolation must be linear or area")
-    if spec.default_precision not in (*precisions, "bf16"):
+    if spec.default_precision not in (*precisions, "bf16", AUTO):
         raise ValueError(f"default_precision {spec.default_precision} has no files")
     if int(spec.max_steps) < 1:
         raise ValueError("max_steps must be at least 1")
     return spec
 
 
-def _model_files(where: str, data: Any) -> ModelFiles:
-    def file(part: str, suffix: str) -> BundleFile:
+def _lines_rules(rules: dict[str, Any]) -> LinesRules:
+    unknown = sorted(set(rules) - set(LinesRules.__slots__))
+    if unknown:
+        raise ValueError(f"unknown key lines.{unknown[0]}")
+    return LinesRules(**rules)
+
+
+def _model_files(where: str, data: Any, family: str) -> ModelFiles:
+    known = (*_REQUIRED[family], *_OPTIONAL[family])
+    if not isinstance(data, dict) or set(data) - set(known):
+        raise ValueError(f"{where} must be of {', '.join(known)}")
+    return ModelFiles(
+        {
+            part: _part_files(f"{where}.{part}", data.get(part))
+            for part in known
+            if part in data or part in _REQUIRED[family]
+        }
+    )
+
+
+def _part_files(where: str, data: Any) -> PartFiles:
+    given = set(data) if isinstance(data, dict) else {"xml", "bin"}
+    suffixes = next((s for s in _SUFFIXES if given <= set(s)), _SUFFIXES[0])
+
+    def file(suffix: str) -> BundleFile:
         try:
-            found = data[part][suffix]
+            found = data[suffix]
             return _bundle_file(str(found["file"]), str(found["sha256"]))
         except (KeyError, TypeError) as exc:
-            raise ValueError(f"{where}.{part}.{suffix} must have file and sha256") from exc
+            raise ValueError(f"{where}.{suffix} must have file and sha256") from exc
 
-    return ModelFiles(**{p: PartFiles(file(p, "xml"), file(p, "bin")) for p in PARTS})
+    return PartFiles({suffix: file(suffix) for suffix in suffixes})
 
 
 def _bundle_file(file: str, sha256: str) -> BundleFile:
@@ -312,10 +436,9 @@ def _plain_files(precisions: Mapping[str, ModelFiles]) -> dict[str, Any]:
         precision: {
             part: {
                 suffix: {"file": file.file, "sha256": file.sha256}
-                for suffix in ("xml", "bin")
-                for file in [getattr(getattr(files, part), suffix)]
+                for suffix, file in files.files.items()
             }
-            for part in PARTS
+            for part, files in models.parts.items()
         }
-        for precision, files in precisions.items()
+        for precision, models in precisions.items()
     }

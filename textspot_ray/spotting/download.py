@@ -130,6 +130,32 @@ def download(
     )
 
 
+def remote_size(url: str, session: requests.Session, timeout_s: float = 30.0) -> int:
+    """Bytes of a file whose size is not published.
+
+    Raises:
+        BundleError: The server does not answer, or does not tell.
+    """
+    import requests
+
+    try:
+        headers = {"Accept-Encoding": "identity"}
+        with session.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
+            response.raise_for_status()
+            return int(response.headers["Content-Length"])
+    except requests.HTTPError as exc:
+        raise BundleError(
+            f"cannot fetch {url}: the server answered {exc.response.status_code}; "
+            "use --from with a mirror or a folder"
+        ) from exc
+    except (requests.RequestException, KeyError, ValueError) as exc:
+        reason = _short(exc) if isinstance(exc, requests.RequestException) else "no size is told"
+        raise BundleError(
+            f"cannot fetch {url}: {reason}; check the network, or fetch it elsewhere and use "
+            "--from DIR"
+        ) from exc
+
+
 def copy_verified(file: RemoteFile, source: Path, target: Path) -> None:
     """Copy a local file and publish it once its checksum is right.
 
@@ -462,7 +488,7 @@ def _describe(published: Published, folder: Path) -> None:
 
 
 def _is_fp32(files: ModelFiles | None) -> bool:
-    return files is not None and files.detector.xml.file.startswith("FP32/")
+    return files is not None and files["detector"].graph.file.startswith("FP32/")
 
 
 def _present(folder: Path) -> dict[str, ModelFiles]:

@@ -16,7 +16,7 @@ from filelock import FileLock
 from filelock import Timeout as FileLockTimeout
 
 from textspot_ray.errors import BundleError, TextspotError
-from textspot_ray.spotting.bundle import Bundle, PartFiles, cache_folder
+from textspot_ray.spotting.bundle import Bundle, cache_folder
 
 _LOCK_TIMEOUT_S = 300.0
 _SUMS = "sha256sums"
@@ -81,17 +81,24 @@ class Runtime:
         return shared_core()
 
     def read(self, part: str) -> Any:
-        """Read one IR.
+        """Read one part's graph.
 
         Raises:
             BundleError: The files cannot be read as an OpenVINO model.
         """
-        files: PartFiles = getattr(self.bundle.model_files(self.precision), part)
-        xml, weights = self.bundle.path(files.xml), self.bundle.path(files.bin)
+        files = self.bundle.model_files(self.precision)[part]
+        graph = self.bundle.path(files.graph)
+        if files.weights is None:
+            return self._read(graph)
+        weights = self.bundle.path(files.weights)
+        return self._read(graph, weights)
+
+    def _read(self, graph: Path, *weights: Path) -> Any:
         try:
-            return self.core.read_model(str(xml), str(weights))
+            return self.core.read_model(str(graph), *map(str, weights))
         except RuntimeError as exc:
-            raise BundleError(f"{xml} cannot be read with {weights.name}: {_reason(exc)}") from exc
+            beside = f" with {weights[0].name}" if weights else ""
+            raise BundleError(f"{graph} cannot be read{beside}: {_reason(exc)}") from exc
 
     def compile(self, model: Any, *, share: Share | None = None, cached: bool = True) -> Any:
         """Compile a model at the runtime's precision and read the precision back.

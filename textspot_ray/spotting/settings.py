@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from textspot_ray.config import ImageConfig, RunConfig
 from textspot_ray.errors import ConfigError
-from textspot_ray.spotting.bundle import Bundle, load_bundle
+from textspot_ray.spotting.bundle import LINES, Bundle, load_bundle
+from textspot_ray.spotting.family import family_of
 
 # Raised whenever the same inputs would give other words, boxes or confidences than before.
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class SpotterSettings:
         precision: f32, bf16, int8; None = the bundle's default.
         detection_threshold: Scores at or below it are dropped; None = the bundle's.
         max_steps: Symbols a word at most; None = the bundle's.
+        alphabet: Of the family lines: all, latin, or characters to cut the recogniser to; None =
+            the bundle's.
         image: Decoding limits and tiling rules.
         threads: Inference threads of each part.
         streams: Images that the detector infers at a time.
@@ -30,6 +33,7 @@ class SpotterSettings:
     precision: str | None = None
     detection_threshold: float | None = None
     max_steps: int | None = None
+    alphabet: str | None = None
     image: ImageConfig = field(default_factory=ImageConfig)
     threads: int = 1
     streams: int = 1
@@ -43,6 +47,7 @@ class Resolved:
     precision: str
     detection_threshold: float
     max_steps: int
+    alphabet: str
     image: ImageConfig
 
 
@@ -53,10 +58,21 @@ def settings_from(config: RunConfig, *, threads: int = 1, streams: int = 1) -> S
         precision=config.model.precision,
         detection_threshold=config.model.detection_threshold,
         max_steps=config.model.max_steps,
+        alphabet=config.model.alphabet,
         image=config.image,
         threads=threads,
         streams=streams,
     )
+
+
+def pinned(settings: SpotterSettings) -> SpotterSettings:
+    """The settings with the precision that this machine resolves, for workers on any machine.
+
+    Raises:
+        BundleError: As `resolve`.
+    """
+    bundle = load_bundle(settings.model)
+    return replace(settings, precision=bundle.resolve_precision(settings.precision))
 
 
 def resolve(settings: SpotterSettings, *, verify: bool = True) -> Resolved:
@@ -78,11 +94,16 @@ def resolve(settings: SpotterSettings, *, verify: bool = True) -> Resolved:
             f"a detection threshold of {threshold:g} does nothing: {bundle.spec.name} has "
             f"{bundle.spec.graph_threshold:g} inside its graph; ask for that or more"
         )
+    if settings.alphabet and bundle.spec.family != LINES:
+        raise ConfigError(
+            f"{bundle.spec.name} reads the alphabet it was trained for and cannot be cut to another"
+        )
     return Resolved(
         bundle=bundle,
         precision=precision,
         detection_threshold=threshold,
         max_steps=settings.max_steps or bundle.spec.max_steps,
+        alphabet=settings.alphabet or bundle.spec.alphabet,
         image=settings.image,
     )
 
@@ -103,9 +124,7 @@ def result_fingerprint(settings: SpotterSettings) -> dict[str, str]:
         **{f"sha256 {k}": v for k, v in resolved.bundle.sha256s(resolved.precision).items()},
         "precision": resolved.precision,
         "detection_threshold": f"{resolved.detection_threshold:g}",
-        "max_steps": str(resolved.max_steps),
-        "alphabet": spec.alphabet,
-        "resize": f"{spec.resize} {spec.interpolation}",
+        **family_of(spec).fingerprint(resolved),
         "tiles": tiling,
         "min_side": str(image.min_side),
         "result_version": str(RESULT_VERSION),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +16,26 @@ from textspot_ray.errors import UsageError
 from textspot_ray.images.decode import Decoded, decode
 from textspot_ray.records import (
     DetectedPage,
-    Detection,
     ErrorKind,
     ImageError,
     ImageResult,
     Item,
     PageInfo,
-    Reading,
     Readings,
     Stage,
     Word,
 )
-from textspot_ray.spotting.composite.contract import FEATURE_SHAPE
-from textspot_ray.spotting.composite.detector import Detector, RawRows
-from textspot_ray.spotting.composite.recognizer import Recognizer
-from textspot_ray.spotting.geometry import angle_deg, clip_box, mask_polygon
-from textspot_ray.spotting.runtime import Runtime, Share
-from textspot_ray.spotting.settings import SpotterSettings, resolve
+from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.spotting.composite.family import word_of_box
+from textspot_ray.spotting.family import (
+    Features,
+    Recognizes,
+    WindowFindings,
+    WordsOf,
+    family_of,
+)
+from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.tiling import Seen, TileWindow, merge, plan_passes
-
-Features = NDArray[np.float32]
-
-_MAX_DISTORTION = 1.5
 
 
 class PageDetector:
@@ -50,10 +49,9 @@ class PageDetector:
     """
 
     def __init__(self, settings: SpotterSettings) -> None:
-        resolved = resolve(settings)
-        share = Share(settings.threads, min(settings.streams, settings.threads))
-        self._rules = resolved.image
-        self._detector = Detector(resolved, Runtime(resolved.bundle, resolved.precision, share))
+        self._rules = settings.image
+        spec = load_bundle(settings.model).spec
+        self._regions = family_of(spec).load_detector(settings)
 
     def detect(self, data: bytes, page: int = 0) -> tuple[DetectedPage, Features]:
         """Find the words of one page.
@@ -63,22 +61,22 @@ class PageDetector:
             page: Page of a multi-page file, from 0.
 
         Returns:
-            The page's account and N x 64 x 28 x 28 features, row for row with its detections. An
-            image that cannot be read has its error in the account; nothing is raised for it.
+            The page's account and the features, row for row with its detections. An image that
+            cannot be read has its error in the account; nothing is raised for it.
         """
         started = time.perf_counter()
         decoded = self._decode(data, page)
         decode_s = time.perf_counter() - started
         if isinstance(decoded, ImageError):
-            return DetectedPage(None, (), decoded, decode_s), _no_features()
+            return DetectedPage(None, (), decoded, decode_s), self._regions.no_features()
         try:
             detected, features = self.detect_pixels(decoded)
         except (RuntimeError, ValueError, MemoryError) as exc:
             error = ImageError(Stage.DETECT, ErrorKind.INTERNAL, _one_line(exc))
-            return DetectedPage(_info(decoded), (), error, decode_s), _no_features()
+            return DetectedPage(_info(decoded), (), error, decode_s), self._regions.no_features()
         detect_s = time.perf_counter() - started - decode_s
         return (
-            DetectedPage(detected.info, detected.detections, None, decode_s, detect_s),
+            replace(detected, decode_s=decode_s, detect_s=detect_s),
             features,
         )
 
@@ -86,54 +84,57 @@ class PageDetector:
         """Find the words of a decoded image; arguments and result as `detect`."""
         width, height = decoded.width, decoded.height
         if min(width, height) < self._rules.min_side:
-            return DetectedPage(_info(decoded, tiles=0), ()), _no_features()
+            return DetectedPage(_info(decoded, tiles=0), ()), self._regions.no_features()
         passes = self._passes(width, height)
+        whole = len(passes) == 1
         seen: list[Seen] = []
-        rows: list[RawRows] = []
-        first = 0
+        findings: list[WindowFindings] = []
         for window in passes:
-            stretch = len(passes) == 1 or self._is_like_input(window)
-            found = self._detector.detect(_cut(decoded, window), stretch=stretch)
-            rows.append(found)
-            seen += _seen(found, window, decoded, first)
-            first += len(found.scores)
-        if len(passes) > 1:
-            seen = merge(seen, width, height)
-        features = np.concatenate([found.features for found in rows])
-        info = _info(decoded, tiles=len(passes), saturated=any(r.saturated for r in rows))
-        kept = (
-            features[[s.row for s in seen]] if len(seen) != first or len(passes) > 1 else features
-        )
-        return DetectedPage(info, tuple(s.detection for s in seen)), kept
-
-    def _is_like_input(self, window: TileWindow) -> bool:
-        """Whether stretching a window of a tiled image distorts it by less than the limit.
-
-        Panoramas and strips would otherwise be pulled many times as high as they are.
-        """
-        width, height = self._detector.input_size
-        ratio = (window.width / window.height) / (width / height)
-        return 1 / _MAX_DISTORTION <= ratio <= _MAX_DISTORTION
+            found = self._regions.find(decoded, window, whole=whole)
+            findings.append(found)
+            seen += [Seen(d, window, len(seen) + i) for i, d in enumerate(found.detections)]
+        if not whole:
+            seen = merge(seen, width, height, joins=self._regions.joins_pieces)
+        kept = self._regions.fitting(seen)
+        features = self._regions.features(decoded, findings, kept)
+        saturated = len(kept) < len(seen) or any(found.saturated for found in findings)
+        info = _info(decoded, tiles=len(passes), saturated=saturated)
+        detections = tuple(s.detection for s in kept)
+        return DetectedPage(info, detections, feature_bytes=features.nbytes), features
 
     def _passes(self, width: int, height: int) -> tuple[TileWindow, ...]:
         over = self._rules.tile_over if self._rules.tiles == "auto" else math.inf
-        return plan_passes(
-            width, height, *self._detector.input_size, over, self._rules.tile_overlap
-        )
+        return plan_passes(width, height, *self._regions.input_size, over, self._rules.tile_overlap)
 
     def _decode(self, data: bytes, page: int) -> Decoded | ImageError:
-        """Decode no larger than needed, which only the image's own size tells."""
-        limit, fit = self._rules.max_pixels, self._detector.input_size
-        decoded = decode(data, page=page, max_pixels=limit, fit=fit)
-        if isinstance(decoded, ImageError) or self._rules.tiles == "off":
-            return decoded
-        over = self._rules.tile_over
-        if len(self._passes(decoded.width, decoded.height)) > 1 and (
-            min(decoded.scale_x, decoded.scale_y) < 1 / over
-        ):
-            fine = (math.ceil(decoded.width / over), math.ceil(decoded.height / over))
-            return decode(data, page=page, max_pixels=limit, fit=fine)
-        return decoded
+        return decode(data, page=page, max_pixels=self._rules.max_pixels, fit=self._needed)
+
+    def _needed(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height at which an image must at least be decoded: no larger than needed."""
+        wide, high = self._regions.decode_size(width, height)
+        if len(self._passes(width, height)) > 1:
+            over = self._rules.tile_over
+            wide, high = max(wide, int(width / over)), max(high, int(height / over))
+        return wide, high
+
+
+def load_recognizer(settings: SpotterSettings) -> Recognizes:
+    """Compile the recogniser of a bundle, of whatever family.
+
+    Raises:
+        BundleError: The bundle is missing, damaged or breaks the contract.
+    """
+    return family_of(load_bundle(settings.model).spec).load_recognizer(settings)
+
+
+def words_of(settings: SpotterSettings) -> WordsOf:
+    """How a bundle's readings become words; picklable.
+
+    Raises:
+        BundleError: The bundle is missing or wrongly described.
+    """
+    spec = load_bundle(settings.model).spec
+    return family_of(spec).words_of(spec)
 
 
 def assemble(
@@ -142,6 +143,7 @@ def assemble(
     detected: DetectedPage,
     readings: Readings | None,
     read_s: float = 0.0,
+    make_words: WordsOf = word_of_box,
 ) -> ImageResult:
     """Join what the detector and the recogniser say of a page.
 
@@ -151,20 +153,22 @@ def assemble(
         detected: The detector's account.
         readings: Row for row with its detections; None where there was nothing to read.
         read_s: Seconds spent on bringing the bytes.
+        make_words: How the bundle's family makes words of a reading.
 
     Returns:
-        Words in the detections' order; boxes without text are counted, not kept.
+        Words in the detections' order; regions without text are counted, not kept.
     """
     read = readings.readings if readings is not None else ()
-    words: list[Word] = []
+    found: list[tuple[Word, ...]] = []
     if detected.error is None:
-        words = [_word(d, r) for d, r in zip(detected.detections, read, strict=True) if r.text]
+        pairs = zip(detected.detections, read, strict=True)
+        found = [make_words(i, detection, reading) for i, (detection, reading) in enumerate(pairs)]
     return ImageResult(
         item=item,
         page=page,
         info=detected.info,
-        words=tuple(words),
-        n_unread=len(read) - len(words),
+        words=tuple(word for words in found for word in words),
+        n_unread=sum(not words for words in found),
         error=detected.error,
         read_s=read_s,
         decode_s=detected.decode_s,
@@ -184,7 +188,8 @@ class TextSpotter:
     def __init__(self, settings: SpotterSettings) -> None:
         self._settings = settings
         self._pages = PageDetector(settings)
-        self._recognizer = Recognizer(settings)
+        self._recognizer = load_recognizer(settings)
+        self._words_of = words_of(settings)
 
     @classmethod
     def load(
@@ -253,49 +258,7 @@ class TextSpotter:
         else:
             detected, features = self._pages.detect(_bytes(image), page)
         readings = self._recognizer.read(features)
-        return assemble(Item("", ""), page, detected, readings)
-
-
-def _cut(decoded: Decoded, window: TileWindow) -> NDArray[np.uint8]:
-    """The window's pixels out of an image that may have been decoded smaller."""
-    rows, columns = decoded.image.shape[:2]
-    x0, x1 = (round(v * columns / decoded.width) for v in (window.x, window.x + window.width))
-    y0, y1 = (round(v * rows / decoded.height) for v in (window.y, window.y + window.height))
-    return decoded.image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
-
-
-def _seen(found: RawRows, window: TileWindow, decoded: Decoded, first: int) -> list[Seen]:
-    """Rows of a window as detections in the pixels of the upright original."""
-    rows, columns = decoded.image.shape[:2]
-    scale_x, scale_y = decoded.width / columns, decoded.height / rows
-    boxes = found.boxes * (scale_x, scale_y, scale_x, scale_y)
-    boxes += (window.x, window.y, window.x, window.y)
-    seen = []
-    for i, (box, score, mask) in enumerate(zip(boxes, found.scores, found.masks, strict=True)):
-        inside = clip_box(box, decoded.width, decoded.height)
-        if inside[0] >= inside[2] or inside[1] >= inside[3]:
-            continue  # wholly in the padding beside the picture
-        polygon = mask_polygon(mask, (box[0], box[1], box[2], box[3]))
-        detection = Detection(
-            confidence=float(score),
-            box=inside,
-            polygon=polygon,
-            angle_deg=angle_deg(polygon),
-        )
-        seen.append(Seen(detection, window, first + i))
-    return seen
-
-
-def _word(detection: Detection, reading: Reading) -> Word:
-    return Word(
-        text=reading.text,
-        text_confidence=reading.confidence,
-        char_confidences=reading.char_confidences,
-        detection_confidence=detection.confidence,
-        box=detection.box,
-        polygon=detection.polygon,
-        angle_deg=detection.angle_deg,
-    )
+        return assemble(Item("", ""), page, detected, readings, make_words=self._words_of)
 
 
 def _info(decoded: Decoded, *, tiles: int = 1, saturated: bool = False) -> PageInfo:
@@ -308,10 +271,6 @@ def _info(decoded: Decoded, *, tiles: int = 1, saturated: bool = False) -> PageI
         tiles=tiles,
         saturated=saturated,
     )
-
-
-def _no_features() -> Features:
-    return np.zeros((0, *FEATURE_SHAPE), np.float32)
 
 
 def _as_decoded(image: NDArray[np.uint8]) -> Decoded:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from textspot_ray.images.decode import Decoded
 from textspot_ray.records import Detection
 
 _LEVEL_FACTOR = 4.0
@@ -82,7 +83,15 @@ def plan_passes(
     return (*passes, whole)
 
 
-def merge(seen: Sequence[Seen], width: int, height: int) -> list[Seen]:
+def cut(decoded: Decoded, window: TileWindow) -> NDArray[np.uint8]:
+    """The window's pixels out of an image that may have been decoded smaller."""
+    rows, columns = decoded.image.shape[:2]
+    x0, x1 = (round(v * columns / decoded.width) for v in (window.x, window.x + window.width))
+    y0, y1 = (round(v * rows / decoded.height) for v in (window.y, window.y + window.height))
+    return decoded.image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+
+
+def merge(seen: Sequence[Seen], width: int, height: int, *, joins: bool = False) -> list[Seen]:
     """Keep each word once, from the pass that shows it best.
 
     Only detections of different passes are weighed against each other: within one pass the model
@@ -101,6 +110,7 @@ def merge(seen: Sequence[Seen], width: int, height: int) -> list[Seen]:
         seen: Detections of all passes.
         width: Of the image, pixels.
         height: Of the image, pixels.
+        joins: Whether pieces of one region may be put together where no pass shows it whole.
 
     Returns:
         The kept ones from top to bottom, left to right.

@@ -110,11 +110,9 @@ class RecognizerActor(_ModelActor):
         self._recognizer = self._models.recognizer()
 
     def read(self, features: Any) -> Outcome:
-        """Readings of features; None stands for a blank one, as a test of health."""
+        """Readings of features; None stands for blank ones, as a test of health."""
         if features is None:
-            import numpy as np
-
-            features = np.zeros((1, 64, 28, 28), np.float32)
+            features = self._recognizer.blank()
         return Outcome(self._recognizer.read(features), self._gauge.uss_bytes())
 
 

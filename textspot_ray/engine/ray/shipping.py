@@ -17,11 +17,18 @@ from typing import Any, Final
 import numpy as np
 import ray
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from textspot_ray.engine.slot.ports import BundleModels, Detects, Reads
 from textspot_ray.engine.slot.slot import Job
 from textspot_ray.errors import BundleError
-from textspot_ray.spotting.bundle import BUNDLE_FILE, Bundle, cache_folder, load_bundle
+from textspot_ray.spotting.bundle import (
+    BUNDLE_FILE,
+    Bundle,
+    cache_folder,
+    load_bundle,
+    spec_text,
+)
 
 _LOCK_TIMEOUT_S: Final = 300.0
 _GET_TIMEOUT_S: Final = 300.0
@@ -128,11 +135,16 @@ def ship_bundle(job: Job) -> Job:
         models,
         precision,
         bundle.sha256s(precision),
-        {name: ray.put(np.fromfile(path, np.uint8)) for name, path in _files(bundle, precision)},
+        {name: ray.put(data) for name, data in _files(bundle, precision)},
     )
     return replace(job, recipe=replace(job.recipe, models=shipped))
 
 
-def _files(bundle: Bundle, precision: str) -> list[tuple[str, Path]]:
+def _files(bundle: Bundle, precision: str) -> list[tuple[str, NDArray[np.uint8]]]:
+    """The bundle's description, which not every folder has as a file, and its files."""
+    described = np.frombuffer(spec_text(bundle.spec).encode(), np.uint8)
     files = {file.file: bundle.path(file) for file in bundle.model_files(precision).files()}
-    return [(BUNDLE_FILE, bundle.folder / BUNDLE_FILE), *files.items()]
+    return [
+        (BUNDLE_FILE, described),
+        *((name, np.fromfile(path, np.uint8)) for name, path in files.items()),
+    ]

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from textspot_ray.engine.slot.open_shards import PageTask
-from textspot_ray.engine.slot.ports import FEATURE_BYTES, MAX_BOXES
+from textspot_ray.engine.slot.ports import EXPECTED_FEATURE_BYTES
 from textspot_ray.engine.slot.worker_pool import WorkerHandle, WorkerPool
 from textspot_ray.records import DetectedPage, Stage
-
-_WORST_BYTES: Final = FEATURE_BYTES * MAX_BOXES  # reserved until the detector has told
 
 
 class Flow:
@@ -86,7 +84,7 @@ class Flow:
     def detected(self, task: PageTask, page: DetectedPage, features: Any) -> None:
         """A page has boxes that must be read."""
         task.detected, task.features = page, features
-        self._reserve(task, FEATURE_BYTES * len(page.detections))
+        self._reserve(task, page.feature_bytes)
         self._detected.append(task)
 
     def end(self, task: PageTask) -> None:
@@ -109,7 +107,7 @@ class Flow:
         return tasks
 
     def _has_room(self) -> bool:
-        enough = self._feature_bytes + _WORST_BYTES <= self._max_feature_bytes
+        enough = self._feature_bytes + EXPECTED_FEATURE_BYTES <= self._max_feature_bytes
         return enough or not self._active
 
     def _detect(self, tasks: deque[PageTask]) -> bool:
@@ -119,7 +117,7 @@ class Flow:
         task = tasks.popleft()
         assert task.encoded.data is not None
         self._active[task.ticket] = task
-        self._reserve(task, _WORST_BYTES)
+        self._reserve(task, EXPECTED_FEATURE_BYTES)
         member.open(task.ticket, Stage.DETECT, partial(self._weigh, task.encoded.data))
         member.worker.detect(task.ticket, task.encoded.data, task.page)
         return True

@@ -16,28 +16,29 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from textspot_ray.records import DetectedPage, Encoded, Readings, Stage
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from textspot_ray.spotting.settings import SpotterSettings
     from textspot_ray.tables.commit.commit_record import CommitRecord
 
-FEATURE_BYTES: Final = 64 * 28 * 28 * 4  # one box
-MAX_BOXES: Final = 100  # rows of the published detector; the worst case of one tile
+# Reserved for a page's features until the detector has told their size: 100 boxes of the published
+# detector, its worst case of one pass. Pages of many tiles or lines may have more.
+EXPECTED_FEATURE_BYTES: Final = 100 * 64 * 28 * 28 * 4
 
 
 class Detects(Protocol):
     """What a worker needs of a `PageDetector`; called from several threads at once."""
 
-    def detect(self, data: bytes, page: int = 0) -> tuple[DetectedPage, NDArray[np.float32]]:
-        """Decode a page and find the words' boxes and features [N, 64, 28, 28]."""
+    def detect(self, data: bytes, page: int = 0) -> tuple[DetectedPage, Any]:
+        """Decode a page and find its regions and their features, which only readers understand."""
 
 
 class Reads(Protocol):
-    """What a worker needs of a `Recognizer`."""
+    """What a worker needs of a recogniser."""
 
-    def read(self, features: NDArray[np.float32]) -> Readings:
-        """Read each row's word."""
+    def read(self, features: Any) -> Readings:
+        """Read each row."""
+
+    def blank(self) -> Any:
+        """Features of one empty region."""
 
 
 class Models(Protocol):
@@ -67,11 +68,11 @@ class BundleModels:
         return PageDetector(self.settings)
 
     def recognizer(self) -> Reads:
-        """Compile the bundle's encoder and decoder."""
-        from textspot_ray.spotting.composite.recognizer import Recognizer
+        """Compile the bundle's recogniser."""
+        from textspot_ray.spotting.spotter import load_recognizer
 
         threads = self.recognizer_threads
-        return Recognizer(replace(self.settings, threads=threads, streams=1))
+        return load_recognizer(replace(self.settings, threads=threads, streams=1))
 
     def sized(self, detector_threads: int, recognizer_threads: int) -> BundleModels:
         """With the threads of a slot's share, which need not be this machine's."""

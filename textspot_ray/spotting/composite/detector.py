@@ -55,7 +55,7 @@ class Detector:
         self._threshold = resolved.detection_threshold
         model = runtime.read("detector")
         files = resolved.bundle.model_files(resolved.precision)
-        self._ports = detector_ports(model, files.detector.xml.file)
+        self._ports = detector_ports(model, files["detector"].graph.file)
         self._compiled = runtime.compile(_takes_bytes(model, self._ports))
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(runtime.share.streams):

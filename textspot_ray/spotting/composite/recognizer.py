@@ -48,8 +48,8 @@ class Recognizer:
         self.alphabet = resolved.bundle.spec.alphabet
         encoder, decoder = runtime.read("encoder"), runtime.read("decoder")
         files = resolved.bundle.model_files(resolved.precision)
-        check_encoder(encoder, files.encoder.xml.file)
-        ports = decoder_ports(decoder, files.decoder.xml.file, len(self.alphabet) + 2)
+        check_encoder(encoder, files["encoder"].graph.file)
+        ports = decoder_ports(decoder, files["decoder"].graph.file, len(self.alphabet) + 2)
         split = split_decoder(encoder, decoder, ports, narrow=resolved.precision == "bf16")
         self.note = split.note
         compiled_encoder = runtime.compile(split.encoder)
@@ -94,6 +94,10 @@ class Recognizer:
         else:
             readings = tuple(self._pool.map(self._read_one, rows))
         return Readings(readings, time.perf_counter() - started)
+
+    def blank(self) -> NDArray[np.float32]:
+        """Features of one empty box."""
+        return np.zeros((1, *FEATURE_SHAPE), np.float32)
 
     def _read_one(self, row: NDArray[np.float32]) -> Reading:
         worker = self._workers.get()

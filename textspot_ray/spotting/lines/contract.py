@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from textspot_ray.errors import BundleError
+from textspot_ray.spotting.bundle import ALL, LATIN
 from textspot_ray.spotting.lines.strips import STRIP_HEIGHT
 
 STRIDE = 32  # a detector's sides are multiples of it
-LATIN = "latin"
-ALL = "all"
 
 
 def check_detector(model: Any, where: str) -> None:

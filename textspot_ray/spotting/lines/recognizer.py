@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from textspot_ray.errors import BundleError
 from textspot_ray.records import Reading, Readings
-from textspot_ray.spotting.lines.strips import PADDING, LineStrips
+from textspot_ray.spotting.lines.strips import MIN_STRIP, PADDING, STRIP_HEIGHT, LineStrips
 
 Strip = NDArray[np.uint8]
 
@@ -171,9 +171,15 @@ class LineRecognizer:
         else:
             # the longest first, so that no worker is left with a long one at the end
             order = sorted(range(len(jobs)), key=lambda i: -jobs[i][1])
-            done = dict(zip(order, self._pool.map(self._read_one, [jobs[i] for i in order])))
+            read = self._pool.map(self._read_one, [jobs[i] for i in order])
+            done = dict(zip(order, read, strict=True))
             readings = [done[i] for i in range(len(jobs))]
         return Readings(tuple(readings), time.perf_counter() - started)
+
+    def blank(self) -> LineStrips:
+        """One empty strip."""
+        width = np.array([MIN_STRIP], np.int32)
+        return LineStrips(np.full(STRIP_HEIGHT * MIN_STRIP * 3, PADDING, np.uint8), width)
 
     def _read_one(self, job: tuple[Strip, int]) -> Reading:
         worker = self._workers.get()
@@ -215,7 +221,7 @@ def mean_confidence(reading: Reading) -> float:
 
 
 def _classifier_input(strip: Strip, width: int) -> Strip:
-    """A line as its classifier wants it, 1 x 48 x 192 x 3: long ones squeezed, short ones padded."""
+    """A line as its classifier wants it, 1 x 48 x 192 x 3: squeezed or padded."""
     columns = min(width, CLASSIFIER_WIDTH)
     canvas = np.full((1, strip.shape[1], CLASSIFIER_WIDTH, 3), PADDING, np.uint8)
     canvas[0, :, :columns] = cv2.resize(strip[0, :, :width], (columns, strip.shape[1]))

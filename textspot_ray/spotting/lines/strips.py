@@ -19,6 +19,7 @@ STRIP_HEIGHT = 48
 MIN_STRIP = 96  # pixels: the smallest bucket
 BUCKET = 32
 MAX_STRIP = 3200  # pixels; longer lines are squeezed to it
+MAX_COLUMNS = 1_000_000  # of all strips of a page: 144 MB
 PADDING = 128  # grey: zero after the recogniser's normalisation
 _MARGIN = 3  # pixels around a line that interpolation may look at
 _WARP_LIMIT = 32_000  # OpenCV's warp counts pixels of its source in 16 bits
@@ -59,6 +60,11 @@ class LineStrips:
 def padded_width(width: int) -> int:
     """Width of a strip's bucket."""
     return max(MIN_STRIP, math.ceil(width / BUCKET) * BUCKET)
+
+
+def columns_of(polygon: Sequence[float]) -> int:
+    """Padded width of the strip of a line with these corners."""
+    return padded_width(_strip_width(np.array(polygon, np.float64).reshape(4, 2)))
 
 
 def no_strips() -> LineStrips:

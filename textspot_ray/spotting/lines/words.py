@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from textspot_ray.records import Detection, Reading, Word
-from textspot_ray.spotting.geometry import angle_deg
+from textspot_ray.spotting.geometry import Box, angle_deg
 
 OUTER_EDGE = 0.65  # of a character's width, from the outer characters' centres
 _USUAL_CHARACTER = 0.5  # width of a lone character by the line's height
@@ -39,10 +39,13 @@ class Span:
     end: float
 
 
-def words_of_line(detection: Detection, reading: Reading, height: float) -> tuple[Word, ...]:
+def words_of_line(
+    number: int, detection: Detection, reading: Reading, height: float = 1.0
+) -> tuple[Word, ...]:
     """The words of a line, in the order they are read.
 
     Args:
+        number: The line's, within its page.
         detection: The line's place; its polygon starts where the strip started.
         reading: The line's text from left to right, with the characters' places.
         height: Of the reported words, as a share of the detected line's.
@@ -51,7 +54,7 @@ def words_of_line(detection: Detection, reading: Reading, height: float) -> tupl
     if reading.turned:
         corners = corners[4:] + corners[:4]
     spans = split_line(reading.text, reading.places, _aspect(corners))
-    return tuple(_word(detection, reading, span, corners, height) for span in spans)
+    return tuple(_word(number, detection, reading, span, corners, height) for span in spans)
 
 
 def split_line(text: str, places: Sequence[float], aspect: float) -> list[Span]:
@@ -153,6 +156,7 @@ def _neighbour(text: str, i: int, step: int) -> int | None:
 
 
 def _word(
+    number: int,
     detection: Detection,
     reading: Reading,
     span: Span,
@@ -167,15 +171,21 @@ def _word(
         text_confidence=math.prod(confidences),
         char_confidences=confidences,
         detection_confidence=detection.confidence,
-        box=(min(xs), min(ys), max(xs), max(ys)),
+        box=_inside((min(xs), min(ys), max(xs), max(ys)), detection.box),
         polygon=polygon,
         angle_deg=angle_deg(polygon),
+        line=number,
     )
 
 
-def _part(
-    corners: tuple[float, ...], start: float, end: float, height: float
-) -> tuple[float, ...]:
+def _inside(box: Box, limits: Box) -> Box:
+    """Clip to the line's box, which lies inside the image."""
+    x0, x1 = (min(max(v, limits[0]), limits[2]) for v in (box[0], box[2]))
+    y0, y1 = (min(max(v, limits[1]), limits[3]) for v in (box[1], box[3]))
+    return x0, y0, x1, y1
+
+
+def _part(corners: tuple[float, ...], start: float, end: float, height: float) -> tuple[float, ...]:
     """The part of a rectangle between two shares of its length, about its middle line."""
     x0, y0, x1, y1, x2, y2, x3, y3 = corners
     off = (1 - height) / 2

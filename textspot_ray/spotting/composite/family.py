@@ -1,0 +1,175 @@
+"""The published composite as a family: boxes with masks, and features of 64 x 28 x 28 a box."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textspot_ray.records import Detection, Reading, Word
+from textspot_ray.spotting.bundle import BundleSpec
+from textspot_ray.spotting.family import Recognizes, RegionDetector, WindowFindings, WordsOf
+
+if TYPE_CHECKING:
+    from textspot_ray.images.decode import Decoded
+    from textspot_ray.spotting.composite.detector import Detector, RawRows
+    from textspot_ray.spotting.settings import Resolved, SpotterSettings
+    from textspot_ray.spotting.tiling import Seen, TileWindow
+
+_MAX_DISTORTION = 1.5
+
+
+class CompositeFamily:
+    """See `textspot_ray.spotting.family.Family`."""
+
+    def load_detector(self, settings: SpotterSettings) -> RegionDetector:
+        """Compile the detector."""
+        from textspot_ray.spotting.composite.detector import Detector
+        from textspot_ray.spotting.runtime import Runtime, Share
+        from textspot_ray.spotting.settings import resolve
+
+        resolved = resolve(settings)
+        share = Share(settings.threads, min(settings.streams, settings.threads))
+        return WordRegions(Detector(resolved, Runtime(resolved.bundle, resolved.precision, share)))
+
+    def load_recognizer(self, settings: SpotterSettings) -> Recognizes:
+        """Compile encoder and decoder."""
+        from textspot_ray.spotting.composite.recognizer import Recognizer
+
+        return Recognizer(settings)
+
+    def words_of(self, spec: BundleSpec) -> WordsOf:
+        """A box is a word."""
+        return word_of_box
+
+    def check_graphs(self, resolved: Resolved) -> None:
+        """Check inputs and outputs of the three graphs."""
+        from textspot_ray.spotting.composite.contract import (
+            check_encoder,
+            decoder_ports,
+            detector_ports,
+        )
+        from textspot_ray.spotting.runtime import Runtime, Share
+
+        bundle, precision = resolved.bundle, resolved.precision
+        runtime, files = Runtime(bundle, precision, Share()), bundle.model_files(precision)
+        detector_ports(runtime.read("detector"), files["detector"].graph.file)
+        check_encoder(runtime.read("encoder"), files["encoder"].graph.file)
+        decoder = runtime.read("decoder")
+        decoder_ports(decoder, files["decoder"].graph.file, len(bundle.spec.alphabet) + 2)
+
+    def fingerprint(self, resolved: Resolved) -> Mapping[str, str]:
+        """Steps, symbols and the way the picture is resized."""
+        spec = resolved.bundle.spec
+        return {
+            "max_steps": str(resolved.max_steps),
+            "alphabet": spec.alphabet,
+            "resize": f"{spec.resize} {spec.interpolation}",
+        }
+
+    def limits(self, spec: BundleSpec) -> str:
+        """The alphabet, and the rows of the detector."""
+        return f"reads {spec.alphabet[0]}-{spec.alphabet[-1]} only, 100 words a pass at most"
+
+
+FAMILY = CompositeFamily()
+
+
+class WordRegions:
+    """The detector's boxes as regions; see `textspot_ray.spotting.family.RegionDetector`."""
+
+    joins_pieces = False  # features are cut out by the detector itself
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """The model's input."""
+        return self._detector.input_size
+
+    def decode_size(self, width: int, height: int) -> tuple[int, int]:
+        """The model's input: nothing else looks at the picture."""
+        return self._detector.input_size
+
+    def find(self, decoded: Decoded, window: TileWindow, *, whole: bool) -> WindowFindings:
+        """Find words in a window."""
+        from textspot_ray.spotting.tiling import cut
+
+        stretch = whole or self._is_like_input(window)
+        found = self._detector.detect(cut(decoded, window), stretch=stretch)
+        detections, rows = _detections(found, window, decoded)
+        return WindowFindings(detections, found.features[rows], found.saturated)
+
+    def fitting(self, seen: list[Seen]) -> list[Seen]:
+        """All: the detector has a limit of its own."""
+        return seen
+
+    def features(
+        self, decoded: Decoded, findings: Sequence[WindowFindings], kept: Sequence[Seen]
+    ) -> NDArray[np.float32]:
+        """Rows of the findings' features."""
+        rows: NDArray[np.float32] = np.concatenate([found.rows for found in findings])
+        wanted = [seen.row for seen in kept]
+        return rows if wanted == list(range(len(rows))) else rows[wanted]
+
+    def no_features(self) -> NDArray[np.float32]:
+        """No rows."""
+        from textspot_ray.spotting.composite.contract import FEATURE_SHAPE
+
+        return np.zeros((0, *FEATURE_SHAPE), np.float32)
+
+    def _is_like_input(self, window: TileWindow) -> bool:
+        """Whether stretching a window of a tiled image distorts it by less than the limit.
+
+        Panoramas and strips would otherwise be pulled many times as high as they are.
+        """
+        width, height = self.input_size
+        ratio = (window.width / window.height) / (width / height)
+        return 1 / _MAX_DISTORTION <= ratio <= _MAX_DISTORTION
+
+
+def word_of_box(number: int, detection: Detection, reading: Reading) -> tuple[Word, ...]:
+    """The word of a box, if it has text."""
+    if not reading.text:
+        return ()
+    word = Word(
+        text=reading.text,
+        text_confidence=reading.confidence,
+        char_confidences=reading.char_confidences,
+        detection_confidence=detection.confidence,
+        box=detection.box,
+        polygon=detection.polygon,
+        angle_deg=detection.angle_deg,
+    )
+    return (word,)
+
+
+def _detections(
+    found: RawRows, window: TileWindow, decoded: Decoded
+) -> tuple[tuple[Detection, ...], list[int]]:
+    """Rows of a window as detections in the pixels of the upright original, and their numbers."""
+    from textspot_ray.spotting.geometry import angle_deg, clip_box, mask_polygon
+
+    rows, columns = decoded.image.shape[:2]
+    scale_x, scale_y = decoded.width / columns, decoded.height / rows
+    boxes = found.boxes * (scale_x, scale_y, scale_x, scale_y)
+    boxes += (window.x, window.y, window.x, window.y)
+    kept, numbers = [], []
+    for i, (box, score, mask) in enumerate(zip(boxes, found.scores, found.masks, strict=True)):
+        inside = clip_box(box, decoded.width, decoded.height)
+        if inside[0] >= inside[2] or inside[1] >= inside[3]:
+            continue  # wholly in the padding beside the picture
+        polygon = mask_polygon(mask, (box[0], box[1], box[2], box[3]))
+        kept.append(
+            Detection(
+                confidence=float(score),
+                box=inside,
+                polygon=polygon,
+                angle_deg=angle_deg(polygon),
+            )
+        )
+        numbers.append(i)
+    return tuple(kept), numbers

@@ -1,0 +1,126 @@
+"""What differs from one family of models to another; all else is written against this.
+
+A family finds *regions* (words, lines) in windows of a picture, gives each kept region features
+that travel to its recogniser, and makes words of a region and its reading. What the features are
+only the family knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from textspot_ray.records import Detection, Reading, Readings, Word
+from textspot_ray.spotting.bundle import LINES, SPOTTING, BundleSpec
+
+if TYPE_CHECKING:
+    from textspot_ray.images.decode import Decoded
+    from textspot_ray.spotting.settings import Resolved, SpotterSettings
+    from textspot_ray.spotting.tiling import Seen, TileWindow
+
+_MODULES = {
+    SPOTTING: "textspot_ray.spotting.composite.family",
+    LINES: "textspot_ray.spotting.lines.family",
+}
+
+
+class Features(Protocol):
+    """Features of a page's regions: picklable, and of known size."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that they take in transit."""
+
+    def __len__(self) -> int:
+        """Number of regions."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFindings:
+    """What a window holds.
+
+    Attributes:
+        detections: In pixels of the upright original, inside it.
+        rows: What the family needs to make features of them, row for row; opaque.
+        saturated: Whether a limit of the model was met, so that text may be missing.
+    """
+
+    detections: tuple[Detection, ...]
+    rows: Any
+    saturated: bool
+
+
+class RegionDetector(Protocol):
+    """A loaded detector; may be called from several threads."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Width and height in pixels that pictures are fitted into: what tiling goes by."""
+
+    @property
+    def joins_pieces(self) -> bool:
+        """Whether a region that tiles cut may be put together from its pieces."""
+
+    def decode_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height at which a picture of that size must at least be decoded."""
+
+    def find(self, decoded: Decoded, window: TileWindow, *, whole: bool) -> WindowFindings:
+        """Find regions in a window, which may be the whole picture."""
+
+    def fitting(self, seen: list[Seen]) -> list[Seen]:
+        """The regions whose features a page may have; mostly all."""
+
+    def features(
+        self, decoded: Decoded, findings: Sequence[WindowFindings], kept: Sequence[Seen]
+    ) -> Features:
+        """Features of the kept regions, in their order; ``row`` counts over all findings."""
+
+    def no_features(self) -> Features:
+        """Features of a page without regions."""
+
+
+class Recognizes(Protocol):
+    """A loaded recogniser; may be called from several threads."""
+
+    def read(self, features: Any) -> Readings:
+        """Readings row for row with the features."""
+
+    def blank(self) -> Features:
+        """Features of one region without text: what a recogniser is tried with."""
+
+
+class WordsOf(Protocol):
+    """Makes words of a region; picklable, and free of heavy imports."""
+
+    def __call__(self, number: int, detection: Detection, reading: Reading) -> tuple[Word, ...]:
+        """The words of region ``number`` of a page, in the order they are read; may be none."""
+
+
+class Family(Protocol):
+    """A kind of model."""
+
+    def load_detector(self, settings: SpotterSettings) -> RegionDetector:
+        """Verify and compile a bundle's detector."""
+
+    def load_recognizer(self, settings: SpotterSettings) -> Recognizes:
+        """Verify and compile a bundle's recogniser."""
+
+    def words_of(self, spec: BundleSpec) -> WordsOf:
+        """How a bundle's readings become words."""
+
+    def check_graphs(self, resolved: Resolved) -> None:
+        """Check the graphs against the family's contract, without compiling them."""
+
+    def fingerprint(self, resolved: Resolved) -> Mapping[str, str]:
+        """What of the family's own settings changes results, by name."""
+
+    def limits(self, spec: BundleSpec) -> str:
+        """What a bundle reads and what not, in a few words; may be empty."""
+
+
+def family_of(spec: BundleSpec) -> Family:
+    """The family of a bundle."""
+    family: Family = import_module(_MODULES[spec.family]).FAMILY
+    return family

@@ -1,0 +1,214 @@
+"""The family ``lines``: regions are lines of text, their features are strips of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from textspot_ray.records import Detection
+from textspot_ray.spotting.bundle import BundleSpec, LinesRules
+from textspot_ray.spotting.family import Recognizes, RegionDetector, WindowFindings, WordsOf
+from textspot_ray.spotting.lines.words import words_of_line
+
+if TYPE_CHECKING:
+    from textspot_ray.images.decode import Decoded
+    from textspot_ray.spotting.lines.detector import LineDetector
+    from textspot_ray.spotting.lines.strips import LineStrips
+    from textspot_ray.spotting.runtime import Runtime
+    from textspot_ray.spotting.settings import Resolved, SpotterSettings
+    from textspot_ray.spotting.tiling import Seen, TileWindow
+
+# Lines are cut out of a picture so many times finer than the detector's input: what is just large
+# enough to be found would be too small to be read.
+_FINER = 2.0
+
+
+class LinesFamily:
+    """See `textspot_ray.spotting.family.Family`."""
+
+    def load_detector(self, settings: SpotterSettings) -> RegionDetector:
+        """Compile the detector."""
+        from textspot_ray.spotting.lines.db import DbRules
+        from textspot_ray.spotting.lines.detector import InputRule, LineDetector, detection_model
+        from textspot_ray.spotting.runtime import Runtime, Share
+        from textspot_ray.spotting.settings import resolve
+
+        resolved = resolve(settings)
+        rules = _rules(resolved.bundle.spec)
+        share = Share(settings.threads, min(settings.streams, settings.threads))
+        runtime = Runtime(resolved.bundle, resolved.precision, share)
+        detector = LineDetector(
+            runtime.compile(detection_model(_checked_detector(resolved, runtime))),
+            InputRule(rules.shortest_side, rules.longest_side),
+            DbRules(
+                binarize_threshold=rules.binarize_threshold,
+                score_threshold=resolved.detection_threshold,
+                unclip_ratio=rules.unclip_ratio,
+                dilate=rules.dilate,
+            ),
+            share.streams,
+        )
+        return LineRegions(detector, rules.longest_side)
+
+    def load_recognizer(self, settings: SpotterSettings) -> Recognizes:
+        """Compile the recogniser, cut to the alphabet, and the classifier if there is one."""
+        from textspot_ray.spotting.lines.contract import check_classifier, kept_classes
+        from textspot_ray.spotting.lines.recognizer import (
+            LineRecognizer,
+            classifier_model,
+            reading_model,
+        )
+        from textspot_ray.spotting.runtime import Runtime, Share
+        from textspot_ray.spotting.settings import resolve
+
+        resolved = resolve(settings)
+        share = Share(settings.threads, settings.threads)
+        runtime = Runtime(resolved.bundle, resolved.precision, share)
+        model, characters, where = _checked_recognizer(resolved, runtime)
+        kept = kept_classes(characters, resolved.alphabet)
+        compiled = runtime.compile(reading_model(model, kept, where))
+        classifier = None
+        files = resolved.bundle.model_files(resolved.precision)
+        if "classifier" in files.parts:
+            turned = runtime.read("classifier")
+            check_classifier(turned, files["classifier"].graph.file)
+            classifier = runtime.compile(classifier_model(turned))
+        known = characters if kept is None else tuple(characters[i] for i in kept)
+        return LineRecognizer(compiled, known, settings.threads, classifier)
+
+    def words_of(self, spec: BundleSpec) -> WordsOf:
+        """A line's words, split at its spaces."""
+        return partial(words_of_line, height=_rules(spec).word_height)
+
+    def check_graphs(self, resolved: Resolved) -> None:
+        """Check inputs and outputs of the graphs, and that the characters are known."""
+        from textspot_ray.spotting.lines.contract import check_classifier, kept_classes
+        from textspot_ray.spotting.lines.recognizer import reading_model
+        from textspot_ray.spotting.runtime import Runtime, Share
+
+        runtime = Runtime(resolved.bundle, resolved.precision, Share())
+        _checked_detector(resolved, runtime)
+        model, characters, where = _checked_recognizer(resolved, runtime)
+        reading_model(model, kept_classes(characters, resolved.alphabet), where)
+        files = resolved.bundle.model_files(resolved.precision)
+        if "classifier" in files.parts:
+            check_classifier(runtime.read("classifier"), files["classifier"].graph.file)
+
+    def fingerprint(self, resolved: Resolved) -> Mapping[str, str]:
+        """The characters that stay, and every rule."""
+        rules = _rules(resolved.bundle.spec)
+        return {
+            "alphabet": resolved.alphabet,
+            "resize": f"shortest {rules.shortest_side}, longest {rules.longest_side}",
+            "binarize_threshold": f"{rules.binarize_threshold:g}",
+            "unclip_ratio": f"{rules.unclip_ratio:g}",
+            "dilate": str(rules.dilate).lower(),
+            "word_height": f"{rules.word_height:g}",
+        }
+
+    def limits(self, spec: BundleSpec) -> str:
+        """What the recogniser's characters are for."""
+        return str(spec.provenance.get("reads", ""))
+
+
+FAMILY = LinesFamily()
+
+
+class LineRegions:
+    """The detector's lines as regions; see `textspot_ray.spotting.family.RegionDetector`."""
+
+    joins_pieces = True  # a line's strip is cut out of the picture after all
+
+    def __init__(self, detector: LineDetector, longest_side: int) -> None:
+        self._detector = detector
+        self._longest = longest_side
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """The largest input."""
+        return self._longest, self._longest
+
+    def decode_size(self, width: int, height: int) -> tuple[int, int]:
+        """Finer than the input, since strips are cut out of the picture."""
+        scale = min(1.0, _FINER * self._longest / max(width, height))
+        return int(width * scale), int(height * scale)
+
+    def find(self, decoded: Decoded, window: TileWindow, *, whole: bool) -> WindowFindings:
+        """Find lines in a window."""
+        from textspot_ray.spotting.geometry import angle_deg, clip_box, order_corners
+        from textspot_ray.spotting.tiling import cut
+
+        found = self._detector.detect(cut(decoded, window))
+        rows, columns = decoded.image.shape[:2]
+        corners = found.corners * (decoded.width / columns, decoded.height / rows)
+        corners += (window.x, window.y)
+        detections = []
+        for quad, score in zip(corners, found.scores.tolist(), strict=True):
+            polygon = order_corners(quad)
+            xs, ys = polygon[0::2], polygon[1::2]
+            box = clip_box((min(xs), min(ys), max(xs), max(ys)), decoded.width, decoded.height)
+            if box[0] < box[2] and box[1] < box[3]:
+                detections.append(Detection(score, box, polygon, angle_deg(polygon)))
+        detections.sort(key=lambda d: (d.box[1], d.box[0], d.box))
+        return WindowFindings(tuple(detections), None, found.saturated)
+
+    def fitting(self, seen: list[Seen]) -> list[Seen]:
+        """As many lines as fit into memory, the surest first."""
+        from textspot_ray.spotting.lines.strips import MAX_COLUMNS, columns_of
+
+        widths = [columns_of(s.detection.polygon) for s in seen]
+        if sum(widths) <= MAX_COLUMNS:
+            return seen
+        kept, total = set(), 0
+        for i in sorted(range(len(seen)), key=lambda i: (-seen[i].detection.confidence, i)):
+            if total + widths[i] <= MAX_COLUMNS:
+                kept.add(i)
+                total += widths[i]
+        return [s for i, s in enumerate(seen) if i in kept]
+
+    def features(
+        self, decoded: Decoded, findings: Sequence[WindowFindings], kept: Sequence[Seen]
+    ) -> LineStrips:
+        """The lines' strips."""
+        import numpy as np
+
+        from textspot_ray.spotting.lines.strips import cut_strips
+
+        rows, columns = decoded.image.shape[:2]
+        scale = np.array((columns / decoded.width, rows / decoded.height))
+        quads = [np.array(s.detection.polygon).reshape(4, 2) * scale for s in kept]
+        return cut_strips(decoded.image, quads)
+
+    def no_features(self) -> LineStrips:
+        """No strips."""
+        from textspot_ray.spotting.lines.strips import no_strips
+
+        return no_strips()
+
+
+def _rules(spec: BundleSpec) -> LinesRules:
+    return spec.lines or LinesRules()
+
+
+def _checked_detector(resolved: Resolved, runtime: Runtime) -> Any:
+    from textspot_ray.spotting.lines.contract import check_detector
+
+    files = resolved.bundle.model_files(resolved.precision)
+    model = runtime.read("detector")
+    check_detector(model, files["detector"].graph.file)
+    return model
+
+
+def _checked_recognizer(resolved: Resolved, runtime: Runtime) -> tuple[Any, tuple[str, ...], str]:
+    from textspot_ray.spotting.lines.contract import check_recognizer, read_characters
+
+    files = resolved.bundle.model_files(resolved.precision)
+    where = files["recognizer"].graph.file
+    model = runtime.read("recognizer")
+    listed = files.parts.get("characters")
+    characters = read_characters(
+        model, where, resolved.bundle.path(listed.graph) if listed is not None else None
+    )
+    check_recognizer(model, where, characters)
+    return model, characters, where

@@ -1,0 +1,247 @@
+"""Published models of the family lines: what there is, where it is found, how it becomes a bundle.
+
+Facts are data (``data/ppocr.yaml``). The files of ``ppocrv6-small`` also lie in the wheel of
+``rapidocr`` (the extra ``ppocr``), from where they are used as they are; it is never imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from textspot_ray.errors import BundleError, MissingExtraError
+from textspot_ray.spotting.bundle import (
+    ALL,
+    AUTO,
+    BUNDLE_FILE,
+    LINES,
+    Bundle,
+    BundleFile,
+    BundleSpec,
+    LinesRules,
+    ModelFiles,
+    PartFiles,
+    cache_folder,
+    write_spec,
+)
+
+EXTRA = "ppocr"
+TEXT_THRESHOLD = 0.5  # product over a word's characters; the best of 0 to 0.9 on training photos
+_DETECTION_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedLines:
+    """A published model of the family lines.
+
+    Attributes:
+        name: As ``--model`` takes it.
+        reads: The scripts it knows, in words.
+        files: Path below the publisher's root and sha256, by part.
+    """
+
+    name: str
+    reads: str
+    files: Mapping[str, tuple[str, str]]
+
+
+def names() -> tuple[str, ...]:
+    """The models' names."""
+    return tuple(_facts()["models"])
+
+
+def published(name: str) -> PublishedLines:
+    """What is known of a model.
+
+    Raises:
+        BundleError: It is not published.
+    """
+    models = _facts()["models"]
+    if name not in models:
+        raise BundleError(f"no published model {name!r}; there are {', '.join(models)}")
+    facts = models[name]
+    parts = ("detector", "recognizer", "classifier")
+    return PublishedLines(
+        name, facts["reads"], {part: (facts[part]["path"], facts[part]["sha256"]) for part in parts}
+    )
+
+
+def spec_of(model: PublishedLines) -> BundleSpec:
+    """The description of a published model's bundle; its files lie beside ``bundle.yaml``."""
+    facts = _facts()
+    parts = {
+        part: PartFiles({"onnx": BundleFile(PurePosixPath(path).name, sha256)})
+        for part, (path, sha256) in model.files.items()
+    }
+    return BundleSpec(
+        name=model.name,
+        version=str(facts["release"]),
+        alphabet=ALL,
+        precisions={"f32": ModelFiles(parts)},
+        family=LINES,
+        detection_threshold=_DETECTION_THRESHOLD,
+        text_threshold=TEXT_THRESHOLD,
+        lines=LinesRules(),
+        default_precision=AUTO,
+        licence=facts["licence"],
+        provenance={
+            "publisher": facts["publisher"],
+            "root": facts["root"],
+            "reads": model.reads,
+        },
+    )
+
+
+def installed_bundle(name: str) -> Bundle | None:
+    """The model's bundle in the installed package that ships it; None where that is not so."""
+    folder = package_folder()
+    if folder is None:
+        return None
+    spec = spec_of(published(name))
+    files = spec.precisions["f32"].files()
+    if not all((folder / file.file).is_file() for file in files):
+        return None
+    return Bundle(folder, spec)
+
+
+def package_folder() -> Path | None:
+    """Where the installed package keeps its models; found without importing it."""
+    try:
+        found = find_spec(_facts()["package"])
+    except (ImportError, ValueError):
+        return None
+    if found is None or found.origin is None:
+        return None
+    folder = Path(found.origin).parent / "models"
+    return folder if folder.is_dir() else None
+
+
+def how_to_get(name: str) -> str:
+    """One line for someone who lacks a model."""
+    wheel = f", or pip install 'textspot-ray[{EXTRA}]'" if name == "ppocrv6-small" else ""
+    return f"{name} is not here yet: textspot models fetch {name}{wheel}"
+
+
+def fetch_lines(
+    name: str,
+    *,
+    origin: str | None = None,
+    cache_at: Path | None = None,
+    on_bytes: Callable[[int], None] = lambda n: None,
+    lock_timeout_s: float = 3600.0,
+) -> Path:
+    """Bring a model into the cache as a bundle.
+
+    Files that are there already and intact are kept.
+
+    Args:
+        name: The model's.
+        origin: ``rapidocr`` for the installed package, a folder that holds the files (anywhere
+            below it), or the address of a mirror that keeps the published paths.
+        cache_at: Instead of the user's cache folder.
+        on_bytes: Called as bytes arrive.
+        lock_timeout_s: How long to wait for another fetch of the same model.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        BundleError: A file cannot be had or is not the published one.
+        MissingExtraError: The package is asked for and not installed.
+    """
+    model = published(name)
+    models = (cache_at or cache_folder()) / "models"
+    target = models / name
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        with FileLock(models / f".{name}.lock", timeout=lock_timeout_s):
+            target.mkdir(exist_ok=True)
+            lacking = {
+                path: sha256
+                for path, sha256 in model.files.values()
+                if not _is_intact(target / PurePosixPath(path).name, sha256)
+            }
+            folder = _local_origin(origin)
+            if folder is not None:
+                _copy(lacking, folder, target, on_bytes)
+            else:
+                _download(lacking, origin or _facts()["root"], target, on_bytes)
+            write_spec(target, spec_of(model))  # last: only a whole bundle has a description
+    except Timeout as exc:
+        raise BundleError(f"another fetch of {name} does not end; try again later") from exc
+    except OSError as exc:
+        raise BundleError(f"cannot write to {models}: {exc.strerror or exc}") from exc
+    return target
+
+
+def is_fetched(name: str, cache_at: Path | None = None) -> bool:
+    """Whether the cache has the model's bundle."""
+    return ((cache_at or cache_folder()) / "models" / name / BUNDLE_FILE).is_file()
+
+
+def _local_origin(origin: str | None) -> Path | None:
+    """The folder to copy from; None = download."""
+    if origin is None or "://" in origin:
+        return None
+    if origin == _facts()["package"]:
+        folder = package_folder()
+        if folder is None:
+            raise MissingExtraError("the models of rapidocr's wheel", EXTRA)
+        return folder
+    if not Path(origin).is_dir():
+        raise BundleError(f"--from {origin}: no such folder (addresses start with https://)")
+    return Path(origin)
+
+
+def _copy(
+    lacking: Mapping[str, str], folder: Path, target: Path, on_bytes: Callable[[int], None]
+) -> None:
+    from textspot_ray.spotting.download import RemoteFile, copy_verified
+
+    for path, sha256 in lacking.items():
+        file = PurePosixPath(path).name
+        candidates = [p for p in sorted(folder.rglob(file)) if p.is_file()]
+        right = [p for p in candidates if _is_intact(p, sha256)]
+        if not right:
+            why = "differs from the published one" if candidates else "is not there"
+            raise BundleError(f"--from {folder}: {file} {why}")
+        size = right[0].stat().st_size
+        copy_verified(RemoteFile("", file, size, sha256), right[0], target / file)
+        on_bytes(size)
+
+
+def _download(
+    lacking: Mapping[str, str], root: str, target: Path, on_bytes: Callable[[int], None]
+) -> None:
+    import requests
+
+    from textspot_ray.spotting.download import RemoteFile, download, remote_size
+
+    with requests.Session() as session:
+        for path, sha256 in lacking.items():
+            url, file = f"{root.rstrip('/')}/{path}", PurePosixPath(path).name
+            wanted = RemoteFile(url, file, remote_size(url, session), sha256)
+            download(wanted, target / file, session=session, on_bytes=on_bytes)
+
+
+def _is_intact(path: Path, sha256: str) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
+
+
+@cache
+def _facts() -> Mapping[str, Any]:
+    text = resources.files("textspot_ray.spotting").joinpath("data/ppocr.yaml").read_text()
+    return MappingProxyType(yaml.safe_load(text))
