@@ -162,6 +162,11 @@ class Bundle:
     folder: Path
     spec: BundleSpec
 
+    @property
+    def model(self) -> str:
+        """What `load_bundle` takes for it: its folder, or the name of one without description."""
+        return str(self.folder) if (self.folder / BUNDLE_FILE).is_file() else self.spec.name
+
     def resolve_precision(self, wanted: str | None) -> str:
         """The precision to run at.
 
@@ -346,11 +351,11 @@ def _spec(data: dict[str, Any]) -> BundleSpec:
     if unknown:
         raise ValueError(f"unknown key {sorted(unknown)[0]}")
     alphabet = str(data["alphabet"])
-    if not alphabet or len(set(alphabet)) != len(alphabet):
-        raise ValueError("alphabet must hold distinct characters")
     family = data.get("family", SPOTTING)
     if family not in _REQUIRED:
         raise ValueError(f"family must be {' or '.join(_REQUIRED)}, not {family!r}")
+    if not alphabet or (family == SPOTTING and len(set(alphabet)) != len(alphabet)):
+        raise ValueError("alphabet must hold distinct characters")
     rules = data.get("lines")
     if (family == LINES) != isinstance(rules, dict):
         raise ValueError("lines must hold the rules of the family lines, and of no other")

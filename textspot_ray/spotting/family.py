@@ -17,6 +17,8 @@ from textspot_ray.spotting.bundle import LINES, SPOTTING, BundleSpec
 
 if TYPE_CHECKING:
     from textspot_ray.images.decode import Decoded
+    from textspot_ray.spotting.bundle import Bundle
+    from textspot_ray.spotting.quantize import Calibration
     from textspot_ray.spotting.settings import Resolved, SpotterSettings
     from textspot_ray.spotting.tiling import Seen, TileWindow
 
@@ -65,6 +67,10 @@ class RegionDetector(Protocol):
 
     def decode_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height at which a picture of that size must at least be decoded."""
+
+    @property
+    def requests(self) -> Any:
+        """Idle inference requests, a queue: calibration puts one that records among them."""
 
     def find(self, decoded: Decoded, window: TileWindow, *, whole: bool) -> WindowFindings:
         """Find regions in a window, which may be the whole picture."""
@@ -115,6 +121,9 @@ class Family(Protocol):
 
     def fingerprint(self, resolved: Resolved) -> Mapping[str, str]:
         """What of the family's own settings changes results, by name."""
+
+    def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:
+        """The parts that become int8, as models by name; the others stay as they are."""
 
     def limits(self, spec: BundleSpec) -> str:
         """What a bundle reads and what not, in a few words; may be empty."""

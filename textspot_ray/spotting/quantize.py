@@ -1,13 +1,14 @@
 """Post-training quantisation to int8 on the user's own images, and how far its words agree.
 
-Detector and encoder become int8; the decoder stays as it is, since its step costs next to nothing
-after its step-independent part is cut out. Method: NNCF's post-training quantisation (symmetric
-weights, activations ranged by statistics of the calibration images, fast bias correction).
+Which parts become int8 is the family's to say; the others are copied. Method: NNCF's post-training
+quantisation (symmetric weights, activations ranged by statistics of the calibration images, fast
+bias correction).
 """
 
 from __future__ import annotations
 
 import logging
+import queue
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
 from textspot_ray.errors import BundleError, MissingExtraError, UsageError
 from textspot_ray.records import ImageResult, Word
-from textspot_ray.spotting.bundle import PARTS, Bundle, describe_files, load_bundle, write_spec
-from textspot_ray.spotting.composite.contract import detector_ports
+from textspot_ray.spotting.bundle import Bundle, describe_files, load_bundle, write_spec
+from textspot_ray.spotting.family import family_of
 from textspot_ray.spotting.quantization_scope import outside_trunk
-from textspot_ray.spotting.runtime import Runtime, Share
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector, TextSpotter
 
@@ -38,14 +37,12 @@ class Calibration:
     """What the parts see on real images.
 
     Attributes:
-        windows: Detector inputs, 1 x H x W x 3, uint8, BGR.
-        im_info: The second input of each, or None.
-        features: Encoder inputs, 1 x 64 x 28 x 28, float32.
+        inputs: Inputs of the detector by their index; the picture is 1 x H x W x 3, uint8, BGR.
+        features: Of the pages that were looked at, as the recogniser takes them.
     """
 
-    windows: tuple[NDArray[np.uint8], ...]
-    im_info: tuple[NDArray[np.float32] | None, ...]
-    features: tuple[NDArray[np.float32], ...]
+    inputs: tuple[Mapping[int, NDArray[Any]], ...]
+    features: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +90,20 @@ def calibrate(bundle: Bundle, images: Iterable[bytes]) -> Calibration:
     """
     if "f32" not in bundle.spec.precisions:
         raise BundleError(f"bundle {bundle.spec.name} has no f32 files to quantise")
-    pages = PageDetector(SpotterSettings(str(bundle.folder), precision="f32"))
-    recorder = _Recorder(pages)
-    features: list[NDArray[np.float32]] = []
+    pages = PageDetector(SpotterSettings(bundle.model, precision="f32"))
+    recorder = _Recorder(pages.requests)
+    features: list[Any] = []
+    regions = 0
     for data in images:
-        if len(recorder.windows) >= MAX_WINDOWS:
+        if len(recorder.inputs) >= MAX_WINDOWS:
             break
         _, found = pages.detect(data)
-        features += [row[np.newaxis] for row in found[: MAX_BOXES - len(features)]]
-    if not recorder.windows:
+        if regions < MAX_BOXES:
+            features.append(found)
+            regions += len(found)
+    if not recorder.inputs:
         raise BundleError("none of the calibration images can be read")
-    return Calibration(tuple(recorder.windows), tuple(recorder.im_info), tuple(features))
+    return Calibration(tuple(recorder.inputs), tuple(features))
 
 
 def quantise(bundle: Bundle, calibration: Calibration, folder: Path) -> Bundle:
@@ -117,44 +117,32 @@ def quantise(bundle: Bundle, calibration: Calibration, folder: Path) -> Bundle:
     Raises:
         MissingExtraError: NNCF is not installed.
     """
-    runtime = Runtime(bundle, "f32", Share(1, 1))
-    detector = runtime.read("detector")
-    ports = detector_ports(detector, "detector")
-    names = [port.any_name for port in detector.inputs]
-
-    def fed(sample: tuple[NDArray[np.uint8], NDArray[np.float32] | None]) -> dict[str, Any]:
-        window, info = sample
-        planar = np.ascontiguousarray(window.transpose(0, 3, 1, 2)).astype(np.float32)
-        inputs: dict[str, Any] = {names[ports.image]: planar}
-        if ports.im_info is not None:
-            inputs[names[ports.im_info]] = info
-        return inputs
-
-    windows = list(zip(calibration.windows, calibration.im_info, strict=True))
-    models = {
-        "detector": _quantised(detector, windows, fed),
-        "encoder": runtime.read("encoder"),
-        "decoder": runtime.read("decoder"),
-    }
-    if calibration.features:
-        models["encoder"] = _quantised(models["encoder"], list(calibration.features), None)
+    models = family_of(bundle.spec).quantised(bundle, calibration)
     folder.mkdir(parents=True, exist_ok=True)
-    for part, model in models.items():
-        ov.save_model(model, str(folder / f"{part}.xml"), compress_to_fp16=False)
-    files = describe_files(folder, {part: (f"{part}.xml", f"{part}.bin") for part in PARTS})
+    names: dict[str, tuple[str, ...]] = {}
+    for part, files in bundle.model_files("f32").parts.items():
+        if part in models:
+            names[part] = (f"{part}.xml", f"{part}.bin")
+            ov.save_model(models[part], str(folder / f"{part}.xml"), compress_to_fp16=False)
+            continue
+        names[part] = tuple(f"{part}.{suffix}" for suffix in files.files)
+        for suffix, file in files.files.items():
+            shutil.copyfile(bundle.path(file), folder / f"{part}.{suffix}")
+    files_now = describe_files(folder, names)
     spec = bundle.spec
     provenance = {
         "made_by": "textspot models quantize",
         "original": f"{spec.name} {spec.version}",
         "original_sha256s": dict(bundle.sha256s("f32")),
-        "calibrated_on": f"{len(windows)} windows, {len(calibration.features)} words",
+        "calibrated_on": f"{len(calibration.inputs)} windows",
+        **{key: spec.provenance[key] for key in ("publisher", "reads") if key in spec.provenance},
     }
     write_spec(
         folder,
         replace(
             spec,
             name=f"{spec.name}-int8",
-            precisions={"int8": files},
+            precisions={"int8": files_now},
             default_precision="int8",
             provenance=provenance,
             accuracy={},
@@ -167,7 +155,7 @@ def spot_all(
     bundle: Bundle, images: Mapping[str, bytes], precision: str, *, threads: int = 1
 ) -> dict[str, ImageResult]:
     """The account of each image that can be read, by the images' names."""
-    settings = SpotterSettings(str(bundle.folder), precision=precision, threads=threads)
+    settings = SpotterSettings(bundle.model, precision=precision, threads=threads)
     spotter = TextSpotter(settings)
     results = {name: spotter.spot(data) for name, data in images.items()}
     return {name: result for name, result in results.items() if result.error is None}
@@ -236,27 +224,33 @@ def check_nncf() -> None:
 
 
 class _Recorder:
-    """Stands in for the detector's inference requests and keeps what they are given."""
+    """Stands in for one of the detector's inference requests and keeps what it is given."""
 
-    def __init__(self, pages: PageDetector) -> None:
-        self.windows: list[NDArray[np.uint8]] = []
-        self.im_info: list[NDArray[np.float32] | None] = []
-        detector = pages._detector
-        self._image, self._info = detector._ports.image, detector._ports.im_info
-        self._request = detector._requests.get()
-        detector._requests.put(self)
+    def __init__(self, requests: queue.SimpleQueue[Any]) -> None:
+        self.inputs: list[dict[int, NDArray[Any]]] = []
+        self._request = requests.get()
+        requests.put(self)
 
     def infer(self, inputs: dict[int, Any], **options: Any) -> None:
-        if len(self.windows) < MAX_WINDOWS:
-            self.windows.append(inputs[self._image].copy())
-            self.im_info.append(None if self._info is None else inputs[self._info].copy())
+        if len(self.inputs) < MAX_WINDOWS:
+            self.inputs.append({index: array.copy() for index, array in inputs.items()})
         self._request.infer(inputs, **options)
 
     def get_output_tensor(self, index: int) -> Any:
         return self._request.get_output_tensor(index)
 
 
-def _quantised(model: Any, samples: list[Any], transform: Any) -> Any:
+def quantised_model(model: Any, samples: list[Any], transform: Any = None) -> Any:
+    """A model in int8, its coordinates and small last layers aside.
+
+    Args:
+        model: An ``openvino.Model``.
+        samples: What it is calibrated on.
+        transform: Makes the model's inputs of a sample.
+
+    Raises:
+        MissingExtraError: NNCF is not installed.
+    """
     check_nncf()
     import nncf
 

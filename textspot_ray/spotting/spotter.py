@@ -7,6 +7,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,11 @@ class PageDetector:
         self._rules = settings.image
         spec = load_bundle(settings.model).spec
         self._regions = family_of(spec).load_detector(settings)
+
+    @property
+    def requests(self) -> Any:
+        """The detector's idle inference requests, a queue."""
+        return self._regions.requests
 
     def detect(self, data: bytes, page: int = 0) -> tuple[DetectedPage, Features]:
         """Find the words of one page.

@@ -8,8 +8,8 @@ levels in between, each four times coarser, so that words of every size are seen
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from textspot_ray.images.decode import Decoded
 from textspot_ray.records import Detection
+from textspot_ray.spotting.geometry import angle_deg, order_corners
 
 _LEVEL_FACTOR = 4.0
 # a box that ends this close to an inner edge, in input pixels, is taken to be cut by it
@@ -27,6 +28,10 @@ _FILLED = 0.5  # smaller boxes that fill this share of a box are its words
 _FULL_HEIGHT = 0.5  # letters of a word reach across this share of its height or more
 _PIECE_SHARE = 0.3
 _CHAIN_SHARE = 0.1
+# pieces of one line: how far heights, directions (radians) and middle lines (heights) may differ
+_LIKE_HEIGHT = 1.5
+_LIKE_ANGLE = 0.1
+_OFF_LINE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,11 @@ def merge(seen: Sequence[Seen], width: int, height: int, *, joins: bool = False)
         if gap < _EDGE_PX
         and not any(rivals.inside(i, j) > _PIECE_SHARE for j in rivals.of(i) if j in kept)
     }
-    chosen = [ranked[i] for i in kept | _largest_pieces(pieces, rivals)]
+    chosen = [ranked[i] for i in kept]
+    if joins:
+        chosen += _joined_pieces(pieces, ranked, rivals)
+    else:
+        chosen += [ranked[i] for i in _largest_pieces(pieces, rivals)]
     return sorted(chosen, key=lambda s: (s.detection.box[1], s.detection.box[0], s.detection.box))
 
 
@@ -165,7 +174,35 @@ def _drop_nested(kept: set[int], clear: set[int], ranked: Sequence[Seen], rivals
 
 def _largest_pieces(pieces: set[int], rivals: _Rivals) -> set[int]:
     """One of each chain of pieces that overlap from tile to tile."""
-    left, largest = set(pieces), set()
+
+    def linked(i: int, j: int) -> bool:
+        return max(rivals.inside(i, j), rivals.inside(j, i)) > _CHAIN_SHARE
+
+    return {
+        min(chain, key=lambda i: (-rivals.area(i), i)) for chain in _chains(pieces, rivals, linked)
+    }
+
+
+def _joined_pieces(pieces: set[int], ranked: Sequence[Seen], rivals: _Rivals) -> list[Seen]:
+    """One region of each chain of pieces that go on in each other along one line."""
+
+    def linked(i: int, j: int) -> bool:
+        return rivals.inside(i, j) > 0 and rivals.on_one_line(i, j)
+
+    joined = []
+    for chain in _chains(pieces, rivals, linked):
+        first = ranked[min(chain)]
+        if len(chain) > 1:
+            first = replace(first, detection=_around([ranked[i].detection for i in sorted(chain)]))
+        joined.append(first)
+    return joined
+
+
+def _chains(
+    pieces: set[int], rivals: _Rivals, linked: Callable[[int, int], bool]
+) -> list[list[int]]:
+    """Sets of pieces that are linked by way of each other."""
+    left, chains = set(pieces), []
     while left:
         chain: list[int] = []
         reach = [min(left)]
@@ -173,15 +210,26 @@ def _largest_pieces(pieces: set[int], rivals: _Rivals) -> set[int]:
         while reach:
             i = reach.pop()
             chain.append(i)
-            linked = [
-                j
-                for j in rivals.of(i)
-                if j in left and max(rivals.inside(i, j), rivals.inside(j, i)) > _CHAIN_SHARE
-            ]
-            reach += linked
-            left.difference_update(linked)
-        largest.add(min(chain, key=lambda i: (-rivals.area(i), i)))
-    return largest
+            near = [j for j in rivals.of(i) if j in left and linked(i, j)]
+            reach += near
+            left.difference_update(near)
+        chains.append(chain)
+    return chains
+
+
+def _around(detections: Sequence[Detection]) -> Detection:
+    """The rectangle around pieces of one region; as sure as their mean."""
+    points = np.concatenate([_quad(d) for d in detections])
+    polygon = order_corners(cv2.boxPoints(cv2.minAreaRect(points)))
+    boxes = np.array([d.box for d in detections])
+    x0, y0 = boxes[:, :2].min(axis=0)
+    x1, y1 = boxes[:, 2:].max(axis=0)
+    return Detection(
+        confidence=sum(d.confidence for d in detections) / len(detections),
+        box=(float(x0), float(y0), float(x1), float(y1)),
+        polygon=polygon,
+        angle_deg=angle_deg(polygon),
+    )
 
 
 def _rank(seen: Seen, width: int, height: int) -> tuple[object, ...]:
@@ -253,6 +301,20 @@ class _Rivals:
         lengths = np.hypot(sides[:2, 0], sides[:2, 1])
         short = int(lengths.argmin())
         return float(np.ptp(self._quads[i] @ sides[short]) / max(lengths[short] ** 2, 1e-9))
+
+    def on_one_line(self, i: int, j: int) -> bool:
+        """Whether two long regions are as high as each other and have one middle line."""
+        edges = [self._quads[k][1] - self._quads[k][0] for k in (i, j)]
+        across = [self._quads[k][3] - self._quads[k][0] for k in (i, j)]
+        long = [float(np.hypot(*edge)) for edge in edges]
+        high = [float(np.hypot(*edge)) for edge in across]
+        if min(*long, *high) <= 0 or max(high) > _LIKE_HEIGHT * min(high):
+            return False
+        if float(edges[0] @ edges[1]) < math.cos(_LIKE_ANGLE) * long[0] * long[1]:
+            return False
+        offset = self._quads[i].mean(axis=0) - self._quads[j].mean(axis=0)
+        along = edges[long.index(max(long))] / max(long)
+        return abs(float(offset @ (-along[1], along[0]))) < _OFF_LINE * max(high)
 
     def iou(self, i: int, j: int) -> float:
         """Intersection over union."""

@@ -235,18 +235,20 @@ def test_two_precisions_make_one_bundle(shop: Shop, tmp_path: Path) -> None:
 
 def test_fp16_does_not_take_the_place_of_fp32(shop: Shop, tmp_path: Path) -> None:
     bring(tmp_path, "FP32", "FP16")
-    assert load_bundle(MODEL, tmp_path).model_files("f32")["detector"].graph.file.startswith("FP32/")
+    assert (
+        load_bundle(MODEL, tmp_path).model_files("f32")["detector"].graph.file.startswith("FP32/")
+    )
     bring(tmp_path / "other", "FP16")
     assert (
         load_bundle(MODEL, tmp_path / "other")
-        .model_files("f32")
-        ["detector"].graph.file.startswith("FP16/")
+        .model_files("f32")["detector"]
+        .graph.file.startswith("FP16/")
     )
     bring(tmp_path / "other", "FP32")
     assert (
         load_bundle(MODEL, tmp_path / "other")
-        .model_files("f32")
-        ["detector"].graph.file.startswith("FP32/")
+        .model_files("f32")["detector"]
+        .graph.file.startswith("FP32/")
     )
 
 

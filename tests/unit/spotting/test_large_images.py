@@ -18,6 +18,7 @@ from tests.support.bundles import draw_word, encode_image, plant_words
 from textspot_ray.config import ImageConfig
 from textspot_ray.images.decode import Decoded
 from textspot_ray.spotting.composite.detector import RawRows
+from textspot_ray.spotting.composite.family import WordRegions
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector, TextSpotter
 
@@ -75,7 +76,7 @@ def _pages(
         settings = SpotterSettings(model=str(stub()), image=image or ImageConfig())
         _PAGES[key] = PageDetector(settings)
     painted = Painted()
-    _PAGES[key]._detector = painted  # type: ignore[assignment]
+    _PAGES[key]._regions = WordRegions(painted)  # type: ignore[arg-type]
     return _PAGES[key], painted
 
 
@@ -152,7 +153,7 @@ def test_rows_beside_the_picture_go_with_their_features(stub: Callable[..., Path
             )
             return RawRows(boxes, np.ones(3), np.ones((3, 28, 28), np.float32), features, False)
 
-    pages._detector = Padding()  # type: ignore[assignment]
+    pages._regions = WordRegions(Padding())  # type: ignore[arg-type]
     detected, features = pages.detect_pixels(_decoded(np.zeros((600, 1200, 3), np.uint8)))
     assert [d.box for d in detected.detections] == [(10, 10, 60, 40), (5, 590, 60, 600)]
     assert features[:, 0, 0, 0].tolist() == [1, 2]

@@ -55,7 +55,11 @@ def test_a_failing_inference_is_an_error_value(stub: Path, monkeypatch: pytest.M
     def broken(window: np.ndarray, **_: object) -> None:
         raise RuntimeError("could not\ninfer")
 
-    monkeypatch.setattr(pages._detector, "detect", broken)
+    monkeypatch.setattr(
+        pages._regions._detector,  # type: ignore[attr-defined]
+        "detect",
+        broken,
+    )
     detected, _ = pages.detect(encoded(draw({})))
     assert detected.error is not None
     assert (detected.error.stage, detected.error.kind) == (Stage.DETECT, ErrorKind.INTERNAL)

@@ -57,9 +57,9 @@ class Detector:
         files = resolved.bundle.model_files(resolved.precision)
         self._ports = detector_ports(model, files["detector"].graph.file)
         self._compiled = runtime.compile(_takes_bytes(model, self._ports))
-        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(runtime.share.streams):
-            self._requests.put(self._compiled.create_infer_request())
+            self.requests.put(self._compiled.create_infer_request())
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -79,13 +79,13 @@ class Detector:
         inputs: dict[int, Any] = {self._ports.image: image[np.newaxis]}
         if self._ports.im_info is not None:
             inputs[self._ports.im_info] = np.array([[used_height, used_width, 1.0]], np.float32)
-        request = self._requests.get()
+        request = self.requests.get()
         try:
             # outputs are read in place: a copy of 100 padded rows would be 20 MB an image
             request.infer(inputs, share_inputs=True, share_outputs=True)
             return self._kept(request, window.shape[1] / used_width, window.shape[0] / used_height)
         finally:
-            self._requests.put(request)
+            self.requests.put(request)
 
     def _fit(self, window: NDArray[np.uint8], stretch: bool) -> tuple[NDArray[np.uint8], int, int]:
         """Resize, with zeros at the bottom or right if need be; also the picture's size in it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from textspot_ray.spotting.family import Recognizes, RegionDetector, WindowFindi
 
 if TYPE_CHECKING:
     from textspot_ray.images.decode import Decoded
+    from textspot_ray.spotting.bundle import Bundle
     from textspot_ray.spotting.composite.detector import Detector, RawRows
+    from textspot_ray.spotting.quantize import Calibration
     from textspot_ray.spotting.settings import Resolved, SpotterSettings
     from textspot_ray.spotting.tiling import Seen, TileWindow
 
@@ -69,6 +71,32 @@ class CompositeFamily:
             "resize": f"{spec.resize} {spec.interpolation}",
         }
 
+    def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:
+        """Detector and encoder.
+
+        The decoder's step costs next to nothing after its step-independent part is cut out; an
+        encoder that saw no text stays in f32.
+        """
+        from textspot_ray.spotting.composite.contract import detector_ports
+        from textspot_ray.spotting.quantize import MAX_BOXES, quantised_model
+        from textspot_ray.spotting.runtime import Runtime, Share
+
+        runtime = Runtime(bundle, "f32", Share(1, 1))
+        detector = runtime.read("detector")
+        ports = detector_ports(detector, "detector")
+        names = [port.any_name for port in detector.inputs]
+
+        def fed(inputs: Mapping[int, NDArray[Any]]) -> dict[str, Any]:
+            planar = inputs[ports.image].transpose(0, 3, 1, 2).astype(np.float32)
+            given = {names[index]: array for index, array in inputs.items()}
+            return {**given, names[ports.image]: np.ascontiguousarray(planar)}
+
+        models = {"detector": quantised_model(detector, list(calibration.inputs), fed)}
+        rows = [row[np.newaxis] for page in calibration.features for row in page][:MAX_BOXES]
+        if rows:
+            models["encoder"] = quantised_model(runtime.read("encoder"), rows)
+        return models
+
     def limits(self, spec: BundleSpec) -> str:
         """The alphabet, and the rows of the detector."""
         return f"reads {spec.alphabet[0]}-{spec.alphabet[-1]} only, 100 words a pass at most"
@@ -93,6 +121,11 @@ class WordRegions:
     def decode_size(self, width: int, height: int) -> tuple[int, int]:
         """The model's input: nothing else looks at the picture."""
         return self._detector.input_size
+
+    @property
+    def requests(self) -> Any:
+        """The detector's idle requests."""
+        return self._detector.requests
 
     def find(self, decoded: Decoded, window: TileWindow, *, whole: bool) -> WindowFindings:
         """Find words in a window."""

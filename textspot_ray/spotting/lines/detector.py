@@ -55,9 +55,9 @@ class LineDetector:
     def __init__(self, compiled: Any, rule: InputRule, rules: DbRules, streams: int) -> None:
         self._rule = rule
         self._rules = rules
-        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(streams):
-            self._requests.put(compiled.create_infer_request())
+            self.requests.put(compiled.create_infer_request())
 
     def detect(self, window: NDArray[np.uint8]) -> FoundLines:
         """Find lines in a window.
@@ -73,13 +73,13 @@ class LineDetector:
         image = np.ascontiguousarray(window)
         if (columns, rows) != (width, height):
             image = np.asarray(cv2.resize(window, (width, height)), np.uint8)
-        request = self._requests.get()
+        request = self.requests.get()
         try:
             request.infer({0: image[np.newaxis]}, share_inputs=True, share_outputs=True)
             # the buffer belongs to the request's next image
             probability = request.get_output_tensor(0).data[0, 0].copy()
         finally:
-            self._requests.put(request)
+            self.requests.put(request)
         found = find_lines(probability, self._rules)
         scale = np.array((columns / width, rows / height), np.float32)
         return FoundLines(found.corners * scale, found.scores, found.saturated)
@@ -95,3 +95,9 @@ def detection_model(model: Any) -> Any:
     steps = port.preprocess().convert_element_type(ov.Type.f32)
     steps.convert_color(ov.preprocess.ColorFormat.RGB).mean(_MEAN_RGB).scale(_STD_RGB)
     return pre.build()
+
+
+def model_input(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What `detection_model` gives the network of 1 x H x W x 3 bytes: 1 x 3 x H x W, float32."""
+    rgb = (image[..., ::-1].astype(np.float32) - _MEAN_RGB) / _STD_RGB
+    return np.ascontiguousarray(rgb.transpose(0, 3, 1, 2), np.float32)

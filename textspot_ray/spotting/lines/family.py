@@ -13,8 +13,10 @@ from textspot_ray.spotting.lines.words import words_of_line
 
 if TYPE_CHECKING:
     from textspot_ray.images.decode import Decoded
+    from textspot_ray.spotting.bundle import Bundle
     from textspot_ray.spotting.lines.detector import LineDetector
     from textspot_ray.spotting.lines.strips import LineStrips
+    from textspot_ray.spotting.quantize import Calibration
     from textspot_ray.spotting.runtime import Runtime
     from textspot_ray.spotting.settings import Resolved, SpotterSettings
     from textspot_ray.spotting.tiling import Seen, TileWindow
@@ -107,6 +109,16 @@ class LinesFamily:
             "word_height": f"{rules.word_height:g}",
         }
 
+    def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:
+        """The detector alone: int8 ruins the recogniser (half of a receipt's words go)."""
+        from textspot_ray.spotting.lines.detector import model_input
+        from textspot_ray.spotting.quantize import quantised_model
+        from textspot_ray.spotting.runtime import Runtime, Share
+
+        detector = Runtime(bundle, "f32", Share(1, 1)).read("detector")
+        samples = [model_input(inputs[0]) for inputs in calibration.inputs]
+        return {"detector": quantised_model(detector, samples)}
+
     def limits(self, spec: BundleSpec) -> str:
         """What the recogniser's characters are for."""
         return str(spec.provenance.get("reads", ""))
@@ -133,6 +145,11 @@ class LineRegions:
         """Finer than the input, since strips are cut out of the picture."""
         scale = min(1.0, _FINER * self._longest / max(width, height))
         return int(width * scale), int(height * scale)
+
+    @property
+    def requests(self) -> Any:
+        """The detector's idle requests."""
+        return self._detector.requests
 
     def find(self, decoded: Decoded, window: TileWindow, *, whole: bool) -> WindowFindings:
         """Find lines in a window."""

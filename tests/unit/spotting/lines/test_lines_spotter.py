@@ -1,0 +1,134 @@
+"""The family lines end to end, on a bundle that reads colours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tests.support.lines_bundle import RULES, dark, draw_line, write_lines_bundle
+
+from textspot_ray.config import ImageConfig
+from textspot_ray.errors import ConfigError
+from textspot_ray.spotting.settings import SpotterSettings, result_fingerprint
+from textspot_ray.spotting.spotter import PageDetector, TextSpotter
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_lines_bundle(tmp_path_factory.mktemp("models") / "lines"))
+
+
+@pytest.fixture(scope="module")
+def spotter(bundle: str) -> TextSpotter:
+    return TextSpotter.load(bundle, threads=1)
+
+
+def test_a_line_gives_its_words_where_they_are(spotter: TextSpotter) -> None:
+    image = dark()
+    x0, y0, x1, y1 = draw_line(image, "aab 12É.", 100, 60, 40)
+    draw_line(image, "second", 300, 300, 30)
+    words = spotter(image)
+    assert [(w.text, w.line) for w in words] == [("aab", 0), ("12É.", 0), ("second", 1)]
+    first, second, _ = words
+    cell = 0.8 * 40
+    assert first.box[0] == pytest.approx(x0, abs=6)
+    assert first.box[2] == pytest.approx(x0 + 3 * cell, abs=12)
+    assert second.box[0] == pytest.approx(x0 + 4 * cell, abs=12)
+    assert second.box[2] == pytest.approx(x1, abs=6)
+    assert first.box[1] == pytest.approx(y0, abs=3)
+    assert first.box[3] == pytest.approx(y1, abs=3)
+    for word in words:
+        assert len(word.char_confidences) == len(word.text)
+        assert 0.9 < word.text_confidence <= min(word.char_confidences)
+        assert word.angle_deg == pytest.approx(0, abs=1)
+
+
+def test_a_line_downwards_is_laid_upright(spotter: TextSpotter) -> None:
+    image = dark(640, 480)
+    draw_line(image, "up 7", 200, 100, 40)
+    turned = cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)
+    words = spotter(turned)
+    assert [w.text for w in words] == ["up", "7"]
+    assert all(w.angle_deg == pytest.approx(90, abs=1) for w in words)
+    assert words[0].box[1] < words[1].box[1]  # the words follow each other downwards
+    assert words[0].box[0] == pytest.approx(480 - 140, abs=4)
+
+
+def test_a_slanted_line_has_slanted_words(spotter: TextSpotter) -> None:
+    image = dark(900, 900)
+    draw_line(image, "abc 789", 250, 430, 40)
+    matrix = cv2.getRotationMatrix2D((450, 450), -20, 1)
+    words = spotter(cv2.warpAffine(image, matrix, (900, 900)))
+    assert [w.text for w in words] == ["abc", "789"]
+    assert all(w.angle_deg == pytest.approx(20, abs=1.5) for w in words)
+
+
+def test_an_alphabet_cuts_what_is_read(bundle: str) -> None:
+    image = dark()
+    draw_line(image, "ab12", 100, 60, 40)
+    settings = SpotterSettings(bundle, alphabet="ab")
+    assert [w.text for w in TextSpotter(settings)(image)][0][:2] == "ab"
+    assert set("".join(w.text for w in TextSpotter(settings)(image))) <= set("ab")
+    assert result_fingerprint(settings)["alphabet"] == "ab"
+    assert result_fingerprint(SpotterSettings(bundle))["alphabet"] == "all"
+    with pytest.raises(ConfigError, match="cannot be cut"):
+        result_fingerprint(SpotterSettings("embedded", alphabet="latin"))
+
+
+def test_every_rule_is_in_the_fingerprint(tmp_path: Path) -> None:
+    base = result_fingerprint(SpotterSettings(str(write_lines_bundle(tmp_path / "base"))))
+    changed = {
+        "shortest_side": 640,
+        "longest_side": 960,
+        "binarize_threshold": 0.4,
+        "unclip_ratio": 0.3,
+        "dilate": False,
+        "word_height": 0.7,
+    }
+    for key, value in changed.items():
+        rules = replace(RULES, **{key: value})  # type: ignore[arg-type]
+        folder = write_lines_bundle(tmp_path / key, rules)
+        assert result_fingerprint(SpotterSettings(str(folder))) != base, key
+
+
+def test_small_lines_of_a_large_picture_are_found_in_tiles(bundle: str) -> None:
+    image = dark(6000, 4000)
+    draw_line(image, "tiny", 5000, 3500, 16)
+    # ends in one tile's overlap, begins in the other: whole nowhere but in the whole picture
+    draw_line(image, "abcdefghijklmnopqrstuvwxyz0123456789 abcdefghijklmnopqrstuvwxyz", 900, 900, 60)
+    words = TextSpotter.load(bundle, threads=2)(image)
+    assert [w.text for w in words][:1] == ["abcdefghijklmnopqrstuvwxyz0123456789"]
+    assert "tiny" in [w.text for w in words]
+    assert len(words) == 3
+
+
+def test_pieces_of_a_line_that_no_pass_shows_whole_are_joined(tmp_path: Path) -> None:
+    rules = replace(RULES, longest_side=640)
+    folder = str(write_lines_bundle(tmp_path / "lines", rules))
+    image = dark(6000, 1500)
+    text = "abcdefghijklmnopqrstuvwxyz0123456789" * 3
+    draw_line(image, text, 200, 700, 22)  # 2 px high in the whole picture: seen in tiles only
+    words = TextSpotter.load(folder, threads=2, image=ImageConfig(tile_over=2.0))(image)
+    assert [w.text for w in words] == [text]
+    assert words[0].box[0] == pytest.approx(200, abs=12)
+    assert words[0].box[2] == pytest.approx(200 + 0.8 * 22 * len(text), abs=12)
+
+
+def test_features_travel_with_their_sizes(bundle: str) -> None:
+    image = dark()
+    draw_line(image, "abc", 100, 60, 40)
+    draw_line(image, "abcdefgh", 100, 160, 40)
+    pages = PageDetector(SpotterSettings(bundle))
+    detected, features = pages.detect(cv2.imencode(".png", image)[1].tobytes())
+    assert len(features) == len(detected.detections) == 2
+    assert detected.feature_bytes == features.nbytes == 48 * 3 * (128 + 288)
+    assert not detected.info.saturated  # type: ignore[union-attr]
+
+
+def test_a_picture_without_text_has_no_words(spotter: TextSpotter) -> None:
+    assert spotter(dark(300, 200)) == []
+    assert spotter(dark(2000, 3)) == []
+    assert spotter(np.zeros((1, 1, 3), np.uint8)) == []
