@@ -74,7 +74,7 @@ class ImageConfig:
 class ModelConfig:
     """Which bundle, at which precision and thresholds."""
 
-    name: str = "embedded"  # embedded | text-spotting-0003/4/5 | a bundle folder
+    name: str = "embedded"  # embedded | text-spotting-0003 ... | ppocrv6-small ... | a folder
     precision: str | None = None  # f32 | bf16 | int8; None = the bundle's default
     detection_threshold: float | None = None  # None = the bundle's
     max_steps: int | None = None  # symbols a word; None = the bundle's

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import pytest
 
+from tests.support.lines_bundle import dark, draw_line, write_lines_bundle
 from tests.support.scripted import plain_scripts, scripted_config, scripted_parts, write_images
 from tests.support.stub_bundle import draw, write_stub_bundle
 from tests.support.tables_equal import all_rows
@@ -61,3 +62,40 @@ def test_same_tables_with_a_real_bundle_and_real_files(tmp_path, ray_cluster):
     assert sum(row["n_words"] for row in local["images"]) == len(local["words"])
     assert reports["local"].counts == reports["ray"].counts
     assert reports["ray"].skipped == reports["local"].skipped and reports["ray"].skipped
+
+
+def test_same_tables_with_a_bundle_of_lines(tmp_path, ray_cluster):
+    bundle = write_lines_bundle(tmp_path / "bundle")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for n in range(6):
+        picture = dark(640 + 64 * n, 480, seed=n)
+        for row in range(n):
+            draw_line(picture, f"line{row} of {n}", 20 + 30 * n, 20 + 80 * row, 30 + 4 * n)
+        cv2.imwrite(str(folder / f"{n}.png"), picture)
+    large = dark(4000, 3000)
+    draw_line(large, "small print", 3300, 2700, 16)
+    cv2.imwrite(str(folder / "large.png"), large)
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:3000])
+    for kind in ("local", "ray"):
+        config = config_from_dict(
+            {
+                "source": {"uris": [str(folder)]},
+                "model": {"name": str(bundle)},
+                "engine": {"kind": kind},
+                "output": {"uri": str(tmp_path / kind)},
+            }
+        )
+        run(config)
+    local, on_ray = all_rows(tmp_path / "local"), all_rows(tmp_path / "ray")
+    assert local == on_ray
+    assert len(local["images"]) == 8 and len(local["errors"]) == 1
+    assert not any(row["saturated"] for row in local["images"])
+    found = {}
+    for row in local["words"]:
+        found.setdefault(row["image_id"].rpartition("/")[2], []).append(row["text"])
+    for n in range(1, 6):
+        wanted = [word for row in range(n) for word in (f"line{row}", "of", str(n))]
+        assert found[f"{n}.png"] == wanted
+    assert found["large.png"] == ["small", "print"]
+    assert "0.png" not in found

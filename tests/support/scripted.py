@@ -89,10 +89,13 @@ class ScriptedDetector:
             features[0, 1, 0, :4] = len(command) // 28 + 1
             padded = np.frombuffer(command.ljust(28 * 27, b" "), np.uint8).reshape(27, 28)
             features[0, 1, 1:] = padded
-        return DetectedPage(info, boxes), features
+        return DetectedPage(info, boxes, feature_bytes=features.nbytes), features
 
 
 class ScriptedRecognizer:
+    def blank(self) -> np.ndarray:
+        return encode_words([""])
+
     def read(self, features: np.ndarray) -> Readings:
         if len(features) and features[0, 1, 0, 0]:
             action = bytes(features[0, 1, 1:].astype(np.uint8).ravel()).decode().strip()

@@ -16,15 +16,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("model", nargs="?", default="embedded", metavar="NAME|DIR")
     check.add_argument("--precision", choices=("f32", "bf16", "int8"))
     fetch = commands.add_parser("fetch", help="bring a published model into the cache, verified")
-    fetch.add_argument("model", metavar="NAME", help="text-spotting-0003, -0004 or -0005")
+    fetch.add_argument(
+        "model", metavar="NAME", help="text-spotting-0003 ..., ppocrv6-small ...: see models list"
+    )
     fetch.add_argument(
         "--weights",
         action="append",
         choices=("FP32", "FP16", "FP16-INT8"),
-        help="which published files (default FP32); may be given several times",
+        help="which files of text-spotting (default FP32); may be given several times",
     )
     fetch.add_argument(
-        "--from", dest="origin", metavar="DIR|URL", help="a folder with the files, or a mirror"
+        "--from",
+        dest="origin",
+        metavar="DIR|URL",
+        help="a folder with the files, a mirror, or rapidocr: the installed package",
     )
     models_quantize.add_arguments(
         commands.add_parser("quantize", help="make an int8 bundle, calibrated on your images")
@@ -44,9 +49,10 @@ def main(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     from textspot_ray.errors import BundleError
-    from textspot_ray.spotting.bundle import PUBLISHED, load_bundle
+    from textspot_ray.spotting.bundle import load_bundle, published_names
+    from textspot_ray.spotting.family import family_of
 
-    for name in ("embedded", *PUBLISHED):
+    for name in ("embedded", *published_names()):
         try:
             bundle = load_bundle(name)
         except BundleError as exc:
@@ -55,9 +61,13 @@ def _list(args: argparse.Namespace) -> int:
         spec = bundle.spec
         print(f"{name}\n  {bundle.folder}")
         print(f"  version {spec.version}; precisions {', '.join(sorted(spec.precisions))}")
+        limits = family_of(spec).limits(spec)
+        if limits:
+            print(f"  {limits}")
         for key, value in spec.accuracy.items():
             print(f"  {key}: {value}")
-        print(f"  licence: {spec.licence}")
+        origin = spec.provenance.get("publisher")
+        print(f"  licence: {spec.licence}" + (f"; from {origin}" if origin else ""))
     return ExitCode.OK
 
 
@@ -83,8 +93,14 @@ def _check(args: argparse.Namespace) -> int:
 def _fetch(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from textspot_ray.errors import UsageError
+    from textspot_ray.spotting import ppocr
     from textspot_ray.spotting.download import fetch_model, published_weights
 
+    if args.model in ppocr.names():
+        if args.weights:
+            raise UsageError(f"{args.model} is published in one form; leave --weights out")
+        return _fetch_lines(args)
     weights = args.weights or ["FP32"]
     available = published_weights(args.model)
     wanted = [available[name] for name in dict.fromkeys(weights) if name in available]
@@ -97,5 +113,23 @@ def _fetch(args: argparse.Namespace) -> int:
     print(
         f"{args.model} ({', '.join(p.weights for p in wanted)}) is in {folder}: {files} files, "
         f"{total / 1e6:.1f} MB, checksums right; use it with --model {args.model}"
+    )
+    return ExitCode.OK
+
+
+def _fetch_lines(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from textspot_ray.spotting.bundle import load_bundle
+    from textspot_ray.spotting.ppocr import fetch_lines
+
+    with tqdm(unit="B", unit_scale=True, desc=args.model, leave=False) as bar:
+        folder = fetch_lines(args.model, origin=args.origin, on_bytes=bar.update)
+    bundle = load_bundle(str(folder))
+    bundle.verify("f32")
+    size = sum(bundle.path(file).stat().st_size for file in bundle.model_files("f32").files())
+    print(
+        f"{args.model} is in {folder}: {size / 1e6:.1f} MB, checksums right, "
+        f"licence {bundle.spec.licence}; use it with --model {args.model}"
     )
     return ExitCode.OK

@@ -24,6 +24,7 @@ _KEYS = {
     "model": "model.name",
     "precision": "model.precision",
     "detection_threshold": "model.detection_threshold",
+    "alphabet": "model.alphabet",
     "engine": "engine.kind",
     "address": "engine.address",
     "slots": "engine.slots",
@@ -60,6 +61,9 @@ def add_run_options(parser: argparse.ArgumentParser, *, out_required: bool) -> N
     model.add_argument("--model", metavar="NAME|DIR", help="embedded (default), or a bundle")
     model.add_argument("--precision", choices=("f32", "bf16", "int8"), help="default: bundle's")
     model.add_argument("--detection-threshold", type=float, metavar="T", help="default: bundle's")
+    model.add_argument(
+        "--alphabet", metavar="NAME", help="of a model of lines: all, latin, or the characters"
+    )
     model.add_argument("--tiles", choices=("off", "auto"), help="cut large images into tiles")
     where = parser.add_argument_group("where it runs")
     where.add_argument("--engine", choices=("ray", "local"), help="default: ray")

@@ -108,6 +108,7 @@ class _Survey:
         spotter = TextSpotter.load(
             model.name,
             precision=model.precision,
+            alphabet=model.alphabet,
             detection_threshold=model.detection_threshold,
             image=self._config.image,
         )

@@ -8,8 +8,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 from textspot_ray.commands.options import add_run_options, run_config
+
+if TYPE_CHECKING:
+    from textspot_ray.spotting.bundle import BundleSpec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,14 +35,25 @@ def main(args: argparse.Namespace) -> int:
 
     config = run_config(args)
     set_up_logging(config.engine.log_format)
-    if load_bundle(config.model.name).resolve_precision(config.model.precision) == "int8":
+    bundle = load_bundle(config.model.name)
+    precision = bundle.resolve_precision(config.model.precision)
+    if precision == "int8":
         note = int8_note()
         if note is not None:
             logging.getLogger(__name__).warning("%s", note)
     if not args.quiet:
         print(dump_config(config), file=sys.stderr, flush=True)
+        print(model_line(bundle.spec, precision), file=sys.stderr, flush=True)
     progress = None if args.quiet else console(config.engine.progress_s)
     metrics = RayMetrics(config.output.uri) if config.engine.kind == "ray" else None
     report = run(config, on_progress=both(progress, metrics))
     print_report(report)
     return exit_code(report)
+
+
+def model_line(spec: BundleSpec, precision: str) -> str:
+    """Which bundle runs, and what it can read."""
+    from textspot_ray.spotting.family import family_of
+
+    limits = family_of(spec).limits(spec)
+    return f"model: {spec.name} {spec.version} ({precision})" + (f", {limits}" if limits else "")

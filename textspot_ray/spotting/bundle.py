@@ -354,11 +354,11 @@ def _spec(data: dict[str, Any]) -> BundleSpec:
     family = data.get("family", SPOTTING)
     if family not in _REQUIRED:
         raise ValueError(f"family must be {' or '.join(_REQUIRED)}, not {family!r}")
-    if not alphabet or (family == SPOTTING and len(set(alphabet)) != len(alphabet)):
-        raise ValueError("alphabet must hold distinct characters")
     rules = data.get("lines")
     if (family == LINES) != isinstance(rules, dict):
         raise ValueError("lines must hold the rules of the family lines, and of no other")
+    if not alphabet or (family == SPOTTING and len(set(alphabet)) != len(alphabet)):
+        raise ValueError("alphabet must hold distinct characters")
     listed = data["precisions"]
     if not isinstance(listed, dict) or not listed or set(listed) - set(PRECISIONS):
         raise ValueError(f"precisions must be of {', '.join(PRECISIONS)}")

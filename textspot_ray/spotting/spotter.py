@@ -204,6 +204,7 @@ class TextSpotter:
         *,
         precision: str | None = None,
         detection_threshold: float | None = None,
+        alphabet: str | None = None,
         threads: int | None = None,
         image: ImageConfig | None = None,
     ) -> TextSpotter:
@@ -213,6 +214,7 @@ class TextSpotter:
             model: ``embedded``, a fetched model's name, or a bundle's folder.
             precision: f32, bf16 or int8; None = the bundle's default.
             detection_threshold: None = the bundle's.
+            alphabet: Of a bundle of lines: all, latin, or the characters; None = the bundle's.
             threads: Inference threads; None = the cores this process may use.
             image: Decoding limits and tiling rules.
 
@@ -225,6 +227,7 @@ class TextSpotter:
                 model=model,
                 precision=precision,
                 detection_threshold=detection_threshold,
+                alphabet=alphabet,
                 image=image or ImageConfig(),
                 threads=threads or cores or 1,
             )

@@ -179,12 +179,11 @@ def test_mistakes_are_one_line(
 def test_calibration_sees_what_the_parts_see(bundle: Path) -> None:
     pictures = [cv2.imencode(".png", draw(words))[1].tobytes() for words in WORDS]
     seen = calibrate(load_bundle(str(bundle)), [b"no image", *pictures])
-    assert len(seen.windows) == 3
-    assert np.array_equal(seen.windows[0][0], draw(WORDS[0]))
-    assert seen.im_info[0] is not None
-    assert seen.im_info[0].tolist() == [[768, 1280, 1]]
-    assert len(seen.features) == 5
-    assert seen.features[0].shape == (1, 64, 28, 28)
+    assert len(seen.inputs) == 3
+    assert np.array_equal(seen.inputs[0][0][0], draw(WORDS[0]))
+    assert seen.inputs[0][1].tolist() == [[768, 1280, 1]]
+    assert [len(page) for page in seen.features] == [0, 2, 1, 2]
+    assert seen.features[1].shape == (2, 64, 28, 28)
 
 
 def test_images_that_cannot_be_read_calibrate_nothing(bundle: Path) -> None:

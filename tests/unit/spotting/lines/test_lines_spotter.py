@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tests.support.lines_bundle import RULES, dark, draw_line, write_lines_bundle
 
+from tests.support.lines_bundle import RULES, dark, draw_line, write_lines_bundle
 from textspot_ray.config import ImageConfig
 from textspot_ray.errors import ConfigError
 from textspot_ray.spotting.settings import SpotterSettings, result_fingerprint
@@ -70,8 +70,9 @@ def test_an_alphabet_cuts_what_is_read(bundle: str) -> None:
     image = dark()
     draw_line(image, "ab12", 100, 60, 40)
     settings = SpotterSettings(bundle, alphabet="ab")
-    assert [w.text for w in TextSpotter(settings)(image)][0][:2] == "ab"
-    assert set("".join(w.text for w in TextSpotter(settings)(image))) <= set("ab")
+    text = "".join(w.text for w in TextSpotter(settings)(image))
+    assert text.startswith("ab")
+    assert set(text) == set("ab")
     assert result_fingerprint(settings)["alphabet"] == "ab"
     assert result_fingerprint(SpotterSettings(bundle))["alphabet"] == "all"
     with pytest.raises(ConfigError, match="cannot be cut"):
@@ -98,7 +99,8 @@ def test_small_lines_of_a_large_picture_are_found_in_tiles(bundle: str) -> None:
     image = dark(6000, 4000)
     draw_line(image, "tiny", 5000, 3500, 16)
     # ends in one tile's overlap, begins in the other: whole nowhere but in the whole picture
-    draw_line(image, "abcdefghijklmnopqrstuvwxyz0123456789 abcdefghijklmnopqrstuvwxyz", 900, 900, 60)
+    long = "abcdefghijklmnopqrstuvwxyz0123456789 abcdefghijklmnopqrstuvwxyz"
+    draw_line(image, long, 900, 900, 60)
     words = TextSpotter.load(bundle, threads=2)(image)
     assert [w.text for w in words][:1] == ["abcdefghijklmnopqrstuvwxyz0123456789"]
     assert "tiny" in [w.text for w in words]
