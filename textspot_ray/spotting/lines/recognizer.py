@@ -7,6 +7,7 @@ import queue
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -198,20 +199,18 @@ class _Worker:
 
     def read(self, strip: Strip, width: int) -> Reading:
         reading = self._reader.read(strip, width)
-        if self._classifier is None or mean_confidence(reading) >= _UNSURE:
+        classifier = self._classifier
+        if classifier is None or mean_confidence(reading) >= _UNSURE:
             return reading
-        if not self._is_turned(strip, width):
+        classifier.infer({0: _classifier_input(strip, width)}, share_outputs=True)
+        if not classifier.get_output_tensor(0).data.reshape(-1)[1] > _TURNED:
             return reading
         over = strip.copy()
-        over[:, :, :width] = strip[:, ::-1, width - 1 :: -1] if width else strip[:, ::-1]
+        over[:, :, :width] = strip[:, ::-1, :width][:, :, ::-1]
         other = self._reader.read(over, width)
         if mean_confidence(other) <= mean_confidence(reading):
             return reading
-        return Reading(other.text, other.confidence, other.char_confidences, other.places, True)
-
-    def _is_turned(self, strip: Strip, width: int) -> bool:
-        self._classifier.infer({0: _classifier_input(strip, width)}, share_outputs=True)
-        return bool(self._classifier.get_output_tensor(0).data.reshape(-1)[1] > _TURNED)
+        return replace(other, turned=True)
 
 
 def mean_confidence(reading: Reading) -> float:

@@ -66,46 +66,54 @@ def split_line(text: str, places: Sequence[float], aspect: float) -> list[Span]:
         aspect: The line's width by its height.
 
     Returns:
-        Words in reading order: from right to left where the script runs so.
+        Words in reading order: from right to left where most of the line runs so.
     """
     spans = []
     for first, last in _words(text):
         start, end = _ends(text, places, first, last, aspect)
-        order = logical_order([text[i] for i in range(first, last)], _direction)
+        word = text[first:last]
+        order = logical_order(word, _direction, _base(word))
         spans.append(Span(tuple(first + i for i in order), start, end))
     whole = [text[first:last] for first, last in _words(text)]
-    return [spans[i] for i in logical_order(whole, _word_direction)]
+    return [spans[i] for i in logical_order(whole, _word_direction, _base(text))]
 
 
-def logical_order(parts: Sequence[str], direction: Callable[[str], str]) -> list[int]:
+def logical_order(parts: Sequence[str], direction: Callable[[str], str], base: str) -> list[int]:
     """Indexes of parts, as they stand from left to right, in the order they are read.
 
-    The inverse of the bidirectional algorithm for one paragraph: if any part runs from right to
-    left the whole does, except for runs of numbers and of words that run the other way.
+    The inverse of the bidirectional algorithm for one level: what runs against the line's own
+    direction, with whatever stands between it, is read the other way.
 
     Args:
         parts: Characters or words.
         direction: R, L, or "" for parts that go with their neighbours.
+        base: R or L, the line's own direction.
     """
-    ways = [direction(part) for part in parts]
     order = list(range(len(parts)))
-    if "R" not in ways:
-        return order
-    order.reverse()
-    left = 0
-    while left < len(order):
-        if ways[order[left]] != "L":
-            left += 1
+    if base == "R":
+        order.reverse()
+    ways = [direction(parts[i]) for i in order]
+    start = 0
+    while start < len(order):
+        if ways[start] in ("", base):
+            start += 1
             continue
-        right = left  # the run ends with its last L: neutrals at its ends go with the line
-        for i in range(left, len(order)):
-            if ways[order[i]] == "R":
+        last = start  # neutrals at a run's end go with the line
+        for i in range(start, len(order)):
+            if ways[i] == base:
                 break
-            if ways[order[i]] == "L":
-                right = i
-        order[left : right + 1] = order[left : right + 1][::-1]
-        left = right + 1
+            if ways[i]:
+                last = i
+        order[start : last + 1] = order[start : last + 1][::-1]
+        start = last + 1
     return order
+
+
+def _base(text: str) -> str:
+    """The direction in which most letters run."""
+    kinds = [unicodedata.bidirectional(character) for character in text]
+    right = sum(kind in _RIGHT_TO_LEFT for kind in kinds)
+    return "R" if right and right >= kinds.count("L") else "L"
 
 
 def _direction(character: str) -> str:
