@@ -25,7 +25,7 @@ Strip = NDArray[np.uint8]
 BLANK = 0
 CLASSIFIER_WIDTH = 192
 NOTHING = Reading("", 0.0, ())
-_UNSURE = 0.8  # mean confidence below which a line may stand on its head
+_UNSURE = 0.93  # mean confidence below which a line may stand on its head
 _TURNED = 0.9  # confidence at which the classifier's word is taken
 
 
