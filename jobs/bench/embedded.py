@@ -49,36 +49,40 @@ def interpreter(python: Path | None) -> str:
     return str(python or sys.executable)
 
 
-class RapidOcr:
+class PeerProcess:
     """A process that spots photos when asked.
 
     Args:
-        python: Interpreter that has rapidocr and onnxruntime; None = this one.
+        python: The interpreter.
+        program: Text of a program that takes cores and photos as arguments, says "ready", and for
+            each line with a number of images answers with the words it found.
         cores: Threads it may use.
         photos: Images to repeat.
+        name: What it is called in messages.
 
     Raises:
-        MissingExtraError: This interpreter has no rapidocr.
-        UsageError: The named interpreter cannot run it.
+        UsageError: The interpreter cannot run it.
     """
 
-    def __init__(self, python: Path | None, cores: int, photos: Sequence[Path]) -> None:
-        program = interpreter(python)
+    def __init__(
+        self, python: str, program: str, cores: int, photos: Sequence[Path], name: str
+    ) -> None:
         self.words = 0
+        self._name = name
         try:
             self._process = subprocess.Popen(
-                [program, "-c", _RIVAL, str(cores), *(str(p.resolve()) for p in photos)],
+                [python, "-c", program, str(cores), *(str(p.resolve()) for p in photos)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             )
         except OSError as exc:
-            raise UsageError(f"cannot run {program}: {exc.strerror}") from exc
+            raise UsageError(f"cannot run {python}: {exc.strerror}") from exc
         if self._answer() != "ready":
             _, said = self._process.communicate()
             last = (said.strip().splitlines() or ["it ended without a word"])[-1]
-            raise UsageError(f"{program} cannot run RapidOCR: {last}")
+            raise UsageError(f"{python} cannot run {name}: {last}")
 
     def __call__(self, images: int) -> int:
         """Spot that many photos."""
@@ -87,7 +91,7 @@ class RapidOcr:
         self._process.stdin.flush()
         answer = self._answer()
         if not answer.isdigit():
-            raise UsageError("RapidOCR's process ended")
+            raise UsageError(f"the process of {self._name} ended")
         self.words += int(answer)
         return images
 
@@ -116,7 +120,7 @@ def against_rapidocr(options: Options, python: Path | None, precision: str | Non
     precision = bundle.resolve_precision(precision)
     folder = options.work / "tables" / f"{os.getpid()}-embedded"
     shutil.rmtree(folder, ignore_errors=True)
-    rival = RapidOcr(python, options.cores, options.photos)
+    rival = PeerProcess(interpreter(python), _RIVAL, options.cores, options.photos, "RapidOCR")
     try:
         pipeline = Pipeline(
             str(bundle.folder),

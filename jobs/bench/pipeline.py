@@ -65,18 +65,20 @@ class Pipeline:
         images: A round, at least; rounds are whole shards.
         rounds: How many there will be at most.
         engine: Threads, streams, kind and so on.
+        alphabet: Of a bundle of lines.
     """
 
     def __init__(
         self,
         model: str,
-        precision: str,
+        precision: str | None,
         photos: Sequence[Path],
         work: Path,
         *,
         images: int,
         rounds: int,
         engine: EngineConfig,
+        alphabet: str | None = None,
     ) -> None:
         self._shards = max(2, math.ceil(images / _SHARD_IMAGES))
         size = math.ceil(images / self._shards)
@@ -89,7 +91,7 @@ class Pipeline:
         config = RunConfig(
             source=SourceConfig(uris=(str(source),)),
             image=ImageConfig(tiles="off"),
-            model=ModelConfig(name=model, precision=precision),
+            model=ModelConfig(name=model, precision=precision, alphabet=alphabet),
             engine=engine,
             output=OutputConfig(uri=str(work / "out"), max_shard_items=size, min_shard_items=size),
         )

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from jobs.bench import accuracy, embedded, report, suite
+from jobs.bench.lines import against_rivals, mixed
 from textspot_ray.commands.table_options import size
 from textspot_ray.engine.sizing import available_cpus
 from textspot_ray.errors import ExitCode, TextspotError, UsageError
@@ -60,7 +61,9 @@ def _measure(args: argparse.Namespace) -> int:
         )
         print("\n" + rival)
         return ExitCode.OK
-    if args.embedded:
+    if args.lines:
+        lines += against_rivals(options, args.alphabet, args.rival or ())
+    elif args.embedded:
         for precision in args.precision or [None]:
             lines += embedded.against_rapidocr(options, args.rapidocr_python, precision)
     else:
@@ -123,10 +126,11 @@ def _sweep(options: suite.Options, args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _photos(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.glob("*") if p.suffix.lower() in _SUFFIXES)
+def _photos(folders: Sequence[Path] | None) -> list[Path]:
+    found = mixed(folders or [Path("jobs/demo/photos")], _SUFFIXES)
     if not found:
-        raise UsageError(f"no images ({', '.join(_SUFFIXES)}) in {folder}; name a folder: --photos")
+        named = ", ".join(map(str, folders or ()))
+        raise UsageError(f"no images ({', '.join(_SUFFIXES)}) in {named}; name a folder: --photos")
     return found
 
 
@@ -136,7 +140,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="few images and rounds: a look, not a measurement")
     add("--only", action="append", choices=_PARTS, help="measure this part (may be repeated)")
     add("--precision", action="append", choices=("f32", "bf16", "int8"), help="default int8, bf16")
-    add("--photos", type=Path, default=Path("jobs/demo/photos"), metavar="DIR")
+    add(
+        "--photos",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="images of several folders take turns (default jobs/demo/photos)",
+    )
     add("--model", metavar="NAME|DIR", help="a bundle with f32 files, instead of the stand-in")
     add("--images", type=int, metavar="N", help="images a round (default 16)")
     add("--rounds", type=int, metavar="N", help="counted rounds (default 5)")
@@ -146,6 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--sweep", type=Path, metavar="YAML", help="sweep threads, streams, actors; write the best")
     add("--max-actors", type=int, default=1, metavar="N", help="detector actors (> 1 runs Ray)")
     add("--embedded", action="store_true", help="the embedded bundle against RapidOCR")
+    add("--lines", action="store_true", help="a bundle of lines against programs of its weights")
+    add("--rival", action="append", metavar="NAME", help="only this one; also bare, ray")
+    add("--alphabet", metavar="NAME", help="of the bundle of lines: all, latin")
     add("--rapidocr-python", type=Path, metavar="PATH", help="interpreter that has rapidocr")
     add(
         "--rapidocr-accuracy",

@@ -113,6 +113,9 @@ class Family(Protocol):
     def load_recognizer(self, settings: SpotterSettings) -> Recognizes:
         """Verify and compile a bundle's recogniser."""
 
+    def recognizer_threads(self, detector: int, usual: int) -> int:
+        """Threads of a slot's recogniser, given the detector's and the usual small share."""
+
     def words_of(self, spec: BundleSpec) -> WordsOf:
         """How a bundle's readings become words."""
 

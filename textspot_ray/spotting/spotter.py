@@ -29,6 +29,7 @@ from textspot_ray.records import (
 from textspot_ray.spotting.bundle import load_bundle
 from textspot_ray.spotting.composite.family import word_of_box
 from textspot_ray.spotting.family import (
+    Family,
     Features,
     Recognizes,
     WindowFindings,
@@ -51,8 +52,7 @@ class PageDetector:
 
     def __init__(self, settings: SpotterSettings) -> None:
         self._rules = settings.image
-        spec = load_bundle(settings.model).spec
-        self._regions = family_of(spec).load_detector(settings)
+        self._regions = family_named(settings.model).load_detector(settings)
 
     @property
     def requests(self) -> Any:
@@ -124,13 +124,22 @@ class PageDetector:
         return wide, high
 
 
+def family_named(model: str) -> Family:
+    """The family of a bundle, by the bundle's name or folder.
+
+    Raises:
+        BundleError: The bundle is missing or wrongly described.
+    """
+    return family_of(load_bundle(model).spec)
+
+
 def load_recognizer(settings: SpotterSettings) -> Recognizes:
     """Compile the recogniser of a bundle, of whatever family.
 
     Raises:
         BundleError: The bundle is missing, damaged or breaks the contract.
     """
-    return family_of(load_bundle(settings.model).spec).load_recognizer(settings)
+    return family_named(settings.model).load_recognizer(settings)
 
 
 def words_of(settings: SpotterSettings) -> WordsOf:

@@ -13,7 +13,8 @@ import pytest
 from jobs.bench import suite
 from jobs.bench.bare import DecoderSteps
 from jobs.bench.demo_way import DemoWay
-from jobs.bench.embedded import RapidOcr
+from jobs.bench.embedded import PeerProcess, interpreter
+from jobs.bench.lines import mixed
 from jobs.bench.pipeline import Pipeline
 from jobs.bench.program import main
 from jobs.bench.report import ratio_table, settings_yaml, stage_table
@@ -145,11 +146,37 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_rapidocr_in_another_interpreter(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="cannot run"):
-        RapidOcr(Path("/no/such/python"), 1, [photo])
+        PeerProcess("/no/such/python", "", 1, [photo], "RapidOCR")
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     monkeypatch.setattr("jobs.bench.embedded.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"textspot-ray\[bench\]"):
-        RapidOcr(None, 1, [photo])
+        interpreter(None)
+
+
+def test_a_peer_answers_with_its_words_until_it_ends(photo: Path) -> None:
+    program = """
+import sys
+print("ready", flush=True)
+for line in sys.stdin:
+    print(int(line) * (len(sys.argv) - 2) if int(line) < 9 else "", flush=True)
+"""
+    peer = PeerProcess(sys.executable, program, 1, [photo, photo], "a peer")
+    try:
+        assert peer(3) == 3 and peer.words == 6
+        with pytest.raises(UsageError, match="the process of a peer ended"):
+            peer(9)
+    finally:
+        peer.close()
+    with pytest.raises(UsageError, match="cannot run a peer: ImportError: no such thing"):
+        PeerProcess(sys.executable, "raise ImportError('no such thing')", 1, [photo], "a peer")
+
+
+def test_images_of_several_folders_take_turns(tmp_path: Path) -> None:
+    for name in ("a/1.png", "a/2.png", "a/3.png", "b/9.jpg", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = mixed([tmp_path / "a", tmp_path / "b"], (".png", ".jpg"))
+    assert [p.name for p in found] == ["1.png", "9.jpg", "2.png", "9.jpg", "3.png", "9.jpg"]
 
 
 def fake_rapidocr(folder: Path, answers: list[str], status: int = 0) -> Path:

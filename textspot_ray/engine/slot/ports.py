@@ -69,9 +69,10 @@ class BundleModels:
 
     def recognizer(self) -> Reads:
         """Compile the bundle's recogniser."""
-        from textspot_ray.spotting.spotter import load_recognizer
+        from textspot_ray.spotting.spotter import family_named, load_recognizer
 
-        threads = self.recognizer_threads
+        family = family_named(self.settings.model)
+        threads = family.recognizer_threads(self.settings.threads, self.recognizer_threads)
         return load_recognizer(replace(self.settings, threads=threads, streams=1))
 
     def sized(self, detector_threads: int, recognizer_threads: int) -> BundleModels:

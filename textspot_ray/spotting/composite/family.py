@@ -42,6 +42,10 @@ class CompositeFamily:
 
         return Recognizer(settings)
 
+    def recognizer_threads(self, detector: int, usual: int) -> int:
+        """The usual: reading is a tenth of the work."""
+        return usual
+
     def words_of(self, spec: BundleSpec) -> WordsOf:
         """A box is a word."""
         return word_of_box

@@ -1,0 +1,90 @@
+"""PP-OCRv6 small as rapidocr ships it (extra ppocr): real text, rendered."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from textspot_ray.records import Word
+from textspot_ray.spotting.ppocr import installed_bundle
+from textspot_ray.spotting.spotter import TextSpotter
+
+pytestmark = pytest.mark.skipif(
+    installed_bundle("ppocrv6-small") is None, reason="rapidocr is not installed (extra ppocr)"
+)
+
+
+@pytest.fixture(scope="module")
+def spotter() -> TextSpotter:
+    return TextSpotter.load("ppocrv6-small", precision="f32", threads=2)
+
+
+def _font(language: str) -> Path:
+    """A font of the system that has the language's letters."""
+    if shutil.which("fc-match") is None:
+        pytest.skip("fontconfig is not installed")
+    command = ["fc-match", "--format=%{file} %{lang}", f"sans:lang={language}:style=Regular"]
+    path, _, languages = subprocess.check_output(command, text=True).partition(" ")
+    if language not in languages.split("|"):
+        pytest.skip(f"no font for {language}")
+    return Path(path)
+
+
+def _page(lines: list[str], language: str, size: int = 36) -> NDArray[np.uint8]:
+    font = ImageFont.truetype(str(_font(language)), size)
+    page = Image.new("RGB", (1000, 80 + 90 * len(lines)), "white")
+    for i, line in enumerate(lines):
+        ImageDraw.Draw(page).text((60, 50 + 90 * i), line, "black", font=font)
+    return np.asarray(page)[:, :, ::-1].copy()
+
+
+def _lines(words: list[Word]) -> list[str]:
+    found: dict[int | None, list[str]] = {}
+    for word in words:
+        found.setdefault(word.line, []).append(word.text)
+    return [" ".join(texts) for texts in found.values()]
+
+
+def test_case_punctuation_and_accents(spotter: TextSpotter) -> None:
+    lines = ["Invoice No. 2026/117", "Total: $1,234.56", "Crème brûlée, größer & señor?"]
+    words = spotter(_page(lines, "en"))
+    assert _lines(words) == lines
+    invoice = words[0]
+    assert invoice.text == "Invoice" and invoice.text_confidence > 0.9
+    assert invoice.box[0] == pytest.approx(60, abs=15)
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [("zh-cn", "北京市海淀区中关村大街"), ("ja", "東京都渋谷区のカフェ")]
+)
+def test_scripts_without_spaces(spotter: TextSpotter, language: str, text: str) -> None:
+    assert [word.text for word in spotter(_page([text], language))] == [text]
+
+
+def test_upside_down_and_sideways(spotter: TextSpotter) -> None:
+    page = _page(["Upside down it says"], "en")
+    over = spotter(cv2.rotate(page, cv2.ROTATE_180))
+    assert [word.text for word in over] == ["Upside", "down", "it", "says"]
+    assert all(abs(word.angle_deg) > 179 for word in over)
+    assert over[0].box[0] > over[-1].box[0]
+    for way, angle in ((cv2.ROTATE_90_CLOCKWISE, 90), (cv2.ROTATE_90_COUNTERCLOCKWISE, -90)):
+        words = spotter(cv2.rotate(page, way))
+        assert [word.text for word in words] == ["Upside", "down", "it", "says"]
+        assert all(word.angle_deg == pytest.approx(angle, abs=1) for word in words)
+
+
+def test_latin_alone_reads_the_same_words(spotter: TextSpotter) -> None:
+    page = _page(["The quick brown fox, 42 km"], "en")
+    cut = TextSpotter.load("ppocrv6-small", precision="f32", alphabet="latin", threads=2)
+    assert [w.text for w in cut(page)] == [w.text for w in spotter(page)]
+    assert all(
+        a.text_confidence >= b.text_confidence - 1e-4
+        for a, b in zip(cut(page), spotter(page), strict=True)
+    )
