@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from textspot_ray._version import __version__
 from textspot_ray.errors import ExitCode, TextspotError
+from textspot_ray.import_path import forget_working_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ def overview() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; a user's mistake never shows a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        forget_working_folder()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview())
         return ExitCode.OK if arguments else ExitCode.USAGE

@@ -10,8 +10,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from textspot_ray.cli import main
-from textspot_ray.errors import ExitCode
+from textspot_ray.import_path import forget_working_folder
+
+forget_working_folder()
+
+from textspot_ray.cli import main  # noqa: E402
+from textspot_ray.errors import ExitCode  # noqa: E402
 
 
 def run(argv: Sequence[str]) -> int:

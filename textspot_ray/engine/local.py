@@ -27,6 +27,7 @@ from textspot_ray.engine.slot.ports import (
     Worker,
 )
 from textspot_ray.engine.slot.slot import Slot
+from textspot_ray.import_path import safe_path
 from textspot_ray.records import Stage
 
 _DEBUG: Final = "TEXTSPOT_DEBUG"  # set: let the worker's own output through
@@ -96,10 +97,11 @@ class _Link:
             output = None if os.environ.get(_DEBUG) else subprocess.DEVNULL
             # A program of its own rather than `multiprocessing`, which would import the caller's
             # main module again and so break notebooks and scripts without a guard.
+            # -P: `-c` would have it import from the working folder, which holds users' files.
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(fd)],
+                [sys.executable, "-P", "-c", _PROGRAM, str(fd)],
                 pass_fds=(fd,),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(safe_path())},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

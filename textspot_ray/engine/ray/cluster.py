@@ -18,14 +18,33 @@ from typing import Any, Final
 
 import psutil
 import ray
+from ray.job_config import JobConfig
 
 from textspot_ray.config import EngineConfig
 from textspot_ray.engine.sizing import available_cpus
 from textspot_ray.errors import AbortedError, UsageError
+from textspot_ray.import_path import package_root
 
 _KNOCK_S: Final = 10.0
 _VERSIONS: Final = re.compile(r"Ray: (\S+)\s+Python: (\S+)", re.DOTALL)
 _TOKEN_FILE: Final = Path("~/.ray/auth_token")
+
+
+class OwnPathJobConfig(JobConfig):  # type: ignore[misc]
+    """A job whose workers do not import from the driver's working folder.
+
+    Ray puts that folder, which may be the very archive that is read, before the workers' own path,
+    unless the job brings a working folder as part of its runtime environment. There is no public
+    name for this; a working folder of our own would be packed, sent and unpacked on every node.
+    """
+
+    def __init__(self) -> None:
+        root = package_root()
+        installed = Path(root).name in ("site-packages", "dist-packages")
+        super().__init__(_py_driver_sys_path=[] if installed else [root])
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True
 
 
 def join(address: str, **options: Any) -> None:
@@ -38,9 +57,9 @@ def join(address: str, **options: Any) -> None:
     Raises:
         UsageError: Nothing listens there, the token or a version is wrong, or else Ray's words.
     """
-    import ray
-
     check_reachable(address)
+    if not address.startswith("ray://"):  # its server has a working folder of its own
+        options["job_config"] = OwnPathJobConfig()
     with _hushed() as said:
         try:
             ray.init(address=address, **options)
@@ -182,6 +201,7 @@ class RayCluster:
                 ray.init(
                     address=_LOCAL,
                     **self._options(),
+                    job_config=OwnPathJobConfig(),
                     num_cpus=max(1, int(available_cpus())),
                     num_gpus=0,
                     include_dashboard=False,
