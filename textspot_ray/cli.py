@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from textspot_ray._version import __version__
 from textspot_ray.errors import ExitCode, TextspotError
 from textspot_ray.import_path import forget_working_folder
+from textspot_ray.redaction import redact_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,5 +126,5 @@ def _unknown(name: str) -> str:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"textspot: {message}", file=sys.stderr)
+    print(f"textspot: {redact_text(message)}", file=sys.stderr)
     return code

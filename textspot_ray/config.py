@@ -19,9 +19,9 @@ from typing import Any
 import yaml
 
 from textspot_ray.errors import ConfigError
+from textspot_ray.redaction import REDACTED, Redactor, redact_options, redact_text, unsafe_paths
 
-REDACTED = "***"
-STORAGE_OPTION_SECRETS = ("secret", "key", "token", "password", "credential", "sas", "account_key")
+_OPTIONS = "storage_options"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +166,7 @@ def load_config(path: str | Path | None = None, overrides: typing.Iterable[str] 
         except OSError as exc:
             raise ConfigError(f"cannot read configuration {path}: {exc.strerror}") from exc
         except (yaml.YAMLError, UnicodeDecodeError) as exc:
-            reason = " ".join(str(exc).split())
-            raise ConfigError(f"{path} is not valid YAML: {reason}") from exc
+            raise ConfigError(f"{path} is not valid YAML: {_yaml_reason(exc)}") from exc
         if loaded is not None and not isinstance(loaded, dict):
             raise ConfigError(
                 f"{path} must hold a mapping of sections, not {type(loaded).__name__}"
@@ -184,7 +183,11 @@ def stored_config(data: dict[str, Any]) -> RunConfig:
     def known(value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {key: known(child) for key, child in value.items() if child != REDACTED}
+        return {
+            key: known(child)
+            for key, child in value.items()
+            if not (isinstance(child, str) and REDACTED in child)
+        }
 
     return config_from_dict(known(data))
 
@@ -207,11 +210,25 @@ def config_from_dict(data: dict[str, Any]) -> RunConfig:
 
 
 def config_to_dict(config: RunConfig) -> dict[str, Any]:
-    """Plain nested dicts and lists of a configuration, with values that look secret blanked."""
-    data = _plain(dataclasses.asdict(config))
-    for section in ("source", "output"):
-        data[section]["storage_options"] = _redact(data[section]["storage_options"])
-    return typing.cast("dict[str, Any]", data)
+    """Plain nested dicts and lists of a configuration, as it may be shown and stored.
+
+    Values of storage options that are not known to be harmless, user info and parameters of URLs
+    are blanked.
+    """
+    return typing.cast("dict[str, Any]", _shown(_plain(dataclasses.asdict(config))))
+
+
+def unsafe_keys(config: RunConfig) -> list[str]:
+    """Keys, as dotted paths, of values that `config_to_dict` blanks."""
+    return unsafe_paths(_plain(dataclasses.asdict(config)), config_to_dict(config))
+
+
+def redactor_of(config: RunConfig) -> Redactor:
+    """What takes a configuration's secrets out of messages."""
+    return Redactor(
+        (config.source.storage_options, config.output.storage_options),
+        (*config.source.uris, config.output.uri, config.source.base or ""),
+    )
 
 
 def dump_config(config: RunConfig) -> str:
@@ -232,15 +249,24 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _yaml_reason(error: Exception) -> str:
+    """What is wrong with a file, without the lines of it that YAML's own message quotes."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split()) if isinstance(error, UnicodeDecodeError) else "unclear"
+    problem = getattr(error, "problem", None) or "cannot be read"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
+
+
 def _set(data: dict[str, Any], override: str) -> None:
     path, sep, text = override.partition("=")
     keys = path.strip().split(".")
     if not sep or not all(keys):
-        raise ConfigError(f"--set takes section.key=value, not {override!r}")
+        raise ConfigError(f"--set takes section.key=value, not {_told(override, override)}")
     try:
         value = yaml.load(text, _Loader) if text else None
     except yaml.YAMLError as exc:
-        raise ConfigError(f"--set {path}: {text!r} is not a YAML value") from exc
+        raise ConfigError(f"--set {path}: {_told(path, text)} is not a YAML value") from exc
     node = data
     for key in keys[:-1]:
         child = node.setdefault(key, {})
@@ -254,7 +280,8 @@ def _build(cls: type[Any], data: Any, prefix: str) -> Any:
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise ConfigError(f"{prefix.rstrip('.')} must be a section with keys, not {data!r}")
+        told = _told(prefix, data)
+        raise ConfigError(f"{prefix.rstrip('.')} must be a section with keys, not {told}")
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in data.items():
@@ -293,7 +320,7 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
         if origin is tuple and isinstance(value, str):
             return (value,)
     wanted = " or ".join(getattr(o, "__name__", str(o)) for o in options if o is not type(None))
-    raise ConfigError(f"{name} must be {wanted}, not {value!r}")
+    raise ConfigError(f"{name} must be {wanted}, not {_told(name, value)}")
 
 
 def _plain(value: Any) -> Any:
@@ -304,21 +331,24 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _redact(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: REDACTED
-        if any(mark in str(key).lower() for mark in STORAGE_OPTION_SECRETS)
-        and not isinstance(child, dict)
-        else _redact(child)
-        for key, child in value.items()
-    }
+def _shown(value: Any, key: str = "") -> Any:
+    if key == _OPTIONS:
+        return redact_options(value)
+    if isinstance(value, dict):
+        return {name: _shown(child, name) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_shown(child) for child in value]
+    return redact_text(value) if isinstance(value, str) else value
+
+
+def _told(name: str, value: Any) -> str:
+    """A wrong value as an error may tell it."""
+    return "what is given" if _OPTIONS in name else redact_text(repr(value))
 
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {_told(name, value)}")
 
 
 def _at_least(name: str, value: float, least: float) -> None:

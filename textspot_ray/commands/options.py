@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from dataclasses import replace
 from typing import Any
 
+from textspot_ray.commands.table_options import (
+    OPTIONS_VARIABLE,
+    add_store_options,
+    parse_storage_options,
+)
 from textspot_ray.config import RunConfig, load_config
 
 # option -> configuration key; one list, so that run, plan and submit cannot drift apart
@@ -46,6 +53,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, out_required: bool) -> N
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=C", help="override one configuration key"
     )
+    add_store_options(parser)
     what = parser.add_argument_group("what is read")
     what.add_argument("--limit", type=int, metavar="N", help="the first N items")
     what.add_argument("--sample", type=float, metavar="F", help="this share, chosen by a hash")
@@ -73,11 +81,16 @@ def add_run_options(parser: argparse.ArgumentParser, *, out_required: bool) -> N
     parser.set_defaults(out_required=out_required)
 
 
-def run_config(args: argparse.Namespace) -> RunConfig:
+def run_config(args: argparse.Namespace, *, environment: bool = True) -> RunConfig:
     """Merge YAML, ``--set`` and the short options, the later ones winning.
+
+    Args:
+        args: The parsed options.
+        environment: Take storage options from the environment where nothing else gives any.
 
     Raises:
         ConfigError: A key or value is wrong, or sources or the output are missing.
+        UsageError: Storage options cannot be read.
     """
     from textspot_ray.errors import ConfigError
 
@@ -88,9 +101,24 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         value: Any = getattr(args, option, None)
         if value is not None:
             overrides.append(f"{key}={json.dumps(value)}")
-    config = load_config(args.config, overrides)
+    config = _with_storage_options(load_config(args.config, overrides), args, environment)
     if not config.source.uris:
         raise ConfigError("no SOURCE given: name a folder, archive, list or image to read")
     if args.out_required and not config.output.uri:
         raise ConfigError("no output folder given: add --out DIR")
     return config
+
+
+def _with_storage_options(
+    config: RunConfig, args: argparse.Namespace, environment: bool
+) -> RunConfig:
+    """Sources and output with ``--storage-options``, or with the environment's if they have none."""
+    source, output = config.source, config.output
+    if args.storage_options is not None:
+        given = parse_storage_options(args.storage_options, "--storage-options")
+        source, output = (replace(part, storage_options=given) for part in (source, output))
+    elif environment and (text := os.environ.get(OPTIONS_VARIABLE)):
+        given = parse_storage_options(text, OPTIONS_VARIABLE)
+        source = replace(source, storage_options=source.storage_options or given)
+        output = replace(output, storage_options=output.storage_options or given)
+    return replace(config, source=source, output=output)

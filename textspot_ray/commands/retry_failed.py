@@ -7,9 +7,10 @@ crashes); --all tries every failed image.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from textspot_ray.commands.table_options import add_folder_argument
+from textspot_ray.commands.table_options import add_folder_argument, storage_options
 from textspot_ray.commands.tables import table_ledger
 from textspot_ray.errors import ExitCode
 
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Retry and report."""
     from textspot_ray.commands.summary import print_report
+    from textspot_ray.config import redactor_of
     from textspot_ray.engine.progress import console
     from textspot_ray.engine.run import exit_code, retry
     from textspot_ray.engine.slot.events import set_up_logging
@@ -44,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
         print("no failed image of the chosen kinds: nothing to try again")
         return ExitCode.OK
     config = _stored_config(args)
-    set_up_logging(config.engine.log_format)
+    set_up_logging(config.engine.log_format, redactor_of(config))
     report = retry(config, kinds=kinds, on_progress=console(config.engine.progress_s))
     print_report(report)
     return exit_code(report)
@@ -84,4 +86,11 @@ def _stored_config(args: argparse.Namespace) -> RunConfig:
     for option, key in (("engine", "engine.kind"), ("address", "engine.address")):
         if getattr(args, option):
             overrides.append(f"{key}={json.dumps(getattr(args, option))}")
-    return with_overrides(stored_config(stored), overrides)
+    config = with_overrides(stored_config(stored), overrides)
+    if (given := storage_options(args)) is None:
+        return config
+    return replace(
+        config,
+        source=replace(config.source, storage_options=given),
+        output=replace(config.output, storage_options=given),
+    )

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the job; the exit code tells how it ended."""
     from textspot_ray.commands.summary import print_report
-    from textspot_ray.config import dump_config
+    from textspot_ray.config import dump_config, redactor_of
     from textspot_ray.engine.progress import console
     from textspot_ray.engine.ray.metrics import RayMetrics, both
     from textspot_ray.engine.run import exit_code, run
@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.spotting.bundle import load_bundle
 
     config = run_config(args)
-    set_up_logging(config.engine.log_format)
+    set_up_logging(config.engine.log_format, redactor_of(config))
     bundle = load_bundle(config.model.name)
     precision = bundle.resolve_precision(config.model.precision)
     if precision == "int8":

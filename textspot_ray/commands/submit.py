@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
     """Send the run, or print its manifest."""
     _take_config_file(args)
     address, args.address = args.address, None  # of the Jobs API here, not of the engine
-    config = run_config(args)
+    config = run_config(args, environment=False)  # the cluster has one of its own
     if args.apply and not (args.k8s or args.k8s_cluster):
         raise UsageError("--apply goes with --k8s or --k8s-cluster")
     if args.k8s or args.k8s_cluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textspot_ray.records import Counts, RunReport
+from textspot_ray.redaction import redact_text
 
 
 def number(n: float) -> str:
@@ -43,7 +44,7 @@ def counts_lines(counts: Counts) -> list[str]:
 
 def print_report(report: RunReport) -> None:
     """Print the summary of a run."""
-    done = report.run_counts
+    done, out = report.run_counts, redact_text(report.out)
     speed = done.images / report.elapsed_s if report.elapsed_s else 0.0
     print(
         f"this run spotted {number(done.images)} images in {duration(report.elapsed_s)} "
@@ -58,5 +59,5 @@ def print_report(report: RunReport) -> None:
         left = report.shards_total - report.shards_done
         print(f"stopped by a signal with {left} shard(s) left; run the same command to go on")
     elif report.counts.failed:
-        print(f"list the failures with: textspot errors {report.out}")
-    print(f'query it with: textspot query {report.out} "SELECT text FROM words LIMIT 10"')
+        print(f"list the failures with: textspot errors {out}")
+    print(f'query it with: textspot query {out} "SELECT text FROM words LIMIT 10"')

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textspot_ray.errors import UsageError
@@ -12,13 +13,14 @@ if TYPE_CHECKING:
     from textspot_ray.query.views import TableViews
 
 
+OPTIONS_VARIABLE = "TEXTSPOT_STORAGE_OPTIONS"
 MANY = 2**40  # of rows; SQL cannot count to just any number
 
 
 def add_folder_argument(parser: argparse.ArgumentParser, name: str = "table") -> None:
     """Add DIR and how to reach it, for commands that do not query it."""
     parser.add_argument(name, metavar="DIR", help="output folder of a run; any fsspec URI")
-    _add_store_options(parser)
+    add_store_options(parser)
 
 
 def add_table_argument(parser: argparse.ArgumentParser, name: str = "table") -> None:
@@ -27,34 +29,59 @@ def add_table_argument(parser: argparse.ArgumentParser, name: str = "table") -> 
     add_storage_options(parser)
 
 
-def _add_store_options(parser: argparse.ArgumentParser) -> None:
+def add_store_options(parser: argparse._ActionsContainer) -> None:
+    """Add ``--storage-options``."""
     parser.add_argument(
         "--storage-options",
-        metavar="JSON",
-        help='fsspec options by protocol, for example \'{"s3": {"endpoint_url": "..."}}\'',
+        metavar="@FILE|JSON",
+        help="fsspec options by protocol, in a file of YAML or JSON; credentials given in "
+        f"the command line show in ps (default: what {OPTIONS_VARIABLE} holds)",
     )
 
 
 def add_storage_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of object stores and of DuckDB."""
-    _add_store_options(parser)
+    add_store_options(parser)
     parser.add_argument("--db-threads", type=int, metavar="N", help="DuckDB's; default: all cores")
 
 
 def storage_options(args: argparse.Namespace) -> dict[str, Any] | None:
-    """The parsed ``--storage-options``.
+    """The options of object stores: ``--storage-options``, or else those of the environment.
 
     Raises:
-        UsageError: It is no JSON object of objects.
+        UsageError: They are no mapping of mappings, or the file cannot be read.
     """
-    if args.storage_options is None:
-        return None
+    if args.storage_options is not None:
+        return parse_storage_options(args.storage_options, "--storage-options")
+    given = os.environ.get(OPTIONS_VARIABLE)
+    return parse_storage_options(given, OPTIONS_VARIABLE) if given else None
+
+
+def parse_storage_options(text: str, where: str) -> dict[str, Any]:
+    """Options by protocol.
+
+    Args:
+        text: JSON or YAML, or ``@`` and the name of a file of it.
+        where: What gave it, for messages; none of them repeats the text, which holds secrets.
+
+    Raises:
+        UsageError: It is no mapping of mappings, or the file cannot be read.
+    """
+    import yaml
+
+    if text.startswith("@"):
+        where = f"{where} {text}"
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "it is no text"
+            raise UsageError(f"{where}: {reason}") from exc
     try:
-        options = json.loads(args.storage_options)
-    except ValueError as exc:
-        raise UsageError(f"--storage-options is not JSON: {exc}") from exc
+        options = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise UsageError(f"{where} is neither JSON nor YAML") from exc
     if not isinstance(options, dict) or not all(isinstance(v, dict) for v in options.values()):
-        raise UsageError('--storage-options takes {"protocol": {"option": value}}')
+        raise UsageError(f'{where} takes {{"protocol": {{"option": value}}}}')
     return options
 
 

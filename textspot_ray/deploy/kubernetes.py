@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import yaml
 
-from textspot_ray.config import REDACTED, RunConfig, config_to_dict, dump_config, with_overrides
+from textspot_ray.config import RunConfig, dump_config, unsafe_keys, with_overrides
 from textspot_ray.deploy.pod_size import GIB, WorkerSize, worker_size
 from textspot_ray.deploy.pre_stop import GRACE_S
 from textspot_ray.errors import UsageError
@@ -145,27 +145,27 @@ def configure(config: RunConfig, options: KubeOptions, size: WorkerSize) -> RunC
 
 
 def refuse_secrets(config: RunConfig) -> None:
-    """A configuration that leaves this machine must not carry credentials.
+    """A configuration that leaves this machine must be harmless, as far as can be proved.
 
     Raises:
-        UsageError: It holds a value whose name looks like a secret's.
+        UsageError: It holds a value that `config.config_to_dict` would not show.
     """
-    data = config_to_dict(config)
-    for section in ("source", "output"):
-        found = _find_redacted(data[section]["storage_options"])
-        if found:
-            raise UsageError(
-                f"{section}.storage_options.{found} looks like a secret and would be stored with "
-                "the job: take it out and give it to the cluster by environment, a Kubernetes "
-                "Secret (--secret NAME) or the provider's own identity"
-            )
-    for uri in (*config.source.uris, config.output.uri):
-        scheme, _, rest = uri.partition("://")
-        if ":" in rest.partition("/")[0].rpartition("@")[0]:
-            raise UsageError(
-                f"a {scheme}:// URI holds a password and would be stored with the job: take it "
-                "out, and use a source that the nodes may read by their own identity"
-            )
+    found = unsafe_keys(config)
+    if not found:
+        return
+    options = [key for key in found if ".storage_options" in key]
+    if options:
+        raise UsageError(
+            f"{options[0]} may be a secret and would be stored with the job: take it out and give "
+            f"it to the cluster in the environment, as TEXTSPOT_STORAGE_OPTIONS or by the names "
+            "that the provider's driver knows (Kubernetes: a Secret, --secret NAME), or use the "
+            "nodes' own identity"
+        )
+    raise UsageError(
+        f"{found[0]} is a URL with a password, user name or parameters, which may be secret and "
+        "would be stored with the job: take them out, and use a source that the nodes may read by "
+        "their own identity or with options that the cluster has in TEXTSPOT_STORAGE_OPTIONS"
+    )
 
 
 def dump(manifests: list[Manifest], header: str = "") -> str:
@@ -258,16 +258,6 @@ def _refuse_local(what: str, uri: str, mounts: list[str]) -> None:
         f"{what}{uri} is not there in a pod: use an object store, or mount a volume that holds it "
         "(--volume CLAIM:/path)"
     )
-
-
-def _find_redacted(value: Any, path: str = "") -> str:
-    if value == REDACTED:
-        return path
-    if isinstance(value, dict):
-        for key, child in value.items():
-            if found := _find_redacted(child, f"{path}.{key}" if path else str(key)):
-                return found
-    return ""
 
 
 class _Dumper(yaml.SafeDumper):

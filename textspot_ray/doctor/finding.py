@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from textspot_ray.errors import TextspotError
+from textspot_ray.redaction import redact_text
 from textspot_ray.storage.faults import reason_of
 
 
@@ -30,11 +31,11 @@ class CheckResult:
     def line(self) -> str:
         """As it is printed.
 
-        >>> Finding("disk", Level.WARN, "1 GiB free in /tmp", "free some").line()
+        >>> CheckResult("disk", Level.WARN, "1 GiB free in /tmp", "free some").line()
         'warn  disk       1 GiB free in /tmp: free some'
         """
         tail = f": {self.fix}" if self.fix else ""
-        return f"{self.level.value:<5} {self.check:<10} {self.text}{tail}"
+        return f"{self.level.value:<5} {self.check:<10} {redact_text(self.text + tail)}"
 
 
 def ok(check: str, text: str) -> CheckResult:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from textspot_ray.config import redactor_of
 from textspot_ray.records import Item, Skipped
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.planner import PlanSummary, update_plan
@@ -84,7 +86,11 @@ class Planning:
             self._error = exc
 
     def _until_stopped(self) -> Iterator[Item | Skipped]:
+        redact = redactor_of(self._config)
         for entry in self._listing():
             if self._stop.is_set():
                 raise _Stopped
+            if isinstance(entry, Item) and entry.error is not None:  # it goes into the plan
+                error = replace(entry.error, message=redact(entry.error.message))
+                entry = replace(entry, error=error)
             yield entry

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from textspot_ray.config import RunConfig, config_to_dict
+from textspot_ray.config import RunConfig, config_to_dict, redactor_of
 from textspot_ray.engine.components import Components, components_from
 from textspot_ray.engine.control import Control
 from textspot_ray.engine.dispatch import Dispatch
@@ -62,10 +62,11 @@ def run(
     """
     if not config.source.uris and parts is None:
         raise UsageError("nothing to do: name at least one source")
-    parts = parts or components_from(config)
-    with stop_on_signals() as stop, _Run(config, parts, on_progress, stop) as job:
-        job.plan_from(parts.listing)
-        return job.work()
+    with _without_secrets(config):
+        parts = parts or components_from(config)
+        with stop_on_signals() as stop, _Run(config, parts, on_progress, stop) as job:
+            job.plan_from(parts.listing)
+            return job.work()
 
 
 def retry(
@@ -86,10 +87,21 @@ def retry(
     Raises:
         TextspotError: As in `run`.
     """
-    parts = parts or components_from(config)
-    with stop_on_signals() as stop, _Run(config, parts, on_progress, stop) as job:
-        job.give(retry_tasks(job.plan, job.ledger, kinds))
-        return job.work()
+    with _without_secrets(config):
+        parts = parts or components_from(config)
+        with stop_on_signals() as stop, _Run(config, parts, on_progress, stop) as job:
+            job.give(retry_tasks(job.plan, job.ledger, kinds))
+            return job.work()
+
+
+@contextlib.contextmanager
+def _without_secrets(config: RunConfig) -> Iterator[None]:
+    """Exceptions leave the block without what the configuration keeps secret."""
+    try:
+        yield
+    except Exception as exc:
+        redactor_of(config).scrub(exc)
+        raise
 
 
 def exit_code(report: RunReport) -> ExitCode:
@@ -116,6 +128,7 @@ class _Run:
             raise UsageError("no output folder: name one with --out")
         self._config = config
         self._parts = parts
+        self._redact = redactor_of(config)
         self._on_progress = on_progress
         self._stop = stop
         store = open_store(output.uri, output.storage_options, create=True)
@@ -151,7 +164,8 @@ class _Run:
     def __exit__(self, kind: object, value: object, trace: object) -> None:
         self._notes.flush()
         # no more than a fall-back: a run that got so far has told how it ended
-        self._status.close(RunState.FAILED, str(value or "it ended without a report"))
+        reason = self._redact(str(value or "it ended without a report"))
+        self._status.close(RunState.FAILED, reason)
         if self._planning is not None:
             self._planning.stop()
             self._planning.join(5.0)
@@ -187,8 +201,8 @@ class _Run:
                 run_on_ray(control)
         except BaseException as exc:
             reason = str(exc) if isinstance(exc, TextspotError) else repr(exc)
-            self._status.close(RunState.FAILED, reason)
-            self._record(None, error=f"{type(exc).__name__}: {exc}")
+            self._status.close(RunState.FAILED, self._redact(reason))
+            self._record(None, error=self._redact(f"{type(exc).__name__}: {exc}"))
             raise
         return self._finish()
 
@@ -309,7 +323,7 @@ class _Run:
         try:
             self.ledger.record_run(self.run_id, facts)
         except Exception as exc:  # must not hide why the run ended
-            _LOG.warning("the run's record could not be stored: %s", exc)
+            _LOG.warning("the run's record could not be stored: %s", self._redact(str(exc)))
 
 
 def _facts(report: RunReport) -> dict[str, object]:

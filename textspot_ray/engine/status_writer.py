@@ -15,6 +15,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from textspot_ray.redaction import redact_text
 from textspot_ray.tables.driver_status import RunState, RunStatus, prune_statuses, put_status
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class StatusWriter:
         except Exception as exc:
             self._failures += 1
             if self._failures == 1:
-                _LOG.warning("the status file could not be written: %s", exc)
+                _LOG.warning("the status file could not be written: %s", redact_text(str(exc)))
             return
         if self._failures:
             _LOG.warning("the status file is written again after %d misses", self._failures)

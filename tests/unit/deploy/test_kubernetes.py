@@ -160,10 +160,13 @@ def test_a_secret_in_the_configuration_is_refused_and_not_shown(section: str) ->
 
 def test_a_password_in_a_uri_is_refused_and_not_shown() -> None:
     run = config(source={"uris": ["https://me:hunter2@photos.example/list.txt"]})
-    with pytest.raises(UsageError, match="holds a password") as caught:
+    with pytest.raises(UsageError, match=r"source\.uris\[0\] is a URL with a password") as caught:
         render_job(run, KubeOptions())
     assert "hunter2" not in str(caught.value)
-    for fine in ("https://a.example:8080/x@y:z.txt", "https://me@photos.example/list.txt"):
+    for doubtful in ("https://token@photos.example/list.txt", "https://h.example/x?sig=8f"):
+        with pytest.raises(UsageError, match="URL"):
+            render_job(config(source={"uris": [doubtful]}), KubeOptions())
+    for fine in ("https://a.example:8080/x@y:z.txt", "https://photos.example/list.txt?page=2"):
         render_job(config(source={"uris": [fine]}), KubeOptions())
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from textspot_ray.engine.progress import OnProgress, Progress
 from textspot_ray.engine.slot.slot_metrics import PARTS, QUEUES, RETRIES, STAGES
+from textspot_ray.redaction import redact_text
 
 INTERVAL_S: Final = 5.0
 _UNKNOWN: Final = -1.0  # a gauge cannot say that it has no value
@@ -115,7 +116,7 @@ class RayMetrics:
     def __init__(
         self, out: str, interval_s: float = INTERVAL_S, make: Callable[..., Any] | None = None
     ) -> None:
-        self._tags = {"out": out}
+        self._tags = {"out": redact_text(out)}
         self._interval_s = interval_s
         self._make = make
         self._gauges: dict[str, Any] = {}

@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+
+from textspot_ray.redaction import redact_text
 
 PER_MINUTE: Final = 60  # lines; an archive may hold a million images that end their worker
 _FIELDS: Final = ("slot", "shard", "image", "attempt")
@@ -71,31 +74,48 @@ class RateLimitedLog:
         self._written = self._dropped = 0
 
 
+class PlainLines(logging.Formatter):
+    """A line of text, without the secrets of the configuration."""
+
+    def __init__(self, redact: Callable[[str], str]) -> None:
+        super().__init__("textspot: %(message)s")
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record."""
+        return self._redact(super().format(record))
+
+
 class JsonLines(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line, without the secrets of the configuration."""
+
+    def __init__(self, redact: Callable[[str], str] = redact_text) -> None:
+        super().__init__()
+        self._redact = redact
 
     def format(self, record: logging.LogRecord) -> str:
         """The record, with what is known of slot, shard, image and attempt."""
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         known = {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+        known = {k: self._redact(v) if isinstance(v, str) else v for k, v in known.items()}
         facts = {
             "time": f"{at}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
-            "message": getattr(record, "note", None) or record.getMessage(),
+            "message": self._redact(getattr(record, "note", None) or record.getMessage()),
             **known,
         }
         if record.exc_info:
-            facts["trace"] = self.formatException(record.exc_info)
+            facts["trace"] = self._redact(self.formatException(record.exc_info))
         return json.dumps(facts, ensure_ascii=False)
 
 
-def set_up_logging(log_format: str) -> None:
+def set_up_logging(log_format: str, redact: Callable[[str], str] = redact_text) -> None:
     """Have a command's log go to the standard error.
 
     Args:
         log_format: ``text`` or ``json``.
+        redact: Takes secrets out of what is logged.
     """
     handler = logging.StreamHandler()
-    text = logging.Formatter("textspot: %(message)s")
-    handler.setFormatter(JsonLines() if log_format == "json" else text)
+    handler.setFormatter(JsonLines(redact) if log_format == "json" else PlainLines(redact))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

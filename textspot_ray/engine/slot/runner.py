@@ -54,6 +54,7 @@ from textspot_ray.records import (
     Shard,
     Stage,
 )
+from textspot_ray.redaction import redact_text
 
 _PROBE: Final = 0  # ticket of the blank image
 _MAX_OPEN_SHARDS: Final = 4  # being read, ending, being committed; the first are small
@@ -73,7 +74,9 @@ class ShardRunner:
         assemble: Assemble,
         limits: Limits,
         weigh: Callable[[bytes], float] = lambda data: 1.0,
+        redact: Callable[[str], str] = redact_text,
     ) -> None:
+        self._redact = redact
         self._crew = WorkerPool(workers)
         self._read_ahead = read_ahead
         self._events = events
@@ -329,6 +332,9 @@ class ShardRunner:
             return task.failed(ImageError(Stage.RECOGNISE, ErrorKind.INTERNAL, message))
 
     def _finish(self, task: PageTask, result: ImageResult) -> None:
+        if result.error is not None:  # drivers' messages hold what they were opened with
+            error = replace(result.error, message=self._redact(result.error.message))
+            result = replace(result, error=error)
         self._flow.end(task)
         for stage in STAGES:
             self._stage_s[stage] += getattr(result, f"{stage}_s")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from textspot_ray.config import redactor_of
 from textspot_ray.engine.slot.events import SlotEvent
 from textspot_ray.engine.slot.limits import limits_from
 from textspot_ray.engine.slot.open_shards import ShardOutcome
@@ -123,7 +124,13 @@ class Slot:
         )
         recipe = job.recipe
         self._runner = ShardRunner(
-            workers, read_ahead, events, recipe.assemble, limits, recipe.weigh
+            workers,
+            read_ahead,
+            events,
+            recipe.assemble,
+            limits,
+            recipe.weigh,
+            redactor_of(job.config),
         )
         self._runner.start()
 
