@@ -269,10 +269,10 @@ def _secrets(value: Any, shown: Any) -> set[str]:
         return set()
     if isinstance(shown, str) and shown != REDACTED:  # a URL of which a part is blanked
         return _url_secrets(value)
-    # a connection string is seldom told as a whole
-    pieces = {piece for piece in re.split(r"[;,&\s]", value) if len(piece) >= 8}
-    pieces |= {piece.partition("=")[2] for piece in pieces if len(piece.partition("=")[2]) >= 8}
-    return {value, *pieces, *_url_secrets(value)}
+    # a connection string, or "Bearer ...", is seldom told as a whole
+    pieces = [piece.partition("=") for piece in re.split(r"[;,&@?\s]", value)]
+    parts = {tail if equals else head for head, equals, tail in pieces}
+    return {value, *(part for part in parts if len(part) >= 8), *_url_secrets(value)}
 
 
 def _url_secrets(uri: str) -> set[str]:

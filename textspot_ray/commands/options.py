@@ -112,7 +112,7 @@ def run_config(args: argparse.Namespace, *, environment: bool = True) -> RunConf
 def _with_storage_options(
     config: RunConfig, args: argparse.Namespace, environment: bool
 ) -> RunConfig:
-    """Sources and output with ``--storage-options``, or with the environment's if they have none."""
+    """Sources and output with the options given beside the configuration."""
     source, output = config.source, config.output
     if args.storage_options is not None:
         given = parse_storage_options(args.storage_options, "--storage-options")

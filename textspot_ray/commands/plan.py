@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from textspot_ray.commands.options import add_run_options, run_config
 from textspot_ray.errors import ExitCode
+from textspot_ray.redaction import redact_text
 
 if TYPE_CHECKING:
     from textspot_ray.config import RunConfig
@@ -45,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
         f"{number(summary.changed)} changed, {number(summary.broken)} unreadable already"
     )
     if survey.already is not None:
-        print(f"done     {number(survey.already)} items are in {config.output.uri}")
+        print(f"done     {number(survey.already)} items are in {redact_text(config.output.uri)}")
     for line in survey.estimate(summary.new):
         print(line)
     return ExitCode.OK
