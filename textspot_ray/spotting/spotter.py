@@ -202,6 +202,7 @@ class TextSpotter:
 
     def __init__(self, settings: SpotterSettings) -> None:
         self._settings = settings
+        self._pid = os.getpid()
         self._pages = PageDetector(settings)
         self._recognizer = load_recognizer(settings)
         self._words_of = words_of(settings)
@@ -269,8 +270,14 @@ class TextSpotter:
             page: Page of a multi-page file, from 0.
 
         Raises:
-            UsageError: The file cannot be read, or the pixels are no image.
+            UsageError: The file cannot be read, or the pixels are no image; or the spotter was
+                loaded before a fork, which leaves inference without its threads: it would hang.
         """
+        if os.getpid() != self._pid:
+            raise UsageError(
+                f"this spotter was loaded in process {self._pid} and cannot be used in a fork of "
+                "it: load it in the child, or start processes by multiprocessing's spawn"
+            )
         if isinstance(image, np.ndarray):
             detected, features = self._pages.detect_pixels(_as_decoded(image))
         else:

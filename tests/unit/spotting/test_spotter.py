@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,7 +12,7 @@ import pytest
 
 from tests.support.stub_bundle import draw, write_stub_bundle
 from textspot_ray.config import ImageConfig
-from textspot_ray.errors import UsageError
+from textspot_ray.errors import TextspotError, UsageError
 from textspot_ray.records import ErrorKind, Item, Readings, Stage, Status
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector, TextSpotter, assemble
@@ -139,3 +141,47 @@ def test_users_mistakes_are_one_line(stub: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"hello")
     with pytest.raises(UsageError, match=r"cannot spot .*bad\.jpg: not an image"):
         spotter(tmp_path / "bad.jpg")
+
+
+def test_a_spotter_from_before_a_fork_says_so_and_a_fresh_one_works(stub: Path) -> None:
+    # in a process of its own: a fork of this one would have all that the other tests left
+    program = f"""
+import multiprocessing, sys
+import numpy as np
+from textspot_ray.errors import TextspotError, UsageError
+from textspot_ray.spotting.spotter import TextSpotter
+
+blank = np.zeros((64, 64, 3), np.uint8)
+spotter = TextSpotter.load({str(stub)!r}, threads=1)
+spotter(blank)
+
+def child():
+    try:
+        spotter(blank)
+    except UsageError as exc:
+        assert "load it in the child" in str(exc), exc
+        sys.exit(len(TextSpotter.load({str(stub)!r}, threads=1)(blank)))
+    sys.exit(7)
+
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join(60)
+sys.exit(process.exitcode)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("precision", ["f32", "int8", "bf16"])
+def test_the_second_load_in_a_process_compiles_nothing(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTSPOT_CACHE", str(tmp_path))
+    try:
+        TextSpotter.load("embedded", threads=1, precision=precision)
+    except TextspotError:  # a CPU without bf16
+        pytest.skip(f"no {precision} here")
+    kept = sorted(tmp_path.rglob("*.blob"))
+    assert len(kept) == 3
+    TextSpotter.load("embedded", threads=1, precision=precision)
+    assert sorted(tmp_path.rglob("*.blob")) == kept

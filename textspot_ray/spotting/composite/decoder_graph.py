@@ -90,13 +90,15 @@ def split_decoder(
     used = bool(encoded.output(0).get_target_inputs())
     if not used:
         parameters.remove(encoded)
-    encoder = ov.Model([ops.result(o) for o in outputs], encoder.get_parameters(), "encoder")
-    step = ov.Model(step.get_results(), parameters, "decoder_step")
+    results = [ops.result(output) for output in outputs]
+    encoder = _named(ov.Model(results, encoder.get_parameters(), "encoder"))
+    step = _named(ov.Model(step.get_results(), parameters, "decoder_step"))
     if narrow:
         first = len(parameters) - len(frontier)
         handed_over = [(1 + i, first + i) for i in range(len(frontier))]
         handed_over += [(0, ports.encoded)] if used else []
-        encoder, step = _narrowed(encoder, step, handed_over)
+        narrowed = _narrowed(encoder, step, handed_over)
+        encoder, step = _named(narrowed[0]), _named(narrowed[1])
     return SplitDecoder(
         encoder=encoder,
         step=step,
@@ -115,6 +117,20 @@ def _narrowed(encoder: Any, step: Any, handed_over: list[tuple[int, int]]) -> tu
             out.output(output).tensor().set_element_type(ov.Type.bf16)
             into.input(port).tensor().set_element_type(ov.Type.bf16)
     return out.build(), into.build()
+
+
+def _named(model: Any) -> Any:
+    """The model with names that are the same at every load in a process.
+
+    OpenVINO numbers inserted nodes and their tensors through, and its cache of compiled models goes
+    by the names: it would miss, and keep another copy, each time.
+    """
+    for number, node in enumerate(model.get_ordered_ops()):
+        if node.get_type_name() != "Parameter":
+            node.set_friendly_name(f"{node.get_type_name()}/{number}")
+    for number, output in enumerate(model.outputs):
+        output.get_tensor().set_names({f"{model.get_friendly_name()}/output/{number}"})
+    return model
 
 
 def _as_sequence(feature_map: Any) -> Any:
