@@ -116,7 +116,8 @@ def _with_storage_options(
     source, output = config.source, config.output
     if args.storage_options is not None:
         given = parse_storage_options(args.storage_options, "--storage-options")
-        source, output = (replace(part, storage_options=given) for part in (source, output))
+        source = replace(source, storage_options=given)
+        output = replace(output, storage_options=given)
     elif environment and (text := os.environ.get(OPTIONS_VARIABLE)):
         given = parse_storage_options(text, OPTIONS_VARIABLE)
         source = replace(source, storage_options=source.storage_options or given)
