@@ -64,5 +64,9 @@ class StorageError(TextspotError):
     """Storage refuses reads or writes that the job cannot do without."""
 
 
+class MissingFileError(StorageError):
+    """A file that is committed is not there: damage, or another process rewrote the table."""
+
+
 class AbortedError(TextspotError):
     """The job stopped for a reason that is not an image's."""

@@ -8,6 +8,8 @@ from textspot_ray.commands.table_options import add_folder_argument
 from textspot_ray.commands.tables import table_ledger
 from textspot_ray.errors import ExitCode
 
+GRACE_MIN = 10.0
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -20,16 +22,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="litter of unfinished shards must be this old (default 24); "
         "shorter only when no job runs",
     )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=GRACE_MIN,
+        metavar="MINUTES",
+        help=f"for how long files that compact or forget replaced stay (default {GRACE_MIN:g})",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
     """Sweep and say how much went."""
     from textspot_ray.commands.summary import byte_size, number
     from textspot_ray.errors import UsageError
-    from textspot_ray.tables.maintenance.vacuum import clean
+    from textspot_ray.tables.maintenance.vacuum import clean, replaced_files
 
     if args.older_than < 0:
         raise UsageError(f"--older-than takes hours from 0, not {args.older_than:g}")
-    report = clean(table_ledger(args), older_than_s=3600 * args.older_than)
+    if args.grace < 0:
+        raise UsageError(f"--grace takes minutes from 0, not {args.grace:g}")
+    ledger = table_ledger(args)
+    report = clean(ledger, older_than_s=3600 * args.older_than, grace_s=60 * args.grace)
     print(f"deleted {number(report.files)} file(s), {byte_size(report.bytes)}")
+    if waiting := replaced_files(ledger):
+        print(
+            f"{number(waiting)} replaced file(s) stay for readers until {args.grace:g} minutes "
+            "after they were replaced: --grace 0 deletes them now"
+        )
     return ExitCode.OK

@@ -1,8 +1,8 @@
 """Merge a table's many part files into few, and add a copy sorted by text for look-ups.
 
-Safe beside a running job and beside readers; what the table says does not change. The files that it
-replaces stay for ten minutes, for readers that have them open, and go at the next `clean` or run:
-till then read through `query`, `files` or `open_tables`, as words/*.parquet matches both.
+Safe beside a running job; what the table says does not change. The files that it replaces are
+deleted at once, so that words/*.parquet holds every word once, unless --grace keeps them for
+readers that are at work. Our own (query, search, stats) find the new files by themselves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 
 from textspot_ray.commands.table_options import add_folder_argument, count
 from textspot_ray.commands.tables import table_ledger
-from textspot_ray.errors import ExitCode
+from textspot_ray.errors import ExitCode, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_folder_argument(parser)
     parser.add_argument("--rows-per-file", type=count, metavar="N", help="default: 8 million")
     parser.add_argument("--memory", type=count, metavar="MIB", help="limit of the sort")
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=0.0,
+        metavar="MINUTES",
+        help="keep replaced files for readers that have them open (default 0); "
+        "until they go, words/*.parquet counts words twice",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -27,13 +35,17 @@ def main(args: argparse.Namespace) -> int:
 
     from textspot_ray.commands.summary import duration, number
     from textspot_ray.tables.maintenance.compact import compact
-    from textspot_ray.tables.maintenance.vacuum import GRACE_S
+    from textspot_ray.tables.maintenance.vacuum import finish
 
     # Row groups come and go by the thousand; malloc keeps their pages, Arrow's own allocator gives
     # them back and faults them in again, which costs a tenth of all processor time here.
     pa.set_memory_pool(pa.system_memory_pool())
+    if args.grace < 0:
+        raise UsageError(f"--grace takes minutes from 0, not {args.grace:g}")
     limits = {"rows_per_file": args.rows_per_file, "memory_bytes": (args.memory or 0) * 2**20}
-    report = compact(table_ledger(args), **{key: n for key, n in limits.items() if n})
+    ledger = table_ledger(args)
+    report = compact(ledger, **{key: n for key, n in limits.items() if n})
+    finish(ledger, grace_s=60 * args.grace)
     if not report.replaced:
         print(f"nothing to compact: {number(report.words)} words in {report.files_after} files")
         return ExitCode.OK
@@ -41,10 +53,11 @@ def main(args: argparse.Namespace) -> int:
         f"{number(report.files_before)} files became {number(report.files_after)} "
         f"({number(report.words)} words) in {duration(report.elapsed_s)}"
     )
-    print(
-        f"the {number(report.replaced)} files replaced stay for {GRACE_S / 60:.0f} minutes, for "
-        "readers that have them open.\nUntil then words/*.parquet counts words twice: read with "
-        "textspot query, textspot files or open_tables,\n"
-        f"and delete them later: textspot clean {args.table}"
-    )
+    if args.grace:
+        print(
+            f"the {number(report.replaced)} files replaced stay for {args.grace:g} minutes, for "
+            "readers that have them open.\nUntil then words/*.parquet counts words twice: read "
+            "with textspot query, textspot files or open_tables,\n"
+            f"and delete them later: textspot clean {args.table}"
+        )
     return ExitCode.OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -51,14 +52,24 @@ def run_query(
     check_reads_only(sql)
     if _NEEDS_SHARDS.search(sql):
         tables.add_shards()
-    connection = connection or tables.cursor()
     limited = sql
     if max_rows is not None and not _UNLIMITED.match(sql):
         limited = f"SELECT * FROM (\n{_without_end(sql)}\n) LIMIT {max_rows}"
     try:
-        return arrow_reader(connection.sql(limited))
+        if connection is not None:
+            return arrow_reader(connection.sql(limited))
+        return tables.on_latest(lambda: _begun(arrow_reader(tables.cursor().sql(limited))))
     except duckdb.Error as exc:
-        raise _placed(connection, sql, exc) from exc
+        raise _placed(connection or tables.cursor(), sql, exc) from exc
+    except (pa.ArrowException, OSError) as exc:
+        raise sql_error(sql, exc) from exc
+
+
+def _begun(reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """The same, with its first batch read: files that are gone are noticed now."""
+    first = next(reader, None)
+    rest = iter(reader) if first is None else chain([first], reader)
+    return pa.RecordBatchReader.from_batches(reader.schema, rest)
 
 
 def batches(sql: str, reader: pa.RecordBatchReader) -> Iterable[pa.RecordBatch]:

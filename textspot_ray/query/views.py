@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 import pyarrow as pa
 
-from textspot_ray.errors import StorageError, TableError
+from textspot_ray.errors import AbortedError, StorageError, TableError
 from textspot_ray.query.store_filesystem import StoreFileSystem, store_path
 from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.ledger import RUNS, Ledger, open_ledger
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from textspot_ray.storage.stores import Store
     from textspot_ray.tables.commit.commit_record import CommitRecord
 
+T = TypeVar("T")
+_TRIES = 5
+# as DuckDB and the drivers behind it say that a file is not there
+_GONE = re.compile(r"no such file|no files found|cannot open|filenotfound|not found", re.I)
 _GLOB_CHARACTERS = frozenset("*?[]{}")
 # the columns that words_by_text keeps and a search needs
 SLIM = (
@@ -111,6 +115,11 @@ class TableFiles:
     text_threshold: float = 0.0
     version: int = TABLE_VERSION
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """All files, of whatever table."""
+        return frozenset(path for paths in (*self.parts.values(), self.by_text) for path in paths)
+
 
 def open_views(
     uri: str, options: Mapping[str, Any] | None = None, *, threads: int | None = None
@@ -125,9 +134,14 @@ def open_views(
     Raises:
         TableError: No table there, or one of a newer version.
     """
-    from textspot_ray.query.views import table_files
-
-    return TableViews(table_files(uri, options), threads=threads)
+    for _ in range(_TRIES):
+        files = table_files(uri, options)
+        try:
+            return TableViews(files, threads=threads)
+        except TableError:
+            if table_files(uri, options).paths == files.paths:
+                raise
+    raise AbortedError(f"{uri}: other drivers keep changing it; run again")
 
 
 class TableViews:
@@ -135,20 +149,56 @@ class TableViews:
 
     def __init__(self, files: TableFiles, *, threads: int | None = None) -> None:
         self.files = files
+        self._threads = threads
+        self._has_shards = False
+        self._connection = self._connect()
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
         # large sorts spill there; DuckDB makes it when it must and takes it away at the end
         spill = Path(tempfile.gettempdir()) / f"textspot-query-{secrets.token_hex(6)}"
         config: dict[str, Any] = {
             "python_enable_replacements": "false",
             "temp_directory": str(spill),
         }
-        if threads is not None:
-            config["threads"] = threads
+        if self._threads is not None:
+            config["threads"] = self._threads
         self._connection = duckdb.connect(":memory:", config=config)
-        self._connection.register_filesystem(StoreFileSystem(files.store))
-        self._has_shards = False
-        names = [self._make_view(table, files.parts.get(table, ())) for table in TABLES]
-        names.append(self._make_lookup())
-        self._lock([name for group in names for name in group])
+        try:
+            self._connection.register_filesystem(StoreFileSystem(self.files.store))
+            names = [self._make_view(table, self.files.parts.get(table, ())) for table in TABLES]
+            names.append(self._make_lookup())
+            self._lock([name for group in names for name in group])
+        except BaseException:
+            self._connection.close()
+            raise
+        return self._connection
+
+    def on_latest(self, action: Callable[[], T]) -> T:
+        """Read something; again from the latest state if its files went meanwhile.
+
+        Compact and forget delete the files that they have replaced. What is read then is another
+        state of the table: rows of before and after must not be put together.
+        """
+        for _ in range(_TRIES):
+            try:
+                return action()
+            except (duckdb.Error, pa.ArrowException, OSError) as exc:
+                if not _GONE.search(str(exc)) or not self._reopen():
+                    raise
+        raise AbortedError(f"{self.uri}: other drivers keep changing it; run again")
+
+    def _reopen(self) -> bool:
+        """Open the latest state; False if that is the one we have."""
+        latest = files_of(self.files.store)
+        if latest.paths == self.files.paths:
+            return False
+        self._connection.close()
+        self.files = latest
+        self._connection = self._connect()
+        if self._has_shards:
+            self._has_shards = False
+            self.add_shards()
+        return True
 
     @property
     def uri(self) -> str:
@@ -180,15 +230,21 @@ class TableViews:
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> duckdb.DuckDBPyConnection:
         """Run one statement of our own; users' statements go through `query.run_query`."""
-        if parameters is None:
-            return self._connection.execute(sql)
-        return self._connection.execute(sql, parameters)
+        return self.on_latest(
+            lambda: (
+                self._connection.execute(sql)
+                if parameters is None
+                else self._connection.execute(sql, parameters)
+            )
+        )
 
     def rows(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> list[tuple[Any, ...]]:
         """All rows of a statement."""
-        found: list[tuple[Any, ...]] = self.execute(sql, parameters).fetchall()
+        found: list[tuple[Any, ...]] = self.on_latest(
+            lambda: self.execute(sql, parameters).fetchall()
+        )
         return found
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -354,10 +410,14 @@ def table_files(uri: str, options: Mapping[str, Any] | None = None) -> TableFile
         TableError: It is no table of ours, or one of a newer version.
         StorageError: Storage refuses.
     """
-    store = open_store(uri, options)
+    return files_of(open_store(uri, options))
+
+
+def files_of(store: Store) -> TableFiles:
+    """The committed files of an opened folder, as `table_files` gives them."""
     ledger = open_ledger(store, create=False)
     parts: dict[str, list[str]] = {table: [] for table in TABLES}
-    for part in ledger.files():
+    for part in ledger.on_latest(lambda: list(ledger.files())):
         parts[part.table].append(part.path)
     by_text = [part.path for part in ledger.snapshot.by_text]
     base = {part.path for part in ledger.snapshot.base}

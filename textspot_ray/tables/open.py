@@ -93,7 +93,7 @@ def open_tables(where: str | Store, storage_options: Mapping[str, Any] | None = 
     store = open_store(where, storage_options) if isinstance(where, str) else where
     ledger = open_ledger(store, create=False)
     parts: dict[str, list[DataFile]] = {table: [] for table in SCHEMAS}
-    for part in ledger.files():
+    for part in ledger.on_latest(lambda: list(ledger.files())):
         parts[part.table].append(part)
     return Tables(
         store=store,

@@ -190,6 +190,7 @@ def parquet_options(table: str) -> dict[str, Any]:
         "compression": "zstd",
         "use_dictionary": _DICTIONARY[table],
         "write_statistics": statistics,
+        "write_page_checksum": True,
     }
 
 

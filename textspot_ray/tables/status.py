@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from textspot_ray.errors import TableError
+from textspot_ray.errors import AbortedError, MissingFileError, TableError
 from textspot_ray.records import Counts
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.data_files import read_part
@@ -76,7 +76,7 @@ def table_status(ledger: Ledger, plan: Plan, now: float | None = None) -> TableS
     ledger.refresh()
     plan.refresh()
     counts = ledger.counts()
-    rate, last = _rate(ledger)
+    rate, last = ledger.on_latest(lambda: _rate(ledger))
     shards_done = len(ledger.settled())
     left = max(0, plan.n_items - counts.items - ledger.snapshot.forgotten)
     moment = time.time() if now is None else now
@@ -120,11 +120,24 @@ def read_run(store: Store, run_id: str) -> dict[str, object]:
 
 
 def error_rows(ledger: Ledger) -> Iterator[ErrorRow]:
-    """The rows of ``errors``, streamed."""
-    for part in ledger.files("errors"):
-        for rows in read_part(ledger.store, part):
-            for row in rows.to_pylist():
-                yield ErrorRow(**row)
+    """The rows of ``errors``, streamed.
+
+    Raises:
+        StorageError: A file is damaged.
+        AbortedError: The table was rewritten meanwhile.
+    """
+    state = ledger.state()
+    try:
+        for part in ledger.files("errors"):
+            for rows in read_part(ledger.store, part):
+                for row in rows.to_pylist():
+                    yield ErrorRow(**row)
+    except (FileNotFoundError, MissingFileError) as exc:
+        if not ledger.has_moved(state):
+            raise
+        raise AbortedError(
+            f"{ledger.store.uri} was rewritten while it was read: run it again"
+        ) from exc
 
 
 def _rate(ledger: Ledger) -> tuple[float | None, float | None]:

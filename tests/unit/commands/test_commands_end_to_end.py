@@ -205,21 +205,33 @@ def test_search_export_compact_merge_forget(
     assert main(["search", table, "word0"]) == ExitCode.OK, "the original is untouched"
 
 
-def test_compact_says_that_old_files_stay_and_how_to_read_meanwhile(
+def test_after_compact_names_match_every_word_once_unless_old_files_are_kept(
     table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(table, copy)
     n_words = len(query(str(copy), "SELECT 1 FROM words", capsys))
-    assert main(["compact", str(copy)]) == ExitCode.OK
+
+    def globbed() -> int:
+        return sum(pq.read_metadata(path).num_rows for path in (copy / "words").iterdir())
+
+    assert main(["compact", str(copy), "--grace", "10"]) == ExitCode.OK
     said = capsys.readouterr().out
     assert "stay for 10 minutes" in said and f"textspot clean {copy}" in said
-    globbed = sum(pq.read_metadata(path).num_rows for path in (copy / "words").iterdir())
-    assert globbed == 2 * n_words, "what it warns of"
+    assert globbed() == 2 * n_words, "what it warns of"
     assert len(query(str(copy), "SELECT 1 FROM words", capsys)) == n_words
+    assert main(["clean", str(copy)]) == ExitCode.OK
+    said = capsys.readouterr().out
+    assert "deleted 0 file(s)" in said and "replaced file(s) stay" in said and "--grace 0" in said
     assert main(["compact", str(copy)]) == ExitCode.OK
     said = capsys.readouterr().out
     assert said.startswith(f"nothing to compact: {n_words} words in ") and "stay" not in said
+    assert globbed() == n_words, "an earlier compact's files go as well"
+    (copy / "again").mkdir()
+    shutil.copytree(table, copy / "again", dirs_exist_ok=True)
+    copy = copy / "again"
+    assert main(["compact", str(copy)]) == ExitCode.OK
+    assert "stay" not in capsys.readouterr().out and globbed() == n_words
 
 
 @pytest.mark.parametrize(

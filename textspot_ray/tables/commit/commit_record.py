@@ -22,6 +22,7 @@ from textspot_ray.tables.schema import TABLE_VERSION
 STATE = "_textspot"
 DONE = f"{STATE}/done/"
 TMP = f"{STATE}/tmp/"
+EMPTY_NAME = "empty.parquet"  # in the folder of a table without rows
 
 _MARKER_NAME = re.compile(r"(\d{6,})-(\d{6,})\.(\d{2,})\.json$")
 _PART_NAME = re.compile(r"(\d{6,})-(\d{6,})-(\d{2,})-([0-9a-f]{12})(?:-\d+)?\.parquet$")
@@ -93,6 +94,11 @@ def marker_path(shard: ShardId, gen: int) -> str:
 def part_path(table: str, shard: ShardId, gen: int, attempt: str) -> str:
     """Path of a part file."""
     return f"{table}/{shard}-{gen:02d}-{attempt}.parquet"
+
+
+def empty_path(table: str) -> str:
+    """Path of the file without rows that a table without rows has, for engines that match names."""
+    return f"{table}/{EMPTY_NAME}"
 
 
 def parse_marker_path(path: str) -> tuple[ShardId, int] | None:

@@ -1,30 +1,34 @@
 """What a new generation of a shard takes over from the one before.
 
-A retry or redo reads only some of a shard's items again. The rows of the others are carried over:
-words files stay by name where they hold nothing of the items read again, everything else is
-rewritten without those items' rows.
+A retry or redo reads only some of a shard's items again. The rows of the others are copied, so
+that a generation needs no file of another.
 
 Where compact has merged the shard's rows with those of others into base files, nothing is
-rewritten here: the new generation holds the new rows alone, and `absorb` (in `strike`) takes the
-old ones out of the base when it makes the generation visible.
+rewritten here: the new generation holds the new rows alone, and `absorb_pending` (in `rewrite`)
+takes the old ones out of the base when it makes the generation visible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from textspot_ray.errors import AbortedError, MissingFileError
 from textspot_ray.records import Counts, Status
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile
-from textspot_ray.tables.commit.data_files import read_part
+from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, read_marker
+from textspot_ray.tables.commit.data_files import open_part, read_part, read_rows
 from textspot_ray.tables.commit.manifest import find_marker
-from textspot_ray.tables.commit.snapshot import latest_snapshot
+from textspot_ray.tables.commit.snapshot import Snapshot, latest_snapshot
 from textspot_ray.tables.counts import subtract
 from textspot_ray.tables.schema import clean_text, item_id
+
+_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,88 +45,129 @@ class ImageRow:
 
 @dataclass(frozen=True, slots=True)
 class CarriedRows:
-    """What stays of the previous generation.
+    """What stays of the previous generation; to be closed.
 
     Attributes:
-        kept: Files that stay by name.
-        counts: Sums over all rows that stay, in kept files and in rewritten ones.
-        rewritten: Files whose rows stay but for ``dropped``.
+        base: Number of the compaction whose files hold the rows that stay, -1 if none.
+        counts: Sums over all rows that stay.
         dropped: ``image_id`` values whose rows go.
     """
 
-    kept: tuple[DataFile, ...]
+    base: int
     counts: Counts
-    rewritten: tuple[DataFile, ...] = ()
-    dropped: frozenset[str] = field(default_factory=frozenset)
-    store: Store | None = None
+    dropped: frozenset[str]
+    _store: Store
+    _files: tuple[tuple[DataFile, IO[bytes]], ...]
+    _stack: ExitStack
 
     def rows(self) -> Iterator[tuple[str, pa.Table]]:
         """Rows to write again, with their table's name."""
-        for part in self.rewritten:
-            if self.store is not None:
-                for rows in read_part(self.store, part):
-                    yield part.table, without(rows, self.dropped)
+        for part, file in self._files:
+            file.seek(0)
+            for rows in read_rows(self._store, part, file):
+                yield part.table, without(rows, self.dropped)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._stack.close()
 
 
-def current_marker(store: Store, previous: CommitRecord) -> CommitRecord:
-    """The same generation as it stands now: compact may have moved its rows meanwhile."""
-    snapshot = latest_snapshot(store)
-    if not snapshot.rewritten:
-        return previous
-    now = find_marker(store, snapshot.manifests, previous.shard)
-    return now if now is not None and now.gen == previous.gen else previous
-
-
-def carry_over(store: Store, previous: CommitRecord, item_ids: Iterable[str]) -> CarriedRows:
+def carry_over(store: Store, previous: CommitRecord, item_ids: Iterable[str]) -> CarriedRows | None:
     """Split a generation's rows into those of some items, which go, and the others, which stay.
+
+    All files are opened and checked at once: others may take them away a moment later.
+
+    Returns:
+        What stays; None if the next generation is committed already, so that nothing is needed.
 
     Raises:
         StorageError: A committed file is missing or damaged.
     """
     ids = frozenset(clean_text(i) for i in item_ids)
-    if previous.base >= 0:
-        base = latest_snapshot(store).base
-        gone = sum_images(find_images(store, [*base, *previous.files], ids))
-        return CarriedRows((), subtract(previous.counts, gone))
-    rows = find_images(store, previous.files, ids)
-    gone = sum_images(rows)
-    kept = tuple(p for p in previous.files if p.table == "words" and not gone.words)
-    return CarriedRows(
-        kept=kept,
-        counts=subtract(previous.counts, gone),
-        rewritten=tuple(p for p in previous.files if p not in kept),
-        dropped=frozenset(row.image_id for row in rows),
-        store=store,
-    )
+    before = -1
+    for _ in range(_TRIES):
+        try:
+            snapshot = latest_snapshot(store)
+            now = _as_it_stands(store, snapshot, previous)
+            return None if now is None else _carried(store, now, snapshot.base, ids)
+        except MissingFileError:
+            if snapshot.n == before:
+                raise
+            before = snapshot.n
+        except FileNotFoundError:  # a snapshot or manifest that a newer one has replaced
+            continue
+    raise AbortedError(f"{store.uri}: other drivers keep rewriting shard {previous.shard}")
+
+
+def _as_it_stands(store: Store, snapshot: Snapshot, previous: CommitRecord) -> CommitRecord | None:
+    """The same generation as it is now, rewritten or moved perhaps; None if a newer one counts."""
+    absorbed = find_marker(store, snapshot.manifests, previous.shard)
+    if absorbed is not None and absorbed.gen > previous.gen:
+        return None
+    if read_marker(store, previous.shard, previous.gen + 1) is not None:
+        return None
+    return absorbed if absorbed is not None and absorbed.gen == previous.gen else previous
+
+
+def _carried(
+    store: Store, now: CommitRecord, base: Sequence[DataFile], ids: frozenset[str]
+) -> CarriedRows:
+    if now.base >= 0:
+        gone = sum_images(find_images(store, [*base, *now.files], ids))
+        counts = subtract(now.counts, gone)
+        return CarriedRows(now.base, counts, frozenset(), store, (), ExitStack())
+    with ExitStack() as stack:
+        # Words are copied as well, though few change: a file kept by its name alone could be
+        # replaced and deleted before the marker that names it is there.
+        files = [(p, stack.enter_context(open_part(store, p, whole=True))) for p in now.files]
+        rows = _images_of(store, files, ids)
+        return CarriedRows(
+            base=-1,
+            counts=subtract(now.counts, sum_images(rows)),
+            dropped=frozenset(row.image_id for row in rows),
+            _store=store,
+            _files=tuple(files),
+            _stack=stack.pop_all(),
+        )
 
 
 def find_images(
     store: Store, files: Iterable[DataFile], item_ids: frozenset[str]
 ) -> list[ImageRow]:
     """The rows (of every page) of some items in a set of files."""
-    parts = list(files)
+    return _images_of(store, [(part, None) for part in files], item_ids)
+
+
+def _images_of(
+    store: Store, files: Sequence[tuple[DataFile, IO[bytes] | None]], item_ids: frozenset[str]
+) -> list[ImageRow]:
+    def read(table: str, columns: list[str]) -> Iterator[pa.Table]:
+        for part, file in files:
+            if part.table == table and file is None:
+                yield from read_part(store, part, columns)
+            elif part.table == table:
+                yield from read_rows(store, part, file, columns)
+
     firsts = pa.array(sorted(item_ids), pa.string())
     found: list[ImageRow] = []
-    for part in (part for part in parts if part.table == "images"):
-        for rows in read_part(store, part, ["image_id", "page", "status", "n_words"]):
-            # Only first pages bear the item's own id; the few others are looked at one by one.
-            likely = pc.or_(
-                pc.is_in(rows.column("image_id"), firsts), pc.greater(rows.column("page"), 0)
-            )
-            for row in rows.filter(likely).to_pylist():
-                item = item_id(row["image_id"], row["page"])
-                if item in item_ids:
-                    status = Status(row["status"])
-                    found.append(
-                        ImageRow(row["image_id"], item, row["page"], status, row["n_words"], None)
-                    )
+    for rows in read("images", ["image_id", "page", "status", "n_words"]):
+        # Only first pages bear the item's own id; the few others are looked at one by one.
+        likely = pc.or_(
+            pc.is_in(rows.column("image_id"), firsts), pc.greater(rows.column("page"), 0)
+        )
+        for row in rows.filter(likely).to_pylist():
+            item = item_id(row["image_id"], row["page"])
+            if item in item_ids:
+                status = Status(row["status"])
+                found.append(
+                    ImageRow(row["image_id"], item, row["page"], status, row["n_words"], None)
+                )
     failed = pa.array((r.image_id for r in found if r.status is Status.FAILED), pa.string())
     kinds: dict[str, str] = {}
-    for part in (part for part in parts if part.table == "errors" and len(failed)):
-        for rows in read_part(store, part, ["image_id", "kind"]):
-            chosen = rows.filter(pc.is_in(rows.column("image_id"), failed))
-            ids, names = chosen.column("image_id").to_pylist(), chosen.column("kind").to_pylist()
-            kinds.update(zip(ids, names, strict=True))
+    for rows in read("errors", ["image_id", "kind"]) if len(failed) else ():
+        chosen = rows.filter(pc.is_in(rows.column("image_id"), failed))
+        ids, names = chosen.column("image_id").to_pylist(), chosen.column("kind").to_pylist()
+        kinds.update(zip(ids, names, strict=True))
     return [replace(row, kind=kinds.get(row.image_id)) for row in found]
 
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import TypeVar, cast
+from typing import IO, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textspot_ray.errors import StorageError
+from textspot_ray.errors import MissingFileError, StorageError
 from textspot_ray.storage.faults import Fault, fault_of, reason_of
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import TMP, DataFile
 from textspot_ray.tables.schema import VERSION_KEY, conform, parquet_options, schema_of
 
 READ_ROWS = 65_536
+_COPY_BYTES = 2**20
 T = TypeVar("T")
 
 
@@ -141,34 +143,89 @@ def read_part(
     part: DataFile,
     columns: list[str] | None = None,
     dictionaries: Sequence[str] = (),
+    whole: bool = False,
 ) -> Iterator[pa.Table]:
     """Rows of a part, some ten thousand at a time, with the columns of this version (`conform`).
+
+    Pages are compared with their checksums where the file has them (from version 2 on).
 
     Args:
         store: The output folder.
         part: The file.
         columns: Those to give; default: all.
         dictionaries: Columns of strings to give as dictionaries, which spares making the strings.
+        whole: Compare the whole file with its sha256 before the first row: for all that writes
+            the rows again, as damage would get a new, right checksum on the way.
 
     Raises:
-        StorageError: The file is missing or damaged.
+        MissingFileError: The file is not there.
+        StorageError: The file is damaged.
     """
+    with ExitStack() as stack:
+        file = stack.enter_context(open_part(store, part, whole))
+        yield from read_rows(store, part, file, columns, dictionaries)
+
+
+def read_rows(
+    store: Store,
+    part: DataFile,
+    file: IO[bytes],
+    columns: list[str] | None = None,
+    dictionaries: Sequence[str] = (),
+) -> Iterator[pa.Table]:
+    """As `read_part`, of a file that is open already."""
     try:
-        with store.open_read(part.path) as file:
-            parquet = pq.ParquetFile(file, read_dictionary=dictionaries)
-            # Handing columns to Arrow's threads costs half as much again as reading them here.
-            for batch in parquet.iter_batches(
-                READ_ROWS, columns=_needed(parquet.schema_arrow, columns), use_threads=False
-            ):
-                yield conform(pa.Table.from_batches([batch]), part.table, columns)
-    except FileNotFoundError as exc:
-        raise StorageError(
-            f"{store.uri}/{part.path} is missing though it is committed: run textspot verify"
-        ) from exc
+        parquet = pq.ParquetFile(
+            file, read_dictionary=dictionaries, page_checksum_verification=True
+        )
+        # Handing columns to Arrow's threads costs half as much again as reading them here.
+        for batch in parquet.iter_batches(
+            READ_ROWS, columns=_needed(parquet.schema_arrow, columns), use_threads=False
+        ):
+            yield conform(pa.Table.from_batches([batch]), part.table, columns)
+    except FileNotFoundError as exc:  # stores elsewhere are asked as rows are read
+        raise _missing(store, part) from exc
     except (pa.ArrowException, OSError) as exc:
         raise StorageError(
             f"{store.uri}/{part.path} cannot be read ({reason_of(exc)}): run textspot verify"
         ) from exc
+
+
+@contextmanager
+def open_part(store: Store, part: DataFile, whole: bool) -> Iterator[IO[bytes]]:
+    """A part's bytes; ``whole``: compared with its sha256 first, and fetched only once for both.
+
+    Raises:
+        MissingFileError: The file is not there.
+        StorageError: Its bytes are not those that were committed.
+    """
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(store.open_read(part.path))
+            if whole:
+                if store.local_path(part.path) is None:
+                    source = file
+                    file = stack.enter_context(tempfile.TemporaryFile(prefix="textspot-"))
+                    shutil.copyfileobj(source, file, _COPY_BYTES)
+                    file.seek(0)
+                digest = file_digest(file, "sha256").hexdigest()
+                file.seek(0)
+        except FileNotFoundError as exc:
+            raise _missing(store, part) from exc
+        except OSError as exc:
+            raise StorageError(f"{store.uri}/{part.path} cannot be read: {reason_of(exc)}") from exc
+        if whole and digest != part.sha256:
+            raise StorageError(
+                f"{store.uri}/{part.path} has changed since it was committed (its sha256 differs): "
+                "it is not rewritten; run textspot verify, restore the file"
+            )
+        yield file
+
+
+def _missing(store: Store, part: DataFile) -> MissingFileError:
+    return MissingFileError(
+        f"{store.uri}/{part.path} is missing though it is committed: run textspot verify"
+    )
 
 
 def _needed(schema: pa.Schema, columns: list[str] | None) -> list[str] | None:
@@ -242,6 +299,13 @@ def read_ahead(
         # An interrupt may come while `start` waits: the thread runs, and `join` may not know it.
         if begun.wait(5.0):
             thread.join()
+
+
+def empty_file(table: str) -> bytes:
+    """A Parquet file of the table's schema without rows."""
+    sink = io.BytesIO()
+    pq.write_table(schema_of(table).empty_table(), sink)
+    return sink.getvalue()
 
 
 def part_version(schema: pa.Schema) -> int:

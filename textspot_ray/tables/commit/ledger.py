@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from textspot_ray._version import __version__
-from textspot_ray.errors import FingerprintError, StorageError, TableError
+from textspot_ray.errors import (
+    AbortedError,
+    FingerprintError,
+    MissingFileError,
+    StorageError,
+    TableError,
+)
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import (
@@ -43,6 +49,9 @@ from textspot_ray.tables.schema import TABLE_VERSION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+T = TypeVar("T")
+State = tuple[int, frozenset[tuple[ShardId, int]]]
 
 TABLE_FILE = f"{STATE}/table.json"
 RUNS = f"{STATE}/runs/"
@@ -145,6 +154,43 @@ class Ledger:
                 return
         raise TableError(f"{self.store.uri} cannot be read in one state ({missing})")
 
+    def state(self) -> State:
+        """What `refresh` has found, to be compared with what a later one finds."""
+        return self.snapshot.n, frozenset((m.shard, m.gen) for m in self._live.values())
+
+    def on_latest(self, action: Callable[[], T]) -> T:
+        """Do something with what is committed; again if files went meanwhile.
+
+        Compact, forget and retries replace files that others are just reading: then the state
+        they left is taken instead. A file that the latest state names and that is not there is a
+        fault.
+
+        Args:
+            action: What to do; changes nothing before it has read all it needs.
+
+        Raises:
+            MissingFileError: A file that counts is not there.
+            AbortedError: Files keep going away.
+        """
+        for _ in range(_TRIES):
+            state = self.state()
+            try:
+                return action()
+            except (FileNotFoundError, MissingFileError) as exc:
+                if not self.has_moved(state):
+                    if isinstance(exc, MissingFileError):
+                        raise
+                    raise MissingFileError(
+                        f"{self.store.uri}: {exc.filename or exc} is missing though it is "
+                        "committed: run textspot verify"
+                    ) from exc
+        raise AbortedError(f"{self.store.uri}: other drivers keep changing it; run again")
+
+    def has_moved(self, state: State) -> bool:
+        """Refresh; whether others have changed the table since that state was found."""
+        self.refresh()
+        return self.state() != state
+
     def settled(self) -> CommittedShards:
         """Newest generation of every settled shard; live, not a copy."""
         return self._settled
@@ -230,6 +276,9 @@ class Ledger:
 
     def counts(self) -> Counts:
         """Sums over all rows that readers see."""
+        return self.on_latest(self._sum_counts)
+
+    def _sum_counts(self) -> Counts:
         total = self.snapshot.counts
         for marker in self.unabsorbed():
             total += marker.counts
@@ -261,7 +310,10 @@ class Ledger:
         markers = self.unabsorbed()
         if len(markers) < max(at_least, 1):
             return False
-        snapshot = fold(self.store, self.snapshot, markers)
+        try:
+            snapshot = fold(self.store, self.snapshot, markers)
+        except FileNotFoundError:  # another driver has folded and swept: it was first
+            snapshot = None
         self.refresh()
         return snapshot is not None
 

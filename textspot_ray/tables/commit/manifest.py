@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from textspot_ray.errors import StorageError
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import STATE, CommitRecord, DataFile, new_attempt
@@ -98,6 +99,7 @@ def write_manifest(store: Store, table: pa.Table, n: int) -> ManifestFile:
         row_group_size=_ROWS_PER_GROUP,
         use_dictionary=["run_id", "reason", "fingerprint", "environment", "failures"],
         write_statistics=["plan", "shard"],
+        write_page_checksum=True,
     )
     data = sink.getvalue()
     path = manifest_path(n)
@@ -127,15 +129,24 @@ def read_counts(store: Store, manifest: ManifestFile) -> pa.Table:
 
 
 def read_rows(store: Store, manifest: ManifestFile) -> pa.Table:
-    """All of a manifest."""
-    with store.open_read(manifest.path) as file:
-        return _read(file)
+    """All of a manifest, for writing it again.
+
+    Raises:
+        StorageError: Its bytes are not those that its snapshot names.
+    """
+    data = store.read(manifest.path)
+    if sha256(data).hexdigest() != manifest.sha256:
+        raise StorageError(
+            f"{store.uri}/{manifest.path} has changed since it was written (its sha256 differs): "
+            "it is not rewritten; restore the file"
+        )
+    return _read(io.BytesIO(data))
 
 
 def read_markers(store: Store, manifest: ManifestFile) -> Iterator[CommitRecord]:
     """A manifest's rows as markers, a row group at a time."""
     with store.open_read(manifest.path) as file:
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
         for group in range(parquet.num_row_groups):
             for row in parquet.read_row_group(group, use_threads=False).to_pylist():
                 yield _marker(row)
@@ -149,7 +160,9 @@ def find_marker(
     for manifest in manifests:
         with store.open_read(manifest.path) as file:
             table = pq.read_table(
-                file, filters=[("plan", "=", shard.plan), ("shard", "=", shard.index)]
+                file,
+                filters=[("plan", "=", shard.plan), ("shard", "=", shard.index)],
+                page_checksum_verification=True,
             )
         for row in table.to_pylist():
             if newest is None or row["gen"] > newest.gen:
@@ -160,7 +173,8 @@ def find_marker(
 def write_forgotten(store: Store, n: int, hi: NDArray[np.uint64], lo: NDArray[np.uint64]) -> str:
     """Put the hashes of the ids that were taken out for good, for snapshot ``n``."""
     sink = io.BytesIO()
-    pq.write_table(pa.table({"id_hi": hi, "id_lo": lo}), sink, compression="zstd")
+    table = pa.table({"id_hi": hi, "id_lo": lo})
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     path = manifest_path(n)
     store.put(path, sink.getvalue())
     return path
@@ -195,7 +209,8 @@ def sum_counts(table: pa.Table) -> Counts:
 
 def _read(file: IO[bytes], columns: list[str] | None = None) -> pa.Table:
     # Most manifests are small: starting threads for their columns costs more than reading them.
-    return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+    parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    return parquet.read(columns=columns, use_threads=False)
 
 
 def _numpy(table: pa.Table, name: str) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from types import TracebackType
 
 from textspot_ray.records import Counts, ImageResult, Shard
@@ -16,7 +16,7 @@ from textspot_ray.tables.commit.commit_record import (
     new_attempt,
     part_path,
 )
-from textspot_ray.tables.commit.copy_on_write import carry_over, current_marker
+from textspot_ray.tables.commit.copy_on_write import carry_over
 from textspot_ray.tables.commit.data_files import PartWriter, delete_parts
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.rows import RowBuffer
@@ -115,6 +115,9 @@ class ShardWriter:
         except BaseException:
             self.discard()
             raise
+        if marker is None:
+            self.discard()
+            return None
         # If the marker's put fails its fate may be unknown: parts that it may name must stay.
         self._closed = True
         if commit_marker(self._store, marker):
@@ -143,20 +146,21 @@ class ShardWriter:
     ) -> None:
         self.discard()
 
-    def _write_parts(self) -> CommitRecord:
+    def _write_parts(self) -> CommitRecord | None:
+        """Upload the rows; None if another attempt has committed this generation."""
         for ready in self._order.rest():
             self._counts += self._rows.add(ready)
         self._flush()
-        kept: tuple[DataFile, ...] = ()
         counts, base = self._counts, -1
         if self._previous is not None:
-            previous = current_marker(self._store, self._previous)
-            base = previous.base
             ids = [item.image_id for item in self._shard.items]
-            carried = carry_over(self._store, previous, ids)
-            for table, rows in carried.rows():
-                self._parts[table].write(rows)
-            kept, counts = carried.kept, carried.counts + counts
+            carried = carry_over(self._store, self._previous, ids)
+            if carried is None:
+                return None
+            with closing(carried):
+                for table, rows in carried.rows():
+                    self._parts[table].write(rows)
+            base, counts = carried.base, carried.counts + counts
         fault("before_parts")
         for table in TABLES:
             part = self._parts[table].finish()
@@ -171,7 +175,7 @@ class ShardWriter:
             reason=self._shard.reason,
             fingerprint=self._fingerprint,
             counts=counts,
-            files=(*kept, *self._uploaded),
+            files=tuple(self._uploaded),
             redo=self._redo,
             base=base,
             environment=self._environment,

@@ -94,15 +94,29 @@ def compact(
     for _ in range(TRIES):
         absorb_pending(ledger)
         ledger.refresh()
-        before = _paths(ledger)
-        markers = sorted(ledger.markers(), key=lambda m: (m.shard.plan, m.shard.index))
-        if not any(marker.files for marker in markers):
-            return _report(ledger, before, start)
-        built = _build(ledger, markers, memory_bytes, rows_per_file)
-        if _publish(ledger, built):
-            return _report(ledger, before, start)
-        delete_parts(ledger.store, built.fresh)
+        done = ledger.on_latest(lambda: _compact(ledger, memory_bytes, rows_per_file, start))
+        if done is not None:
+            return done
     raise AbortedError(f"{ledger.store.uri}: other drivers keep rewriting it; run compact again")
+
+
+def _compact(
+    ledger: Ledger, memory_bytes: int, rows_per_file: int, start: float
+) -> CompactReport | None:
+    """Compact the state that the ledger has; None if it has changed too much meanwhile."""
+    before = _paths(ledger)
+    markers = sorted(ledger.markers(), key=lambda m: (m.shard.plan, m.shard.index))
+    if not any(marker.files for marker in markers):
+        return _report(ledger, before, start)
+    built = _build(ledger, markers, memory_bytes, rows_per_file)
+    try:
+        published = _publish(ledger, built)
+    except FileNotFoundError:  # a manifest that another driver's snapshot has replaced
+        published = False
+    if published:
+        return _report(ledger, before, start)
+    delete_parts(ledger.store, built.fresh)
+    return None
 
 
 def _build(

@@ -110,13 +110,13 @@ def read_parts(
     columns: list[str] | None = None,
     dictionaries: Sequence[str] = (),
 ) -> Generator[pa.Table, None, None]:
-    """Rows of several files, one after another; see `read_part`.
+    """Rows of several files, one after another, each checked whole first; see `read_part`.
 
     Raises:
         StorageError: A file is missing or damaged.
     """
     for part in parts:
-        yield from read_part(store, part, columns, dictionaries)
+        yield from read_part(store, part, columns, dictionaries, whole=True)
 
 
 def write_by_text(

@@ -94,7 +94,7 @@ def forget(ledger: Ledger, plan: Plan, image_ids: Iterable[str]) -> ForgetReport
         ledger.refresh()
         if ledger.unabsorbed() or ledger.pending():
             continue
-        rows = _take_out(ledger, known)
+        rows = ledger.on_latest(lambda: _take_out(ledger, known))
         if rows is not None:
             break
     if rows is None:

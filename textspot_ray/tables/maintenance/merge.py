@@ -213,7 +213,7 @@ def _copy(side: _Side, out: Store, writers: dict[str, CompactedFileWriter]) -> l
     markers = sorted(side.ledger.markers(), key=lambda m: (m.shard.plan, m.shard.index))
     parts = [*side.ledger.snapshot.base, *(part for marker in markers for part in marker.files)]
     for part in {part.path: part for part in parts}.values():
-        for rows in read_part(store, part):
+        for rows in read_part(store, part, whole=True):
             writers[part.table].write(_moved(without(rows, image_ids), side))
     for entry in store.list(RUNS):
         out.put(entry.path, store.read(entry.path))

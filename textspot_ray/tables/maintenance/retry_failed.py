@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from textspot_ray.errors import MissingFileError
 from textspot_ray.records import ErrorKind, ShardId
 from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile
 from textspot_ray.tables.commit.data_files import read_part
 from textspot_ray.tables.commit.ledger import Ledger
-from textspot_ray.tables.maintenance.rewrite import absorb_pending
+from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending
 from textspot_ray.tables.plan.plan import Plan, Task
 from textspot_ray.tables.schema import item_names
 
@@ -35,26 +36,44 @@ def retry_tasks(
     absorb_pending(ledger)
     waiting = {task.shard for task in plan.tasks(ledger)}
     names = pa.array(sorted(str(kind) for kind in kinds), pa.string())
-    compacted: dict[ShardId, CommitRecord] = {}
-    for marker in ledger.markers():
-        if marker.shard in waiting or ledger.is_pending(marker.shard):
-            continue
-        if not any(marker.counts.failures.get(str(kind)) for kind in kinds):
-            continue
-        if marker.base >= 0:
-            compacted[marker.shard] = marker
-            continue
-        failed = _failed(ledger, marker.files, names)
-        yield _task(marker, {name for i in failed for name in item_names(i)})
-    if compacted:
-        files = [*ledger.snapshot.base, *(p for m in compacted.values() for p in m.files)]
+    done: set[ShardId] = set()
+
+    def candidates() -> Iterator[CommitRecord]:
+        for marker in ledger.markers():
+            if marker.shard in waiting or marker.shard in done or ledger.is_pending(marker.shard):
+                continue
+            if any(marker.counts.failures.get(str(kind)) for kind in kinds):
+                yield marker
+
+    def of_compacted() -> list[Task]:
+        """Tasks of the shards whose rows are in base files, all at once."""
+        found = {marker.shard: marker for marker in candidates() if marker.base >= 0}
+        if not found:
+            return []
+        files = [*ledger.snapshot.base, *(p for m in found.values() for p in m.files)]
         ids = sorted({name for i in _failed(ledger, files, names) for name in item_names(i)})
         by_shard: dict[ShardId, set[str]] = {}
         for image_id, shard in zip(ids, plan.locate(ids), strict=True):
-            if shard in compacted:
+            if shard in found:
                 by_shard.setdefault(shard, set()).add(image_id)
-        for shard in sorted(by_shard, key=lambda s: (s.plan, s.index)):
-            yield _task(compacted[shard], by_shard[shard])
+        return [
+            _task(found[shard], by_shard[shard])
+            for shard in sorted(by_shard, key=lambda s: (s.plan, s.index))
+        ]
+
+    for attempt in range(TRIES):
+        try:
+            for marker in candidates():
+                if marker.base < 0:
+                    failed = _failed(ledger, marker.files, names)
+                    yield _task(marker, {name for i in failed for name in item_names(i)})
+                    done.add(marker.shard)
+            break
+        except (FileNotFoundError, MissingFileError):  # others have rewritten: their state, then
+            state = ledger.state()
+            if not ledger.has_moved(state) and attempt:
+                raise
+    yield from ledger.on_latest(of_compacted)
 
 
 def _task(marker: CommitRecord, ids: set[str]) -> Task:

@@ -51,9 +51,14 @@ def rewrite_without(
             result.append(part)
             continue
         writer = CompactedFileWriter(store, part.table, n)
-        for rows in read_part(store, part):
-            writer.write(without(rows, image_ids))
-        fresh = writer.finish()
+        try:
+            for rows in read_part(store, part, whole=True):
+                writer.write(without(rows, image_ids))
+            fresh = writer.finish()
+        except BaseException:
+            writer.discard()
+            delete_parts(store, written)
+            raise
         result.extend(fresh)
         written.extend(p.path for p in fresh)
         replaced.append(part.path)
@@ -75,7 +80,7 @@ def absorb_pending(ledger: Ledger) -> int:
         pending = ledger.pending()
         if not pending:
             return 0
-        if _absorb(ledger, pending):
+        if ledger.on_latest(lambda: _absorb(ledger, ledger.pending())):
             ledger.refresh()
             return len(pending)
     raise AbortedError(f"{ledger.store.uri}: other drivers keep changing it; run again")

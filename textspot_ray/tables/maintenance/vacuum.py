@@ -13,11 +13,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from textspot_ray.storage.stores import Entry, Store
-from textspot_ray.tables.commit.commit_record import DONE, TMP, parse_marker_path, parse_part_path
+from textspot_ray.tables.commit.commit_record import (
+    DONE,
+    TMP,
+    empty_path,
+    parse_marker_path,
+    parse_part_path,
+)
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.commit.manifest import SNAPSHOTS
 from textspot_ray.tables.commit.snapshot import Snapshot, read_snapshot, snapshot_numbers
 from textspot_ray.tables.failpoints import fault
+from textspot_ray.tables.maintenance.readme import describe_table
 from textspot_ray.tables.maintenance.rewrite import absorb_pending
 from textspot_ray.tables.schema import TABLES
 
@@ -48,7 +55,11 @@ def finish(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
     """
     absorb_pending(ledger)
     ledger.refresh()
-    return sweep_state(ledger, grace_s) + _sweep_parts(ledger, grace_s, None)
+    report = ledger.on_latest(
+        lambda: sweep_state(ledger, grace_s) + _sweep_parts(ledger, grace_s, None)
+    )
+    describe_table(ledger)
+    return report
 
 
 def clean(
@@ -63,11 +74,18 @@ def clean(
         grace_s: For how long files that compact has replaced stay.
     """
     ledger.refresh()
-    report = sweep_state(ledger, grace_s) + _sweep_parts(ledger, grace_s, older_than_s)
+    report = ledger.on_latest(
+        lambda: sweep_state(ledger, grace_s) + _sweep_parts(ledger, grace_s, older_than_s)
+    )
     limit = time.time() - older_than_s
     return report + _delete(
         ledger.store, ledger.store.list(TMP), lambda entry: 0 < entry.mtime < limit
     )
+
+
+def replaced_files(ledger: Ledger) -> int:
+    """How many files that compact or forget have replaced are still there."""
+    return sum(ledger.store.exists(path) for path in ledger.snapshot.replaced)
 
 
 def sweep_state(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
@@ -76,11 +94,14 @@ def sweep_state(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
     retained = _retained(ledger, grace_s)
     if not retained:
         return SweepReport()
-    snapshots = [_state(ledger, n) for n in retained]
+    try:
+        snapshots = [_state(ledger, n) for n in retained]
+        # Markers that even the oldest state still in use has absorbed are read by nobody.
+        absorbed = ledger.absorbed(snapshots[0] if len(snapshots) > 1 else None)
+    except FileNotFoundError:  # another driver is sweeping, and has a newer state
+        return SweepReport()
     named = {m.path for snapshot in snapshots for m in snapshot.manifests}
     named.update(s.forgotten_file for s in snapshots if s.forgotten_file is not None)
-    # Markers that even the oldest state still in use has absorbed are read by nobody.
-    absorbed = ledger.absorbed(snapshots[0] if len(snapshots) > 1 else None)
 
     def marker_is_old(entry: Entry) -> bool:
         found = parse_marker_path(entry.path)
@@ -138,9 +159,13 @@ def _sweep_parts(ledger: Ledger, grace_s: float, older_than_s: float | None) -> 
         in_grace = in_grace or older.rewritten != snapshot.rewritten
         named.update(part.path for part in (*older.base, *older.by_text))
     limit = None if older_than_s is None else time.time() - older_than_s
+    # Files without rows are of no use any more where rows have come.
+    empty = {empty_path(table) for table in {path.split("/")[0] for path in named}}
 
     def is_litter(entry: Entry) -> bool:
         numbered, part = _NUMBERED.search(entry.path), parse_part_path(entry.path)
+        if entry.path in empty:
+            return True
         if entry.path in named or (numbered is None and part is None):  # what we did not write
             return False
         if limit is not None and 0 < entry.mtime < limit:

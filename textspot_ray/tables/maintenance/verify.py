@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from textspot_ray.errors import StorageError
 from textspot_ray.records import Counts, Status
 from textspot_ray.storage.faults import reason_of
-from textspot_ray.tables.commit.commit_record import DataFile
+from textspot_ray.tables.commit.commit_record import DataFile, empty_path
 from textspot_ray.tables.commit.data_files import READ_ROWS, part_version
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.ids import IdIndex, hash_ids
@@ -303,7 +303,7 @@ class _Check:
         named |= {p.path for marker in self._ledger.pending() for p in marker.files}
         for folder in FOLDERS:
             entries = self._ledger.store.list(f"{folder}/")
-            litter = [entry for entry in entries if entry.path not in named]
+            litter = [e for e in entries if e.path not in named and e.path != empty_path(folder)]
             if litter:
                 size = sum(entry.size for entry in litter)
                 message = f"{len(litter)} files ({size} bytes) do not count: see textspot clean"

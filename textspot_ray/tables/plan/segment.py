@@ -196,6 +196,7 @@ def encode_rows(segment: Segment, rows: pa.Table) -> bytes:
         row_group_size=ROWS_PER_GROUP,
         use_dictionary=["source", "container", "error_stage", "error_kind", "extra"],
         write_statistics=False,
+        write_page_checksum=True,
     )
     return sink.getvalue()
 
@@ -231,7 +232,7 @@ class SegmentFile:
 
     def __init__(self, store: Store, seq: int) -> None:
         self._path = segment_path(seq)
-        self._file = pq.ParquetFile(store.open_read(self._path))
+        self._file = pq.ParquetFile(store.open_read(self._path), page_checksum_verification=True)
         metadata = self._file.schema_arrow.metadata or {}
         if int(metadata.get(VERSION_KEY, 0)) > TABLE_VERSION:
             raise TableError(

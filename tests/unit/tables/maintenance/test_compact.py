@@ -308,7 +308,7 @@ def test_a_damaged_file_is_named_and_nothing_changes(store, table, place):
     store.delete(part.path)
     store.put(part.path, b"PAR1" + bytes(part.bytes - 8) + b"PAR1")
     files = {entry.path for entry in store.list()}
-    with pytest.raises(StorageError, match=f"{part.path} cannot be read.*run textspot verify"):
+    with pytest.raises(StorageError, match=f"{part.path} has changed since.*run textspot verify"):
         compact(found(store))
     assert {entry.path for entry in store.list()} == files
     assert not [t.name for t in threading.enumerate() if t.name == "textspot-read-ahead"]

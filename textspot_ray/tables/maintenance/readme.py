@@ -1,0 +1,56 @@
+"""What lies in a table's folder for people and engines that do not know us.
+
+``README.md`` tells what is what; its head is what the Hugging Face Hub's `datasets` reads (its
+``configs``), so that ``load_dataset(folder, "words")`` works. A table without a row has an empty
+file, so that ``errors/*.parquet`` always matches something.
+"""
+
+from __future__ import annotations
+
+from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.commit_record import empty_path
+from textspot_ray.tables.commit.data_files import empty_file
+from textspot_ray.tables.commit.ledger import Ledger
+from textspot_ray.tables.schema import TABLES
+
+README = "README.md"
+_CONFIGS = "".join(
+    f"- config_name: {table}\n  data_files: {table}/*.parquet\n{default}"
+    for table, default in (("words", "  default: true\n"), ("images", ""), ("errors", ""))
+)
+_TEXT = f"""---
+configs:
+{_CONFIGS}---
+# Words in images
+
+Tables by [textspot-ray](https://pypi.org/project/textspot-ray/): `words` (a row per word),
+`images` (a row per image or page) and `errors` (a row per image that failed).
+
+```python
+pandas.read_parquet("words")                      # in this folder
+datasets.load_dataset(".", "words")
+duckdb.sql("SELECT text, count(*) FROM 'words/*.parquet' GROUP BY ALL")
+```
+
+While a job runs, and after one that was killed, a folder may hold files that do not count yet or
+no longer: then read what `textspot files` lists, or use `textspot query`. `words_by_text` is a
+copy of some words in the order of their text, for look-ups; `_textspot` holds the plan and which
+files count. Do not delete or change files by hand.
+"""
+
+
+def describe_table(ledger: Ledger) -> None:
+    """Put what is not there yet; a README that somebody has changed stays."""
+    store = ledger.store
+    if not store.exists(README):
+        store.put_if_absent(README, _TEXT.encode())
+    there = {part.table for part in ledger.on_latest(lambda: list(ledger.files()))}
+    for table in TABLES:
+        if table not in there:
+            _put_empty(store, table)
+
+
+def _put_empty(store: Store, table: str) -> None:
+    path = empty_path(table)
+    if not store.exists(path):
+        store.put_if_absent(path, empty_file(table))
