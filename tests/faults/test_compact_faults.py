@@ -7,10 +7,11 @@ import pytest
 from tests.support.table_data import found, table_rows
 from tests.support.table_job import job, killed_at, retry_job
 from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit.commit_record import FOLDERS
 from textspot_ray.tables.maintenance import compacted_files
 from textspot_ray.tables.maintenance.compact import compact
 from textspot_ray.tables.maintenance.compacted_files import ROWS_PER_FILE
-from textspot_ray.tables.maintenance.vacuum import FOLDERS, clean, finish
+from textspot_ray.tables.maintenance.vacuum import clean, finish
 from textspot_ray.tables.maintenance.verify import verify
 from textspot_ray.tables.plan.plan import Plan
 

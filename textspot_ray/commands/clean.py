@@ -35,18 +35,17 @@ def main(args: argparse.Namespace) -> int:
     """Sweep and say how much went."""
     from textspot_ray.commands.summary import byte_size, number
     from textspot_ray.errors import UsageError
-    from textspot_ray.tables.maintenance.vacuum import clean, replaced_files
+    from textspot_ray.tables.maintenance.vacuum import clean
 
     if args.older_than < 0:
         raise UsageError(f"--older-than takes hours from 0, not {args.older_than:g}")
     if args.grace < 0:
         raise UsageError(f"--grace takes minutes from 0, not {args.grace:g}")
-    ledger = table_ledger(args)
-    report = clean(ledger, older_than_s=3600 * args.older_than, grace_s=60 * args.grace)
+    report = clean(table_ledger(args), older_than_s=3600 * args.older_than, grace_s=60 * args.grace)
     print(f"deleted {number(report.files)} file(s), {byte_size(report.bytes)}")
-    if waiting := replaced_files(ledger):
+    if report.waiting:
         print(
-            f"{number(waiting)} replaced file(s) stay for readers until {args.grace:g} minutes "
-            "after they were replaced: --grace 0 deletes them now"
+            f"{number(report.waiting)} replaced file(s) stay for readers until {args.grace:g} "
+            "minutes after they were replaced: --grace 0 deletes them now"
         )
     return ExitCode.OK

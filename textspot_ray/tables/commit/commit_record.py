@@ -17,15 +17,21 @@ from textspot_ray.errors import StorageError, TableError
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.failpoints import fault
-from textspot_ray.tables.schema import TABLE_VERSION
+from textspot_ray.tables.schema import BY_TEXT, TABLE_VERSION, TABLES
 
 STATE = "_textspot"
 DONE = f"{STATE}/done/"
 TMP = f"{STATE}/tmp/"
 EMPTY_NAME = "empty.parquet"  # in the folder of a table without rows
 
+FOLDERS = (*TABLES, BY_TEXT)
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.parquet")
 _MARKER_NAME = re.compile(r"(\d{6,})-(\d{6,})\.(\d{2,})\.json$")
 _PART_NAME = re.compile(r"(\d{6,})-(\d{6,})-(\d{2,})-([0-9a-f]{12})(?:-\d+)?\.parquet$")
+
+
+class _BadFile(TableError):
+    """A record names what is no file of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,16 @@ class DataFile:
     bytes: int
     rows: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        """Refuse a path that leads elsewhere: records may be damaged, or somebody's who is hostile.
+
+        Raises:
+            TableError: It is no file of the table.
+        """
+        folder, _, name = self.path.partition("/")
+        if folder != self.table or folder not in FOLDERS or not _FILE_NAME.fullmatch(name):
+            raise _BadFile(f"{self.path!r} is no file of a table: the record is damaged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +170,8 @@ def marker_from_json(data: bytes, where: str) -> CommitRecord:
             finished_at=raw["finished_at"],
             stage_s=raw["stage_s"],
         )
+    except _BadFile as exc:
+        raise TableError(f"{where}: {exc}") from None
     except (ValueError, KeyError, TypeError) as exc:
         raise TableError(
             f"{where} is a damaged done marker ({exc!r}); run textspot verify"

@@ -143,9 +143,11 @@ def _images_of(
 ) -> list[ImageRow]:
     def read(table: str, columns: list[str]) -> Iterator[pa.Table]:
         for part, file in files:
-            if part.table == table and file is None:
+            if part.table != table:
+                continue
+            if file is None:
                 yield from read_part(store, part, columns)
-            elif part.table == table:
+            else:
                 yield from read_rows(store, part, file, columns)
 
     firsts = pa.array(sorted(item_ids), pa.string())

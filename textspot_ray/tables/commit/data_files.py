@@ -12,7 +12,7 @@ from hashlib import file_digest
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import IO, TypeVar, cast
+from typing import IO, BinaryIO, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -208,7 +208,7 @@ def open_part(store: Store, part: DataFile, whole: bool) -> Iterator[IO[bytes]]:
                     file = stack.enter_context(tempfile.TemporaryFile(prefix="textspot-"))
                     shutil.copyfileobj(source, file, _COPY_BYTES)
                     file.seek(0)
-                digest = file_digest(file, "sha256").hexdigest()
+                digest = file_digest(cast("BinaryIO", file), "sha256").hexdigest()
                 file.seek(0)
         except FileNotFoundError as exc:
             raise _missing(store, part) from exc
@@ -302,9 +302,9 @@ def read_ahead(
 
 
 def empty_file(table: str) -> bytes:
-    """A Parquet file of the table's schema without rows."""
+    """A Parquet file of the table's schema without rows, and without row groups of none."""
     sink = io.BytesIO()
-    pq.write_table(schema_of(table).empty_table(), sink)
+    pq.ParquetWriter(sink, schema_of(table)).close()
     return sink.getvalue()
 
 

@@ -136,7 +136,12 @@ class Ledger:
 
         Raises:
             TableError: A snapshot or a marker is damaged, or a manifest is missing.
+            StorageError: The table is gone.
         """
+        if not self.store.exists(TABLE_FILE):
+            raise StorageError(
+                f"{self.store.uri}/{TABLE_FILE} is gone: the output folder was deleted meanwhile"
+            )
         missing: Exception | str = "it keeps changing"
         for _ in range(_TRIES):
             try:

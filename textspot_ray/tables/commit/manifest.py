@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 
 from textspot_ray.errors import StorageError
 from textspot_ray.records import Counts, ShardId
+from textspot_ray.storage.faults import reason_of
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import STATE, CommitRecord, DataFile, new_attempt
 
@@ -116,7 +118,7 @@ def to_table(markers: Iterable[CommitRecord]) -> pa.Table:
 
 def read_settlings(store: Store, manifest: ManifestFile) -> ManifestIndex:
     """The few columns that resuming needs."""
-    with store.open_read(manifest.path) as file:
+    with _opened(store, manifest.path) as file:
         table = _read(file, list(_SETTLINGS))
     return ManifestIndex(*(_numpy(table, name) for name in _SETTLINGS))
 
@@ -124,7 +126,7 @@ def read_settlings(store: Store, manifest: ManifestFile) -> ManifestIndex:
 def read_counts(store: Store, manifest: ManifestFile) -> pa.Table:
     """Identity and counts of every row."""
     names = ["plan", "shard", "gen", *_COUNTS, "failures", "started_at", "finished_at"]
-    with store.open_read(manifest.path) as file:
+    with _opened(store, manifest.path) as file:
         return _read(file, names)
 
 
@@ -143,9 +145,23 @@ def read_rows(store: Store, manifest: ManifestFile) -> pa.Table:
     return _read(io.BytesIO(data))
 
 
+@contextmanager
+def _opened(store: Store, path: str) -> Iterator[IO[bytes]]:
+    """A manifest's file; damage that shows in reading becomes one line."""
+    try:
+        with store.open_read(path) as file:
+            yield file
+    except FileNotFoundError:  # a newer snapshot has replaced it
+        raise
+    except (pa.ArrowException, OSError) as exc:
+        raise StorageError(
+            f"{store.uri}/{path} is damaged ({reason_of(exc)}): restore the file"
+        ) from exc
+
+
 def read_markers(store: Store, manifest: ManifestFile) -> Iterator[CommitRecord]:
     """A manifest's rows as markers, a row group at a time."""
-    with store.open_read(manifest.path) as file:
+    with _opened(store, manifest.path) as file:
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         for group in range(parquet.num_row_groups):
             for row in parquet.read_row_group(group, use_threads=False).to_pylist():
@@ -158,7 +174,7 @@ def find_marker(
     """The newest generation of one shard, or None; row groups that cannot hold it stay unread."""
     newest: CommitRecord | None = None
     for manifest in manifests:
-        with store.open_read(manifest.path) as file:
+        with _opened(store, manifest.path) as file:
             table = pq.read_table(
                 file,
                 filters=[("plan", "=", shard.plan), ("shard", "=", shard.index)],
@@ -182,7 +198,7 @@ def write_forgotten(store: Store, n: int, hi: NDArray[np.uint64], lo: NDArray[np
 
 def read_forgotten(store: Store, path: str) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """The inverse of `write_forgotten`."""
-    with store.open_read(path) as file:
+    with _opened(store, path) as file:
         table = _read(file)
     return _numpy(table, "id_hi"), _numpy(table, "id_lo")
 

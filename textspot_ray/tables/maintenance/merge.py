@@ -6,23 +6,38 @@ killed is simply run again.
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from textspot_ray.errors import FingerprintError, TableError
+from textspot_ray.errors import (
+    AbortedError,
+    FingerprintError,
+    MissingFileError,
+    TableError,
+)
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import STATE, CommitRecord, DataFile, new_attempt
+from textspot_ray.tables.commit.commit_record import (
+    FOLDERS,
+    STATE,
+    CommitRecord,
+    DataFile,
+    new_attempt,
+)
 from textspot_ray.tables.commit.copy_on_write import ImageRow, find_images, sum_images, without
-from textspot_ray.tables.commit.data_files import read_part
+from textspot_ray.tables.commit.data_files import delete_parts, read_part
 from textspot_ray.tables.commit.ledger import RUNS, TABLE_FILE, Ledger, open_ledger
 from textspot_ray.tables.commit.manifest import to_table, write_forgotten, write_manifest
 from textspot_ray.tables.commit.snapshot import Snapshot, put_snapshot
 from textspot_ray.tables.counts import subtract
+from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.ids import IdIndex, hash_ids
 from textspot_ray.tables.maintenance.compact import MEMORY_BYTES
 from textspot_ray.tables.maintenance.compacted_files import (
@@ -31,7 +46,8 @@ from textspot_ray.tables.maintenance.compacted_files import (
     read_parts,
     write_by_text,
 )
-from textspot_ray.tables.maintenance.rewrite import absorb_pending
+from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending
+from textspot_ray.tables.maintenance.vacuum import finish
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.segment import (
     SegmentFile,
@@ -45,6 +61,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Hashes = tuple[NDArray[np.uint64], NDArray[np.uint64]]
+
+MERGED = f"{STATE}/merged.json"  # what the table was made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +87,7 @@ class _Side:
         absorb_pending(ledger)
         ledger.refresh()
         self.ledger = ledger
+        self.state = ledger.state()
         self.offset = offset  # of plan numbers in the new table
         self.plan = Plan(ledger.store)
         self.plan.refresh()
@@ -116,18 +135,41 @@ def merge(
     both or neither do. An item that one of them was told to forget stays forgotten. What neither
     has committed stays planned, and `run` on the new folder goes on with it.
 
+    A merge that was killed is simply run again, after its last step too.
+
     Raises:
         FingerprintError: The two were made with different settings.
-        TableError: There is a table at ``out`` already.
+        TableError: There is another table at ``out`` already.
         StorageError: Storage refuses, or a committed file is damaged.
     """
     _check_settings(first, second)
-    if out.exists(TABLE_FILE):
-        raise TableError(f"{out.uri} holds a table already: choose an empty folder for the merge")
-    for entry in list(out.list(f"{STATE}/")):  # of a merge that was killed
-        out.delete(entry.path)
-    one = _Side(first, 0)
-    two = _Side(second, one.plan.next_seq)
+    for _ in range(TRIES):
+        one = _Side(first, 0)
+        two = _Side(second, one.plan.next_seq)
+        sources = [f"{side.store.uri} {_digest(side)}" for side in (first, second)]
+        if out.exists(TABLE_FILE):
+            report = _merged_before(out, sources)
+            finish(open_ledger(out, create=False))
+            return report
+        for folder in (STATE, *FOLDERS):  # of a merge that was killed
+            delete_parts(out, [entry.path for entry in list(out.list(f"{folder}/"))])
+        try:
+            return _merge(one, two, out, sources, memory_bytes, rows_per_file)
+        except (FileNotFoundError, MissingFileError):
+            states = one.state, two.state
+            if not first.has_moved(states[0]) and not second.has_moved(states[1]):
+                raise
+    raise AbortedError("other drivers keep changing the tables; run the merge again")
+
+
+def _merge(
+    one: _Side,
+    two: _Side,
+    out: Store,
+    sources: Sequence[str],
+    memory_bytes: int,
+    rows_per_file: int,
+) -> MergeReport:
     overlap = _choose(one, two)
     markers: list[CommitRecord] = []
     writers = {table: CompactedFileWriter(out, table, 1, rows_per_file) for table in TABLES}
@@ -174,9 +216,29 @@ def merge(
             else None,
         ),
     )
-    open_ledger(out, first.fingerprint)
     left = one.plan.n_shards + two.plan.n_shards - len(markers)
+    facts = {"sources": sources, "counts": asdict(counts), "overlap": overlap, "shards_left": left}
+    out.put(MERGED, json.dumps(facts, indent=1).encode())
+    fault("table")
+    finish(open_ledger(out, one.ledger.fingerprint))
     return MergeReport(counts, overlap, left)
+
+
+def _merged_before(out: Store, sources: Sequence[str]) -> MergeReport:
+    """What an earlier merge of the same states of the same tables reported."""
+    try:
+        facts = json.loads(out.read(MERGED))
+        if facts["sources"] == list(sources):
+            return MergeReport(Counts(**facts["counts"]), facts["overlap"], facts["shards_left"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass
+    raise TableError(f"{out.uri} holds a table already: choose an empty folder for the merge")
+
+
+def _digest(ledger: Ledger) -> str:
+    """Sixteen hex digits that stand for what a table holds."""
+    files = sorted(part.sha256 for part in ledger.on_latest(lambda: list(ledger.files())))
+    return sha256("".join(files).encode()).hexdigest()[:16]
 
 
 def _check_settings(first: Ledger, second: Ledger) -> None:

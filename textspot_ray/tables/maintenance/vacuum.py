@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from textspot_ray.storage.stores import Entry, Store
 from textspot_ray.tables.commit.commit_record import (
     DONE,
+    FOLDERS,
     TMP,
     empty_path,
     parse_marker_path,
@@ -26,24 +27,25 @@ from textspot_ray.tables.commit.snapshot import Snapshot, read_snapshot, snapsho
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.maintenance.readme import describe_table
 from textspot_ray.tables.maintenance.rewrite import absorb_pending
-from textspot_ray.tables.schema import TABLES
 
 GRACE_S = 600.0  # readers that opened the state before a compact have this long to finish
 CLEAN_AGE_S = 86_400.0  # no attempt at a shard takes a day
-FOLDERS = (*TABLES, "words_by_text")
 _NUMBERED = re.compile(r"(?:manifest|base)-(\d{8,})-[0-9a-f]{12}(?:-\d+)?\.parquet$")
 _SNAPSHOT = re.compile(r"/(\d{8,})\.json$")
 
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What was deleted."""
+    """What was deleted, and how many files that count no more wait for readers to end."""
 
     files: int = 0
     bytes: int = 0
+    waiting: int = 0
 
     def __add__(self, other: SweepReport) -> SweepReport:
-        return SweepReport(self.files + other.files, self.bytes + other.bytes)
+        return SweepReport(
+            self.files + other.files, self.bytes + other.bytes, self.waiting + other.waiting
+        )
 
 
 def finish(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
@@ -81,11 +83,6 @@ def clean(
     return report + _delete(
         ledger.store, ledger.store.list(TMP), lambda entry: 0 < entry.mtime < limit
     )
-
-
-def replaced_files(ledger: Ledger) -> int:
-    """How many files that compact or forget have replaced are still there."""
-    return sum(ledger.store.exists(path) for path in ledger.snapshot.replaced)
 
 
 def sweep_state(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
@@ -152,35 +149,39 @@ def _sweep_parts(ledger: Ledger, grace_s: float, older_than_s: float | None) -> 
     named = {part.path for part in ledger.files()}
     named.update(part.path for part in snapshot.by_text)
     named.update(part.path for marker in ledger.pending() for part in marker.files)
-    replaced = frozenset(snapshot.replaced)
-    in_grace = False  # whether a reader may still use files that compact or forget replaced
-    for n in _retained(ledger, grace_s)[:-1]:
-        older = _state(ledger, n)
-        in_grace = in_grace or older.rewritten != snapshot.rewritten
-        named.update(part.path for part in (*older.base, *older.by_text))
-    limit = None if older_than_s is None else time.time() - older_than_s
     # Files without rows are of no use any more where rows have come.
     empty = {empty_path(table) for table in {path.split("/")[0] for path in named}}
+    replaced = frozenset(snapshot.replaced)
+    in_use: set[str] = set()  # by readers of older states, as far as we can tell
+    rewritten = False  # whether a reader may still use files that compact or forget replaced
+    for n in _retained(ledger, grace_s)[:-1]:
+        older = _state(ledger, n)
+        rewritten = rewritten or older.rewritten != snapshot.rewritten
+        in_use.update(part.path for part in (*older.base, *older.by_text))
+    limit = None if older_than_s is None else time.time() - older_than_s
+    waiting = 0
 
     def is_litter(entry: Entry) -> bool:
-        numbered, part = _NUMBERED.search(entry.path), parse_part_path(entry.path)
+        nonlocal waiting
         if entry.path in empty:
             return True
+        numbered, part = _NUMBERED.search(entry.path), parse_part_path(entry.path)
         if entry.path in named or (numbered is None and part is None):  # what we did not write
             return False
-        if limit is not None and 0 < entry.mtime < limit:
-            return True
         if part is None:  # of a compact: one that is still going on, unless a snapshot says so
-            return entry.path in replaced
-        shard, gen, _ = part
-        if settled.get(shard, -1) < gen:
-            return False
-        return not (in_grace and ledger.is_absorbed(shard))
+            counts_no_more, kept = entry.path in replaced, entry.path in in_use
+        else:
+            counts_no_more = settled.get(part[0], -1) >= part[1]
+            kept = rewritten and ledger.is_absorbed(part[0])
+        if limit is not None and 0 < entry.mtime < limit and entry.path not in in_use:
+            return True
+        waiting += counts_no_more and kept
+        return counts_no_more and not kept
 
     report = SweepReport()
     for folder in FOLDERS:
         report += _delete(ledger.store, ledger.store.list(f"{folder}/"), is_litter)
-    return report
+    return report + SweepReport(waiting=waiting)
 
 
 def _delete(

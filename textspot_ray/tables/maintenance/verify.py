@@ -18,11 +18,10 @@ import pyarrow.parquet as pq
 from textspot_ray.errors import StorageError
 from textspot_ray.records import Counts, Status
 from textspot_ray.storage.faults import reason_of
-from textspot_ray.tables.commit.commit_record import DataFile, empty_path
+from textspot_ray.tables.commit.commit_record import FOLDERS, DataFile, empty_path
 from textspot_ray.tables.commit.data_files import READ_ROWS, part_version
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.ids import IdIndex, hash_ids
-from textspot_ray.tables.maintenance.vacuum import FOLDERS
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.schema import SCHEMAS, TABLE_VERSION, item_id, schema_of
 

@@ -144,3 +144,22 @@ def test_an_empty_table_merges(folder):
     found(two)
     merge(found(one), found(two), folder("c"))
     assert table_rows(folder("c")) == table_rows(one)
+
+
+@pytest.mark.parametrize("point", ["compact_parts:2", "before_snapshot:1", "table:1", "table:2"])
+def test_a_killed_merge_is_run_again_after_its_last_step_too(folder, point):
+    one, two, out = folder("a", make_items(20)), folder("b", make_items(20, 20)), folder("c")
+
+    def job_of_merge():
+        merge(found(one), found(two), out)
+
+    assert killed_at(point, job_of_merge)
+    first = merge(found(one), found(two), out)
+    assert merge(found(one), found(two), out) == first
+    assert (first.counts.items, first.overlap) == (40, 0)
+    assert check(out).findings == ()  # no litter of the killed one either
+    a, b, c = table_rows(one), table_rows(two), table_rows(out)
+    assert {t: sorted(a[t] + b[t], key=repr) for t in a} == c
+    job(two.uri, make_items(25, 20))
+    with pytest.raises(TableError, match="holds a table already"):
+        merge(found(one), found(two), out)
