@@ -12,7 +12,11 @@ from textspot_ray.errors import ExitCode
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_folder_argument(parser)
-    parser.add_argument("--quick", action="store_true", help="sizes and rows, no checksums")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true", help="sizes and rows, no checksums")
+    how.add_argument(
+        "--deep", action="store_true", help="also read every value and check its range"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -21,7 +25,7 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.tables.maintenance.verify import verify
 
     ledger = table_ledger(args)
-    report = verify(ledger, table_plan(ledger), checksums=not args.quick)
+    report = verify(ledger, table_plan(ledger), checksums=not args.quick, deep=args.deep)
     for finding in report.findings:
         print(f"{finding.severity}: {finding.code}: {finding.where}: {finding.message}")
     print(f"{'sound' if report.sound else 'NOT SOUND'}: {number(report.files)} files, ", end="")

@@ -8,11 +8,11 @@ import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from hashlib import file_digest
+from hashlib import sha256
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import IO, BinaryIO, TypeVar, cast
+from typing import IO, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -70,7 +70,7 @@ class PartWriter:
         with self._faults():
             self._writer.close()
             with self._scratch.file.open("rb") as file:
-                digest = file_digest(file, "sha256").hexdigest()
+                digest = sha256_of(file)
             size = self._scratch.file.stat().st_size
         self._store.upload(self._scratch.file, self._path, move=True)
         self._scratch.clear()
@@ -208,7 +208,7 @@ def open_part(store: Store, part: DataFile, whole: bool) -> Iterator[IO[bytes]]:
                     file = stack.enter_context(tempfile.TemporaryFile(prefix="textspot-"))
                     shutil.copyfileobj(source, file, _COPY_BYTES)
                     file.seek(0)
-                digest = file_digest(cast("BinaryIO", file), "sha256").hexdigest()
+                digest = sha256_of(file)
                 file.seek(0)
         except FileNotFoundError as exc:
             raise _missing(store, part) from exc
@@ -220,6 +220,14 @@ def open_part(store: Store, part: DataFile, whole: bool) -> Iterator[IO[bytes]]:
                 "it is not rewritten; run textspot verify, restore the file"
             )
         yield file
+
+
+def sha256_of(file: IO[bytes]) -> str:
+    """Hex digest of what is left of a file."""
+    digest = sha256()
+    while chunk := file.read(_COPY_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _missing(store: Store, part: DataFile) -> MissingFileError:
