@@ -39,6 +39,7 @@ from textspot_ray.tables.schema import TABLE_VERSION
 
 MERGE_FACTOR = 8  # manifests of one tier before they are merged
 MAX_MERGED_ROWS = 250_000  # some 150 MB in memory; a billion images end in 16 such manifests
+_TRIES = 10
 _NAME = re.compile(r"(\d{8,})\.json$")
 
 
@@ -90,8 +91,13 @@ def snapshot_numbers(store: Store) -> list[int]:
 
 def latest_snapshot(store: Store) -> Snapshot:
     """The snapshot that counts; an empty one with number 0 before the first."""
-    numbers = snapshot_numbers(store)
-    return read_snapshot(store, numbers[-1]) if numbers else Snapshot()
+    for _ in range(_TRIES):
+        numbers = snapshot_numbers(store)
+        try:
+            return read_snapshot(store, numbers[-1]) if numbers else Snapshot()
+        except FileNotFoundError:  # a newer one has come, and this one was swept
+            continue
+    raise StorageError(f"{store.uri}: snapshots come and go: is it being deleted?")
 
 
 def read_snapshot(store: Store, n: int) -> Snapshot:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from types import TracebackType
+
+import numpy as np
 
 from textspot_ray.records import Counts, ImageResult, Shard
 from textspot_ray.storage.stores import Store
@@ -16,11 +19,20 @@ from textspot_ray.tables.commit.commit_record import (
     new_attempt,
     part_path,
 )
-from textspot_ray.tables.commit.copy_on_write import carry_over
-from textspot_ray.tables.commit.data_files import PartWriter, delete_parts
+from textspot_ray.tables.commit.copy_on_write import (
+    carry_over,
+    find_images,
+    sum_images,
+    without,
+)
+from textspot_ray.tables.commit.data_files import PartWriter, delete_parts, read_part
+from textspot_ray.tables.commit.manifest import read_forgotten
+from textspot_ray.tables.commit.snapshot import latest_snapshot
+from textspot_ray.tables.counts import subtract
 from textspot_ray.tables.failpoints import fault
+from textspot_ray.tables.ids import IdIndex, hash_ids
 from textspot_ray.tables.rows import RowBuffer
-from textspot_ray.tables.schema import TABLES
+from textspot_ray.tables.schema import TABLES, clean_text
 
 ROWS_PER_GROUP = 20_000  # words and images held before they go to disk: some 10 MB
 MAX_HELD_RESULTS = 4_096  # results waiting for an earlier image of the shard
@@ -112,6 +124,8 @@ class ShardWriter:
             raise ValueError(f"shard {self._shard.id} lacks {len(missing)} items: {names}")
         try:
             marker = self._write_parts()
+            if marker is not None:
+                marker = self._without_forgotten(marker)
         except BaseException:
             self.discard()
             raise
@@ -183,6 +197,43 @@ class ShardWriter:
             finished_at=time.time(),
             stage_s=self._stage_s,
         )
+
+    def _without_forgotten(self, marker: CommitRecord) -> CommitRecord:
+        """The same without the rows of images that were forgotten while they were worked on."""
+        names = [item.image_id for item in self._shard.items]
+        gone = self._forgotten().find(*hash_ids(names)) >= 0
+        items = frozenset(clean_text(n) for n, g in zip(names, gone, strict=True) if g)
+        rows = find_images(self._store, self._uploaded, items) if items else []
+        if not rows:
+            return marker
+        image_ids = frozenset(row.image_id for row in rows)
+        old, self._uploaded = self._uploaded, []
+        for part in old:
+            path = part.path.replace(self.attempt, f"{self.attempt}-1")
+            writer = PartWriter(self._store, part.table, path)
+            try:
+                for some in read_part(self._store, part, whole=True):
+                    writer.write(without(some, image_ids))
+                kept = writer.finish()
+            finally:
+                writer.discard()
+            if kept is not None:
+                self._uploaded.append(kept)
+        delete_parts(self._store, [part.path for part in old])
+        counts = subtract(marker.counts, sum_images(rows))
+        return replace(marker, counts=counts, files=tuple(self._uploaded))
+
+    def _forgotten(self) -> IdIndex:
+        """Hashes of all items that were ever taken out for good."""
+        index = IdIndex()
+        while (file := latest_snapshot(self._store).forgotten_file) is not None:
+            try:
+                hi, lo = read_forgotten(self._store, file)
+            except FileNotFoundError:  # more were forgotten
+                continue
+            index.add(hi, lo, np.zeros(len(hi), np.uint64))
+            break
+        return index
 
     def _flush(self) -> None:
         for table in TABLES:

@@ -62,7 +62,10 @@ class ForgetReport:
 
 
 def forget(ledger: Ledger, plan: Plan, image_ids: Iterable[str]) -> ForgetReport:
-    """Take images out for good. Stop the job first: shards under way would still bring theirs.
+    """Take images out for good.
+
+    Shards that are under way leave out what was forgotten meanwhile; what they still bring is
+    taken out again. A busy job changes the table all the time: stop it first.
 
     An ``image_id`` of one page takes out the whole item. May be repeated, and repeated after a
     kill: what was done stays done. Old files are deleted at once, so a reader that has them open
@@ -87,24 +90,38 @@ def forget(ledger: Ledger, plan: Plan, image_ids: Iterable[str]) -> ForgetReport
             unknown.append(image_id)
         else:
             known[name] = shard
-    rows: list[ImageRow] | None = None
+    rows: list[ImageRow] = []
     for _ in range(TRIES):
         absorb_pending(ledger)
         ledger.fold(at_least=1)
         ledger.refresh()
         if ledger.unabsorbed() or ledger.pending():
             continue
-        rows = ledger.on_latest(lambda: _take_out(ledger, known))
-        if rows is not None:
+        taken_out = ledger.on_latest(lambda: _take_out(ledger, known))
+        if taken_out is None:
+            continue
+        rows += taken_out
+        ledger.refresh()
+        blank_items(plan.store, plan.seqs, sorted(known))
+        plan.reload()
+        finish(ledger, grace_s=0.0)
+        if not _came_back(ledger, frozenset(known)):
             break
-    if rows is None:
+    else:
         raise AbortedError(f"{ledger.store.uri}: a running job keeps changing it; stop it first")
-    ledger.refresh()
-    blank_items(plan.store, plan.seqs, sorted(known))
-    plan.reload()
-    finish(ledger, grace_s=0.0)
     taken = sum_images(rows)
     return ForgetReport(len(known), taken.images, taken.words, tuple(unknown))
+
+
+def _came_back(ledger: Ledger, items: frozenset[str]) -> bool:
+    """Whether a shard that was under way has brought rows of the items once more."""
+    ledger.refresh()
+
+    def find() -> list[ImageRow]:
+        files = [part for marker in ledger.unabsorbed() for part in marker.files]
+        return find_images(ledger.store, files, items)
+
+    return bool(ledger.on_latest(find))
 
 
 def _take_out(ledger: Ledger, items: dict[str, ShardId]) -> list[ImageRow] | None:
