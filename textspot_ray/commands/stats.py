@@ -5,27 +5,37 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from textspot_ray.commands.table_options import add_table_argument, count, open_views
-from textspot_ray.errors import ExitCode
+from textspot_ray.errors import ExitCode, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_table_argument(parser)
     parser.add_argument("--top", type=count, default=10, metavar="N", help="sources, slow images")
-    parser.add_argument("--plot", metavar="PNG", help="write the plots")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="write the plots: one drawing (.svg) or a page (.html)"
+    )
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from textspot_ray.query.stats import as_json, compute_stats, plot, report
+    from textspot_ray.query.stats import as_json, compute_stats, report
 
+    kind = None if args.plot is None else Path(args.plot).suffix.lower()
+    if kind not in (None, ".svg", ".html"):
+        raise UsageError(f"--plot writes .svg or .html, not {args.plot}")
     with open_views(args) as tables:
         stats = compute_stats(tables, args.top)
     if args.plot:
-        plot(stats, args.plot)
+        from textspot_ray.web.templates import figures_svg
+        from textspot_ray.web.view import figures_page, write_page
+
+        drawn = figures_svg if kind == ".svg" else figures_page
+        write_page(drawn(stats, args.table), args.plot)
     if args.json:
         print(json.dumps(as_json(stats)))
     else:

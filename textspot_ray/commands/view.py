@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--errors", action="store_true", help="open on the errors")
     parser.add_argument("--limit", type=count, default=200, metavar="N", help="of hits (200)")
     parser.add_argument(
-        "--thumb", type=count, default=960, metavar="PX", help="longer side of pictures (960)"
+        "--thumb",
+        type=_pixels,
+        default=960,
+        metavar="PX",
+        help="longer side of pictures (960); 0: all their pixels, for zooming in on the page",
     )
     add_search_options(parser)
 
@@ -50,10 +54,15 @@ def main(args: argparse.Namespace) -> int:
         settings = ViewSettings(
             title=title,
             least=args.min_confidence,
-            thumb_px=args.thumb,
+            thumb_px=args.thumb or None,
             errors_first=args.errors,
             source_options=storage_options(args),
         )
         path = write_page(render(tables, ids, settings, marked), args.out, args.open)
     print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB, {len(ids)} images)")
     return ExitCode.OK
+
+
+def _pixels(text: str) -> int:
+    """A length from 0, for argparse."""
+    return 0 if text.strip() == "0" else count(text)

@@ -12,7 +12,9 @@ from textspot_ray.evaluation.diff import Change, DiffSummary, PagePair, WordPair
 from textspot_ray.query.charts import Bar, bar_chart
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.views import TableViews
-from textspot_ray.web import html as markup
+from textspot_ray.web import templates
+from textspot_ray.web.image_data import described
+from textspot_ray.web.templates import SHARED, Tab
 
 _COLUMNS = (
     "image_id",
@@ -26,26 +28,6 @@ _COLUMNS = (
     "x_max",
     "y_max",
 )
-_BODY = """\
-<header><h1>{title}</h1><p class="sub">{subtitle}</p></header>
-<nav role="tablist">
-<button type="button" role="tab" data-tab="summary" aria-selected="true">Summary</button>
-<button type="button" role="tab" data-tab="images">Images that differ most ({shown})</button>
-</nav>
-<main>
-<section id="summary">{summary}</section>
-<section id="images" hidden>
-<div class="tools">
-<label>Filter <input id="filter" type="search" placeholder="word or file name"></label>
-<label>Confidence from <input id="least" type="range" min="0" max="1" step="0.01" value="0">
-<output id="least-value"></output></label>
-<span id="shown" role="status"></span>
-<span><b class="gained">gained</b> · <b class="lost">lost</b> ·
-<b class="changed">changed</b></span>
-</div>
-<div id="cards" class="cards"></div>
-</section>
-</main>"""
 
 
 class Worst:
@@ -152,58 +134,42 @@ def page(
         pages = [pair.a if pair.a.width else pair.b for pair in pairs]
         images = [
             {
-                "id": pair.a.image_id,
-                "w": shown.width or 0,
-                "h": shown.height or 0,
-                "src": markup.jpeg_uri(picture.jpeg) if picture.jpeg else None,
-                "note": picture.note,
+                **described(shown, picture),
                 "meta": f"{pair.differences} differences",
                 "words": [_word_data(word) for word in pair.words],
             }
             for pair, (shown, picture) in zip(pairs, pictures.scaled(pages, 960), strict=True)
         ]
-    body = _BODY.format(
-        title="textspot-ray: comparison",
-        subtitle=markup.text(f"A {a.uri} · B {b.uri}"),
-        shown=len(images),
-        summary=_summary_section(a, b, summary),
-    )
-    scripts = (markup.asset("cards.js"), markup.asset("view.js"))
-    return markup.document("textspot-ray: comparison", body, scripts, {"images": images})
-
-
-def _summary_section(a: TableViews, b: TableViews, summary: DiffSummary) -> str:
     words = summary.words
-    changes = [(old, new, n) for (old, new), n in summary.changes.most_common(50)]
-    parts = [
-        markup.tiles(
-            [
-                ("images in both", summary.images),
-                ("images that differ", summary.differing),
-                ("only in A", summary.only_a),
-                ("only in B", summary.only_b),
-                *((f"words {change}", words[change]) for change in Change),
-            ]
+    return templates.standalone(
+        "diff.html",
+        (*SHARED, "view.js"),
+        {"images": images},
+        title="textspot-ray: comparison",
+        subtitle=f"A {a.uri} · B {b.uri}",
+        note="",
+        tabs=(Tab("summary", "Summary"), Tab("images", "Images that differ most", len(images))),
+        opened="summary",
+        counts=(
+            ("images in both", summary.images),
+            ("images that differ", summary.differing),
+            ("only in A", summary.only_a),
+            ("only in B", summary.only_b),
+            *((f"words {change}", words[change]) for change in Change),
         ),
-        '<div class="charts">',
-        bar_chart("Words", [Bar(str(change), words[change]) for change in Change]),
-        bar_chart(
-            "Confidence of same words, B - A",
-            [Bar(label.split(" to ")[0], count, label) for label, count in summary.shifts()],
-            x_title="from",
-            y_title="words",
+        charts=(
+            bar_chart("Words", [Bar(str(change), words[change]) for change in Change]),
+            bar_chart(
+                "Confidence of same words, B - A",
+                [Bar(label.split(" to ")[0], count, label) for label, count in summary.shifts()],
+                x_title="from",
+                y_title="words",
+            ),
         ),
-        "</div>",
-    ]
-    differing = settings_differences(a, b)
-    if differing:
-        parts += ["<h2>Settings</h2>", markup.table(("setting", "A", "B"), differing)]
-    if summary.status:
-        rows = [(x, y, n) for (x, y), n in summary.status.most_common()]
-        parts += ["<h2>Status</h2>", markup.table(("A", "B", "images"), rows, ("images",))]
-    if changes:
-        parts += ["<h2>Changes</h2>", markup.table(("A", "B", "words"), changes, ("words",))]
-    return "".join(parts)
+        settings=settings_differences(a, b),
+        statuses=[(x, y, n) for (x, y), n in summary.status.most_common()],
+        changes=[(old, new, n) for (old, new), n in summary.changes.most_common(50)],
+    )
 
 
 def _word_data(word: WordPair) -> dict[str, Any]:

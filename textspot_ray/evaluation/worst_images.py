@@ -11,30 +11,10 @@ from textspot_ray.evaluation.report import report, worst_first
 from textspot_ray.query.pages import Page, read_some
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.views import TableViews
-from textspot_ray.web import html as markup
+from textspot_ray.web import templates
+from textspot_ray.web.image_data import described
+from textspot_ray.web.templates import SHARED, Tab
 from textspot_ray.web.view import write_page
-
-_BODY = """\
-<header><h1>Worst images</h1><p class="sub">{subtitle}</p></header>
-<nav role="tablist">
-<button type="button" role="tab" data-tab="images" aria-selected="true">Images</button>
-<button type="button" role="tab" data-tab="figures">Figures</button>
-</nav>
-<main>
-<section id="images">
-<div class="tools">
-<label>Filter <input id="filter" type="search" placeholder="word or file name"></label>
-<label hidden>Confidence from <input id="least" type="range" min="0" max="1" value="0">
-<output id="least-value"></output></label>
-<span id="shown" role="status"></span>
-<span><b class="lost">missed</b> · <b class="changed">misread</b> ·
-<b class="gained">made up</b></span>
-</div>
-<div id="cards" class="cards"></div>
-</section>
-<section id="figures" hidden><pre>{figures}</pre></section>
-</main>"""
-
 
 def write_misses(
     tables: TableViews,
@@ -64,21 +44,23 @@ def write_misses(
             f = score.figures
             images.append(
                 {
-                    "id": page.image_id,
-                    "w": page.width or 0,
-                    "h": page.height or 0,
-                    "src": markup.jpeg_uri(picture.jpeg) if picture.jpeg else None,
-                    "note": picture.note,
+                    **described(page, picture),
                     "meta": f"{f.matched} of {f.wanted} found, {f.predicted} predicted",
                     "words": words_of(score, page, gt_size),
                 }
             )
-    body = _BODY.format(
-        subtitle=markup.text(f"{tables.uri}: {len(images)} images"),
-        figures=markup.text(report(evaluation)).replace("\\n", "\n"),
+    page = templates.standalone(
+        "misses.html",
+        (*SHARED, "view.js"),
+        {"images": images},
+        title="textspot-ray: worst images",
+        subtitle=f"{tables.uri}: {len(images)} images, most words missed, misread or made up first",
+        note="",
+        tabs=(Tab("images", "Images", len(images)), Tab("figures", "Figures")),
+        opened="images",
+        lines=report(evaluation).splitlines(),
     )
-    scripts = (markup.asset("cards.js"), markup.asset("view.js"))
-    write_page(markup.document("textspot-ray: misses", body, scripts, {"images": images}), out)
+    write_page(page, out)
 
 
 def words_of(

@@ -1,14 +1,19 @@
-"""Plots as inline SVG: bars and lines, no library, readable in light and dark pages."""
+"""Plots as geometry: where bars, points and ticks of a small chart lie.
+
+What is drawn from it is one template of the pages, ``chart.svg``; this module knows no markup.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
-_WIDTH, _HEIGHT = 460, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 40
+WIDTH, HEIGHT = 420, 220
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 10, 42
+_STEPS = {2.0: 4, 4.0: 4, 8.0: 4}  # of the y axis, by the top's first digits; else 5
+_LABEL_PX = 7.2  # of a character of a tick's label, for leaving out labels that would touch
+_TOLD = 5  # values in a chart's summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,57 +25,124 @@ class Bar:
     hint: str = ""
 
 
-def bar_chart(title: str, bars: Sequence[Bar], x_title: str = "", y_title: str = "") -> str:
-    """Vertical bars from zero; with many bars only some labels are shown."""
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A label of an axis and where it stands, in pixels of the drawing."""
+
+    at: float
+    label: str
+    anchor: str = "middle"
+
+
+@dataclass(frozen=True, slots=True)
+class Rect:
+    """A bar as it is drawn, in pixels of the drawing."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A point of a line, in pixels of the drawing."""
+
+    x: float
+    y: float
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawing of `WIDTH` by `HEIGHT` pixels.
+
+    Attributes:
+        title: What it shows.
+        x_title: Name of the x axis.
+        y_title: Name of the y axis.
+        x_ticks: Labels below the axis.
+        y_ticks: Labels left of the axis, with a line across each.
+        bars: Bars, if it is a bar chart.
+        dots: The line's points, if it is a line chart.
+        summary: What it shows for those who cannot see it.
+    """
+
+    title: str
+    x_title: str
+    y_title: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    bars: tuple[Rect, ...] = ()
+    dots: tuple[Dot, ...] = ()
+    summary: str = ""
+
+    @property
+    def left(self) -> float:
+        """Where the plot begins, right of the labels."""
+        return _LEFT
+
+    @property
+    def right(self) -> float:
+        """Where the plot ends."""
+        return WIDTH - _RIGHT
+
+    @property
+    def floor(self) -> float:
+        """The y of the value 0."""
+        return HEIGHT - _BOTTOM
+
+
+def bar_chart(title: str, bars: Sequence[Bar], x_title: str = "", y_title: str = "") -> Chart:
+    """Vertical bars from zero; labels that would touch are left out."""
     top = nice_top(max((bar.value for bar in bars), default=0))
-    width = (_WIDTH - _LEFT - _RIGHT) / max(1, len(bars))
-    step = max(1, math.ceil(len(bars) / 10))
-    parts = [_axes(top)]
+    width = (WIDTH - _LEFT - _RIGHT) / max(1, len(bars))
+    longest = max((len(bar.label) for bar in bars), default=1)
+    step = max(1, math.ceil((longest + 1) * _LABEL_PX / width))
+    rects, ticks = [], []
     for n, bar in enumerate(bars):
-        height = (_HEIGHT - _TOP - _BOTTOM) * bar.value / top
-        x, y = _LEFT + n * width, _HEIGHT - _BOTTOM - height
-        hint = escape(bar.hint or f"{bar.label}: {number(bar.value)}")
-        parts.append(
-            f'<rect class="bar" x="{x + width * 0.08:.1f}" y="{y:.1f}" width="{width * 0.84:.1f}"'
-            f' height="{height:.1f}"><title>{hint}</title></rect>'
-        )
+        height = (HEIGHT - _TOP - _BOTTOM) * bar.value / top
+        x, y = _LEFT + n * width, HEIGHT - _BOTTOM - height
+        hint = bar.hint or f"{bar.label}: {number(bar.value)}"
+        rects.append(Rect(x + width * 0.08, y, width * 0.84, height, hint))
         if n % step == 0:
-            parts.append(
-                f'<text class="tick" x="{x + width / 2:.1f}" y="{_HEIGHT - _BOTTOM + 14}"'
-                f' text-anchor="middle">{escape(bar.label)}</text>'
-            )
-    return _figure(title, "".join(parts), x_title, y_title)
+            ticks.append(Tick(x + width / 2, bar.label))
+    highest = sorted((bar for bar in bars if bar.value), key=lambda bar: -bar.value)[:_TOLD]
+    told = "; ".join(bar.hint or f"{bar.label}: {number(bar.value)}" for bar in highest)
+    return Chart(
+        title,
+        x_title,
+        y_title,
+        tuple(ticks),
+        _y_ticks(top),
+        bars=tuple(rects),
+        summary=f"highest bars {told}" if told else "no values",
+    )
 
 
 def line_chart(
     title: str, points: Sequence[tuple[float, float]], x_title: str = "", y_title: str = ""
-) -> str:
+) -> Chart:
     """One line over x from the first to the last point; y from zero."""
     top = nice_top(max((y for _, y in points), default=0))
     low = min((x for x, _ in points), default=0)
     high = max((x for x, _ in points), default=1)
     span = (high - low) or 1.0
-    place = [
-        (
-            _LEFT + (_WIDTH - _LEFT - _RIGHT) * (x - low) / span,
-            _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * y / top,
+    dots = tuple(
+        Dot(
+            _LEFT + (WIDTH - _LEFT - _RIGHT) * (x - low) / span,
+            HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * y / top,
+            f"{number(x)}: {number(y)}",
         )
         for x, y in points
-    ]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in place)
-    parts = [_axes(top), f'<polyline class="line" points="{path}"/>']
-    for (x, y), (px, py) in zip(points, place, strict=True):
-        hint = escape(f"{number(x)}: {number(y)}")
-        parts.append(
-            f'<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="2.5">'
-            f"<title>{hint}</title></circle>"
-        )
-    for x, anchor, at in ((low, "start", _LEFT), (high, "end", _WIDTH - _RIGHT)):
-        parts.append(
-            f'<text class="tick" x="{at}" y="{_HEIGHT - _BOTTOM + 14}"'
-            f' text-anchor="{anchor}">{number(x)}</text>'
-        )
-    return _figure(title, "".join(parts), x_title, y_title)
+    )
+    told = "no values"
+    if points:
+        mean = sum(y for _, y in points) / len(points)
+        told = f"{number(mean)} {y_title} on average, at most {number(max(y for _, y in points))}"
+    ticks = (Tick(_LEFT, number(low), "start"), Tick(WIDTH - _RIGHT, number(high), "end"))
+    return Chart(title, x_title, y_title, ticks, _y_ticks(top), dots=dots, summary=told)
 
 
 def nice_top(value: float) -> float:
@@ -91,26 +163,12 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def _axes(top: float) -> str:
-    parts = []
-    for n in range(5):
-        value = top * n / 4
-        y = _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * n / 4
-        parts.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
-            f"{number(value)}</text>"
+def _y_ticks(top: float) -> tuple[Tick, ...]:
+    digits = round(top / 10.0 ** math.floor(math.log10(top)), 3)
+    steps = int(top) if top in (1, 2) else _STEPS.get(digits, 5)  # no half images
+    return tuple(
+        Tick(
+            HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * n / steps, number(top * n / steps), "end"
         )
-    return "".join(parts)
-
-
-def _figure(title: str, body: str, x_title: str, y_title: str) -> str:
-    return (
-        f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">{body}'
-        f'<text class="tick" x="{(_WIDTH + _LEFT) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">'
-        f"{escape(x_title)}</text>"
-        f'<text class="tick" x="12" y="{_HEIGHT / 2 - 10}" text-anchor="middle"'
-        f' transform="rotate(-90 12 {_HEIGHT / 2 - 10})">{escape(y_title)}</text>'
-        "</svg></figure>"
+        for n in range(steps + 1)
     )

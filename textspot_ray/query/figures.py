@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from textspot_ray.query.charts import Bar, bar_chart, line_chart
+from textspot_ray.query.charts import Bar, Chart, bar_chart, line_chart
 from textspot_ray.query.views import TableViews
 
 _THROUGHPUT_BINS = 40
@@ -14,7 +14,19 @@ STAGES = ("read", "decode", "detect", "recognise")
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts of a table."""
+    """Counts of a table.
+
+    Attributes:
+        images: All of them; a page of a TIFF is one.
+        with_words: Images with at least one word.
+        empty: Images without a word.
+        failed: Images that could not be read.
+        words: All words, whatever their confidence.
+        unread: Boxes in which no text was read.
+        saturated: Images that met the box limit.
+        damaged: Images that were read although their file is damaged.
+        below: Words read with less confidence than the table's text threshold.
+    """
 
     images: int
     with_words: int
@@ -23,6 +35,8 @@ class Totals:
     words: int
     unread: int
     saturated: int
+    damaged: int = 0
+    below: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +98,26 @@ def compute(tables: TableViews) -> Figures:
 
 
 def totals(tables: TableViews) -> Totals:
-    """Counts from the images table alone."""
+    """Counts of images from the images table alone, and of the words below the threshold."""
+    damaged = "count(damage)" if "damage" in tables.images.columns else "0"
     row = tables.rows(
-        """
+        f"""
         SELECT count(*), count(*) FILTER (status = 'words'), count(*) FILTER (status = 'empty'),
             count(*) FILTER (status = 'failed'), coalesce(sum(n_words), 0)::BIGINT,
-            coalesce(sum(n_unread), 0)::BIGINT, count(*) FILTER (saturated)
+            coalesce(sum(n_unread), 0)::BIGINT, count(*) FILTER (saturated),
+            {damaged}
         FROM images
         """
     )[0]
-    return Totals(*(int(value) for value in row))
+    least = tables.files.text_threshold
+    below = 0
+    if least > 0:
+        (below,) = tables.rows("SELECT count(*) FROM words WHERE text_confidence < ?", [least])[0]
+    return Totals(*(int(value) for value in row), below=int(below))
 
 
-def charts(figures: Figures) -> list[str]:
-    """The figures as SVG plots."""
+def charts(figures: Figures) -> list[Chart]:
+    """The figures as plots."""
     return [
         line_chart(
             "Throughput",

@@ -73,8 +73,13 @@ class Pictures:
         """Let go of open archives."""
         self._reader.close()
 
-    def scaled(self, pages: Sequence[Page], longest_px: int) -> Iterator[tuple[Page, Picture]]:
-        """Each page's picture, its longer side at most ``longest_px``; faults become notes."""
+    def scaled(
+        self, pages: Sequence[Page], longest_px: int | None
+    ) -> Iterator[tuple[Page, Picture]]:
+        """Each page's picture, its longer side at most ``longest_px`` (None: as it is).
+
+        Faults become notes.
+        """
         for page, image, note in self.decoded(pages, longest_px):
             if image is None:
                 yield page, Picture(None, page.width or 0, page.height or 0, note)
@@ -103,6 +108,14 @@ class Pictures:
                     yield page, _shrunk(found.image, longest_px), ""
         except TextspotError as exc:  # the storage as a whole is out of reach
             raise type(exc)(f"cannot read the images of {self._store.uri}: {exc}") from exc
+
+    def encoded(self, page: Page) -> tuple[bytes | None, str]:
+        """The file as it lies in its source, or None and why."""
+        try:
+            encoded = next(iter(self._reader.read(self._items([page]))))
+        except TextspotError as exc:
+            raise type(exc)(f"cannot read the images of {self._store.uri}: {exc}") from exc
+        return encoded.data, "" if encoded.data is not None else _reason(encoded.error)
 
     def _items(self, pages: Sequence[Page]) -> list[Item]:
         wanted = {item_id(page.image_id, page.page): page for page in pages}

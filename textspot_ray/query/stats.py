@@ -1,13 +1,11 @@
-"""Figures of a table as text, JSON and a PNG of plots."""
+"""Figures of a table as text and JSON; the pages draw them."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from textspot_ray.errors import MissingExtraError, UsageError
 from textspot_ray.query.figures import Figures, compute
 from textspot_ray.query.output import text_table
 from textspot_ray.query.views import TableViews
@@ -35,12 +33,36 @@ class SlowImage:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyGroup:
+    """Files of one content: how many, and the first of them by id."""
+
+    files: int
+    image_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Files whose bytes are those of another file of the table.
+
+    Attributes:
+        contents: Contents that more than one file has.
+        files: Files beyond the first of each of them.
+        largest: The contents that most files have.
+    """
+
+    contents: int
+    files: int
+    largest: tuple[CopyGroup, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
-    """Figures, sources and the slowest images."""
+    """Figures, sources, the slowest images, and copies (None if the table keeps no hashes)."""
 
     figures: Figures
     sources: tuple[SourceRow, ...]
     slowest: tuple[SlowImage, ...]
+    copies: Copies | None = None
 
 
 def compute_stats(tables: TableViews, top: int = 10) -> Stats:
@@ -65,7 +87,32 @@ def compute_stats(tables: TableViews, top: int = 10) -> Stats:
         compute(tables),
         tuple(SourceRow(*row) for row in sources),
         tuple(SlowImage(*row) for row in slowest),
+        _copies(tables, top),
     )
+
+
+def _copies(tables: TableViews, top: int) -> Copies | None:
+    """Files of the same bytes. The pages of one file share its hash and are one file here."""
+    if "content_sha256" not in tables.images.columns:
+        return None
+    groups = """
+        WITH groups AS (
+            SELECT count(DISTINCT (source, member)) AS files, min(image_id) AS image_id
+            FROM images WHERE content_sha256 IS NOT NULL GROUP BY content_sha256
+        )
+        """
+    hashed, contents, files = tables.rows(
+        groups + "SELECT count(*), count(*) FILTER (files > 1), "
+        "coalesce(sum(files - 1), 0)::BIGINT FROM groups"
+    )[0]
+    if not hashed:
+        return None
+    largest = tables.rows(
+        groups + "SELECT files, image_id FROM groups WHERE files > 1 "
+        "ORDER BY files DESC, image_id LIMIT $n",
+        {"n": top},
+    )
+    return Copies(int(contents), int(files), tuple(CopyGroup(*row) for row in largest))
 
 
 def report(stats: Stats) -> str:
@@ -73,7 +120,7 @@ def report(stats: Stats) -> str:
     t = stats.figures.totals
     parts = [
         f"images  {t.images}: {t.with_words} with words, {t.empty} without, {t.failed} failed\n"
-        f"words   {t.words}; {t.unread} boxes without text; "
+        f"words   {t.words}; {t.below} below the text threshold; {t.unread} boxes without text; "
         f"{t.saturated} images met the box limit\n"
     ]
     parts.append(
@@ -83,6 +130,14 @@ def report(stats: Stats) -> str:
             [dataclasses.astuple(row) for row in stats.sources],
         )
     )
+    if stats.copies is not None:
+        parts[0] += (
+            f"copies  {stats.copies.files} files have the bytes of another "
+            f"({stats.copies.contents} contents)\n"
+        )
+        if stats.copies.largest:
+            copies = [dataclasses.astuple(group) for group in stats.copies.largest]
+            parts.append(_section("files of one content", ("files", "first of them"), copies))
     if stats.figures.failures:
         rows = [(bin.label, bin.count) for bin in stats.figures.failures]
         parts.append(_section("failures", ("stage and kind", "images"), rows))
@@ -116,69 +171,6 @@ def report(stats: Stats) -> str:
 def as_json(stats: Stats) -> dict[str, Any]:
     """All figures for programs."""
     return dataclasses.asdict(stats)
-
-
-def plot(stats: Stats, out: str) -> None:
-    """Write a PNG of plots.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-        UsageError: The file cannot be written.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as exc:
-        raise MissingExtraError("stats --plot", "plot") from exc
-    figures = stats.figures
-    figure = Figure(figsize=(13, 11), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(3, 2)
-    _line(axes[0][0], figures.throughput)
-    for axis, title, bins in (
-        (axes[0][1], "Words per image", figures.words_per_image),
-        (axes[1][0], "Text confidence", figures.confidence),
-        (axes[1][1], "Word length", figures.word_length),
-    ):
-        axis.bar([bin.label for bin in bins], [bin.count for bin in bins], color="#2257c4")
-        axis.set_title(title)
-        axis.tick_params(axis="x", labelrotation=60 if len(bins) > 12 else 0)
-    axes[2][0].bar(
-        [stage for stage, _ in figures.stage_s],
-        [1000 * s for _, s in figures.stage_s],
-        color="#2257c4",
-    )
-    axes[2][0].set_title("Mean time of an image by stage (ms)")
-    _sources(axes[2][1], stats.sources)
-    try:
-        figure.savefig(Path(out), dpi=110, format="png")
-    except OSError as exc:
-        raise UsageError(f"cannot write {out}: {exc.strerror or exc}") from exc
-
-
-def _line(axis: Any, points: tuple[tuple[float, float], ...]) -> None:
-    axis.plot([x for x, _ in points], [y for _, y in points], color="#2257c4")
-    axis.set_title("Throughput")
-    axis.set_xlabel("seconds since the first shard")
-    axis.set_ylabel("images/s")
-    axis.set_ylim(bottom=0)
-
-
-def _sources(axis: Any, sources: tuple[SourceRow, ...]) -> None:
-    names = [_short(row.source) for row in sources][::-1]
-    places = list(range(len(names)))
-    axis.barh(places, [row.images for row in sources][::-1], color="#2257c4", label="images")
-    axis.barh(places, [row.failed for row in sources][::-1], color="#b3261e", label="failed")
-    axis.set_yticks(places, names)
-    axis.set_title("Images by source")
-    if names:
-        axis.legend(loc="lower right")
-
-
-def _short(source: str) -> str:
-    # matplotlib reads $...$ as a formula
-    name = source if len(source) <= 32 else f"…{source[-31:]}"
-    return name.replace("$", r"\$")
 
 
 def _section(title: str, names: tuple[str, ...], rows: list[Any]) -> str:

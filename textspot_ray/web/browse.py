@@ -1,34 +1,54 @@
 """The live page: search, images with boxes, errors, figures and read-only SQL on loopback.
 
-For tables too large for one file. The server answers on the loopback interface alone and only to
-requests that name it as host, so that no web page can reach it through a name of its own; it
-changes nothing.
+For tables too large for one file. The server answers on the loopback interface alone, only to
+requests that name it as host (so that no web page can reach it through a name of its own), and
+only to who knows its token (so that no other user of the machine can); it changes nothing.
 """
 
 from __future__ import annotations
 
 import functools
 import ipaddress
+import json
+import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
+from urllib.parse import parse_qs, quote
+
+import duckdb
+import pyarrow as pa
 
 from textspot_ray.errors import MissingExtraError, TextspotError, UsageError
-from textspot_ray.web import html as markup
-from textspot_ray.web.browse_data import BrowseData
+from textspot_ray.query.figures import charts
+from textspot_ray.query.search import Combine, Mode
+from textspot_ray.query.views import one_line
+from textspot_ray.web import templates
+from textspot_ray.web.browse_data import MAX_ROWS, BrowseData, Question
+from textspot_ray.web.image_data import WRITING_SYSTEMS, shown_name
+from textspot_ray.web.templates import SHARED, Tab, grouped
+from textspot_ray.web.view import threshold_note
 
 try:
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
-    from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+    from starlette.responses import (
+        HTMLResponse,
+        JSONResponse,
+        PlainTextResponse,
+        RedirectResponse,
+        Response,
+        StreamingResponse,
+    )
     from starlette.routing import Route
 except ImportError as exc:
     raise MissingExtraError("textspot browse", "browse") from exc
 
 _MAX_BODY_BYTES = 100_000
-_SCRIPTS = ("cards.js", "browse.js")
+_SCRIPTS = (*SHARED, "browse.js")
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
@@ -38,67 +58,18 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="stylesheet" href="page.css">
-</head>
-<body>
-<header><h1>{title}</h1><p class="sub">{subtitle}</p></header>
-<nav role="tablist">
-<button type="button" role="tab" data-tab="images" aria-selected="true">Images</button>
-<button type="button" role="tab" data-tab="errors">Errors ({failed})</button>
-<button type="button" role="tab" data-tab="figures">Figures</button>
-<button type="button" role="tab" data-tab="sql">SQL</button>
-</nav>
-<main>
-<section id="images">
-<form id="search" class="tools">
-<label>Search <input id="terms" type="search" placeholder="one or more words" autofocus></label>
-<select id="mode" aria-label="how words are compared">
-<option value="exact">exactly</option><option value="prefix">starts with</option>
-<option value="contains">contains</option><option value="fuzzy">similar</option>
-<option value="regex">pattern</option></select>
-<label id="distance-label" hidden>edits
-<input id="distance" type="number" min="1" max="5" value="1"></label>
-<select id="combine" aria-label="what several words mean">
-<option value="phrase">as a phrase</option><option value="all">all in one image</option>
-<option value="any">any of them</option></select>
-<label>Confidence from <input id="least" type="range" min="0" max="1" step="0.01" value="{least}">
-<output id="least-value"></output></label>
-<button type="submit">Search</button>
-</form>
-<p id="message" class="message" role="status"></p>
-<div id="cards" class="cards"></div>
-<div class="pager"><button id="previous" type="button">Previous</button>
-<span id="range"></span><button id="next" type="button">Next</button></div>
-</section>
-<section id="errors" hidden>
-<div class="scroll"><table id="error-table"></table></div>
-<div class="pager"><button id="error-previous" type="button">Previous</button>
-<span id="error-range"></span><button id="error-next" type="button">Next</button></div>
-</section>
-<section id="figures" hidden>{figures}</section>
-<section id="sql" hidden>
-<textarea id="statement" aria-label="SQL" spellcheck="false">SELECT text, count(*) AS n
-FROM words GROUP BY text ORDER BY n DESC LIMIT 20</textarea>
-<div class="pager"><button id="run" type="button">Run (Ctrl+Enter)</button>
-<span id="sql-message" class="message" role="status"></span></div>
-<div class="scroll"><table id="sql-table"></table></div>
-</section>
-</main>
-{scripts}
-</body>
-</html>
-"""
+_CACHED = {"Cache-Control": "private, max-age=600"}
+_NO_TOKEN = "open the address that textspot browse printed: it ends in the token of this server\n"
 
 
-def make_app(data: BrowseData, title: str) -> Starlette:
-    """The web application over an opened table."""
+def make_app(data: BrowseData, title: str, token: str) -> Starlette:
+    """The web application over an opened table.
+
+    Args:
+        data: The table.
+        title: Heading of the page.
+        token: What requests must know.
+    """
     handlers = _Handlers(data, title)
     app = Starlette(
         routes=[
@@ -107,13 +78,18 @@ def make_app(data: BrowseData, title: str) -> Starlette:
             Route("/favicon.ico", handlers.no_icon),
             *(Route(f"/{name}", functools.partial(handlers.script, name)) for name in _SCRIPTS),
             Route("/api/images", handlers.images),
+            Route("/api/image", handlers.image),
+            Route("/api/hits.csv", functools.partial(handlers.hits, "csv")),
+            Route("/api/hits.jsonl", functools.partial(handlers.hits, "jsonl")),
             Route("/api/errors", handlers.errors),
             Route("/api/reason", handlers.reason),
             Route("/api/sql", handlers.sql, methods=["POST"]),
             Route("/picture", handlers.picture),
+            Route("/tile", handlers.tile),
+            Route("/original", handlers.original),
         ],
     )
-    app.add_middleware(_Guard)
+    app.add_middleware(_Guard, token=token)
     return app
 
 
@@ -122,13 +98,22 @@ def serve(
 ) -> None:
     """Serve until interrupted.
 
+    Args:
+        data: The table.
+        title: Heading of the page.
+        port: Where to listen; 0: any free port.
+        on_ready: Gets the address, with the token that opens it, once connections are taken.
+
     Raises:
-        UsageError: The port is taken.
+        UsageError: There is no such port, or it is taken.
     """
     import socket
 
     import uvicorn
 
+    if not 0 <= port <= 65535:
+        raise UsageError(f"there is no port {port}: --port takes 0 (any free one) to 65535")
+    token = secrets.token_urlsafe(24)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -138,16 +123,18 @@ def serve(
                 f"cannot listen on port {port} ({exc.strerror}): choose another with --port"
             ) from exc
         listener.listen()  # a browser that comes before the server runs waits instead of failing
-        on_ready(f"http://127.0.0.1:{listener.getsockname()[1]}/")
-        config = uvicorn.Config(make_app(data, title), log_level="warning", access_log=False)
+        on_ready(f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}")
+        app = make_app(data, title, token)
+        config = uvicorn.Config(app, log_level="warning", access_log=False)
         uvicorn.Server(config).run(sockets=[listener])
 
 
 class _Guard:
-    """Only requests for this machine's own names pass; every answer carries the policy."""
+    """Only requests for this machine's own names with the token pass; all get the policy."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, token: str) -> None:
         self._app = app
+        self._token = token
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -160,6 +147,17 @@ class _Guard:
         if refusal is not None:
             await PlainTextResponse(refusal, 403, _HEADERS)(scope, receive, send)
             return
+        name = cookie_name(headers.get("host", ""))
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+        if any(self._knows(token) for token in given):
+            if scope["path"] == "/":  # the token leaves the address bar and goes into a cookie
+                answer = RedirectResponse("/", 303, _HEADERS)
+                answer.set_cookie(name, self._token, httponly=True, samesite="lax")
+                await answer(scope, receive, send)
+                return
+        elif not self._knows(_cookie(headers, name)):
+            await PlainTextResponse(_NO_TOKEN, 403, _HEADERS)(scope, receive, send)
+            return
 
         async def send_with_policy(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -168,6 +166,9 @@ class _Guard:
             await send(message)
 
         await self._app(scope, receive, send_with_policy)
+
+    def _knows(self, given: str) -> bool:
+        return secrets.compare_digest(given.encode(), self._token.encode())
 
 
 def refused(headers: Mapping[str, str], method: str) -> str | None:
@@ -194,18 +195,35 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def cookie_name(host: str) -> str:
+    """Name of the token's cookie: cookies know no ports, and a machine may run several pages."""
+    port = host.rpartition(":")[2]
+    return f"textspot-{port}" if port.isascii() and port.isdigit() else "textspot"
+
+
+def _cookie(headers: Mapping[str, str], name: str) -> str:
+    cookies: SimpleCookie = SimpleCookie()
+    try:
+        cookies.load(headers.get("cookie", ""))
+    except CookieError:
+        return ""
+    return cookies[name].value if name in cookies else ""
+
+
 Handler = Callable[[Any, Request], Awaitable[Response]]
 
 
 def _answers(handler: Handler) -> Handler:
-    """Our faults become JSON with one line."""
+    """Faults of a question become JSON with one line."""
 
     @functools.wraps(handler)
     async def guarded(self: Any, request: Request) -> Response:
         try:
             return await handler(self, request)
-        except (TextspotError, ValueError) as exc:
-            return JSONResponse({"error": str(exc)}, 400)
+        except (TextspotError, ValueError, OverflowError) as exc:
+            return JSONResponse({"error": " ".join(str(exc).split())}, 400)
+        except (duckdb.Error, pa.ArrowException) as exc:
+            return JSONResponse({"error": one_line(exc)}, 400)
 
     return guarded
 
@@ -224,10 +242,10 @@ class _Handlers:
         return Response(status_code=204)
 
     async def style(self, request: Request) -> Response:
-        return Response(markup.asset("page.css"), media_type="text/css")
+        return Response(templates.asset("page.css"), media_type="text/css")
 
     async def script(self, name: str, request: Request) -> Response:
-        return Response(markup.asset(name), media_type="text/javascript")
+        return Response(templates.asset(name), media_type="text/javascript")
 
     @_answers
     async def images(self, request: Request) -> Response:
@@ -235,14 +253,36 @@ class _Handlers:
         return JSONResponse(
             await run_in_threadpool(
                 self._data.images,
-                terms=given.get("terms", "").split(),
-                mode=given.get("mode", "exact"),
-                combine=given.get("combine", "phrase"),
-                distance=int(given.get("distance", "1") or 1),
-                least=float(given.get("least", "0")),
-                offset=int(given.get("offset", "0")),
-                count=int(given.get("count", "24")),
+                _question(given),
+                _whole(given, "offset", 0),
+                _whole(given, "count", 24),
             )
+        )
+
+    @_answers
+    async def image(self, request: Request) -> Response:
+        given = request.query_params
+        found = await run_in_threadpool(self._data.image, given.get("id", ""), _question(given))
+        if found is None:
+            return JSONResponse({"error": "the table has no such image"}, 404)
+        return JSONResponse(found)
+
+    async def hits(self, kind: str, request: Request) -> Response:
+        is_csv = kind == "csv"
+        try:
+            lines = self._data.hits(_question(request.query_params), as_csv=is_csv)
+            first = await run_in_threadpool(next, lines, "")  # what is wrong is found here
+        except (TextspotError, ValueError, duckdb.Error) as exc:
+            return JSONResponse({"error": one_line(exc)}, 400)
+
+        def everything() -> Any:
+            yield first
+            yield from lines
+
+        return StreamingResponse(
+            everything(),
+            media_type="text/csv" if is_csv else "application/x-ndjson",
+            headers={"Content-Disposition": f"attachment; filename=hits.{kind}"},
         )
 
     @_answers
@@ -250,7 +290,7 @@ class _Handlers:
         given = request.query_params
         return JSONResponse(
             await run_in_threadpool(
-                self._data.errors, int(given.get("offset", "0")), int(given.get("count", "100"))
+                self._data.errors, _whole(given, "offset", 0), _whole(given, "count", 100)
             )
         )
 
@@ -265,12 +305,26 @@ class _Handlers:
     @_answers
     async def picture(self, request: Request) -> Response:
         given = request.query_params
-        longest = min(4096, max(16, int(given.get("px", "960"))))
+        longest = min(4096, max(16, _whole(given, "px", 960)))
         picture = await run_in_threadpool(self._data.picture, given.get("id", ""), longest)
-        if picture.jpeg is None:
-            return PlainTextResponse(picture.note, 404)
-        headers = {"Cache-Control": "private, max-age=600"}
-        return Response(picture.jpeg, media_type="image/jpeg", headers=headers)
+        return _jpeg(picture.jpeg, picture.note)
+
+    @_answers
+    async def tile(self, request: Request) -> Response:
+        given = request.query_params
+        place = [_whole(given, name, 0) for name in ("level", "column", "row")]
+        tile = await run_in_threadpool(self._data.tile, given.get("id", ""), *place)
+        return _jpeg(tile.jpeg, tile.note)
+
+    @_answers
+    async def original(self, request: Request) -> Response:
+        image_id = request.query_params.get("id", "")
+        content, note = await run_in_threadpool(self._data.original, image_id)
+        if content is None:
+            return PlainTextResponse(note, 404)
+        name = quote(shown_name(image_id)[1], safe="")
+        headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
+        return Response(content, media_type="application/octet-stream", headers=headers)
 
     @_answers
     async def sql(self, request: Request) -> Response:
@@ -279,8 +333,6 @@ class _Handlers:
             body += chunk
             if len(body) > _MAX_BODY_BYTES:
                 raise UsageError("the statement is too long")
-        import json
-
         sent = json.loads(body)
         if not isinstance(sent, dict) or not isinstance(sent.get("sql"), str):
             raise UsageError('expected {"sql": "..."}')
@@ -291,16 +343,58 @@ class _Handlers:
     def _make_page(self) -> str:
         with self._lock:  # figures scan the table: once, at the first call
             if self._html is None:
-                figures = self._data.figures()
-                totals = figures.totals
-                self._html = _PAGE.format(
-                    title=markup.text(self._title),
-                    subtitle=markup.text(
-                        f"{self._data.uri}: {totals.images} images, {totals.words} words"
+                stats = self._data.stats()
+                totals = stats.figures.totals
+                problems = totals.failed + totals.damaged
+                nothing_else = totals.images == totals.failed and bool(problems)
+                self._html = templates.live(
+                    "browse.html",
+                    scripts=_SCRIPTS,
+                    title=self._title,
+                    subtitle=(
+                        f"{self._data.uri}: {grouped(totals.images)} images, "
+                        f"{grouped(totals.words)} words"
                     ),
-                    failed=totals.failed,
+                    note=threshold_note(self._data.tables, stats),
+                    tabs=(
+                        Tab("images", "Images", totals.images),
+                        Tab("errors", "Errors", problems),
+                        Tab("figures", "Figures"),
+                        Tab("sql", "SQL"),
+                    ),
+                    opened="errors" if nothing_else else "images",
                     least=f"{self._data.text_threshold:g}",
-                    figures=markup.figures_section(figures),
-                    scripts="\n".join(f'<script src="{name}"></script>' for name in _SCRIPTS),
+                    writing_systems=tuple(WRITING_SYSTEMS),
+                    sources=self._data.sources(),
+                    stats=stats,
+                    charts=charts(stats.figures),
+                    max_rows=MAX_ROWS,
                 )
             return self._html
+
+
+def _question(given: Mapping[str, str]) -> Question:
+    return Question(
+        terms=tuple(given.get("terms", "").split()),
+        mode=Mode(given.get("mode", "exact")),
+        combine=Combine(given.get("combine", "phrase")),
+        distance=_whole(given, "distance", 1),
+        least=float(given.get("least", "0")),
+        name=given.get("name", "").strip(),
+        source=given.get("source", "").strip(),
+        status=given.get("status", ""),
+        script=given.get("script", ""),
+    )
+
+
+def _whole(given: Mapping[str, str], name: str, default: int) -> int:
+    try:
+        return int(given.get(name, "") or default)
+    except ValueError as exc:  # Python's own message repeats all that was sent
+        raise UsageError(f"{name} must be a whole number") from exc
+
+
+def _jpeg(jpeg: bytes | None, note: str) -> Response:
+    if jpeg is None:
+        return PlainTextResponse(note, 404)
+    return Response(jpeg, media_type="image/jpeg", headers=_CACHED)

@@ -2,29 +2,91 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import duckdb
+import pyarrow as pa
 
 from textspot_ray.errors import UsageError
-from textspot_ray.query.figures import Figures, compute
 from textspot_ray.query.output import plain
-from textspot_ray.query.pages import read_page, read_some
-from textspot_ray.query.pictures import Picture, Pictures
-from textspot_ray.query.search import Combine, Mode, SearchQuery, search
-from textspot_ray.query.sql import SqlError, batches, run_query
+from textspot_ray.query.pages import Page, read_page, read_some
+from textspot_ray.query.pictures import Picture, Pictures, encode_jpeg
+from textspot_ray.query.search import Combine, Hit, Mode, SearchQuery, search
+from textspot_ray.query.sql import SqlError, arrow_reader, batches, run_query
+from textspot_ray.query.stats import Stats, compute_stats
 from textspot_ray.query.views import TableViews
-from textspot_ray.web.view import image_meta, words_data
+from textspot_ray.web.image_data import WRITING_SYSTEMS, image_data, read_notes
+from textspot_ray.web.tiles import DecodedPictures, cut_tile
 
 MAX_ROWS = 500
 MAX_HITS = 5000
+MAX_COUNT = 200  # images in one answer
+MAX_OFFSET = 2**40  # DuckDB counts rows in 64 bits
+MAX_DOWNLOAD = 1_000_000  # hits of a search
+_FILTERED_HITS = 100_000  # hits looked at where a filter leaves out some of them
 _SQL_TIMEOUT_S = 60.0
 _KEPT_PICTURES = 200
 _KEPT_SEARCHES = 16
+_SAFE_INTEGER = 2**53  # larger ones lose digits in a browser
+_SOURCES = 100
+_STATUSES: Mapping[str, str] = {
+    "words": "status = 'words'",
+    "empty": "status = 'empty'",
+    "failed": "status = 'failed'",
+    "saturated": "coalesce(saturated, false)",
+    "damaged": "damage IS NOT NULL",
+}
+_HIT_COLUMNS = ("image_id", "text", "confidence", "x_min", "y_min", "x_max", "y_max", "words")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the live page looks for.
+
+    Attributes:
+        terms: Words to find; none at all: every image that the filters leave.
+        mode: How each term is compared.
+        combine: What several terms mean.
+        distance: Edits, for fuzzy.
+        least: Least text confidence of a hit.
+        name: Part of the image's id, or a glob on all of it; as people see it, not encoded.
+        source: The same for the archive or file that an image comes from.
+        status: A key of `_STATUSES`, or nothing.
+        script: A key of `WRITING_SYSTEMS`, or nothing.
+    """
+
+    terms: tuple[str, ...] = ()
+    mode: Mode = Mode.EXACT
+    combine: Combine = Combine.PHRASE
+    distance: int = 1
+    least: float = 0.0
+    name: str = ""
+    source: str = ""
+    status: str = ""
+    script: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.least <= 1:  # NaN fails it, too
+            raise UsageError("the confidence must be from 0 to 1")
+        if self.status and self.status not in _STATUSES:
+            raise UsageError(f"status is one of {', '.join(_STATUSES)}, not {self.status!r}")
+        if self.script and self.script not in WRITING_SYSTEMS:
+            raise UsageError(f"script is one of {', '.join(WRITING_SYSTEMS)}, not {self.script!r}")
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether some hits of the terms may be left out."""
+        return bool(self.name or self.source or self.status or self.script)
 
 
 class BrowseData:
@@ -45,15 +107,22 @@ class BrowseData:
         self._tables = tables
         self._pictures = Pictures(tables.files.store, source_options)
         self._sql_timeout_s = sql_timeout_s
+        self._has_damage = "damage" in tables.images.columns
         self._reading = threading.Lock()
         self._asking = threading.Lock()
         self._kept: OrderedDict[tuple[str, int], Picture] = OrderedDict()
-        self._found: OrderedDict[tuple[Any, ...], list[tuple[str, list[int]]]] = OrderedDict()
+        self._decoded = DecodedPictures()
+        self._found: OrderedDict[Question, list[Hit]] = OrderedDict()
 
     @property
     def uri(self) -> str:
         """The table's folder."""
         return self._tables.uri
+
+    @property
+    def tables(self) -> TableViews:
+        """The opened table, for who asks it once."""
+        return self._tables
 
     @property
     def text_threshold(self) -> float:
@@ -64,73 +133,125 @@ class BrowseData:
         """Let go of open archives."""
         self._pictures.close()
 
-    def figures(self) -> Figures:
+    def stats(self) -> Stats:
         """All figures of the table."""
         with self._asking:
-            return compute(self._tables)
+            return compute_stats(self._tables)
 
-    def images(
-        self,
-        *,
-        terms: Sequence[str],
-        mode: str,
-        combine: str,
-        distance: int,
-        least: float,
-        offset: int,
-        count: int,
-    ) -> dict[str, Any]:
-        """One page of the images with hits, best first; of all images where there is no term."""
-        if not (offset >= 0 and 1 <= count <= 200):
-            raise UsageError("offset must be at least 0, count from 1 to 200")
-        if terms:
-            query = SearchQuery(
-                terms=tuple(terms),
-                mode=Mode(mode),
-                combine=Combine(combine),
-                distance=distance,
-                min_confidence=least,
-                limit=MAX_HITS,
-            )
-            found = self._search(query)
-            total = len(found)
-            chosen = found[offset : offset + count]
-        else:
-            with self._asking:
-                total = self._tables.rows("SELECT count(*) FROM images")[0][0]
-                rows = self._tables.rows(
-                    "SELECT image_id FROM images LIMIT $n OFFSET $o", {"n": count, "o": offset}
-                )
-            chosen = [(image_id, []) for (image_id,) in rows]
+    def sources(self) -> list[str]:
+        """Archives and folders that most images come from, for the filter to offer."""
         with self._asking:
-            pages = read_some(self._tables, [image_id for image_id, _ in chosen])
+            rows = self._tables.rows(
+                """
+                SELECT CASE WHEN member IS NULL THEN regexp_replace(source, '[^/]*$', '')
+                    ELSE source END AS place
+                FROM images GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $n
+                """,
+                {"n": _SOURCES},
+            )
+        return [unquote(place) for (place,) in rows if place]
+
+    def images(self, question: Question, offset: int, count: int) -> dict[str, Any]:
+        """One page of the images with hits, best first; of all images where there is no term.
+
+        Args:
+            question: What to look for.
+            offset: Images to pass over.
+            count: Images to give, 1 to `MAX_COUNT`.
+
+        Raises:
+            UsageError: A value is out of its range.
+        """
+        if not (0 <= offset <= MAX_OFFSET and 1 <= count <= MAX_COUNT):
+            raise UsageError(
+                f"offset must be from 0 to {MAX_OFFSET}, count from 1 to {MAX_COUNT}"
+            )
+        cut = False
+        if question.terms:
+            found = self._search(question)
+            cut = len(found) >= _limit(question)
+            images: dict[str, list[int]] = {}
+            for hit in found:
+                images.setdefault(hit.image_id, []).extend(w.word_index for w in hit.words)
+            total, hits = len(images), len(found)
+            chosen = list(images.items())[offset : offset + count]
+        else:
+            where, parameters = self._image_conditions(question)
+            with self._asking:
+                total = self._tables.rows(f"SELECT count(*) FROM images{where}", parameters)[0][0]
+                rows = self._tables.rows(
+                    f"SELECT image_id FROM images{where} LIMIT $n OFFSET $o",
+                    {**parameters, "n": count, "o": offset},
+                )
+            hits, chosen = 0, [(image_id, []) for (image_id,) in rows]
         return {
             "total": total,
-            "images": [
-                {
-                    "id": image_id,
-                    "w": pages[image_id].width or 0,
-                    "h": pages[image_id].height or 0,
-                    "readable": pages[image_id].status != "failed",
-                    "note": "this image failed, see the errors",
-                    "meta": image_meta(pages[image_id]),
-                    "words": words_data(pages[image_id], set(indexes)),
-                }
-                for image_id, indexes in chosen
-            ],
+            "hits": hits,
+            "cut": cut,
+            "images": self._described(chosen),
         }
 
+    def image(self, image_id: str, question: Question) -> dict[str, Any] | None:
+        """One image, with the words that the question finds in it marked; None if unknown."""
+        marked: list[int] = []
+        if question.terms:
+            marked = [
+                word.word_index
+                for hit in self._search(question)
+                if hit.image_id == image_id
+                for word in hit.words
+            ]
+        found = self._described([(image_id, marked)])
+        return found[0] if found else None
+
+    def hits(self, question: Question, *, as_csv: bool) -> Iterator[str]:
+        """Every hit as lines of CSV or JSON; every word that the filters leave without a term.
+
+        Args:
+            question: What to look for.
+            as_csv: CSV with a head, else one JSON object a line.
+        """
+        if question.terms:
+            rows = (_hit_row(hit) for hit in self._find(question, MAX_DOWNLOAD))
+        else:
+            rows = self._every_word(question)
+        if as_csv:
+            yield _csv_line(_HIT_COLUMNS)
+        for row in rows:
+            if as_csv:
+                yield _csv_line([*row[:-1], " ".join(str(index) for index in row[-1])])
+            else:
+                record = dict(zip(_HIT_COLUMNS, row, strict=True))
+                yield json.dumps(record, ensure_ascii=False) + "\n"
+
     def errors(self, offset: int, count: int) -> dict[str, Any]:
-        """One page of the failed images."""
+        """One page of the failed images, and with the first page those that are damaged.
+
+        Raises:
+            UsageError: The offset is out of range.
+        """
+        if not 0 <= offset <= MAX_OFFSET:
+            raise UsageError(f"offset must be from 0 to {MAX_OFFSET}")
         names = ("image_id", "stage", "kind", "message", "attempts")
+        damaged: list[tuple[Any, ...]] = []
         with self._asking:
             total = self._tables.rows("SELECT count(*) FROM errors")[0][0]
             rows = self._tables.rows(
                 f"SELECT {', '.join(names)} FROM errors ORDER BY stage, kind, image_id "
                 "LIMIT $n OFFSET $o",
-                {"n": max(1, min(count, MAX_ROWS)), "o": max(0, offset)},
+                {"n": max(1, min(count, MAX_ROWS)), "o": offset},
             )
-        return {"total": total, "names": names, "rows": [list(row) for row in rows]}
+            if self._has_damage and offset == 0:
+                damaged = self._tables.rows(
+                    "SELECT image_id, damage FROM images WHERE damage IS NOT NULL "
+                    f"ORDER BY image_id LIMIT {MAX_ROWS}"
+                )
+        return {
+            "total": total,
+            "names": names,
+            "rows": [list(row) for row in rows],
+            "damaged": [list(row) for row in damaged],
+        }
 
     def picture(self, image_id: str, longest_px: int) -> Picture:
         """A scaled picture of an image of the table (and of nothing else)."""
@@ -139,8 +260,7 @@ class BrowseData:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        with self._asking:
-            page = read_page(self._tables, image_id)
+        page = self._page(image_id)
         if page is None:
             return Picture(None, 0, 0, "the table has no such image")
         with self._reading:  # a compressed tar is read in one pass: one at a time
@@ -150,6 +270,34 @@ class BrowseData:
                 while len(self._kept) > _KEPT_PICTURES:
                     self._kept.popitem(last=False)
         return picture
+
+    def tile(self, image_id: str, level: int, column: int, row: int) -> Picture:
+        """A tile of an image's own pixels, as `tiles.cut_tile` cuts them."""
+        with self._reading:
+            image = self._decoded.get(image_id)
+        if image is None:
+            page = self._page(image_id)
+            if page is None:
+                return Picture(None, 0, 0, "the table has no such image")
+            with self._reading:
+                image = self._decoded.get(image_id)  # another tile's thread may have been here
+                if image is None:
+                    _, image, note = next(self._pictures.decoded([page]))
+                    if image is None:
+                        return Picture(None, 0, 0, note)
+                    self._decoded.put(image_id, image)
+        part = cut_tile(image, level, column, row)
+        if part is None:
+            return Picture(None, 0, 0, "the image has no such tile")
+        return encode_jpeg(part)
+
+    def original(self, image_id: str) -> tuple[bytes | None, str]:
+        """An image's file as it lies in its source, or None and why."""
+        page = self._page(image_id)
+        if page is None:
+            return None, "the table has no such image"
+        with self._reading:
+            return self._pictures.encoded(page)
 
     def sql(self, sql: str) -> dict[str, Any]:
         """The first rows of a reading statement.
@@ -162,24 +310,118 @@ class BrowseData:
         with self._time_limit(connection):
             reader = run_query(self._tables, sql, MAX_ROWS + 1, connection=connection)
             for batch in batches(sql, reader):
-                columns = [column.to_pylist() for column in batch.columns]
-                rows += [[plain(value) for value in row] for row in zip(*columns, strict=True)]
+                columns = [_values(column) for column in batch.columns]
+                rows += [[_sent(value) for value in row] for row in zip(*columns, strict=True)]
         names = list(reader.schema.names)
         return {"names": names, "rows": rows[:MAX_ROWS], "more": len(rows) > MAX_ROWS}
 
-    def _search(self, query: SearchQuery) -> list[tuple[str, list[int]]]:
-        """Images with their hits' word indexes, in order of the best hit."""
-        key = (query.terms, query.mode, query.combine, query.distance, query.min_confidence)
+    def _page(self, image_id: str) -> Page | None:
         with self._asking:
-            if key not in self._found:
-                images: dict[str, list[int]] = {}
-                for hit in search(self._tables, query):
-                    words = images.setdefault(hit.image_id, [])
-                    words += [word.word_index for word in hit.words]
-                self._found[key] = list(images.items())
-                while len(self._found) > _KEPT_SEARCHES:
-                    self._found.popitem(last=False)
-            return self._found[key]
+            return read_page(self._tables, image_id)
+
+    def _described(self, chosen: Sequence[tuple[str, Sequence[int]]]) -> list[dict[str, Any]]:
+        ids = [image_id for image_id, _ in chosen]
+        with self._asking:
+            pages = read_some(self._tables, ids)
+            notes = read_notes(self._tables, ids)
+        return [
+            {
+                **image_data(pages[image_id], notes.get(image_id), marked=set(indexes)),
+                "readable": pages[image_id].status != "failed",
+                "note": "this image failed, see the errors",
+            }
+            for image_id, indexes in chosen
+            if image_id in pages
+        ]
+
+    def _search(self, question: Question) -> list[Hit]:
+        """The hits of a question, best first."""
+        with self._asking:
+            kept = self._found.get(question)
+        if kept is None:
+            kept = self._find(question, _limit(question))
+        with self._asking:
+            self._found[question] = kept
+            self._found.move_to_end(question)
+            while len(self._found) > _KEPT_SEARCHES:
+                self._found.popitem(last=False)
+        return kept
+
+    def _find(self, question: Question, limit: int) -> list[Hit]:
+        query = SearchQuery(
+            terms=question.terms,
+            mode=question.mode,
+            combine=question.combine,
+            distance=question.distance,
+            min_confidence=question.least,
+            limit=limit,
+        )
+        with self._asking:
+            found = search(self._tables, query)
+            if not question.is_filtered or not found:
+                return found
+            where, parameters = self._image_conditions(question, of_words=False)
+            ids = list({hit.image_id for hit in found})
+            left = {
+                image_id
+                for (image_id,) in self._tables.rows(
+                    f"SELECT image_id FROM (SELECT * FROM images WHERE image_id IN "
+                    f"(SELECT unnest($ids))){where}",
+                    {**parameters, "ids": ids},
+                )
+            }
+            if question.script:
+                texts = list({word.text for hit in found for word in hit.words})
+                written = {
+                    text
+                    for (text,) in self._tables.rows(
+                        "SELECT t FROM (SELECT unnest($texts) AS t) WHERE regexp_matches(t, $p)",
+                        {"texts": texts, "p": WRITING_SYSTEMS[question.script]},
+                    )
+                }
+                found = [hit for hit in found if any(word.text in written for word in hit.words)]
+        return [hit for hit in found if hit.image_id in left]
+
+    def _image_conditions(
+        self, question: Question, *, of_words: bool = True
+    ) -> tuple[str, dict[str, Any]]:
+        """The filters as a WHERE over ``images``, and its parameters."""
+        conditions: list[str] = []
+        parameters: dict[str, Any] = {}
+        for column, typed in (("image_id", question.name), ("source", question.source)):
+            if typed:
+                shown = f"lower(coalesce(TRY(url_decode({column})), {column}))"
+                conditions.append(f"(contains({shown}, ${column}) OR {shown} GLOB ${column})")
+                parameters[column] = typed.lower()
+        if question.status == "damaged" and not self._has_damage:
+            conditions.append("false")
+        elif question.status:
+            conditions.append(_STATUSES[question.status])
+        if question.script and of_words:
+            conditions.append(
+                "image_id IN (SELECT image_id FROM words WHERE regexp_matches(text, $script) "
+                "AND text_confidence >= $least)"
+            )
+            parameters |= {"script": WRITING_SYSTEMS[question.script], "least": question.least}
+        return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), parameters
+
+    def _every_word(self, question: Question) -> Iterator[tuple[Any, ...]]:
+        where, parameters = self._image_conditions(question, of_words=False)
+        conditions = ["text_confidence >= $floor"]
+        parameters["floor"] = question.least
+        if question.script:
+            conditions.append("regexp_matches(text, $script)")
+            parameters["script"] = WRITING_SYSTEMS[question.script]
+        if where:
+            conditions.append(f"image_id IN (SELECT image_id FROM images{where})")
+        sql = (
+            "SELECT image_id, text, text_confidence, x_min, y_min, x_max, y_max, word_index "
+            f"FROM words WHERE {' AND '.join(conditions)}"
+        )
+        for batch in arrow_reader(self._tables.cursor().sql(sql, params=parameters)):
+            for *row, index in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                image_id, text, confidence, *box = row
+                yield _row(image_id, text, confidence, box, [index])
 
     @contextmanager
     def _time_limit(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -194,3 +436,51 @@ class BrowseData:
             raise
         finally:
             timer.cancel()
+
+
+def _limit(question: Question) -> int:
+    return _FILTERED_HITS if question.is_filtered else MAX_HITS
+
+
+def _hit_row(hit: Hit) -> tuple[Any, ...]:
+    indexes = [word.word_index for word in hit.words]
+    return _row(hit.image_id, hit.text, hit.confidence, hit.box, indexes)
+
+
+def _row(
+    image_id: str, text: str, confidence: float, box: Sequence[float], indexes: list[int]
+) -> tuple[Any, ...]:
+    return (image_id, text, round(confidence, 4), *(round(side, 2) for side in box), indexes)
+
+
+def _csv_line(values: Sequence[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(values)
+    return line.getvalue()
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """An Arrow column as Python values; as text where Python cannot hold one (the year 9999+)."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError, pa.ArrowException):
+        try:
+            return list(column.cast(pa.string()).to_pylist())
+        except pa.ArrowException:
+            return [str(value) if value.is_valid else None for value in column]
+
+
+def _sent(value: Any) -> Any:
+    """A value as a browser can take it: integers that would lose digits become text."""
+    found = plain(value)
+    if isinstance(found, bool):
+        return found
+    if isinstance(found, int) and abs(found) > _SAFE_INTEGER:
+        return str(found)
+    if isinstance(found, float) and not math.isfinite(found):
+        return None
+    if isinstance(found, list):
+        return [_sent(child) for child in found]
+    if isinstance(found, dict):
+        return {key: _sent(child) for key, child in found.items()}
+    return found

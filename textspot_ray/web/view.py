@@ -11,36 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from textspot_ray.errors import UsageError
-from textspot_ray.query.figures import compute
-from textspot_ray.query.pages import Page, read_some
-from textspot_ray.query.pictures import Picture, Pictures
+from textspot_ray.query.figures import charts
+from textspot_ray.query.pages import read_some
+from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.search import Hit
+from textspot_ray.query.stats import Stats, compute_stats
 from textspot_ray.query.views import TableViews
-from textspot_ray.web import html as markup
+from textspot_ray.web import templates
+from textspot_ray.web.image_data import WRITING_SYSTEMS, image_data, read_notes
+from textspot_ray.web.templates import SHARED, Tab, grouped
 
 _MAX_ERRORS = 1000
-
-_BODY = """\
-<header><h1>{title}</h1><p class="sub">{subtitle}</p></header>
-<nav role="tablist">
-<button type="button" role="tab" data-tab="images" aria-selected="{images_first}">Images</button>
-<button type="button" role="tab" data-tab="errors" aria-selected="{errors_first}">
-Errors ({failed})</button>
-<button type="button" role="tab" data-tab="figures">Figures</button>
-</nav>
-<main>
-<section id="images">
-<div class="tools">
-<label>Filter <input id="filter" type="search" placeholder="word or file name"></label>
-<label>Confidence from <input id="least" type="range" min="0" max="1" step="0.01" value="{least}">
-<output id="least-value"></output></label>
-<span id="shown" role="status"></span>
-</div>
-<div id="cards" class="cards"></div>
-</section>
-<section id="errors" hidden>{errors}</section>
-<section id="figures" hidden>{figures}</section>
-</main>"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +31,14 @@ class ViewSettings:
     Attributes:
         title: Heading.
         least: Where the confidence slider starts; None: the table's text threshold.
-        thumb_px: Longer side of the pictures.
+        thumb_px: Longer side of the pictures; None: all their pixels, for zooming in on them.
         errors_first: Whether the page opens on its errors.
         source_options: fsspec options for the images' sources.
     """
 
     title: str = "textspot-ray"
     least: float | None = None
-    thumb_px: int = 960
+    thumb_px: int | None = 960
     errors_first: bool = False
     source_options: Mapping[str, Any] | None = None
 
@@ -91,71 +72,94 @@ def render(
     found = read_some(tables, list(image_ids))
     pages = [found[image_id] for image_id in image_ids if image_id in found]
     marked = {image_id: set(indexes) for image_id, indexes in (hits or {}).items()}
+    notes = read_notes(tables, [page.image_id for page in pages])
     with Pictures(tables.files.store, settings.source_options) as pictures:
         images = [
-            image_data(page, picture, marked.get(page.image_id, set()))
+            image_data(
+                page,
+                notes.get(page.image_id),
+                marked=marked.get(page.image_id, ()),
+                picture=picture,
+            )
             for page, picture in pictures.scaled(pages, settings.thumb_px)
         ]
-    figures = compute(tables)
+    stats = compute_stats(tables)
+    failed, damaged = stats.figures.totals.failed, damaged_rows(tables)
     least = tables.files.text_threshold if settings.least is None else settings.least
-    body = _BODY.format(
-        title=markup.text(settings.title),
-        subtitle=markup.text(f"{tables.uri}: {len(pages)} of {figures.totals.images} images"),
-        failed=figures.totals.failed,
-        images_first=str(not settings.errors_first).lower(),
-        errors_first=str(settings.errors_first).lower(),
+    errors_first = settings.errors_first or (not images and bool(failed or damaged))
+    return templates.standalone(
+        "view.html",
+        (*SHARED, "view.js"),
+        {"images": images},
+        title=settings.title,
+        subtitle=f"{tables.uri}: {len(pages)} of {_images(stats)}",
+        note=threshold_note(tables, stats),
+        tabs=(
+            Tab("images", "Images", len(images)),
+            Tab("errors", "Errors", failed + len(damaged)),
+            Tab("figures", "Figures"),
+        ),
+        opened="errors" if errors_first else "images",
         least=f"{least:g}",
-        errors=errors_section(tables, figures.totals.failed),
-        figures=markup.figures_section(figures),
+        writing_systems=tuple(WRITING_SYSTEMS),
+        failed=failed,
+        errors=error_rows(tables) if failed else [],
+        damaged=damaged,
+        stats=stats,
+        charts=charts(stats.figures),
     )
-    scripts = (markup.asset("cards.js"), markup.asset("view.js"))
-    return markup.document(settings.title, body, scripts, {"images": images})
 
 
-def image_data(page: Page, picture: Picture, marked: set[int]) -> dict[str, Any]:
-    """An image as the pages' scripts take it."""
-    return {
-        "id": page.image_id,
-        "w": page.width or 0,
-        "h": page.height or 0,
-        "src": markup.jpeg_uri(picture.jpeg) if picture.jpeg else None,
-        "note": picture.note,
-        "meta": image_meta(page),
-        "words": words_data(page, marked),
-    }
+def figures_page(stats: Stats, uri: str) -> str:
+    """A page of the figures alone."""
+    return templates.standalone(
+        "figures.html",
+        ("page.js", "figures.js"),
+        title="textspot-ray: figures",
+        subtitle=f"{uri}: {_images(stats)}",
+        note="",
+        tabs=(Tab("figures", "Figures"),),
+        opened="figures",
+        stats=stats,
+        charts=charts(stats.figures),
+    )
 
 
-def image_meta(page: Page) -> str:
-    """What a card says of its image besides its words."""
-    return f"{page.width} x {page.height}" if page.width else page.status
+def threshold_note(tables: TableViews, stats: Stats) -> str:
+    """How many words the page hides at first, or nothing."""
+    below = stats.figures.totals.below
+    if not below:
+        return ""
+    return (
+        f"{grouped(below)} of {grouped(stats.figures.totals.words)} words were read with less "
+        f"confidence than {tables.files.text_threshold:g} and are hidden until you lower the slider"
+    )
 
 
-def words_data(page: Page, marked: set[int]) -> list[dict[str, Any]]:
-    """An image's words as the pages' scripts take them."""
-    return [
-        {
-            "t": word.text,
-            "c": round(word.text_confidence, 4),
-            "p": [round(value, 1) for value in word.polygon],
-            "hit": word.word_index in marked,
-        }
-        for word in page.words
-    ]
-
-
-def errors_section(tables: TableViews, failed: int) -> str:
-    """The failed images as a table."""
-    if not failed:
-        return '<p class="message">No image failed.</p>'
-    rows = tables.rows(
+def error_rows(tables: TableViews) -> list[tuple[Any, ...]]:
+    """The first failed images: id, stage, kind, message, attempts."""
+    return tables.rows(
         "SELECT image_id, stage, kind, message, attempts FROM errors "
         f"ORDER BY stage, kind, image_id LIMIT {_MAX_ERRORS}"
     )
-    more = ""
-    if failed > len(rows):
-        more = f'<p class="message">The first {len(rows)} of {failed}; textspot errors has all.</p>'
-    names = ("image", "stage", "kind", "message", "attempts")
-    return more + markup.table(names, rows, ("attempts",))
+
+
+def damaged_rows(tables: TableViews) -> list[tuple[str, str]]:
+    """The first images that were read although their file is damaged: id and what is wrong."""
+    if "damage" not in tables.images.columns:
+        return []
+    return [
+        (image_id, damage)
+        for image_id, damage in tables.rows(
+            "SELECT image_id, damage FROM images WHERE damage IS NOT NULL "
+            f"ORDER BY image_id LIMIT {_MAX_ERRORS}"
+        )
+    ]
+
+
+def _images(stats: Stats) -> str:
+    count = stats.figures.totals.images
+    return f"{grouped(count)} image{'' if count == 1 else 's'}"
 
 
 def show_hits(

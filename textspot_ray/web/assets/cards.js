@@ -1,136 +1,188 @@
 "use strict";
-// Shared by the static and the live page. Text from tables only ever becomes text nodes and
-// attribute values set through the DOM, never markup.
-const SVG = "http://www.w3.org/2000/svg";
+// image: {id, name, folder, w, h, src, note, meta, status, warnings, original,
+//         words: [{i, t, c, p, l, hit, kind, label}]}, words in reading order
 
-function element(name, attributes, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes || {})) {
-    if (key === "text") made.textContent = value;
-    else made.setAttribute(key, value);
+const shownText = (word) => word.label || word.t;
+const isHit = (word) => Boolean(word.hit) || (word.kind !== undefined && word.kind !== "same");
+
+// Words as lines of text that can be read, selected and copied; each word can be chosen.
+class Lines {
+  constructor(image, onChoose, onPoint) {
+    this.element = element("div", {
+      class: "lines", role: "group", "aria-label": `Words of ${image.name}`, dir: "auto",
+    });
+    this.words = image.words.map((word) => {
+      const shown = element("span", {
+        class: ["word", isHit(word) ? "hit" : "", word.kind || ""].join(" ").trim(),
+        role: "button", tabindex: "-1", text: shownText(word), title: `confidence ${word.c.toFixed(2)}`,
+      });
+      shown.addEventListener("click", () => {
+        if (window.getSelection().isCollapsed) onChoose(word);
+      });
+      shown.addEventListener("mouseenter", () => onPoint(word, true));
+      shown.addEventListener("mouseleave", () => onPoint(word, false));
+      shown.addEventListener("focus", () => onPoint(word, true));
+      shown.addEventListener("blur", () => onPoint(word, false));
+      return { word, shown };
+    });
+    let line = null;
+    let number = -1;
+    for (const { word, shown } of this.words) {
+      if (word.l !== number || word.l === undefined) {
+        if (word.l !== undefined || line === null) {
+          line = element("p");
+          this.element.append(line);
+        }
+        number = word.l;
+      }
+      if (line.childNodes.length) line.append(" ");
+      line.append(shown);
+    }
+    roving(this.element, ".word");
   }
-  made.append(...children);
-  return made;
+
+  // Show words of at least this confidence.
+  update(least) {
+    let first = true;
+    for (const { word, shown } of this.words) {
+      shown.hidden = word.c < least;
+      if (!shown.hidden) {
+        shown.tabIndex = first ? 0 : -1;
+        first = false;
+      }
+    }
+    for (const line of this.element.children) {
+      line.hidden = [...line.children].every((one) => one.hidden);
+    }
+    this.element.hidden = first;
+  }
+
+  mark(word, on) {
+    for (const one of this.words) {
+      if (one.word === word) one.shown.classList.toggle("on", on);
+    }
+  }
+
+  // Reading order, a line of the image on a line of text.
+  text() {
+    return [...this.element.children]
+      .map((line) => [...line.children].filter((one) => !one.hidden).map((one) => one.textContent).join(" "))
+      .filter((line) => line).join("\n");
+  }
 }
 
-const tip = element("div", { id: "tip", hidden: "" });
-document.body.append(tip);
-
-function showTip(event, text) {
-  tip.textContent = text;
-  tip.hidden = false;
-  const x = Math.min(event.clientX + 14, window.innerWidth - tip.offsetWidth - 8);
-  tip.style.left = `${Math.max(4, x)}px`;
-  tip.style.top = `${Math.min(event.clientY + 16, window.innerHeight - tip.offsetHeight - 8)}px`;
+function polygon(word) {
+  return drawn("polygon", {
+    points: word.p.join(" "), class: [isHit(word) ? "hit" : "", word.kind || ""].join(" ").trim(),
+  });
 }
 
-// image: {id, w, h, src, note, meta, words: [{t, c, p, hit, kind}]}
 class Card {
   constructor(image, onOpen) {
     this.image = image;
-    this.words = image.words.map((word) => ({ word, shape: this.shape(word), chip: this.chip(word) }));
-    this.element = element("article", { class: "card" });
+    this.onOpen = onOpen;
+    this.shapes = image.words.map((word) => ({ word, shape: polygon(word) }));
+    this.lines = new Lines(image, (word) => onOpen(this, word), (word, on) => this.point(word, on));
     this.count = element("p", { class: "meta" });
-    const chips = element("div", { class: "chips" }, ...this.words.map((entry) => entry.chip));
-    this.element.append(
-      element("h2", { text: image.id }), this.count, this.picture(onOpen), chips,
-    );
-    for (const entry of this.words) {
-      for (const part of [entry.shape, entry.chip]) {
-        part.addEventListener("mousemove", (event) => this.point(event, entry, true));
-        part.addEventListener("mouseleave", (event) => this.point(event, entry, false));
-      }
-    }
+    const name = element("h3", { title: image.id, dir: "auto", text: image.name });
+    const copyButton = element("button", {
+      type: "button", class: "quiet", text: "Copy text", "aria-label": `Copy the text of ${image.name}`,
+    });
+    copyButton.addEventListener("click", () => copy(this.lines.text(), `the text of ${image.name}`));
+    this.copyButton = copyButton;
+    this.element = element("article", { class: "card", "data-id": image.id }, this.picture());
+    const body = element("div", { class: "about" });
+    body.append(element("div", { class: "naming" }, name, copyButton));
+    if (image.folder) body.append(element("p", { class: "folder", title: image.folder, dir: "auto", text: image.folder }));
+    body.append(this.count);
+    for (const warning of image.warnings || []) body.append(element("p", { class: "warning", text: warning }));
+    body.append(this.lines.element);
+    this.element.append(body);
   }
 
-  picture(onOpen) {
-    const box = element("div", { class: "picture" });
-    if (this.image.src) {
-      box.append(element("img", { src: this.image.src, alt: "", loading: "lazy" }));
-    } else {
-      box.append(element("div", { class: "none", text: `no picture: ${this.image.note}` }));
+  picture() {
+    const image = this.image;
+    if (!image.src) {
+      return element("div", { class: "picture none" }, element("p", { text: `No picture: ${image.note}` }));
     }
-    if (this.image.w && this.image.h) {
-      const svg = document.createElementNS(SVG, "svg");
-      svg.setAttribute("viewBox", `0 0 ${this.image.w} ${this.image.h}`);
-      svg.setAttribute("preserveAspectRatio", "none");
-      svg.append(...this.words.map((entry) => entry.shape));
+    const words = image.words.length ? counted(image.words.length, "word") : "no words";
+    const box = element("button", {
+      type: "button", class: "picture", "aria-label": `Open ${image.name}, ${words}`,
+    });
+    box.append(element("img", { src: image.src, alt: `${image.name}: ${words}`, loading: "lazy", decoding: "async" }));
+    if (image.w && image.h) {
+      const svg = drawn("svg", { viewBox: `0 0 ${image.w} ${image.h}`, "aria-hidden": "true" });
+      svg.append(...this.shapes.map((entry) => entry.shape));
       box.append(svg);
+      box.addEventListener("mousemove", (event) => {
+        const found = event.target.closest("polygon");
+        const entry = this.shapes.find((one) => one.shape === found);
+        this.hover(entry ? entry.word : null, event);
+      });
+      box.addEventListener("mouseleave", () => this.hover(null));
     }
-    if (onOpen) box.addEventListener("click", () => onOpen(this.image));
+    box.addEventListener("click", (event) => {
+      const found = this.shapes.find((one) => one.shape === event.target);
+      this.onOpen(this, found ? found.word : null);
+    });
     return box;
   }
 
-  shape(word) {
-    const polygon = document.createElementNS(SVG, "polygon");
-    polygon.setAttribute("points", word.p.join(" "));
-    polygon.setAttribute("class", [word.hit ? "hit" : "", word.kind || ""].join(" "));
-    return polygon;
+  withoutPicture(reason) {
+    this.image.src = null;
+    this.image.note = reason;
+    this.element.querySelector(".picture").replaceWith(this.picture());
   }
 
-  chip(word) {
-    const kind = ["chip", word.hit ? "hit" : "", word.kind || ""].join(" ");
-    return element("span", { class: kind, text: word.label || word.t });
+  hover(word, event) {
+    if (this.hovered && this.hovered !== word) this.point(this.hovered, false);
+    this.hovered = word;
+    if (!word) return hideTip();
+    this.point(word, true);
+    return showTip(event, `${shownText(word)}  ${word.c.toFixed(2)}`);
   }
 
-  point(event, entry, on) {
-    entry.shape.classList.toggle("on", on);
-    entry.chip.classList.toggle("on", on);
-    if (on) showTip(event, `${entry.word.label || entry.word.t}  ${entry.word.c.toFixed(3)}`);
-    else tip.hidden = true;
+  point(word, on) {
+    for (const one of this.shapes) {
+      if (one.word === word) one.shape.classList.toggle("on", on);
+    }
+    this.lines.mark(word, on);
   }
 
-  // Show words of at least this confidence; mark those that contain the filter's text.
-  update(least, filter) {
+  // Show words of at least this confidence, and tell how many those are.
+  update(least) {
     let shown = 0;
-    let matching = 0;
-    for (const { word, shape, chip } of this.words) {
+    for (const { word, shape } of this.shapes) {
       const visible = word.c >= least;
-      const match = visible && filter !== "" && word.t.includes(filter);
-      shape.toggleAttribute("hidden", !visible);
       shape.style.display = visible ? "" : "none";
-      chip.hidden = !visible;
-      shape.classList.toggle("hit", Boolean(word.hit) || match);
-      chip.classList.toggle("hit", Boolean(word.hit) || match);
       shown += visible;
-      matching += match;
     }
+    this.lines.update(least);
+    const hidden = this.image.words.length - shown;
+    const below = hidden ? ` (${grouped(hidden)} more below ${least.toFixed(2)})` : "";
     const meta = this.image.meta ? ` · ${this.image.meta}` : "";
-    this.count.textContent = `${shown} of ${this.words.length} words${meta}`;
-    const named = filter !== "" && this.image.id.toLowerCase().includes(filter);
-    this.element.hidden = filter !== "" && matching === 0 && !named;
-    return { shown, matching };
+    this.count.textContent = `${counted(shown, "word")}${below}${meta}`;
+    this.copyButton.hidden = !shown;
+    return shown;
   }
-}
 
-function openLarge(image) {
-  const dialog = element("dialog");
-  const close = element("button", { class: "close", type: "button", text: "Close" });
-  close.addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => { tip.hidden = true; dialog.remove(); });
-  const card = new Card(image, null);
-  card.update(currentLeast(), "");
-  dialog.append(close, card.element);
-  dialog.append(tip); // a modal dialog covers what lies outside it
-  dialog.addEventListener("close", () => document.body.append(tip));
-  document.body.append(dialog);
-  dialog.showModal();
-}
+  // Mark words as hits by a test, besides those that are.
+  markHits(test) {
+    let hits = 0;
+    this.shapes.forEach(({ word, shape }, n) => {
+      const hit = isHit(word) || test(word);
+      shape.classList.toggle("hit", hit);
+      this.lines.words[n].shown.classList.toggle("hit", hit);
+      word.found = hit;
+      hits += hit && shape.style.display === "";
+    });
+    return hits;
+  }
 
-function currentLeast() {
-  return Number(document.getElementById("least").value);
-}
-
-function tabs() {
-  const buttons = [...document.querySelectorAll("nav button")];
-  const choose = (chosen) => {
-    for (const button of buttons) {
-      button.setAttribute("aria-selected", String(button === chosen));
-      document.getElementById(button.dataset.tab).hidden = button !== chosen;
-    }
-    document.dispatchEvent(new CustomEvent("tab", { detail: chosen.dataset.tab }));
-  };
-  for (const button of buttons) button.addEventListener("click", () => choose(button));
-  const wanted = buttons.find((button) => button.getAttribute("aria-selected") === "true");
-  choose(wanted || buttons[0]);
+  // The words that next and previous go to: hits if there are any, else all that are shown.
+  stops(least) {
+    const shown = this.image.words.filter((word) => word.c >= least);
+    const hits = shown.filter((word) => (word.found === undefined ? isHit(word) : word.found));
+    return hits.length ? hits : shown;
+  }
 }

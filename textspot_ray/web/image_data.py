@@ -1,0 +1,147 @@
+"""An image as the pages' scripts take it: names, words in reading order, what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from textspot_ray.query.pages import Page
+from textspot_ray.query.pictures import Picture
+from textspot_ray.query.reading_order import text_lines
+from textspot_ray.query.views import TableViews
+from textspot_ray.web.templates import jpeg_uri
+
+# what a filter by script looks for in a word: RE2's classes
+WRITING_SYSTEMS: Mapping[str, str] = {
+    "Latin": r"\p{Latin}",
+    "Digits": r"\p{Nd}",
+    "Arabic": r"\p{Arabic}",
+    "Chinese": r"\p{Han}",
+    "Cyrillic": r"\p{Cyrillic}",
+    "Devanagari": r"\p{Devanagari}",
+    "Greek": r"\p{Greek}",
+    "Hebrew": r"\p{Hebrew}",
+    "Japanese": r"[\p{Hiragana}\p{Katakana}]",
+    "Korean": r"\p{Hangul}",
+    "Thai": r"\p{Thai}",
+}
+_OPENED_BY_BROWSERS = ("file", "http", "https")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageNotes:
+    """What a table tells of an image besides its words.
+
+    Attributes:
+        unread: Boxes in which no text was read.
+        saturated: Whether the box limit was met.
+        damage: What is wrong with the file although it was read; None if nothing is.
+    """
+
+    unread: int = 0
+    saturated: bool = False
+    damage: str | None = None
+
+
+def read_notes(tables: TableViews, image_ids: Sequence[str]) -> dict[str, ImageNotes]:
+    """The notes of some images; those that the table does not have are left out."""
+    if not image_ids:
+        return {}
+    damage = "damage" if "damage" in tables.images.columns else "NULL"
+    return {
+        image_id: ImageNotes(int(unread or 0), bool(saturated), damaged)
+        for image_id, unread, saturated, damaged in tables.rows(
+            f"SELECT image_id, n_unread, saturated, {damage} FROM images "
+            "WHERE image_id IN (SELECT unnest($ids))",
+            {"ids": list(image_ids)},
+        )
+    }
+
+
+def image_data(
+    page: Page,
+    notes: ImageNotes | None = None,
+    *,
+    marked: Collection[int] = (),
+    picture: Picture | None = None,
+) -> dict[str, Any]:
+    """An image as the pages' scripts take it.
+
+    Args:
+        page: The image and its words.
+        notes: What else the table tells of it.
+        marked: Indexes of the words that are hits.
+        picture: Its scaled picture, for pages that hold them; None where the server gives it.
+    """
+    return {
+        **described(page, picture),
+        "status": page.status,
+        "warnings": _warnings(notes or ImageNotes()),
+        "damaged": bool(notes and notes.damage),
+        "saturated": bool(notes and notes.saturated),
+        "words": words_data(page, marked),
+    }
+
+
+def described(page: Page, picture: Picture | None) -> dict[str, Any]:
+    """What every kind of card tells of its image, the words left out."""
+    folder, name = shown_name(page.image_id)
+    return {
+        "id": page.image_id,
+        "name": name,
+        "folder": folder,
+        "w": page.width or 0,
+        "h": page.height or 0,
+        "src": jpeg_uri(picture.jpeg) if picture is not None and picture.jpeg else None,
+        "note": picture.note if picture is not None else "",
+        "meta": f"{page.width} × {page.height}" if page.width else page.status,
+        "original": original_link(page),
+    }
+
+
+def shown_name(image_id: str) -> tuple[str, str]:
+    """Folder and file name of an image as a person reads them, nothing percent-encoded.
+
+    >>> shown_name("file:///in/scans.tar#2024/caf%C3%A9.jpg")
+    ('/in/scans.tar#2024', 'café.jpg')
+    """
+    folder, slash, name = unquote(image_id).removeprefix("file://").rpartition("/")
+    if not name:
+        folder, slash, name = "", "", folder or slash
+    return folder, name
+
+
+def original_link(page: Page) -> str | None:
+    """Where a browser finds the image itself; None inside archives and in object stores."""
+    if page.member is not None or urlsplit(page.source).scheme not in _OPENED_BY_BROWSERS:
+        return None
+    return page.source
+
+
+def words_data(page: Page, marked: Collection[int] = ()) -> list[dict[str, Any]]:
+    """An image's words in reading order, with the number of the line each is on."""
+    return [
+        {
+            "i": word.word_index,
+            "t": word.text,
+            "c": round(word.text_confidence, 4),
+            "p": [round(value, 1) for value in word.polygon],
+            "l": line,
+            "hit": word.word_index in marked,
+        }
+        for line, words in enumerate(text_lines(page.words))
+        for word in words
+    ]
+
+
+def _warnings(notes: ImageNotes) -> list[str]:
+    found = []
+    if notes.damage:
+        found.append(f"damaged file: {notes.damage}")
+    if notes.saturated:
+        found.append("met the box limit: there may be more words")
+    if notes.unread:
+        found.append(f"{notes.unread} box{'es' if notes.unread > 1 else ''} without text")
+    return found

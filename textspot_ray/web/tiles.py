@@ -1,0 +1,68 @@
+"""Tiles of large pictures, and the decoded pictures that they are cut from."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+TILE_PX = 512
+_KEPT_BYTES = 400 << 20
+
+
+def top_level(width: int, height: int) -> int:
+    """The level of full size; each level below it has half its sides, level 0 has one pixel."""
+    return math.ceil(math.log2(max(width, height, 1)))
+
+
+def cut_tile(
+    image: NDArray[np.uint8], level: int, column: int, row: int
+) -> NDArray[np.uint8] | None:
+    """A tile of a picture, at most `TILE_PX` square, or None where there is none.
+
+    Args:
+        image: All its pixels, height by width by channels.
+        level: Size of the whole: the sides are halved ``top_level - level`` times, rounded up.
+        column: Of the tile, from the left.
+        row: Of the tile, from above.
+    """
+    height, width = image.shape[:2]
+    shrink = 1 << max(0, top_level(width, height) - level)
+    if not 0 <= level <= top_level(width, height) or column < 0 or row < 0:
+        return None
+    level_width, level_height = -(-width // shrink), -(-height // shrink)
+    x, y = column * TILE_PX, row * TILE_PX
+    if x >= level_width or y >= level_height:
+        return None
+    size = (min(TILE_PX, level_width - x), min(TILE_PX, level_height - y))
+    part = image[y * shrink : (y + size[1]) * shrink, x * shrink : (x + size[0]) * shrink]
+    if shrink == 1:
+        return part
+    scaled: NDArray[np.uint8] = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    return scaled
+
+
+class DecodedPictures:
+    """The pictures looked at last, decoded; together not much over a limit, but at least one."""
+
+    def __init__(self, limit_bytes: int = _KEPT_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._kept: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
+
+    def get(self, image_id: str) -> NDArray[np.uint8] | None:
+        """A picture that is kept, or None."""
+        if image_id in self._kept:
+            self._kept.move_to_end(image_id)
+        return self._kept.get(image_id)
+
+    def put(self, image_id: str, image: NDArray[np.uint8]) -> None:
+        """Keep a picture; the oldest go."""
+        self._kept[image_id] = image
+        while len(self._kept) > 1 and self._bytes() > self._limit_bytes:
+            self._kept.popitem(last=False)
+
+    def _bytes(self) -> int:
+        return sum(image.nbytes for image in self._kept.values())
