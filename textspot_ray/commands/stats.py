@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
     with open_views(args) as tables:
         stats = compute_stats(tables, args.top)
     if args.plot:
-        from textspot_ray.web.templates import figures_svg
+        from textspot_ray.web.html import figures_svg
         from textspot_ray.web.view import figures_page, write_page
 
         drawn = figures_svg if kind == ".svg" else figures_page

@@ -12,9 +12,9 @@ from textspot_ray.evaluation.diff import Change, DiffSummary, PagePair, WordPair
 from textspot_ray.query.charts import Bar, bar_chart
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.views import TableViews
-from textspot_ray.web import templates
+from textspot_ray.web import html
+from textspot_ray.web.html import SHARED, Tab
 from textspot_ray.web.image_data import described
-from textspot_ray.web.templates import SHARED, Tab
 
 _COLUMNS = (
     "image_id",
@@ -141,7 +141,7 @@ def page(
             for pair, (shown, picture) in zip(pairs, pictures.scaled(pages, 960), strict=True)
         ]
     words = summary.words
-    return templates.standalone(
+    return html.standalone(
         "diff.html",
         (*SHARED, "view.js"),
         {"images": images},

@@ -11,10 +11,11 @@ from textspot_ray.evaluation.report import report, worst_first
 from textspot_ray.query.pages import Page, read_some
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.views import TableViews
-from textspot_ray.web import templates
+from textspot_ray.web import html
+from textspot_ray.web.html import SHARED, Tab
 from textspot_ray.web.image_data import described
-from textspot_ray.web.templates import SHARED, Tab
 from textspot_ray.web.view import write_page
+
 
 def write_misses(
     tables: TableViews,
@@ -49,7 +50,7 @@ def write_misses(
                     "words": words_of(score, page, gt_size),
                 }
             )
-    page = templates.standalone(
+    page = html.standalone(
         "misses.html",
         (*SHARED, "view.js"),
         {"images": images},

@@ -25,10 +25,10 @@ from textspot_ray.errors import MissingExtraError, TextspotError, UsageError
 from textspot_ray.query.figures import charts
 from textspot_ray.query.search import Combine, Mode
 from textspot_ray.query.views import one_line
-from textspot_ray.web import templates
+from textspot_ray.web import html
 from textspot_ray.web.browse_data import MAX_ROWS, BrowseData, Question
+from textspot_ray.web.html import SHARED, Tab, grouped
 from textspot_ray.web.image_data import WRITING_SYSTEMS, shown_name
-from textspot_ray.web.templates import SHARED, Tab, grouped
 from textspot_ray.web.view import threshold_note
 
 try:
@@ -242,10 +242,10 @@ class _Handlers:
         return Response(status_code=204)
 
     async def style(self, request: Request) -> Response:
-        return Response(templates.asset("page.css"), media_type="text/css")
+        return Response(html.asset("page.css"), media_type="text/css")
 
     async def script(self, name: str, request: Request) -> Response:
-        return Response(templates.asset(name), media_type="text/javascript")
+        return Response(html.asset(name), media_type="text/javascript")
 
     @_answers
     async def images(self, request: Request) -> Response:
@@ -347,7 +347,7 @@ class _Handlers:
                 totals = stats.figures.totals
                 problems = totals.failed + totals.damaged
                 nothing_else = totals.images == totals.failed and bool(problems)
-                self._html = templates.live(
+                self._html = html.live(
                     "browse.html",
                     scripts=_SCRIPTS,
                     title=self._title,

@@ -163,9 +163,7 @@ class BrowseData:
             UsageError: A value is out of its range.
         """
         if not (0 <= offset <= MAX_OFFSET and 1 <= count <= MAX_COUNT):
-            raise UsageError(
-                f"offset must be from 0 to {MAX_OFFSET}, count from 1 to {MAX_COUNT}"
-            )
+            raise UsageError(f"offset must be from 0 to {MAX_OFFSET}, count from 1 to {MAX_COUNT}")
         cut = False
         if question.terms:
             found = self._search(question)

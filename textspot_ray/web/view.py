@@ -17,9 +17,9 @@ from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.search import Hit
 from textspot_ray.query.stats import Stats, compute_stats
 from textspot_ray.query.views import TableViews
-from textspot_ray.web import templates
+from textspot_ray.web import html
+from textspot_ray.web.html import SHARED, Tab, grouped
 from textspot_ray.web.image_data import WRITING_SYSTEMS, image_data, read_notes
-from textspot_ray.web.templates import SHARED, Tab, grouped
 
 _MAX_ERRORS = 1000
 
@@ -87,7 +87,7 @@ def render(
     failed, damaged = stats.figures.totals.failed, damaged_rows(tables)
     least = tables.files.text_threshold if settings.least is None else settings.least
     errors_first = settings.errors_first or (not images and bool(failed or damaged))
-    return templates.standalone(
+    return html.standalone(
         "view.html",
         (*SHARED, "view.js"),
         {"images": images},
@@ -112,7 +112,7 @@ def render(
 
 def figures_page(stats: Stats, uri: str) -> str:
     """A page of the figures alone."""
-    return templates.standalone(
+    return html.standalone(
         "figures.html",
         ("page.js", "figures.js"),
         title="textspot-ray: figures",

@@ -63,14 +63,14 @@ def live(template: str, **values: Any) -> str:
         template: File in ``web/templates``.
         values: What the template shows; text is escaped there.
     """
-    return _environment().get_template(template).render(
-        values, policy=None, style=None, inline_scripts=(), data=None
+    return (
+        _environment()
+        .get_template(template)
+        .render(values, policy=None, style=None, inline_scripts=(), data=None)
     )
 
 
-def standalone(
-    template: str, scripts: Sequence[str] = (), data: Any = None, **values: Any
-) -> str:
+def standalone(template: str, scripts: Sequence[str] = (), data: Any = None, **values: Any) -> str:
     """A page in one file that holds its style, scripts and data.
 
     Scripts and style are named by hash in the page's policy, so that markup which slipped into it
@@ -89,13 +89,17 @@ def standalone(
         f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
         f"script-src {allowed}; base-uri 'none'; form-action 'none'"
     )
-    return _environment().get_template(template).render(
-        values,
-        policy=policy,
-        style=style,
-        inline_scripts=contents,
-        scripts=(),
-        data=None if data is None else json_in_html(data),
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            values,
+            policy=policy,
+            style=style,
+            inline_scripts=contents,
+            scripts=(),
+            data=None if data is None else json_in_html(data),
+        )
     )
 
 
