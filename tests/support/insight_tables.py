@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from textspot_ray.config import ImageConfig, OutputConfig, SourceConfig
 from textspot_ray.images.decode import decode
+from textspot_ray.query.views import TableViews
 from textspot_ray.records import (
     Encoded,
     ErrorKind,
@@ -91,6 +92,16 @@ def write_shard(store: Store, pages: Sequence[Page], index: int = 0, run_id: str
         for page in pages:
             writer.add(result_of(page, items[page.name]))
         assert writer.commit() is not None
+
+
+def replace_columns(tables: TableViews, **columns: str) -> None:
+    """Give the view ``images`` of an opened table other values, by SQL over its columns."""
+    kept = [name for name in tables.images.columns if name not in columns]
+    made = [f"{sql} AS {name}" for name, sql in columns.items()]
+    tables.execute("CREATE TABLE kept_images AS SELECT * FROM images")
+    tables.execute(
+        f"CREATE OR REPLACE VIEW images AS SELECT {', '.join(kept + made)} FROM kept_images"
+    )
 
 
 MakeTable = Callable[..., str]

@@ -462,10 +462,19 @@ def _values(column: pa.Array) -> list[Any]:
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError, pa.ArrowException):
+        return [_value(value) for value in column]
+
+
+def _value(value: pa.Scalar) -> Any:
+    if not value.is_valid:
+        return None
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError, pa.ArrowException):
         try:
-            return list(column.cast(pa.string()).to_pylist())
+            return value.cast(pa.string()).as_py()
         except pa.ArrowException:
-            return [str(value) if value.is_valid else None for value in column]
+            return f"({value.type} that cannot be shown)"
 
 
 def _sent(value: Any) -> Any:

@@ -2,18 +2,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.support.insight_tables import MakeTable, Page, run_command, word, write_run
+from tests.support.insight_tables import (
+    MakeTable,
+    Page,
+    replace_columns,
+    run_command,
+    word,
+    write_run,
+)
 from textspot_ray.errors import ExitCode, UsageError
 from textspot_ray.evaluation.evaluate import EvaluateSettings, evaluate_table
 from textspot_ray.evaluation.ground_truth import read_ground_truth
 from textspot_ray.evaluation.rules import ScoringTask
 from textspot_ray.evaluation.worst_images import words_of, write_misses
 from textspot_ray.query.pages import read_page
+from textspot_ray.query.stats import Copies, CopyGroup, compute_stats, report
 from textspot_ray.query.views import open_views
 from textspot_ray.records import ErrorKind
 
@@ -49,15 +58,46 @@ def test_json_is_complete(table: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert len(data["sources"]) == len(data["slowest"]) == 1
 
 
-def test_plot_is_a_png(table: str, make_table: MakeTable, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="the extra [plot] is not installed")
+def test_plots_are_a_drawing_or_a_page(table: str, make_table: MakeTable, tmp_path: Path) -> None:
     for uri in (table, make_table(name="empty")):
-        out = tmp_path / "plot.png"
-        assert run_command("stats", [uri, "--plot", str(out)]) == ExitCode.OK
-        found = cv2.imread(str(out))
-        assert found is not None and found.shape[1] > 1000
+        drawing, page = tmp_path / "plots.svg", tmp_path / "plots.html"
+        for out in (drawing, page):
+            assert run_command("stats", [uri, "--plot", str(out)]) == ExitCode.OK
+        tree = ET.fromstring(drawing.read_text())
+        titles = [
+            text.text
+            for text in tree.iter("{http://www.w3.org/2000/svg}text")
+            if text.get("class") == "title"
+        ]
+        assert titles[0] == uri and titles[1:] == [
+            "Throughput",
+            "Words per image",
+            "Text confidence",
+            "Word length",
+            "Mean time of an image by stage",
+        ]
+        assert page.read_text().count('<figure class="chart">') == 5
     with pytest.raises(UsageError, match="cannot write"):
-        run_command("stats", [table, "--plot", str(tmp_path / "no" / "plot.png")])
+        run_command("stats", [table, "--plot", str(tmp_path / "no" / "plot.svg")])
+    with pytest.raises(UsageError, match=r"\.svg or \.html, not plot\.png"):
+        run_command("stats", [table, "--plot", "plot.png"])
+
+
+def test_copies_are_told_where_the_table_keeps_hashes(table: str) -> None:
+    with open_views(table) as tables:
+        replace_columns(tables, content_sha256="NULL::VARCHAR")
+        assert compute_stats(tables).copies is None  # a table of before, opened with nulls
+    with open_views(table) as tables:
+        # a/1 and a/2 are one content; both pages of the TIFF b are one file
+        replace_columns(
+            tables,
+            source="CASE WHEN image_id LIKE 'a/%' THEN image_id ELSE 'b' END",
+            content_sha256="CASE image_id WHEN 'a/1.jpg' THEN 'x' WHEN 'a/2.jpg' THEN 'x' "
+            "ELSE 'y' || starts_with(image_id, 'a/') END",
+        )
+        stats = compute_stats(tables)
+    assert stats.copies == Copies(1, 1, (CopyGroup(2, "a/1.jpg"),))
+    assert "copies  1 files have the bytes of another (1 contents)" in report(stats)
 
 
 def test_page_of_misses_shows_each_kind_in_the_images_pixels(tmp_path: Path) -> None:

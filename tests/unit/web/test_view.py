@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -13,13 +16,15 @@ from hypothesis import strategies as st
 
 from tests.support.insight_tables import MakeTable, Page, run_command, word, write_run
 from textspot_ray.errors import ExitCode, UsageError
+from textspot_ray.query import pages
 from textspot_ray.query.charts import Bar, bar_chart, line_chart, nice_top, number
 from textspot_ray.query.figures import compute
 from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
-from textspot_ray.query.views import open_views
+from textspot_ray.query.views import TableViews, open_views
 from textspot_ray.records import ErrorKind
-from textspot_ray.web.html import json_in_html
+from textspot_ray.web.html import json_in_html, standalone
+from textspot_ray.web.image_data import original_link
 from textspot_ray.web.view import ViewSettings, render, sample_ids
 
 ATTACKS = [
@@ -91,6 +96,9 @@ def test_page_holds_pictures_words_errors_and_figures(real_table: str) -> None:
     assert (images[0]["w"], images[0]["h"]) == (1600, 1200)
     assert "not_an_image" in page or "corrupt" in page or "truncated" in page
     assert page.count('<figure class="chart">') == 5
+    assert [(w["i"], w["l"]) for w in images[0]["words"]] == [(0, 0), (1, 1)]  # reading order
+    assert {image["name"] for image in images} == {f"img_{n}.jpg" for n in range(3)}
+    assert images[0]["original"] == images[0]["id"]
     assert "my table" in page
 
 
@@ -99,7 +107,8 @@ def test_page_needs_nothing_from_outside(real_table: str) -> None:
         page = render(tables, sample_ids(tables, 10), ViewSettings())
     tags = parse(page)
     for tag, attributes in tags.tags:
-        assert not {"src", "href", "style", "onclick"} & attributes.keys(), tag
+        assert attributes.get("href", "#") == "#"
+        assert not {"src", "style", "onclick"} & attributes.keys(), tag
     policy = next(a["content"] for t, a in tags.tags if a.get("http-equiv"))
     assert policy is not None and "default-src 'none'" in policy and "unsafe" not in policy
 
@@ -152,8 +161,7 @@ def test_members_of_archives_are_found_through_the_plan(tmp_path: Path) -> None:
     write_run(out, [str(tmp_path / "all.zip"), str(tmp_path / "all.tar.gz")], lambda _: [word("x")])
     with open_views(out) as tables, Pictures(tables.files.store) as pictures:
         ids = sample_ids(tables, 10)
-        pages = list(read_some(tables, ids).values())
-        found = list(pictures.scaled(pages, 200))
+        found = list(pictures.scaled(list(read_some(tables, ids).values()), 200))
     assert len(found) == 2
     assert all(p.jpeg and (p.width, p.height) == (200, 100) and not p.note for _, p in found)
 
@@ -182,11 +190,76 @@ def test_empty_tables_make_pages(make_table: MakeTable) -> None:
 
 
 def test_charts_escape_and_scale() -> None:
-    chart = bar_chart("<b>", [Bar("<i>", 3.0, "<u>")])
-    assert "<b>" not in chart and "<i>" not in chart and "<u>" not in chart
-    assert line_chart("empty", []) and line_chart("one", [(1, 1)])
+    chart = bar_chart("<b>", [Bar("<i>", 3.0, "<u>")], "<s>", "<q>")
+    drawn = standalone(
+        "diff.html",
+        title="t",
+        subtitle="",
+        note="",
+        tabs=(),
+        opened="summary",
+        counts=(),
+        charts=(chart, line_chart("empty", []), line_chart("one", [(1, 1)])),
+        settings=(),
+        statuses=(),
+        changes=(),
+    )
+    assert drawn.count("<figure") == 3 and "&lt;u&gt;" in drawn
+    assert not re.search("<[biusq]>", drawn.partition("</style>")[2].replace("<b class", ""))
     assert [nice_top(v) for v in (0, 1, 3, 17, 99, 101)] == [1, 1, 4, 20, 100, 200]
     assert [number(v) for v in (0, 0.125, 12345, 2.5e6)] == ["0", "0.125", "12.3k", "2.5M"]
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=40))
+def test_bars_and_labels_stay_inside_the_drawing(values: list[int]) -> None:
+    chart = bar_chart("t", [Bar(f"{n}-{n + 9}", value) for n, value in enumerate(values)])
+    assert len(chart.bars) == len(values)
+    for bar in chart.bars:
+        assert 0 <= bar.y <= bar.y + bar.height <= chart.floor + 1e-6
+        assert chart.left <= bar.x and bar.x + bar.width <= chart.right
+    assert float(chart.y_ticks[0].at) == chart.floor
+    gaps = [b.at - a.at for a, b in pairwise(chart.x_ticks)]
+    widest = max(len(tick.label) for tick in chart.x_ticks)
+    assert all(gap >= 7 * widest for gap in gaps)  # labels do not touch
+    if max(values) <= 10:  # of whole things there are no halves
+        assert all("." not in tick.label for tick in chart.y_ticks)
+
+
+def test_words_below_the_threshold_are_told(real_table: str) -> None:
+    with open_views(real_table) as tables:
+        files = dataclasses.replace(tables.files, text_threshold=0.5)
+    with TableViews(files) as tables:
+        page = render(tables, sample_ids(tables, 10), ViewSettings())
+        assert compute(tables).totals.below == 3
+    assert "3 of 6 words were read with less confidence than 0.5" in page
+
+
+def test_large_pictures_can_be_whole(real_table: str) -> None:
+    with open_views(real_table) as tables:
+        page = render(tables, sample_ids(tables, 1), ViewSettings(thumb_px=None))
+    source = json.loads(parse(page).data)["images"][0]["src"]
+    pixels = cv2.imdecode(
+        np.frombuffer(base64.b64decode(source.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR
+    )
+    assert pixels is not None and pixels.shape[:2] == (1200, 1600)
+
+
+@pytest.mark.parametrize(
+    ("source", "member", "link"),
+    [
+        ("file:///a/b.jpg", None, "file:///a/b.jpg"),
+        ("https://host.example/b.jpg", None, "https://host.example/b.jpg"),
+        ("file:///a/b.tar", "x.jpg", None),
+        ("s3://bucket/b.jpg", None, None),
+        ("javascript:alert(1)", None, None),
+        ("data:text/html,x", None, None),
+    ],
+)
+def test_only_what_a_browser_opens_safely_is_linked(
+    source: str, member: str | None, link: str | None
+) -> None:
+    page = pages.Page("i", source, member, 0, 1, 1, "words", None, None, ())
+    assert original_link(page) == link
 
 
 def test_command_writes_a_page(
@@ -203,5 +276,6 @@ def test_command_writes_a_page(
     assert not out.exists()
     run_command("search", [real_table, "exit", "--html", str(out)])
     assert re.search(r"<title>textspot-ray: exit</title>", out.read_text())
+    assert run_command("view", [real_table, "-o", str(out), "--thumb", "0"]) == ExitCode.OK
     with pytest.raises(UsageError, match="cannot write"):
         run_command("view", [real_table, "-o", str(tmp_path / "no" / "page.html")])
