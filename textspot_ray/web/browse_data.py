@@ -174,14 +174,8 @@ class BrowseData:
             total, hits = len(images), len(found)
             chosen = list(images.items())[offset : offset + count]
         else:
-            where, parameters = self._image_conditions(question)
-            with self._asking:
-                total = self._tables.rows(f"SELECT count(*) FROM images{where}", parameters)[0][0]
-                rows = self._tables.rows(
-                    f"SELECT image_id FROM images{where} LIMIT $n OFFSET $o",
-                    {**parameters, "n": count, "o": offset},
-                )
-            hits, chosen = 0, [(image_id, []) for (image_id,) in rows]
+            total, ids = self._list(question, offset, count)
+            hits, chosen = 0, [(image_id, []) for image_id in ids]
         return {
             "total": total,
             "hits": hits,
@@ -312,6 +306,28 @@ class BrowseData:
                 rows += [[_sent(value) for value in row] for row in zip(*columns, strict=True)]
         names = list(reader.schema.names)
         return {"names": names, "rows": rows[:MAX_ROWS], "more": len(rows) > MAX_ROWS}
+
+    def _list(self, question: Question, offset: int, count: int) -> tuple[int, list[str]]:
+        """How many images the filters leave, and some of them; those that failed come last."""
+        where, parameters = self._image_conditions(question)
+        also = f"{where} AND" if where else " WHERE"
+        ids: list[str] = []
+        with self._asking:
+            total, sound = self._tables.rows(
+                f"SELECT count(*), count(*) FILTER (status <> 'failed') FROM images{where}",
+                parameters,
+            )[0]
+            # two lists one after the other: sorting would read all names of a large table
+            for condition, before, held in (("<>", 0, sound), ("=", sound, total - sound)):
+                left, skip = count - len(ids), max(0, offset - before)
+                if left and skip < held:
+                    rows = self._tables.rows(
+                        f"SELECT image_id FROM images{also} status {condition} 'failed' "
+                        "LIMIT $n OFFSET $o",
+                        {**parameters, "n": left, "o": skip},
+                    )
+                    ids += [image_id for (image_id,) in rows]
+        return total, ids
 
     def _page(self, image_id: str) -> Page | None:
         with self._asking:

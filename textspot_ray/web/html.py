@@ -122,7 +122,7 @@ def jpeg_uri(jpeg: bytes) -> str:
 
 def grouped(value: float) -> str:
     """A count with its thousands apart."""
-    return f"{value:,.0f}".replace(",", "\u202f")
+    return f"{value:,.0f}"
 
 
 def _shown(value: Any) -> Any:

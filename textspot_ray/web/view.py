@@ -19,7 +19,7 @@ from textspot_ray.query.stats import Stats, compute_stats
 from textspot_ray.query.views import TableViews
 from textspot_ray.web import html
 from textspot_ray.web.html import SHARED, Tab, grouped
-from textspot_ray.web.image_data import WRITING_SYSTEMS, image_data, read_notes
+from textspot_ray.web.image_data import WRITING_SYSTEMS, image_data, read_notes, shown_name
 
 _MAX_ERRORS = 1000
 
@@ -137,24 +137,29 @@ def threshold_note(tables: TableViews, stats: Stats) -> str:
 
 
 def error_rows(tables: TableViews) -> list[tuple[Any, ...]]:
-    """The first failed images: id, stage, kind, message, attempts."""
-    return tables.rows(
-        "SELECT image_id, stage, kind, message, attempts FROM errors "
+    """The first failed images: file name, kind, message, stage, attempts, folder."""
+    rows = []
+    for image_id, *facts in tables.rows(
+        "SELECT image_id, kind, message, stage, attempts FROM errors "
         f"ORDER BY stage, kind, image_id LIMIT {_MAX_ERRORS}"
-    )
+    ):
+        folder, name = shown_name(image_id)
+        rows.append((name, *facts, folder))
+    return rows
 
 
-def damaged_rows(tables: TableViews) -> list[tuple[str, str]]:
-    """The first images that were read although their file is damaged: id and what is wrong."""
+def damaged_rows(tables: TableViews) -> list[tuple[str, str, str]]:
+    """The first images that were read from damaged files: file name, what is wrong, folder."""
     if "damage" not in tables.images.columns:
         return []
-    return [
-        (image_id, damage)
-        for image_id, damage in tables.rows(
-            "SELECT image_id, damage FROM images WHERE damage IS NOT NULL "
-            f"ORDER BY image_id LIMIT {_MAX_ERRORS}"
-        )
-    ]
+    rows = []
+    for image_id, damage in tables.rows(
+        "SELECT image_id, damage FROM images WHERE damage IS NOT NULL "
+        f"ORDER BY image_id LIMIT {_MAX_ERRORS}"
+    ):
+        folder, name = shown_name(image_id)
+        rows.append((name, damage, folder))
+    return rows
 
 
 def _images(stats: Stats) -> str:

@@ -106,6 +106,15 @@ def test_search_pages_through_hits(client: TestClient) -> None:
     assert everything["total"] == 32
 
 
+def test_images_that_failed_come_last_and_none_twice(client: TestClient) -> None:
+    seen: list[tuple[str, bool]] = []
+    for offset in range(0, 35, 7):
+        page = client.get("/api/images", params={"offset": offset, "count": 7}).json()["images"]
+        seen += [(image["id"], image["readable"]) for image in page]
+    assert len({image_id for image_id, _ in seen}) == len(seen) == 32
+    assert [readable for _, readable in seen] == [True] * 30 + [False] * 2
+
+
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -133,6 +133,17 @@ function fill(table, names, rows) {
   table.replaceChildren(element("thead", {}, head), element("tbody", {}, ...lines));
 }
 
+// Folder and file name as a person reads them; as the server's shown_name.
+function shownName(id) {
+  let path = id;
+  try {
+    path = decodeURIComponent(id);
+  } catch { /* not encoded, or not in UTF-8 */ }
+  path = path.replace(/^file:\/\//, "");
+  const cut = path.lastIndexOf("/");
+  return [path.slice(0, Math.max(0, cut)), path.slice(cut + 1)];
+}
+
 let errorsFrom = 0;
 async function errors() {
   const message = field("errors-message");
@@ -140,14 +151,21 @@ async function errors() {
     const answer = await ask("api/errors", { offset: errorsFrom, count: 100 });
     message.textContent = answer.total ? "" : "No image failed.";
     field("error-table").parentElement.hidden = !answer.total;
-    fill(field("error-table"), answer.names, answer.rows);
+    fill(field("error-table"), ["image", "kind", "message", "stage", "attempts", "folder"], answer.rows.map((row) => {
+      const { image_id: id, kind, message: why, stage, attempts } = Object.fromEntries(answer.names.map((name, n) => [name, row[n]]));
+      const [folder, name] = shownName(id);
+      return [name, kind, why, stage, attempts, folder];
+    }));
     field("errors-pager").hidden = answer.total <= answer.rows.length && errorsFrom === 0;
     field("errors-range").textContent = `${grouped(errorsFrom + 1)}–${grouped(errorsFrom + answer.rows.length)} of ${grouped(answer.total)}`;
     field("errors-previous").disabled = errorsFrom === 0;
     field("errors-next").disabled = errorsFrom + answer.rows.length >= answer.total;
     if (errorsFrom === 0) {
       field("damaged-part").hidden = !answer.damaged.length;
-      fill(field("damaged-table"), ["image_id", "damage"], answer.damaged);
+      fill(field("damaged-table"), ["image", "damage", "folder"], answer.damaged.map(([id, damage]) => {
+        const [folder, name] = shownName(id);
+        return [name, damage, folder];
+      }));
     }
   } catch (error) {
     message.textContent = error.message;

@@ -112,6 +112,7 @@ class Card {
     box.append(element("img", { src: image.src, alt: `${image.name}: ${words}`, loading: "lazy", decoding: "async" }));
     if (image.w && image.h) {
       const svg = drawn("svg", { viewBox: `0 0 ${image.w} ${image.h}`, "aria-hidden": "true" });
+      svg.classList.toggle("dense", image.words.length > 40); // of small words little more would be seen
       svg.append(...this.shapes.map((entry) => entry.shape));
       box.append(svg);
       box.addEventListener("mousemove", (event) => {

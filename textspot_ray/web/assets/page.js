@@ -22,7 +22,7 @@ function drawn(name, attributes) {
 }
 
 const counted = (n, one, many) => `${grouped(n)} ${n === 1 ? one : many || `${one}s`}`;
-const grouped = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+const grouped = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
 
 // What just happened, for those who hear the page; shown for a moment to those who see it.
 let saidTimer = 0;

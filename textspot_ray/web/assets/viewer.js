@@ -67,8 +67,8 @@ class Viewer {
   }
 
   build() {
-    const button = (text, label, act) => {
-      const made = element("button", { type: "button", class: "button", "aria-label": label, title: label, text });
+    const button = (text, label, act, kind) => {
+      const made = element("button", { type: "button", class: `button ${kind || ""}`.trim(), "aria-label": label, title: label, text });
       made.addEventListener("click", act);
       return made;
     };
@@ -90,7 +90,8 @@ class Viewer {
         button("‹", "Previous hit (p)", () => this.stepHit(-1)), this.position,
         button("›", "Next hit (n)", () => this.stepHit(1))),
       element("div", { class: "steps", role: "group", "aria-label": "Zoom" },
-        button("−", "Smaller (−)", () => this.scale(1 / 1.5)), button("+", "Larger (+)", () => this.scale(1.5)),
+        button("−", "Smaller (−)", () => this.scale(1 / 1.5), "touchless"),
+        button("+", "Larger (+)", () => this.scale(1.5), "touchless"),
         button("Fit", "All of the image (0)", () => this.fit()),
         button("1:1", "The image's own pixels (1)", () => this.ownPixels())),
       (this.boxes = button("Boxes", "Show or hide the boxes (b)", () => this.toggleBoxes())),
@@ -211,11 +212,7 @@ class Viewer {
     if (before && before !== word) this.point(before, false);
     this.point(word, true);
     const shown = this.lines.words.find((one) => one.word === word);
-    if (shown) {
-      const { element: list } = this.lines;
-      const top = shown.shown.offsetTop - list.offsetTop;
-      if (top < list.scrollTop || top > list.scrollTop + list.clientHeight - 30) list.scrollTop = top - list.clientHeight / 2;
-    }
+    if (shown) shown.shown.scrollIntoView({ block: "nearest" });
     this.showPosition();
     State.write({ word: word.i });
     const item = go ? this.zoom.world.getItemAt(0) : null;
