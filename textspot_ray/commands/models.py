@@ -91,7 +91,8 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
     from textspot_ray.errors import UsageError
     from textspot_ray.spotting import ppocr
@@ -105,9 +106,11 @@ def _fetch(args: argparse.Namespace) -> int:
     available = published_weights(args.model)
     wanted = [available[name] for name in dict.fromkeys(weights) if name in available]
     total = sum(published.size for published in wanted)
-    with tqdm(total=total, unit="B", unit_scale=True, desc=args.model, leave=False) as bar:
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task(args.model, total=total)
         folder = fetch_model(
-            args.model, weights, origin=args.origin, on_bytes=lambda _, n: bar.update(n)
+            args.model, weights, origin=args.origin, on_bytes=lambda _, n: bars.advance(bar, n)
         )
     files = sum(len(published.files) for published in wanted)
     print(

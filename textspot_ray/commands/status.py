@@ -9,6 +9,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textspot_ray.commands.table_options import add_folder_argument
@@ -26,48 +30,127 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_folder_argument(parser)
     parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        const=5.0,
+        type=_interval,
+        metavar="S",
+        help="look again every S seconds (5) until the table is done",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the status."""
-    from textspot_ray.commands.summary import counts_lines, duration, number
+    """Print the status, once or until the table is done."""
+    if args.watch is None:
+        print(_as_text(args, _look(args)))
+    elif args.json or not sys.stdout.isatty():
+        _watch_lines(args)
+    else:
+        _watch_terminal(args)
+    return ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A table's state at one moment."""
+
+    status: TableStatus
+    drivers: Sequence[SeenStatus]
+    live: Live
+
+
+def _look(args: argparse.Namespace) -> _Seen:
     from textspot_ray.tables.driver_status import fold_statuses, read_statuses
     from textspot_ray.tables.status import table_status
 
     ledger = table_ledger(args)
-    seen = read_statuses(ledger.store)
-    status = table_status(ledger, table_plan(ledger))
-    live = fold_statuses(seen)
-    if args.json:
-        drivers = [_driver_facts(one) for one in seen]
-        facts = {**dataclasses.asdict(status), "done": status.done, "drivers": drivers}
-        print(json.dumps({**facts, "live": dataclasses.asdict(live)}, default=dict))
-        return ExitCode.OK
+    drivers = read_statuses(ledger.store)
+    return _Seen(table_status(ledger, table_plan(ledger)), drivers, fold_statuses(drivers))
+
+
+def _watch_lines(args: argparse.Namespace) -> None:
+    """For logs and programs: an account after the other."""
+    while True:
+        seen = _look(args)
+        print(_as_text(args, seen), flush=True)
+        if seen.status.done:
+            return
+        if not args.json:
+            print(flush=True)
+        time.sleep(args.watch)
+
+
+def _watch_terminal(args: argparse.Namespace) -> None:
+    """For people: a bar and the account below it, written over the last one."""
+    from rich.console import Group
+    from rich.live import Live as Shown
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    with Shown(auto_refresh=False, vertical_overflow="crop") as shown:
+        while True:
+            seen = _look(args)
+            counts = seen.status.counts
+            bar = ProgressBar(
+                total=max(1, seen.status.items_planned - seen.status.forgotten),
+                completed=counts.items + seen.live.open_items,
+            )
+            shown.update(Group(bar, Text(_as_text(args, seen))), refresh=True)
+            if seen.status.done:
+                return
+            time.sleep(args.watch)
+
+
+def _as_text(args: argparse.Namespace, seen: _Seen) -> str:
+    if not args.json:
+        return "\n".join(status_lines(seen.status, seen.drivers, seen.live))
+    drivers = [_driver_facts(one) for one in seen.drivers]
+    facts = {**dataclasses.asdict(seen.status), "done": seen.status.done, "drivers": drivers}
+    return json.dumps({**facts, "live": dataclasses.asdict(seen.live)}, default=dict)
+
+
+def status_lines(status: TableStatus, seen: Sequence[SeenStatus], live: Live) -> list[str]:
+    """The account of a table in lines.
+
+    Args:
+        status: What is committed.
+        seen: The drivers' own accounts, the newest first.
+        live: Those that are at work, as one.
+    """
+    from textspot_ray.commands.summary import counts_lines, duration, number
+
     state = "done" if status.done else "not done"
-    print(f"{status.uri}: {state}")
-    print(
+    lines = [
+        f"{status.uri}: {state}",
         f"shards   {number(status.shards_done)} of {number(status.shards_total)} committed, "
-        f"{number(status.items_planned)} items planned"
-    )
-    for line in counts_lines(status.counts):
-        print(line)
+        f"{number(status.items_planned)} items planned",
+        *counts_lines(status.counts),
+    ]
     if status.redo_shards:
-        print(f"changed  {number(status.redo_shards)} shard(s) wait to be read again")
+        lines.append(f"changed  {number(status.redo_shards)} shard(s) wait to be read again")
     if status.forgotten:
-        print(f"erased   {number(status.forgotten)} images taken out for good")
+        lines.append(f"erased   {number(status.forgotten)} images taken out for good")
     if status.images_per_s:
-        print(f"rate     {status.images_per_s:.1f} images/s over the last stretch of work")
+        lines.append(f"rate     {status.images_per_s:.1f} images/s over the last stretch of work")
     if status.last_commit_s is not None:
-        print(f"last     commit {duration(status.last_commit_s)} ago")
+        lines.append(f"last     commit {duration(status.last_commit_s)} ago")
     if live.drivers:
-        print(_live_line(live))
+        lines.append(_live_line(live))
     if not status.done and (left_s := _left_s(status, live)) is not None:
-        print(f"left     about {duration(left_s)} at that rate")
-    for one in seen[:_SHOWN]:
-        print(f"driver   {driver_line(one)}")
+        lines.append(f"left     about {duration(left_s)} at that rate")
+    lines += [f"driver   {driver_line(one)}" for one in seen[:_SHOWN]]
     if len(seen) > _SHOWN:
-        print(f"         and {len(seen) - _SHOWN} more (--json lists them)")
-    return ExitCode.OK
+        lines.append(f"         and {len(seen) - _SHOWN} more (--json lists them)")
+    return lines
+
+
+def _interval(text: str) -> float:
+    """Seconds, for argparse."""
+    value = float(text)
+    if not 0.1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0.1 to 86400")
+    return value
 
 
 def driver_line(one: SeenStatus) -> str:

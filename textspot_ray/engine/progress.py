@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -131,9 +133,11 @@ class Tally:
 
 
 def console(interval_s: float = 2.0, stream: IO[str] | None = None) -> OnProgress:
-    """A bar in a terminal; anywhere else a plain line every few seconds."""
+    """A bar in a terminal that can move its cursor; anywhere else a plain line now and then."""
     stream = stream or sys.stderr
-    return _Bar(stream) if stream.isatty() else _Lines(interval_s, stream)
+    if stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown"):
+        return _Bar(stream)
+    return _Lines(interval_s, stream)
 
 
 def line(progress: Progress) -> str:
@@ -176,22 +180,36 @@ class _Lines:
 
 class _Bar:
     def __init__(self, stream: IO[str]) -> None:
-        from tqdm import tqdm
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
 
-        self._bar = tqdm(
-            total=0,
-            unit="image",
-            file=stream,
-            dynamic_ncols=True,
-            bar_format="{percentage:3.0f}%|{bar}| {postfix[0]}",
-            postfix=["starting"],
-            miniters=0,
-        )
+        shown = Console(file=stream)
+        # a run that is killed must not leave the terminal without its cursor
+        shown.show_cursor = lambda show=True: False  # type: ignore[method-assign]
+        columns = [TextColumn(f"{{task.fields[{name}]}}") for name in _PARTS]
+        self._bars = Bars(BarColumn(bar_width=24), *columns, console=shown, auto_refresh=False)
+        self._task = self._bars.add_task("", total=None, **dict.fromkeys(_PARTS, ""))
+        self._bars.start()
+        atexit.register(self._bars.stop)  # a run that fails ends without a last report
 
     def __call__(self, progress: Progress) -> None:
-        self._bar.total = max(progress.items_total, 1)
-        self._bar.n = progress.items_done
-        self._bar.postfix[0] = line(progress)
-        self._bar.refresh()
+        known = "+" if progress.planning else ""
+        failed = f"{progress.failed:,} failed"
+        self._bars.update(
+            self._task,
+            total=max(progress.items_total, 1),
+            completed=progress.items_done,
+            done=f"{progress.items_done:,}/{progress.items_total:,}{known} images",
+            rate=f"{progress.images_per_s:.1f} images/s",
+            words=f"{progress.words:,} words",
+            failed=f"[red]{failed}[/red]" if progress.failed else failed,
+            left=_eta(progress),
+        )
+        self._bars.refresh()
         if progress.final:
-            self._bar.close()
+            self._bars.stop()
+            atexit.unregister(self._bars.stop)
+
+
+_PARTS: Final = ("done", "rate", "words", "failed", "left")

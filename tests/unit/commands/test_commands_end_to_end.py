@@ -127,6 +127,8 @@ def test_status_errors_verify_files(table: str, capsys: pytest.CaptureFixture[st
     assert "done" in lines(capsys)[0]
     assert main(["status", table, "--json"]) == ExitCode.OK
     assert json.loads(capsys.readouterr().out)["counts"]["images"] == 9
+    assert main(["status", table, "--watch"]) == ExitCode.OK  # done: there is nothing to wait for
+    assert "done" in lines(capsys)[0]
     assert main(["errors", table]) == ExitCode.OK
     (error,) = lines(capsys)
     assert "broken.jpg" in error

@@ -68,16 +68,30 @@ def test_plain_lines_come_at_intervals_and_at_the_end(monkeypatch):
     assert out.getvalue().splitlines()[-1].endswith("0:04 in all")
 
 
-def test_a_terminal_gets_a_bar():
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
+
+def test_a_terminal_gets_a_bar_with_rate_words_failures_and_time_left(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
     out = Terminal()
     show = console(2.0, out)
     tally = Tally(0)
-    tally.items_total = 4
+    tally.items_total = 4000
     tally.add(0, report(open_=2))
     show(tally.progress())
     show(tally.progress(final=True))
-    assert "2/4 images" in out.getvalue() and "\r" in out.getvalue()
+    for part in ("2/4,000 images", "images/s", "2 words", "0 failed", "ETA ?", "0:00 in all"):
+        assert part in out.getvalue()
+    assert "\r" in out.getvalue()
+    assert "\x1b[?25l" not in out.getvalue()  # the cursor stays: a killed run cannot bring it back
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    out = Terminal()
+    show = console(0.0, out)
+    show(Tally(0).progress(final=True))
+    assert out.getvalue().startswith("0/0 images") and "\x1b" not in out.getvalue()

@@ -1,0 +1,86 @@
+"""Looking at a table again and again while it grows."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.insight_tables import FINGERPRINT, Page, run_command, word, write_shard
+from textspot_ray.commands import status as module
+from textspot_ray.config import OutputConfig
+from textspot_ray.errors import ExitCode
+from textspot_ray.records import Item
+from textspot_ray.storage.stores import Store, open_store
+from textspot_ray.tables.commit.ledger import open_ledger
+from textspot_ray.tables.plan.plan import Plan
+from textspot_ray.tables.plan.planner import update_plan
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Two shards planned, the first committed."""
+    store = open_store(str(tmp_path / "out"), create=True)
+    open_ledger(store, FINGERPRINT)
+    items = [Item(f"{n}.jpg", f"file:///archive/{n}.jpg", size=1000) for n in range(4)]
+    output = OutputConfig(max_shard_items=2, min_shard_items=2)
+    update_plan(Plan(store), items, output, "run-1")
+    write_shard(store, [Page(f"{n}.jpg", [word("x")]) for n in range(2)], 0)
+    return store
+
+
+@pytest.fixture
+def commits_while_it_waits(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The second shard is committed while the command sleeps for the second time."""
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            write_shard(store, [Page(f"{n}.jpg", [word("x")]) for n in range(2, 4)], 1)
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    return slept
+
+
+def test_it_looks_until_the_table_is_done(
+    store: Store, commits_while_it_waits: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command("status", [store.uri, "--watch", "3"]) == ExitCode.OK
+    shown = capsys.readouterr().out
+    assert commits_while_it_waits == [3.0, 3.0]
+    assert shown.count("1 of 2 committed") == 2 and shown.count("2 of 2 committed") == 1
+    assert shown.count(": done") == 1
+
+
+def test_programs_get_an_object_a_look(
+    store: Store, commits_while_it_waits: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command("status", [store.uri, "--watch", "--json"]) == ExitCode.OK
+    looks = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [look["counts"]["images"] for look in looks] == [2, 2, 4]
+    assert [look["done"] for look in looks] == [False, False, True]
+
+
+def test_a_terminal_is_written_over(
+    store: Store, commits_while_it_waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert run_command("status", [store.uri, "--watch"]) == ExitCode.OK
+    assert "2 of 2 committed" in out.getvalue() and "\x1b[" in out.getvalue()
+    assert out.getvalue().rstrip().endswith("\x1b[?25h")  # and the cursor is back
+
+
+@pytest.mark.parametrize("seconds", ["0", "nan", "x", "-1"])
+def test_intervals_are_sensible(store: Store, seconds: str) -> None:
+    with pytest.raises(SystemExit):
+        run_command("status", [store.uri, "--watch", seconds])
