@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from textspot_ray.query.pages import Page
 from textspot_ray.query.pictures import Picture
-from textspot_ray.query.reading_order import text_lines
+from textspot_ray.reading_order import text_lines
 from textspot_ray.query.views import TableViews
 from textspot_ray.web.html import jpeg_uri
 
