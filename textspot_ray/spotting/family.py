@@ -62,6 +62,10 @@ class RegionDetector(Protocol):
         """Width and height in pixels that pictures are fitted into: what tiling goes by."""
 
     @property
+    def tile_factor(self) -> float:
+        """How many times further than ``image.tile_over`` pictures are shrunk before tiles pay."""
+
+    @property
     def joins_pieces(self) -> bool:
         """Whether a region that tiles cut may be put together from its pieces."""
 

@@ -53,6 +53,7 @@ class PageDetector:
     def __init__(self, settings: SpotterSettings) -> None:
         self._rules = settings.image
         self._regions = family_named(settings.model).load_detector(settings)
+        self._tile_over = settings.image.tile_over * self._regions.tile_factor
 
     @property
     def requests(self) -> Any:
@@ -109,7 +110,7 @@ class PageDetector:
         return DetectedPage(info, detections, feature_bytes=features.nbytes), features
 
     def _passes(self, width: int, height: int) -> tuple[TileWindow, ...]:
-        over = self._rules.tile_over if self._rules.tiles == "auto" else math.inf
+        over = self._tile_over if self._rules.tiles == "auto" else math.inf
         return plan_passes(width, height, *self._regions.input_size, over, self._rules.tile_overlap)
 
     def _decode(self, data: bytes, page: int) -> Decoded | ImageError:
@@ -119,7 +120,7 @@ class PageDetector:
         """Width and height at which an image must at least be decoded: no larger than needed."""
         wide, high = self._regions.decode_size(width, height)
         if len(self._passes(width, height)) > 1:
-            over = self._rules.tile_over
+            over = self._tile_over
             wide, high = max(wide, int(width / over)), max(high, int(height / over))
         return wide, high
 

@@ -51,7 +51,7 @@ class LinesFamily:
             ),
             share.streams,
         )
-        return LineRegions(detector, rules.longest_side)
+        return LineRegions(detector, rules.longest_side, rules.tile_factor)
 
     def load_recognizer(self, settings: SpotterSettings) -> Recognizes:
         """Compile the recogniser, cut to the alphabet, and the classifier if there is one."""
@@ -69,15 +69,17 @@ class LinesFamily:
         runtime = Runtime(resolved.bundle, resolved.precision, share)
         model, characters, where = _checked_recognizer(resolved, runtime)
         kept = kept_classes(characters, resolved.alphabet)
-        compiled = runtime.compile(reading_model(model, kept, where))
+        known = characters if kept is None else tuple(characters[i] for i in kept)
+        space = known.index(" ") if " " in known else None
+        compiled = runtime.compile(reading_model(model, kept, space, where))
         classifier = None
         files = resolved.bundle.model_files(resolved.precision)
         if "classifier" in files.parts:
             turned = runtime.read("classifier")
             check_classifier(turned, files["classifier"].graph.file)
             classifier = runtime.compile(classifier_model(turned))
-        known = characters if kept is None else tuple(characters[i] for i in kept)
-        return LineRecognizer(compiled, known, settings.threads, classifier)
+        threshold = _rules(resolved.bundle.spec).space_threshold
+        return LineRecognizer(compiled, known, settings.threads, threshold, classifier)
 
     def recognizer_threads(self, detector: int, usual: int) -> int:
         """As many as the detector's: on documents reading is two thirds of the work, on photos a
@@ -97,7 +99,7 @@ class LinesFamily:
         runtime = Runtime(resolved.bundle, resolved.precision, Share())
         _checked_detector(resolved, runtime)
         model, characters, where = _checked_recognizer(resolved, runtime)
-        reading_model(model, kept_classes(characters, resolved.alphabet), where)
+        reading_model(model, kept_classes(characters, resolved.alphabet), None, where)
         files = resolved.bundle.model_files(resolved.precision)
         if "classifier" in files.parts:
             check_classifier(runtime.read("classifier"), files["classifier"].graph.file)
@@ -112,6 +114,8 @@ class LinesFamily:
             "unclip_ratio": f"{rules.unclip_ratio:g}",
             "dilate": str(rules.dilate).lower(),
             "word_height": f"{rules.word_height:g}",
+            "space_threshold": f"{rules.space_threshold:g}",
+            "tile_factor": f"{rules.tile_factor:g}",
         }
 
     def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:
@@ -137,8 +141,9 @@ class LineRegions:
 
     joins_pieces = True  # a line's strip is cut out of the picture after all
 
-    def __init__(self, detector: LineDetector, longest_side: int) -> None:
+    def __init__(self, detector: LineDetector, longest_side: int, tile_factor: float) -> None:
         self._detector = detector
+        self.tile_factor = tile_factor
         self._longest = longest_side
 
     @property

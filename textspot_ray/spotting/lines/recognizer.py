@@ -35,9 +35,12 @@ class LineReader:
     Args:
         compiled: From `reading_model`, compiled.
         characters: Of the classes that were kept.
+        space_threshold: Between two characters a space this likely is one, though blank be
+            likelier; recognisers leave out many otherwise.
     """
 
-    def __init__(self, compiled: Any, characters: Sequence[str]) -> None:
+    def __init__(self, compiled: Any, characters: Sequence[str], space_threshold: float) -> None:
+        self._space_threshold = space_threshold
         self._request = compiled.create_infer_request()
         self._characters = characters
 
@@ -49,37 +52,61 @@ class LineReader:
             width: Of the line in it, pixels.
         """
         self._request.infer({0: strip}, share_inputs=True, share_outputs=True)
-        best = self._request.get_output_tensor(1).data.reshape(-1)
-        sure = self._request.get_output_tensor(0).data.reshape(-1)
-        step_px = strip.shape[2] / max(len(best), 1)
-        fired = best != BLANK
-        first = fired.copy()
-        first[1:] &= best[1:] != best[:-1]
-        starts = np.flatnonzero(first)
-        text: list[str] = []
-        confidences: list[float] = []
-        places: list[float] = []
-        for start in starts.tolist():
-            end = start + 1
-            while end < len(best) and best[end] == best[start]:
-                end += 1
-            place = (start + end) / 2 * step_px / width
+        sure, best, gap = (self._request.get_output_tensor(i).data.reshape(-1) for i in range(3))
+        px = strip.shape[2] / max(len(best), 1)
+        line = _Line()
+        for start, end in _runs(best):
             confidence = float(sure[start:end].max())
             if not math.isfinite(confidence):  # broken weights: no reading, no invented figure
                 return NOTHING
+            if line.ended is not None:
+                between = gap[line.ended : start]
+                if len(between) and between.max() > self._space_threshold:
+                    at = line.ended + int(between.argmax())
+                    line.add(" ", float(between.max()), (at + 0.5) * px / width)
+            place = (start + end) / 2 * px / width
             for character in self._characters[best[start]]:
-                text.append(character)
-                confidences.append(confidence)
-                places.append(min(max(place, 0.0), 1.0))
-        return Reading("".join(text), math.prod(confidences), tuple(confidences), tuple(places))
+                line.add(character, confidence, place)
+            line.ended = end
+        return line.reading()
 
 
-def reading_model(model: Any, kept: Sequence[int] | None, where: str) -> Any:
-    """A recogniser that takes bytes and yields, for each step, the best class and its softmax.
+class _Line:
+    """A line as it is put together."""
+
+    def __init__(self) -> None:
+        self.ended: int | None = None  # the step after the last character
+        self._text: list[str] = []
+        self._confidences: list[float] = []
+        self._places: list[float] = []
+
+    def add(self, character: str, confidence: float, place: float) -> None:
+        self._text.append(character)
+        self._confidences.append(confidence)
+        self._places.append(min(max(place, 0.0), 1.0))
+
+    def reading(self) -> Reading:
+        sure = tuple(self._confidences)
+        return Reading("".join(self._text), math.prod(sure), sure, tuple(self._places))
+
+
+def _runs(best: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """First and last step (exclusive) of each character: equal classes in a row, no blanks."""
+    edges = np.flatnonzero(np.diff(best)) + 1
+    starts = np.concatenate([[0], edges]).tolist()
+    ends = np.concatenate([edges, [len(best)]]).tolist()
+    return [(a, b) for a, b in zip(starts, ends, strict=True) if a < b and best[a] != BLANK]
+
+
+def reading_model(model: Any, kept: Sequence[int] | None, space: int | None, where: str) -> Any:
+    """A recogniser that takes bytes and yields what a greedy decoder needs of each step.
+
+    Outputs: the best class's softmax, the best class, and the space's softmax (0 without one).
 
     Args:
         model: A recogniser that follows the contract.
         kept: Classes that stay, ascending, blank first; None = all.
+        space: The space's class among those that stay.
         where: The file, for the message.
 
     Raises:
@@ -92,7 +119,11 @@ def reading_model(model: Any, kept: Sequence[int] | None, where: str) -> Any:
         logits = _cut(logits, kept, where)
     likely = ops.softmax(logits, 2).output(0)
     best = ops.topk(likely, ops.constant(np.int64(1)), 2, "max", "none", "i32")
-    short = ov.Model([best.output(0), best.output(1)], model.get_parameters(), "recognizer")
+    gap = ops.gather(likely, ops.constant(np.array([space or 0])), ops.constant(np.int64(2)))
+    if space is None:
+        gap = ops.multiply(gap, ops.constant(np.float32(0)))
+    outputs = [best.output(0), best.output(1), gap.output(0)]
+    short = ov.Model(outputs, model.get_parameters(), "recognizer")
     return _takes_bytes(short)
 
 
@@ -145,15 +176,23 @@ class LineRecognizer:
         compiled: The compiled `reading_model`.
         characters: Of its classes.
         threads: Lines read at a time.
+        space_threshold: See `LineReader`.
         classifier: The compiled classifier of upside-down lines, if the bundle has one.
     """
 
     def __init__(
-        self, compiled: Any, characters: Sequence[str], threads: int, classifier: Any = None
+        self,
+        compiled: Any,
+        characters: Sequence[str],
+        threads: int,
+        space_threshold: float,
+        classifier: Any = None,
     ) -> None:
         self._workers: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for _ in range(threads):
-            self._workers.put(_Worker(LineReader(compiled, characters), classifier))
+            self._workers.put(
+                _Worker(LineReader(compiled, characters, space_threshold), classifier)
+            )
         self._pool = ThreadPoolExecutor(threads, "read") if threads > 1 else None
 
     def read(self, features: LineStrips) -> Readings:

@@ -88,6 +88,8 @@ def test_every_rule_is_in_the_fingerprint(tmp_path: Path) -> None:
         "unclip_ratio": 0.3,
         "dilate": False,
         "word_height": 0.7,
+        "space_threshold": 0.2,
+        "tile_factor": 2.0,
     }
     for key, value in changed.items():
         rules = replace(RULES, **{key: value})  # type: ignore[arg-type]
