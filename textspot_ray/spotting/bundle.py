@@ -167,15 +167,22 @@ class BundleSpec:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle on local disk."""
+    """A bundle on local disk.
+
+    Attributes:
+        folder: Where its files are.
+        spec: Its description.
+        undescribed: What `load_bundle` takes where the folder has no ``bundle.yaml``; else empty.
+    """
 
     folder: Path
     spec: BundleSpec
+    undescribed: str = ""
 
     @property
     def model(self) -> str:
-        """What `load_bundle` takes for it: its folder, or the name of one without description."""
-        return str(self.folder) if (self.folder / BUNDLE_FILE).is_file() else self.spec.name
+        """What `load_bundle` takes for it."""
+        return self.undescribed or str(self.folder)
 
     def resolve_precision(self, wanted: str | None) -> str:
         """The precision to run at.
@@ -277,7 +284,21 @@ def load_bundle(name: str, cache: Path | None = None) -> Bundle:
                 f"no model bundle {name!r}: it is neither embedded nor a folder, nor one of "
                 f"{', '.join(published_names())}"
             )
+        if not (folder / BUNDLE_FILE).is_file():
+            return _undescribed(folder)
     return Bundle(folder, read_spec(folder / BUNDLE_FILE))
+
+
+def _undescribed(folder: Path) -> Bundle:
+    """A folder whose files tell by their names what they are."""
+    from textspot_ray.spotting.ppocr import undescribed_bundle
+
+    bundle = undescribed_bundle(folder)
+    if bundle is None:
+        raise BundleError(
+            f"no bundle at {folder}: it has no {BUNDLE_FILE}, nor one *det*.onnx and one *rec*.onnx"
+        )
+    return bundle
 
 
 def _not_fetched(name: str) -> Bundle:

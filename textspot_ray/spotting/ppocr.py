@@ -102,6 +102,55 @@ def spec_of(model: PublishedLines) -> BundleSpec:
     )
 
 
+def undescribed_bundle(folder: Path) -> Bundle | None:
+    """A folder with a detector and a recogniser of the family, but without ``bundle.yaml``.
+
+    Parts are told by their names: one file each with ``det`` and ``rec`` in it (.onnx, or .xml with
+    its .bin), perhaps ``cls``, and perhaps a list of characters (.txt). None where that is not so.
+    """
+    parts: dict[str, PartFiles] = {}
+    for part, mark in (("detector", "det"), ("recognizer", "rec"), ("classifier", "cls")):
+        found = [p for p in folder.glob(f"*{mark}*") if p.suffix in (".onnx", ".xml")]
+        if len(found) == 1:
+            parts[part] = _hashed(found[0])
+        elif found or part != "classifier":
+            return None
+    lists = list(folder.glob("*.txt"))
+    if len(lists) == 1:
+        parts["characters"] = _hashed(lists[0])
+    files = ModelFiles(parts)
+    state = " ".join(file.sha256 for file in files.files())
+    spec = BundleSpec(
+        name=folder.resolve().name,
+        version=hashlib.sha256(state.encode()).hexdigest()[:8],
+        alphabet=ALL,
+        precisions={"f32": files},
+        family=LINES,
+        detection_threshold=_DETECTION_THRESHOLD,
+        text_threshold=TEXT_THRESHOLD,
+        lines=LinesRules(),
+        default_precision=AUTO,
+    )
+    return Bundle(folder, spec, str(folder))
+
+
+def _hashed(path: Path) -> PartFiles:
+    files = {path.suffix[1:]: path}
+    if path.suffix == ".xml":
+        files["bin"] = path.with_suffix(".bin")
+    return PartFiles(
+        {suffix: BundleFile(file.name, _digest(file)) for suffix, file in files.items()}
+    )
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as exc:
+        raise BundleError(f"cannot read {path}: {exc.strerror}") from exc
+
+
 def installed_bundle(name: str) -> Bundle | None:
     """The model's bundle in the installed package that ships it; None where that is not so."""
     folder = package_folder()
@@ -111,7 +160,7 @@ def installed_bundle(name: str) -> Bundle | None:
     files = spec.precisions["f32"].files()
     if not all((folder / file.file).is_file() for file in files):
         return None
-    return Bundle(folder, spec)
+    return Bundle(folder, spec, name)
 
 
 def package_folder() -> Path | None:
@@ -235,10 +284,7 @@ def _download(
 
 
 def _is_intact(path: Path, sha256: str) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
+    return path.is_file() and _digest(path) == sha256
 
 
 @cache

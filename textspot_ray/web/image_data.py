@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from textspot_ray.query.pages import Page
 from textspot_ray.query.pictures import Picture
-from textspot_ray.reading_order import text_lines
 from textspot_ray.query.views import TableViews
+from textspot_ray.reading_order import text_lines
 from textspot_ray.web.html import jpeg_uri
 
 # what a filter by script looks for in a word: RE2's classes

@@ -207,6 +207,25 @@ def test_the_package_that_ships_a_model_is_used_as_it_is(
     assert load_bundle("ppocrv6-small").folder == folder
 
 
+def test_a_folder_of_models_needs_no_description(tmp_path: Path) -> None:
+    described = write_lines_bundle(tmp_path / "described")
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    with pytest.raises(BundleError, match=r"no bundle.yaml, nor one \*det\*.onnx"):
+        load_bundle(str(folder))
+    for old, new in (("detector", "my_det"), ("recognizer", "my_rec")):
+        for suffix in (".xml", ".bin"):
+            shutil.copy(described / f"{old}{suffix}", folder / f"{new}{suffix}")
+    shutil.copy(described / "characters.txt", folder / "dict.txt")
+    bundle = load_bundle(str(folder))
+    assert bundle.spec.name == "plain" and bundle.model == str(folder)
+    bundle.verify("f32")
+    check_graphs(resolve(SpotterSettings(str(folder), precision="f32")))
+    shutil.copy(folder / "my_det.xml", folder / "other_det.xml")
+    with pytest.raises(BundleError, match="no bundle at"):
+        load_bundle(str(folder))
+
+
 def test_the_published_list_is_whole() -> None:
     names = ppocr.names()
     assert {"ppocrv6-tiny", "ppocrv6-small", "ppocrv6-medium", "ppocrv5-arabic"} <= set(names)
