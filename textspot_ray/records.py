@@ -22,6 +22,10 @@ class Stage(StrEnum):
     WRITE = "write"
 
 
+# The stages whose seconds an image's row tells, as `<stage>_s`.
+TIMED_STAGES = (Stage.READ, Stage.DECODE, Stage.DETECT, Stage.RECOGNISE)
+
+
 class Status(StrEnum):
     """What became of an image."""
 

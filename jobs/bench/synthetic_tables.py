@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from textspot_ray.errors import UsageError
-from textspot_ray.records import Counts, ErrorKind, ShardId, Stage, Status
+from textspot_ray.records import TIMED_STAGES, Counts, ErrorKind, ShardId, Stage, Status
 from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.commit_record import (
     CommitRecord,
@@ -267,8 +267,7 @@ def _commit(store: Store, digest: str, shard: ShardId, tables: dict[str, pa.Tabl
         started_at=begun,
         finished_at=begun + 60,
         stage_s={
-            stage: float(np.sum(images.column(f"{stage}_s").to_numpy()))
-            for stage in ("read", "decode", "detect", "recognise")
+            stage: float(np.sum(images.column(f"{stage}_s").to_numpy())) for stage in TIMED_STAGES
         },
     )
     commit_marker(store, marker)

@@ -55,6 +55,8 @@ def as_command(action: Callable[[], object]) -> int:
         action()
     except TextspotError as exc:
         print(f"textspot: {exc}", file=sys.stderr)
+        for frame in traceback.extract_tb(exc.__traceback__):
+            print(f"  at {frame.filename}:{frame.lineno} {frame.name}", file=sys.stderr)
         return exc.exit_code
     return ExitCode.OK
 

@@ -12,7 +12,8 @@ from textspot_ray.engine.slot.open_shards import ShardOutcome
 from textspot_ray.engine.slot.ports import Answered, Died, Events, Raised, Refused, Started
 from textspot_ray.engine.slot.read_ahead import ReadAhead
 from textspot_ray.engine.slot.runner import ShardRunner
-from textspot_ray.records import Encoded, ImageResult, Item, Shard, ShardId, Stage
+from textspot_ray.records import Counts, Encoded, ImageResult, Item, Shard, ShardId, Stage
+from textspot_ray.tables.rows import counts_of
 
 
 class ActedWorker:
@@ -120,8 +121,9 @@ class ListWriter:
         self.ended = ""
         self.shard: ShardId | None = None
 
-    def add(self, result: ImageResult) -> None:
+    def add(self, result: ImageResult) -> Counts:
         self.results.append(result)
+        return counts_of(result)
 
     def commit(self) -> None:
         self.ended = "committed"

@@ -7,9 +7,9 @@ from typing import Any
 
 from textspot_ray.query.charts import Bar, Chart, bar_chart, line_chart
 from textspot_ray.query.views import TableViews
+from textspot_ray.records import TIMED_STAGES
 
 _THROUGHPUT_BINS = 40
-STAGES = ("read", "decode", "detect", "recognise")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +174,11 @@ def _words_per_image(tables: TableViews) -> tuple[Bin, ...]:
 
 
 def _stages(tables: TableViews) -> tuple[tuple[str, float], ...]:
-    columns = ", ".join(f"avg({stage}_s)" for stage in STAGES)
+    columns = ", ".join(f"avg({stage}_s)" for stage in TIMED_STAGES)
     row = tables.rows(f"SELECT {columns} FROM images WHERE status <> 'failed'")[0]
-    return tuple((stage, float(value or 0)) for stage, value in zip(STAGES, row, strict=True))
+    return tuple(
+        (str(stage), float(value or 0)) for stage, value in zip(TIMED_STAGES, row, strict=True)
+    )
 
 
 def _throughput(tables: TableViews) -> tuple[tuple[float, float], ...]:
@@ -185,7 +187,8 @@ def _throughput(tables: TableViews) -> tuple[tuple[float, float], ...]:
     Pauses between runs show as zeros.
     """
     spans = tables.rows(
-        "SELECT started_at, finished_at, images FROM shards WHERE finished_at > started_at"
+        "SELECT epoch(started_at), epoch(finished_at), images FROM shards "
+        "WHERE finished_at > started_at"
     )
     if not spans:
         return ()

@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from textspot_ray.errors import AbortedError, StorageError, TableError
 from textspot_ray.query.store_filesystem import StoreFileSystem, store_path
+from textspot_ray.records import TIMED_STAGES
 from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.ledger import RUNS, Ledger, open_ledger
 from textspot_ray.tables.schema import SCHEMAS, TABLE_VERSION, TABLES, WORDS_BY_TEXT
@@ -60,8 +61,8 @@ _SHARDS = pa.schema(
         ("gen", pa.int32()),
         ("run_id", pa.string()),
         ("reason", pa.string()),
-        ("started_at", pa.float64()),
-        ("finished_at", pa.float64()),
+        ("started_at", pa.timestamp("us", "UTC")),
+        ("finished_at", pa.timestamp("us", "UTC")),
         ("items", pa.int64()),
         ("images", pa.int64()),
         ("with_words", pa.int64()),
@@ -77,11 +78,11 @@ _SHARDS = pa.schema(
 )
 _RUNS_SQL = """
     CREATE VIEW runs AS
-    SELECT run_id, min(to_timestamp(started_at)) AS started, max(to_timestamp(finished_at)) AS
-        finished, count(*) AS shards, sum(items)::BIGINT AS items, sum(images)::BIGINT AS images,
+    SELECT run_id, min(started_at) AS started, max(finished_at) AS finished,
+        count(*) AS shards, sum(items)::BIGINT AS items, sum(images)::BIGINT AS images,
         sum(failed)::BIGINT AS failed, sum(words)::BIGINT AS words,
-        max(finished_at) - min(started_at) AS elapsed_s,
-        sum(images) / nullif(max(finished_at) - min(started_at), 0) AS images_per_s
+        epoch(max(finished_at) - min(started_at)) AS elapsed_s,
+        sum(images) / nullif(epoch(max(finished_at) - min(started_at)), 0) AS images_per_s
     FROM shards GROUP BY run_id ORDER BY started
 """
 
@@ -380,20 +381,21 @@ def _shard_row(marker: CommitRecord) -> dict[str, Any]:
         "gen": marker.gen,
         "run_id": marker.run_id,
         "reason": marker.reason,
-        "started_at": marker.started_at,
-        "finished_at": marker.finished_at,
+        "started_at": _microseconds(marker.started_at),
+        "finished_at": _microseconds(marker.finished_at),
         "items": counts.items,
         "images": counts.images,
         "with_words": counts.with_words,
         "empty": counts.empty,
         "failed": counts.failed,
         "words": counts.words,
-        **{f"{stage}_s": _seconds(seconds, stage) for stage in _STAGES},
+        **{f"{stage}_s": _seconds(seconds, stage) for stage in TIMED_STAGES},
         "node": marker.environment.get("node"),
     }
 
 
-_STAGES = ("read", "decode", "detect", "recognise")
+def _microseconds(time_s: float) -> int:
+    return round(time_s * 1e6)
 
 
 def _seconds(seconds: Mapping[str, float], stage: str) -> float | None:

@@ -60,16 +60,7 @@ class RowBuffer:
             columns["kind"].append(str(error.kind))
             columns["message"].append(clean_message(error.message))
             columns["attempts"].append(error.attempts)
-        status = result.status
-        return Counts(
-            items=1 if result.page == 0 else 0,
-            images=1,
-            with_words=int(status is Status.WORDS),
-            empty=int(status is Status.EMPTY),
-            failed=int(status is Status.FAILED),
-            words=len(words),
-            failures={} if error is None else {str(error.kind): 1},
-        )
+        return counts_of(result)
 
     def take(self, table: str) -> pa.Table:
         """The rows of one table; they leave the buffer."""
@@ -126,6 +117,20 @@ class RowBuffer:
         columns = self._columns["images"]
         for name, value in row.items():
             columns[name].append(value)
+
+
+def counts_of(result: ImageResult) -> Counts:
+    """What a result that is `sound` adds to the counts: its item with the first page."""
+    status = result.status
+    return Counts(
+        items=int(result.page == 0),
+        images=1,
+        with_words=int(status is Status.WORDS),
+        empty=int(status is Status.EMPTY),
+        failed=int(status is Status.FAILED),
+        words=len(result.words),
+        failures={} if result.error is None else {str(result.error.kind): 1},
+    )
 
 
 def sound(result: ImageResult) -> ImageResult:

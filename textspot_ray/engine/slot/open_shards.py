@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from textspot_ray.engine.slot.ports import Committed, Events
@@ -18,7 +18,6 @@ from textspot_ray.records import (
     ImageResult,
     Shard,
     ShardId,
-    Status,
 )
 
 if TYPE_CHECKING:
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 class Writes(Protocol):
     """What is needed of a `ShardWriter`, which puts results into item order by itself."""
 
-    def add(self, result: ImageResult) -> None:
-        """Add a page's account."""
+    def add(self, result: ImageResult) -> Counts:
+        """Add a page's account; what it adds to the counts."""
 
     def commit(self) -> CommitRecord | None:
         """Write the parts, then the marker; None if another attempt was faster."""
@@ -87,11 +86,11 @@ class OpenShard:
 
     def finish(self, index: int, result: ImageResult) -> None:
         """Take a page's account and pass it on to the writer."""
-        self.writer.add(result)
+        counts = self.writer.add(result)
         entry = self._entries[index]
         entry.n_done += 1
         whole = entry.n_done == entry.pages
-        self.counts += _count(result, whole)
+        self.counts += replace(counts, items=int(whole))  # progress tells of whole items
         if whole:
             del self._entries[index]
             self.n_done += 1
@@ -103,18 +102,6 @@ class OpenShard:
             events.put(Committed(self.key, self.writer.commit()))
         except BaseException as exc:  # carried over to the runner's thread
             events.put(Committed(self.key, None, exc))
-
-
-def _count(result: ImageResult, whole: bool) -> Counts:
-    return Counts(
-        items=int(whole),
-        images=1,
-        with_words=int(result.status is Status.WORDS),
-        empty=int(result.status is Status.EMPTY),
-        failed=int(result.status is Status.FAILED),
-        words=len(result.words),
-        failures={str(result.error.kind): 1} if result.error is not None else {},
-    )
 
 
 @dataclass(slots=True, eq=False)

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-STAGES: Final = ("read", "decode", "detect", "recognise")
+from textspot_ray.records import TIMED_STAGES
+
+STAGES: Final = tuple(str(stage) for stage in TIMED_STAGES)
 QUEUES: Final = ("read", "detect", "detecting", "recognise", "commit")
 PARTS: Final = ("driver", "runner", "detector", "recogniser", "spotter")
 RETRIES: Final = ("image", "shard", "storage")

@@ -137,6 +137,10 @@ def put_snapshot(store: Store, snapshot: Snapshot) -> bool:
     data = {**asdict(snapshot), "version": TABLE_VERSION}
     path = snapshot_path(snapshot.n)
     fault("before_snapshot")
+    # Old snapshots are deleted: a free number may be one that was taken long ago.
+    numbers = snapshot_numbers(store)
+    if numbers and numbers[-1] >= snapshot.n:
+        return False
     try:
         won = store.put_if_absent(path, json.dumps(data, indent=1).encode())
     except StorageError:

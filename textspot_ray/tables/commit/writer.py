@@ -10,7 +10,7 @@ from types import TracebackType
 
 import numpy as np
 
-from textspot_ray.records import Counts, ImageResult, Shard
+from textspot_ray.records import TIMED_STAGES, Counts, ImageResult, Shard
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import (
     CommitRecord,
@@ -31,12 +31,11 @@ from textspot_ray.tables.commit.snapshot import latest_snapshot
 from textspot_ray.tables.counts import subtract
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.ids import IdIndex, hash_ids
-from textspot_ray.tables.rows import RowBuffer
+from textspot_ray.tables.rows import RowBuffer, counts_of, sound
 from textspot_ray.tables.schema import TABLES, clean_text
 
 ROWS_PER_GROUP = 20_000  # words and images held before they go to disk: some 10 MB
 MAX_HELD_RESULTS = 4_096  # results waiting for an earlier image of the shard
-_STAGES = ("read", "decode", "detect", "recognise")
 
 
 class ShardWriter:
@@ -82,7 +81,7 @@ class ShardWriter:
         self._order = _ItemOrder(len(shard.items))
         self._rows = RowBuffer(run_id, str(shard.id))
         self._counts = Counts()
-        self._stage_s = dict.fromkeys(_STAGES, 0.0)
+        self._stage_s = {str(stage): 0.0 for stage in TIMED_STAGES}
         self._parts = {
             table: PartWriter(store, table, part_path(table, shard.id, shard.gen, self.attempt))
             for table in TABLES
@@ -90,8 +89,12 @@ class ShardWriter:
         self._uploaded: list[DataFile] = []
         self._closed = False
 
-    def add(self, result: ImageResult) -> None:
+    def add(self, result: ImageResult) -> Counts:
         """Take a finished page.
+
+        Returns:
+            What it adds to the counts. A result that cannot be stored counts as failed here as in
+            the tables.
 
         Raises:
             StorageError: The local or the output disk is full or broken.
@@ -100,12 +103,14 @@ class ShardWriter:
         index = self._index.get(result.item.image_id)
         if index is None:
             raise ValueError(f"{result.item.image_id} is not in shard {self._shard.id}")
+        result = sound(result)
         for ready in self._order.add(index, result):
             self._counts += self._rows.add(ready)
-            for stage in _STAGES:
+            for stage in TIMED_STAGES:
                 self._stage_s[stage] += getattr(ready, f"{stage}_s")
         if self._rows.n_rows >= ROWS_PER_GROUP:
             self._flush()
+        return counts_of(result)
 
     def commit(self) -> CommitRecord | None:
         """Write parts, then the marker: from here on the shard counts.

@@ -29,6 +29,7 @@ from textspot_ray.tables.maintenance.readme import describe_table
 from textspot_ray.tables.maintenance.rewrite import absorb_pending
 
 GRACE_S = 600.0  # readers that opened the state before a compact have this long to finish
+SNAPSHOT_AGE_S = 3600.0
 CLEAN_AGE_S = 86_400.0  # no attempt at a shard takes a day
 _NUMBERED = re.compile(r"(?:manifest|base)-(\d{8,})-[0-9a-f]{12}(?:-\d+)?\.parquet$")
 _SNAPSHOT = re.compile(r"/(\d{8,})\.json$")
@@ -106,7 +107,9 @@ def sweep_state(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
 
     def state_is_old(entry: Entry) -> bool:
         if match := _SNAPSHOT.search(entry.path):
-            return int(match[1]) < retained[0]
+            # Kept for a while in any case: nobody may take a number twice (see `put_snapshot`).
+            aged = entry.mtime < time.time() - SNAPSHOT_AGE_S
+            return int(match[1]) < retained[0] and aged
         numbered = _NUMBERED.search(entry.path)
         # A manifest of a number to come belongs to a fold that is going on.
         return (

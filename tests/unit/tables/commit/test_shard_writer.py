@@ -20,12 +20,17 @@ from tests.support.table_data import (
     make_word,
     table_rows,
 )
+from tests.support.table_job import OUTPUT
 from textspot_ray.errors import StorageError
-from textspot_ray.records import ErrorKind, PageInfo, Shard, ShardId, Stage
+from textspot_ray.records import Counts, ErrorKind, PageInfo, Shard, ShardId, Stage
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit import data_files as parts
 from textspot_ray.tables.commit import writer
 from textspot_ray.tables.commit.writer import ShardWriter
+from textspot_ray.tables.maintenance.forget import forget
+from textspot_ray.tables.open import open_tables
+from textspot_ray.tables.plan.plan import Plan
+from textspot_ray.tables.plan.planner import update_plan
 from textspot_ray.tables.schema import SCHEMAS
 
 
@@ -274,3 +279,61 @@ def test_remote_stores_get_the_same_rows():
         marker = shard_writer.commit()
     rows = table_rows(store)
     assert (len(rows["images"]), len(rows["words"])) == (10, marker.counts.words)
+
+
+def test_what_is_added_counts_as_in_the_tables(store):
+    items = make_items(3)
+    good = make_word(random.Random(1))
+    results = [replace(make_result(item, fail=False), words=(good,)) for item in items]
+    results[1] = replace(results[1], words=(good, replace(good, text_confidence=math.nan)))
+    total = Counts()
+    with open_writer(store, shard_of(items)) as shard_writer:
+        for result in reversed(results):
+            total += shard_writer.add(result)
+        marker = shard_writer.commit()
+    assert total == marker.counts
+    assert (total.with_words, total.failed, total.words) == (2, 1, 2)
+
+
+def test_rows_tell_run_shard_damage_and_hash_and_words_their_line_and_key(store):
+    item = make_item(0)
+    word = make_word(random.Random(1))
+    at = ((0, 0), (60, 0), (0, 40))
+    words = tuple(
+        replace(
+            word,
+            text=text,
+            box=(x, y, x + 40.0, y + 12.0),
+            polygon=(x, y, x + 40.0, y, x + 40.0, y + 12.0, x, y + 12.0),
+            angle_deg=0.0,
+        )
+        for text, (x, y) in zip(("Café", "BAR", "&"), at, strict=True)
+    )
+    info = PageInfo(640, 480, "JPEG", 1, damage="extraneous\nbytes")
+    result = replace(make_result(item, fail=False), words=words, info=info, sha256="ab" * 32)
+    with open_writer(store, shard_of([item], 7)) as shard_writer:
+        shard_writer.add(result)
+        shard_writer.commit()
+    (image,) = open_tables(store).read("images").to_pylist()
+    assert (image["run_id"], image["shard"]) == ("r1", "000000-000007")
+    assert (image["damage"], image["content_sha256"]) == ("extraneous bytes", "ab" * 32)
+    rows = open_tables(store).read("words").to_pylist()
+    told = [(row["line_index"], row["text"], row["text_key"]) for row in rows]
+    assert told == [(0, "Café", "cafe"), (0, "BAR", "bar"), (1, "&", "")]
+
+
+def test_what_was_forgotten_meanwhile_is_not_brought_back(store):
+    update_plan(Plan(store), make_items(16), OUTPUT, "r")
+    plan, ledger = Plan(store), found(store)
+    plan.refresh()
+    tasks = list(plan.tasks(ledger))
+    shards = [plan.load(task) for task in tasks]
+    gone = shards[0].items[2]
+    with open_writer(store, shards[0]) as shard_writer:
+        for item in shards[0].items:
+            shard_writer.add(make_result(item, fail=False))
+        assert forget(found(store), Plan(store), [gone.image_id]).items == 1
+        marker = shard_writer.commit()
+    ids = {row[0] for row in table_rows(store)["images"]}
+    assert marker.counts.items == len(ids) == len(shards[0].items) - 1 and gone.image_id not in ids
+    assert {row[0] for row in table_rows(store)["words"]} <= ids
