@@ -126,12 +126,17 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class OutputConfig:
-    """Where the tables go and how work is cut."""
+    """Where the tables go and how work is cut.
+
+    ``unsafe_single_driver`` allows a store that cannot put exclusively: nothing then keeps two
+    drivers from committing the same shard, so that only one may run at a time.
+    """
 
     uri: str = ""
     max_shard_items: int = 256
     min_shard_items: int = 32
     max_shard_bytes: int = 512 * 2**20
+    unsafe_single_driver: bool = False
     storage_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ _KEYS = {
     "slots": "engine.slots",
     "threads": "engine.threads",
     "out": "output.uri",
+    "unsafe_single_driver": "output.unsafe_single_driver",
 }
 
 
@@ -49,6 +50,12 @@ def add_run_options(parser: argparse.ArgumentParser, *, out_required: bool) -> N
         help="folder, glob, image, list (txt, csv, jsonl, parquet), tar, zip; any fsspec URI",
     )
     parser.add_argument("--out", "-o", metavar="DIR", help="folder of the tables; any fsspec URI")
+    parser.add_argument(
+        "--unsafe-single-driver",
+        action="store_true",
+        default=None,
+        help="write to a store that cannot put exclusively; no other driver may run",
+    )
     parser.add_argument("--config", "-c", metavar="YAML", help="configuration file")
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=C", help="override one configuration key"

@@ -16,7 +16,7 @@ from textspot_ray.storage.faults import RetryPolicy, hint_for, remedy_of
 from textspot_ray.storage.filesystem import LOCAL, split_uri
 from textspot_ray.storage.stores import TMP, Store, open_store
 
-SKEW_WARN_S: Final = 30.0  # leases and rates count in store time
+SKEW_WARN_S: Final = 30.0  # rates and ages count in store time
 SKEW_FAIL_S: Final = 840.0  # S3 and others refuse requests that are 15 minutes off
 _MAX_LOOKS: Final = 10_000  # entries listed in search of one image
 _RETRY: Final = RetryPolicy(attempts=3)
@@ -120,7 +120,8 @@ def _check_store(store: Store) -> Iterator[CheckResult]:
         yield warn(
             "exclusive",
             "the store cannot put exclusively",
-            "one driver at a time will hold a lease; s3fs 2024.6 or later and S3 since 2024 can",
+            "run one driver at a time, with --unsafe-single-driver; s3fs 2024.6 or later and S3 "
+            "since 2024 can",
         )
     yield skew_finding(listed[0].mtime, before_s, after_s)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import secrets
 import signal
@@ -23,7 +22,6 @@ from textspot_ray.engine.status_writer import StatusWriter
 from textspot_ray.errors import AbortedError, ExitCode, TextspotError, UsageError
 from textspot_ray.records import Counts, ErrorKind, RunReport
 from textspot_ray.storage.stores import open_store
-from textspot_ray.tables.commit.lease import Lease
 from textspot_ray.tables.commit.ledger import Ledger, open_ledger
 from textspot_ray.tables.driver_status import RunState
 from textspot_ray.tables.maintenance.retry_failed import TRANSIENT, retry_tasks
@@ -132,24 +130,24 @@ class _Run:
         self._on_progress = on_progress
         self._stop = stop
         store = open_store(output.uri, output.storage_options, create=True)
-        # Where a store cannot put exclusively, drivers must take turns.
-        self._lease = None if store.probe_exclusive() else Lease(store, self.run_id)
-        with contextlib.ExitStack() as stack:
-            if self._lease is not None:
-                stack.enter_context(self._lease)
-            self.ledger: Ledger = open_ledger(store, parts.fingerprint)
-            self.plan = Plan(store)
-            self.plan.refresh()
-            self._is_new = self.plan.n_shards == 0
-            self._facts = {
-                "config": config_to_dict(config),
-                "started_at": time.time(),
-                "text_threshold": parts.text_threshold,
-            }
-            self.ledger.record_run(self.run_id, self._facts)
-            own_store = open_store(output.uri, output.storage_options)
-            self._status = StatusWriter(own_store, self.run_id, config.engine.status_s)
-            self._closing = stack.pop_all()
+        if not output.unsafe_single_driver and not store.probe_exclusive():
+            raise UsageError(
+                f"{store.uri} cannot put a file only if it is absent, so that two drivers at once "
+                "could commit one shard: choose another store, or say --unsafe-single-driver and "
+                "see to it that no other driver runs"
+            )
+        self.ledger: Ledger = open_ledger(store, parts.fingerprint)
+        self.plan = Plan(store)
+        self.plan.refresh()
+        self._is_new = self.plan.n_shards == 0
+        self._facts = {
+            "config": config_to_dict(config),
+            "started_at": time.time(),
+            "text_threshold": parts.text_threshold,
+        }
+        self.ledger.record_run(self.run_id, self._facts)
+        own_store = open_store(output.uri, output.storage_options)
+        self._status = StatusWriter(own_store, self.run_id, config.engine.status_s)
         self._dispatch = Dispatch(self.run_id)
         self._planning: Planning | None = None
         self._tally = Tally(self.ledger.counts().items)
@@ -170,7 +168,6 @@ class _Run:
             self._planning.stop()
             self._planning.join(5.0)
         self.plan.close()
-        self._closing.close()
 
     def plan_from(self, listing: Listing) -> None:
         """Take what the plan has left to do, and list the sources for more."""
@@ -220,8 +217,6 @@ class _Run:
         return self._dispatch.busy
 
     def _turn(self) -> bool:
-        if self._lease is not None:
-            self._lease.check()
         planning = self._planning
         listing = planning is not None and planning.active
         if planning is not None:

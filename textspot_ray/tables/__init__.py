@@ -2,7 +2,8 @@
 
 An output folder::
 
-    words/ images/ errors/           part files of the three tables (`schema`)
+    README.md                        for people, and the Hub's `datasets` (`maintenance.readme`)
+    words/ images/ errors/           data files of the three tables (`schema`)
     words_by_text/                   slim copy of words, sorted by text; made by compact
     _textspot/
         table.json                   fingerprint and version; put before anything else
@@ -10,7 +11,6 @@ An output folder::
         done/<plan>-<shard>.<gen>.json   one marker a committed shard and generation (`marker`)
         snap/<n>.json                snapshots, and the manifests they name (`snapshot`)
         runs/<run_id>.json           what each run was asked, and what it did
-        lease.json                   only on stores that cannot put exclusively (`lease`)
         tmp/                         files on their way
 
 Everything that decides (table, segments, markers, snapshots) is put if absent: of several writers

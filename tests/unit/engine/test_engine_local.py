@@ -18,7 +18,15 @@ from tests.support.scripted import (
 from tests.support.tables_equal import rows
 from textspot_ray.config import SourceConfig
 from textspot_ray.engine.run import exit_code, retry, run
-from textspot_ray.errors import AbortedError, ExitCode, FingerprintError, SourceError, TextspotError
+from textspot_ray.errors import (
+    AbortedError,
+    ExitCode,
+    FingerprintError,
+    SourceError,
+    TextspotError,
+    UsageError,
+)
+from textspot_ray.storage.local import LocalStore
 from textspot_ray.tables.open import open_tables
 
 
@@ -177,3 +185,15 @@ def test_a_leaking_worker_is_recycled(tmp_path):
         logger.removeHandler(handler)
     assert report.counts.images == 120 and report.counts.failed == 0
     assert any("recycled" in line for line in lines)
+
+
+def test_a_store_without_exclusive_puts_needs_a_word(tmp_path, monkeypatch):
+    monkeypatch.setattr(LocalStore, "probe_exclusive", lambda self: False)
+    source = write_images(tmp_path / "in", ["words=a"])
+    config = scripted_config(tmp_path / "out")
+    with pytest.raises(UsageError, match="--unsafe-single-driver"):
+        run(config, parts=scripted_parts(source))
+    assert not (tmp_path / "out" / "_textspot" / "table.json").exists()
+    output = dataclasses.replace(config.output, unsafe_single_driver=True)
+    allowed = dataclasses.replace(config, output=output)
+    assert run(allowed, parts=scripted_parts(source)).counts.images == 1
