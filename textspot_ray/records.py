@@ -22,8 +22,8 @@ class Stage(StrEnum):
     WRITE = "write"
 
 
-# The stages whose seconds an image's row tells, as `<stage>_s`.
-TIMED_STAGES = (Stage.READ, Stage.DECODE, Stage.DETECT, Stage.RECOGNISE)
+# Stages whose seconds are measured for every image, as in the columns ``<stage>_s``.
+TIMED_STAGES = tuple(map(str, (Stage.READ, Stage.DECODE, Stage.DETECT, Stage.RECOGNISE)))
 
 
 class Status(StrEnum):

@@ -176,9 +176,7 @@ def _words_per_image(tables: TableViews) -> tuple[Bin, ...]:
 def _stages(tables: TableViews) -> tuple[tuple[str, float], ...]:
     columns = ", ".join(f"avg({stage}_s)" for stage in TIMED_STAGES)
     row = tables.rows(f"SELECT {columns} FROM images WHERE status <> 'failed'")[0]
-    return tuple(
-        (str(stage), float(value or 0)) for stage, value in zip(TIMED_STAGES, row, strict=True)
-    )
+    return tuple((stage, float(value or 0)) for stage, value in zip(TIMED_STAGES, row, strict=True))
 
 
 def _throughput(tables: TableViews) -> tuple[tuple[float, float], ...]:

@@ -7,13 +7,13 @@ Each driver has a file of its own; `read_statuses` gives them all and `fold_stat
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from textspot_ray.storage.stores import Entry, Store
 from textspot_ray.tables.commit.commit_record import STATE
@@ -159,12 +159,12 @@ def put_status(store: Store, status: RunStatus) -> None:
 
 def status_to_json(status: RunStatus) -> bytes:
     """The stored form; a few KiB however many nodes there are."""
-    data = dataclasses.asdict(status)
+    data = msgspec.to_builtins(status)
     named = sorted(status.slots.items())[:MAX_NODES]
     data.update(version=VERSION, slots=dict(named), note=status.note[:MAX_NOTE])
     for name in ("stage_s", "waiting", "retries"):
         data[name] = {key: round(value, 3) for key, value in data[name].items()}
-    return json.dumps(data, indent=1, default=dict).encode()
+    return msgspec.json.format(msgspec.json.encode(data), indent=1)
 
 
 def read_statuses(store: Store, now: float | None = None) -> list[SeenStatus]:
@@ -214,9 +214,6 @@ def _read(store: Store, entry: Entry) -> RunStatus | None:
     if not entry.path.endswith(".json"):
         return None
     try:
-        raw: dict[str, Any] = json.loads(store.read(entry.path))
-        known = {f.name for f in dataclasses.fields(RunStatus)}
-        facts = {name: value for name, value in raw.items() if name in known}
-        return RunStatus(**{**facts, "state": RunState(raw["state"])})
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return msgspec.json.decode(store.read(entry.path), type=RunStatus)
+    except (FileNotFoundError, UnicodeDecodeError, msgspec.MsgspecError):
         return None  # gone meanwhile, or another version's: it decides nothing

@@ -9,7 +9,7 @@ from typing import Final
 
 from textspot_ray.records import TIMED_STAGES
 
-STAGES: Final = tuple(str(stage) for stage in TIMED_STAGES)
+STAGES: Final = TIMED_STAGES
 QUEUES: Final = ("read", "detect", "detecting", "recognise", "commit")
 PARTS: Final = ("driver", "runner", "detector", "recogniser", "spotter")
 RETRIES: Final = ("image", "shard", "storage")

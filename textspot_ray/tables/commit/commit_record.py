@@ -6,18 +6,19 @@ shard and generation, and never changed; the highest generation wins.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+
+import msgspec
 
 from textspot_ray.errors import StorageError, TableError
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.codec import decode, encode
 from textspot_ray.tables.failpoints import fault
-from textspot_ray.tables.schema import BY_TEXT, TABLE_VERSION, TABLES
+from textspot_ray.tables.schema import BY_TEXT, TABLES
 
 STATE = "_textspot"
 DONE = f"{STATE}/done/"
@@ -28,10 +29,6 @@ FOLDERS = (*TABLES, BY_TEXT)
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.parquet")
 _MARKER_NAME = re.compile(r"(\d{6,})-(\d{6,})\.(\d{2,})\.json$")
 _PART_NAME = re.compile(r"(\d{6,})-(\d{6,})-(\d{2,})-([0-9a-f]{12})(?:-\d+)?\.parquet$")
-
-
-class _BadFile(TableError):
-    """A record names what is no file of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class DataFile:
         """
         folder, _, name = self.path.partition("/")
         if folder != self.table or folder not in FOLDERS or not _FILE_NAME.fullmatch(name):
-            raise _BadFile(f"{self.path!r} is no file of a table: the record is damaged")
+            raise TableError(f"{self.path!r} is no file of a table: the record is damaged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +126,31 @@ def parse_part_path(path: str) -> tuple[ShardId, int, str] | None:
     return (ShardId(int(match[1]), int(match[2])), int(match[3]), match[4]) if match else None
 
 
+class _Stored(msgspec.Struct):
+    """The keys of a commit record's file, which are older than the names here."""
+
+    plan: int
+    shard: int
+    gen: int
+    attempt: str
+    run_id: str
+    reason: str
+    fingerprint: str
+    counts: dict[str, int | dict[str, int]]
+    files: tuple[DataFile, ...]
+    redo: int
+    base: int
+    environment: dict[str, str]
+    started_at: float
+    finished_at: float
+    stage_s: dict[str, float]
+
+
 def marker_to_json(marker: CommitRecord) -> bytes:
     """The stored form of a marker."""
-    data = asdict(marker)
-    data["plan"] = marker.shard.plan
-    data["shard"] = marker.shard.index
-    data["version"] = TABLE_VERSION
-    data["counts"]["none"] = data["counts"].pop("empty")
-    return json.dumps(data, indent=1, sort_keys=True).encode()
+    counts = msgspec.to_builtins(marker.counts)
+    counts["none"] = counts.pop("empty")
+    return encode(marker, plan=marker.shard.plan, shard=marker.shard.index, counts=counts)
 
 
 def marker_from_json(data: bytes, where: str) -> CommitRecord:
@@ -145,37 +159,14 @@ def marker_from_json(data: bytes, where: str) -> CommitRecord:
     Raises:
         TableError: It is damaged, or of a newer version.
     """
+    what = "done marker"
+    raw = decode(data, _Stored, where, what)
     try:
-        raw: dict[str, Any] = json.loads(data)
-        if raw["version"] > TABLE_VERSION:
-            raise TableError(
-                f"{where} was written by a newer textspot-ray (table version {raw['version']}, "
-                f"this one reads up to {TABLE_VERSION}): upgrade textspot-ray"
-            )
-        counts = dict(raw["counts"])
-        counts["empty"] = counts.pop("none")
-        return CommitRecord(
-            shard=ShardId(raw["plan"], raw["shard"]),
-            gen=raw["gen"],
-            attempt=raw["attempt"],
-            run_id=raw["run_id"],
-            reason=raw["reason"],
-            fingerprint=raw["fingerprint"],
-            counts=Counts(**counts),
-            files=tuple(DataFile(**part) for part in raw["files"]),
-            redo=raw["redo"],
-            base=raw["base"],
-            environment=raw["environment"],
-            started_at=raw["started_at"],
-            finished_at=raw["finished_at"],
-            stage_s=raw["stage_s"],
-        )
-    except _BadFile as exc:
-        raise TableError(f"{where}: {exc}") from None
-    except (ValueError, KeyError, TypeError) as exc:
-        raise TableError(
-            f"{where} is a damaged done marker ({exc!r}); run textspot verify"
-        ) from exc
+        counts = msgspec.convert({**raw.counts, "empty": raw.counts["none"]}, Counts)
+    except (msgspec.MsgspecError, KeyError) as exc:
+        raise TableError(f"{where} is a damaged {what} ({exc!r}); run textspot verify") from exc
+    facts = {name: getattr(raw, name) for name in raw.__struct_fields__ if name != "plan"}
+    return CommitRecord(**{**facts, "shard": ShardId(raw.plan, raw.shard), "counts": counts})
 
 
 def read_marker(store: Store, shard: ShardId, gen: int) -> CommitRecord | None:

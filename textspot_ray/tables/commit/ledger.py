@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from textspot_ray._version import __version__
@@ -25,6 +26,7 @@ from textspot_ray.errors import (
 )
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.codec import decode, encode
 from textspot_ray.tables.commit.commit_record import (
     DONE,
     STATE,
@@ -80,20 +82,16 @@ def open_ledger(
         if not create or fingerprint is None:
             raise TableError(f"{store.uri} is not a textspot table (no {TABLE_FILE} in it)")
         fault("table")
-        data = {
-            "format": "textspot-table",
-            "version": TABLE_VERSION,
-            "fingerprint": dict(fingerprint),
-            "created_at": time.time(),
-            "created_by": __version__,
-        }
-        store.put_if_absent(TABLE_FILE, json.dumps(data, indent=1, sort_keys=True).encode())
+        new = _TableFile(
+            TABLE_VERSION, dict(fingerprint), created_at=time.time(), created_by=__version__
+        )
+        store.put_if_absent(TABLE_FILE, encode(new))
         found = _read_table(store)
         if found is None:
             raise StorageError(f"{store.uri}/{TABLE_FILE} was written but cannot be read back")
     if fingerprint is not None:
-        _check_fingerprint(store.uri, found[0], fingerprint)
-    return Ledger(store, *found)
+        _check_fingerprint(store.uri, found.fingerprint, fingerprint)
+    return Ledger(store, found.fingerprint, found.version)
 
 
 def fingerprint_digest(fingerprint: Mapping[str, str]) -> str:
@@ -364,21 +362,22 @@ class Ledger:
             yield from marker.files
 
 
-def _read_table(store: Store) -> tuple[dict[str, str], int] | None:
-    where = f"{store.uri}/{TABLE_FILE}"
+class _TableFile(msgspec.Struct):
+    """``table.json``."""
+
+    version: int
+    fingerprint: dict[str, str]
+    format: str = "textspot-table"
+    created_at: float = 0.0
+    created_by: str = ""
+
+
+def _read_table(store: Store) -> _TableFile | None:
     try:
-        raw = json.loads(store.read(TABLE_FILE))
-        version, fingerprint = int(raw["version"]), dict(raw["fingerprint"])
+        data = store.read(TABLE_FILE)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as exc:
-        raise TableError(f"{where} is damaged: restore it or choose another folder") from exc
-    if version > TABLE_VERSION:
-        raise TableError(
-            f"{where} is of table version {version}, this textspot-ray reads up to "
-            f"{TABLE_VERSION}: upgrade textspot-ray"
-        )
-    return {str(key): str(value) for key, value in fingerprint.items()}, version
+    return decode(data, _TableFile, f"{store.uri}/{TABLE_FILE}", "table file")
 
 
 def _check_fingerprint(uri: str, there: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -11,18 +11,17 @@ has replaced stays for a grace period, for readers that opened the one before.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from textspot_ray.errors import StorageError, TableError
+from textspot_ray.errors import StorageError
 from textspot_ray.records import Counts
 from textspot_ray.storage.stores import Store
+from textspot_ray.tables.commit.codec import decode, encode
 from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, new_attempt
 from textspot_ray.tables.commit.manifest import (
     SNAPSHOTS,
@@ -35,7 +34,6 @@ from textspot_ray.tables.commit.manifest import (
     write_manifest,
 )
 from textspot_ray.tables.failpoints import fault
-from textspot_ray.tables.schema import TABLE_VERSION
 
 MERGE_FACTOR = 8  # manifests of one tier before they are merged
 MAX_MERGED_ROWS = 250_000  # some 150 MB in memory; a billion images end in 16 such manifests
@@ -107,34 +105,11 @@ def read_snapshot(store: Store, n: int) -> Snapshot:
         TableError: It is damaged or of a newer version.
     """
     path = snapshot_path(n)
-    try:
-        raw: dict[str, Any] = json.loads(store.read(path))
-        if raw["version"] > TABLE_VERSION:
-            raise TableError(
-                f"{store.uri}/{path} was written by a newer textspot-ray: upgrade textspot-ray"
-            )
-        return Snapshot(
-            n=n,
-            attempt=raw["attempt"],
-            created_at=raw["created_at"],
-            manifests=tuple(ManifestFile(**entry) for entry in raw["manifests"]),
-            base=tuple(DataFile(**part) for part in raw["base"]),
-            by_text=tuple(DataFile(**part) for part in raw["by_text"]),
-            compaction=raw["compaction"],
-            replaced=tuple(raw["replaced"]),
-            rewritten=raw["rewritten"],
-            counts=Counts(**raw["counts"]),
-            shards=raw["shards"],
-            forgotten=raw["forgotten"],
-            forgotten_file=raw["forgotten_file"],
-        )
-    except (ValueError, KeyError, TypeError) as exc:
-        raise TableError(f"{store.uri}/{path} is a damaged snapshot ({exc!r})") from exc
+    return decode(store.read(path), Snapshot, f"{store.uri}/{path}", "snapshot")
 
 
 def put_snapshot(store: Store, snapshot: Snapshot) -> bool:
     """Make a snapshot the one that counts, unless another has its number already."""
-    data = {**asdict(snapshot), "version": TABLE_VERSION}
     path = snapshot_path(snapshot.n)
     fault("before_snapshot")
     # Old snapshots are deleted: a free number may be one that was taken long ago.
@@ -142,7 +117,7 @@ def put_snapshot(store: Store, snapshot: Snapshot) -> bool:
     if numbers and numbers[-1] >= snapshot.n:
         return False
     try:
-        won = store.put_if_absent(path, json.dumps(data, indent=1).encode())
+        won = store.put_if_absent(path, encode(snapshot))
     except StorageError:
         if not _is_ours(store, snapshot):
             raise

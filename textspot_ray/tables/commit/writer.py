@@ -81,7 +81,7 @@ class ShardWriter:
         self._order = _ItemOrder(len(shard.items))
         self._rows = RowBuffer(run_id, str(shard.id))
         self._counts = Counts()
-        self._stage_s = {str(stage): 0.0 for stage in TIMED_STAGES}
+        self._stage_s = dict.fromkeys(TIMED_STAGES, 0.0)
         self._parts = {
             table: PartWriter(store, table, part_path(table, shard.id, shard.gen, self.attempt))
             for table in TABLES

@@ -298,7 +298,7 @@ def test_what_is_added_counts_as_in_the_tables(store):
 def test_rows_tell_run_shard_damage_and_hash_and_words_their_line_and_key(store):
     item = make_item(0)
     word = make_word(random.Random(1))
-    at = ((0, 0), (60, 0), (0, 40))
+    at = ((0, 0), (50, 0), (0, 40))
     words = tuple(
         replace(
             word,

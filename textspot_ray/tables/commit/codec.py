@@ -1,0 +1,51 @@
+"""The stored form of small state files: JSON with a version, read strictly.
+
+Keys that a later release has added are passed over; a file of a later table version is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from textspot_ray.errors import TableError
+from textspot_ray.tables.schema import TABLE_VERSION
+
+T = TypeVar("T")
+
+
+class _Versioned(msgspec.Struct):
+    version: int
+
+
+def encode(value: Any, **more: Any) -> bytes:
+    """A record as indented JSON, with the table version and further keys."""
+    facts = {**msgspec.to_builtins(value), **more, "version": TABLE_VERSION}
+    return msgspec.json.format(msgspec.json.encode(facts, order="sorted"), indent=1)
+
+
+def decode(data: bytes, kind: type[T], where: str, what: str) -> T:
+    """Read a record.
+
+    Args:
+        data: The file's bytes.
+        kind: The record's class.
+        where: The file, for the message.
+        what: What it is, likewise.
+
+    Raises:
+        TableError: It is damaged, or of a newer version.
+    """
+    try:
+        version = msgspec.json.decode(data, type=_Versioned).version
+        if version > TABLE_VERSION:
+            raise TableError(
+                f"{where} was written by a newer textspot-ray (table version {version}, this one "
+                f"reads up to {TABLE_VERSION}): upgrade textspot-ray"
+            )
+        return msgspec.json.decode(data, type=kind)
+    except TableError as exc:  # of a newer version, or names what is no file of a table
+        raise exc if where in str(exc) else TableError(f"{where}: {exc}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise TableError(f"{where} is a damaged {what} ({exc}); run textspot verify") from exc
