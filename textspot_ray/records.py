@@ -311,6 +311,19 @@ class Counts:
             kinds,
         )
 
+    def __sub__(self, part: Counts) -> Counts:
+        """Without those of a part."""
+        kinds = {k: n - part.failures.get(k, 0) for k, n in self.failures.items()}
+        return Counts(
+            self.items - part.items,
+            self.images - part.images,
+            self.with_words - part.with_words,
+            self.empty - part.empty,
+            self.failed - part.failed,
+            self.words - part.words,
+            {kind: n for kind, n in kinds.items() if n},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RunReport:

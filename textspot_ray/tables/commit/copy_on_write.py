@@ -25,7 +25,6 @@ from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, rea
 from textspot_ray.tables.commit.data_files import open_part, read_part, read_rows
 from textspot_ray.tables.commit.manifest import find_marker
 from textspot_ray.tables.commit.snapshot import Snapshot, latest_snapshot
-from textspot_ray.tables.counts import subtract
 from textspot_ray.tables.schema import clean_text, item_id
 
 _TRIES = 10
@@ -114,7 +113,7 @@ def _carried(
 ) -> CarriedRows:
     if now.base >= 0:
         gone = sum_images(find_images(store, [*base, *now.files], ids))
-        counts = subtract(now.counts, gone)
+        counts = now.counts - gone
         return CarriedRows(now.base, counts, frozenset(), store, (), ExitStack())
     with ExitStack() as stack:
         # Words are copied as well, though few change: a file kept by its name alone could be
@@ -123,7 +122,7 @@ def _carried(
         rows = _images_of(store, files, ids)
         return CarriedRows(
             base=-1,
-            counts=subtract(now.counts, sum_images(rows)),
+            counts=now.counts - sum_images(rows),
             dropped=frozenset(row.image_id for row in rows),
             _store=store,
             _files=tuple(files),

@@ -45,7 +45,6 @@ from textspot_ray.tables.commit.manifest import (
     read_settlings,
 )
 from textspot_ray.tables.commit.snapshot import Snapshot, fold, latest_snapshot, snapshot_numbers
-from textspot_ray.tables.counts import subtract
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.schema import TABLE_VERSION
 
@@ -287,7 +286,7 @@ class Ledger:
             total += marker.counts
             if marker.shard in self._absorbed:
                 old = find_marker(self.store, self.snapshot.manifests, marker.shard)
-                total = subtract(total, old.counts) if old is not None else total
+                total = total - old.counts if old is not None else total
         return total
 
     def files(self, table: str | None = None) -> Iterator[DataFile]:

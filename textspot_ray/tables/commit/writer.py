@@ -28,7 +28,6 @@ from textspot_ray.tables.commit.copy_on_write import (
 from textspot_ray.tables.commit.data_files import PartWriter, delete_parts, read_part
 from textspot_ray.tables.commit.manifest import read_forgotten
 from textspot_ray.tables.commit.snapshot import latest_snapshot
-from textspot_ray.tables.counts import subtract
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.ids import IdIndex, hash_ids
 from textspot_ray.tables.rows import RowBuffer, counts_of, sound
@@ -225,7 +224,7 @@ class ShardWriter:
             if kept is not None:
                 self._uploaded.append(kept)
         delete_parts(self._store, [part.path for part in old])
-        counts = subtract(marker.counts, sum_images(rows))
+        counts = marker.counts - sum_images(rows)
         return replace(marker, counts=counts, files=tuple(self._uploaded))
 
     def _forgotten(self) -> IdIndex:

@@ -30,7 +30,6 @@ from textspot_ray.tables.commit.manifest import (
     write_manifest,
 )
 from textspot_ray.tables.commit.snapshot import Snapshot, count_rows, put_snapshot
-from textspot_ray.tables.counts import subtract
 from textspot_ray.tables.ids import hash_ids
 from textspot_ray.tables.maintenance.rewrite import (
     TRIES,
@@ -151,7 +150,7 @@ def _take_out(ledger: Ledger, items: dict[str, ShardId]) -> list[ImageRow] | Non
             own = rewrite_without(store, marker.files, image_ids, n)
             written += own.written
             replaced += own.replaced
-            counts = subtract(marker.counts, sum_images(gone))
+            counts = marker.counts - sum_images(gone)
             changed.append(replace(marker, counts=counts, files=own.parts))
     manifests, fresh = _replace_rows(store, head, changed)
     written += [manifest.path for manifest in fresh]

@@ -36,7 +36,6 @@ from textspot_ray.tables.commit.data_files import delete_parts, read_part
 from textspot_ray.tables.commit.ledger import RUNS, TABLE_FILE, Ledger, open_ledger
 from textspot_ray.tables.commit.manifest import to_table, write_forgotten, write_manifest
 from textspot_ray.tables.commit.snapshot import Snapshot, put_snapshot
-from textspot_ray.tables.counts import subtract
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.ids import IdIndex, hash_ids
 from textspot_ray.tables.maintenance.compact import MEMORY_BYTES
@@ -288,7 +287,7 @@ def _copy(side: _Side, out: Store, writers: dict[str, CompactedFileWriter]) -> l
         replace(
             marker,
             shard=side.shift(marker.shard),
-            counts=subtract(marker.counts, sum_images(by_shard.get(marker.shard, []))),
+            counts=marker.counts - sum_images(by_shard.get(marker.shard, [])),
             files=(),
             base=0,
             redo=marker.redo + side.offset if marker.redo >= 0 else -1,

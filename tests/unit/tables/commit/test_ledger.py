@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 
 from tests.support.table_data import FINGERPRINT, found, make_items, table_rows, write_shard
-from textspot_ray.errors import ExitCode, FingerprintError, TableError
+from tests.support.table_job import job
+from textspot_ray.errors import (
+    ExitCode,
+    FingerprintError,
+    MissingFileError,
+    StorageError,
+    TableError,
+)
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit import snapshot as snapshot_module
@@ -18,8 +27,12 @@ from textspot_ray.tables.commit.commit_record import (
     marker_from_json,
     marker_to_json,
 )
+from textspot_ray.tables.commit.data_files import read_part
 from textspot_ray.tables.commit.ledger import TABLE_FILE, open_ledger
-from textspot_ray.tables.commit.snapshot import latest_snapshot
+from textspot_ray.tables.commit.snapshot import latest_snapshot, put_snapshot
+from textspot_ray.tables.maintenance.compact import compact
+from textspot_ray.tables.maintenance.vacuum import finish
+from textspot_ray.tables.open import open_tables
 
 
 @pytest.fixture
@@ -205,3 +218,48 @@ def test_run_records_are_kept_beside_the_tables(store):
     ledger.record_run("r1", {"config": {"a": 1}})
     ledger.record_run("r1", {"config": {"a": 1}, "finished_at": 3.0})
     assert json.loads(store.read("_textspot/runs/r1.json"))["finished_at"] == 3.0
+
+
+def test_a_folder_that_is_deleted_meanwhile_is_one_line(tmp_path):
+    store = open_store(str(tmp_path / "out"), create=True)
+    ledger = found(store)
+    write_shard(store, ledger, make_items(3))
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(StorageError, match="the output folder was deleted") as caught:
+        ledger.refresh()
+    assert "\n" not in str(caught.value)
+
+
+def test_what_went_meanwhile_is_read_from_the_latest_state(tmp_path):
+    store = open_store(str(tmp_path / "out"), create=True)
+    job(store.uri, make_items(20), fold_at=99)
+    ledger = found(store)
+    looks = []
+
+    def read():
+        looks.append(ledger.state())
+        files = list(ledger.files("words"))
+        if len(looks) == 1:  # another process compacts just now, and deletes at once
+            compact(found(store))
+            finish(found(store), grace_s=0)
+        return sum(rows.num_rows for part in files for rows in read_part(store, part))
+
+    assert ledger.on_latest(read) == open_tables(store).words.count_rows() > 0
+    assert len(looks) == 2
+    (part,) = ledger.files("words")
+    store.delete(part.path)
+    with pytest.raises(MissingFileError, match="missing though it is committed"):
+        ledger.on_latest(read)
+
+
+def test_a_number_of_a_swept_snapshot_is_not_taken_again(tmp_path):
+    store = open_store(str(tmp_path / "out"), create=True)
+    job(store.uri, make_items(40), fold_at=99)
+    late = found(store)
+    for count in (40, 60):
+        job(store.uri, make_items(count), fold_at=99)
+        compact(found(store))
+    store.delete("_textspot/snap/00000001.json")  # as a sweep would, an hour later
+    head = found(store).snapshot.n
+    assert not put_snapshot(store, replace(late.snapshot, n=1, attempt="late"))
+    assert found(store).snapshot.n == head >= 2
