@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textspot_ray._version import __version__
-from textspot_ray.errors import ExitCode, TextspotError
+from textspot_ray.errors import ExitCode, TextspotError, printable
 from textspot_ray.import_path import forget_working_folder
 from textspot_ray.redaction import redact_text
 
@@ -23,6 +24,7 @@ class Command:
     module: str
 
 
+_DEBUG = "TEXTSPOT_DEBUG"
 GROUPS: dict[str, dict[str, Command]] = {
     "make tables": {
         "run": Command("spot every word in SOURCE... and write tables", "commands.run"),
@@ -77,9 +79,29 @@ def overview() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; a user's mistake never shows a traceback."""
+    _show_what_terminals_cannot()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
         forget_working_folder()
+    try:
+        code = _main(arguments)
+        sys.stdout.flush()  # a reader that has gone shows here, not when the program ends
+        return code
+    except TextspotError as exc:
+        return _complain(str(exc), exc.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted", ExitCode.INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has seen enough (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as exc:  # a fault of ours; never exit status 1, which means "no hits"
+        if os.environ.get(_DEBUG):
+            raise
+        what = " ".join(f"{type(exc).__name__}: {exc}".split())[:500]
+        return _complain(f"internal error: {what} ({_DEBUG}=1 shows where)", ExitCode.ABORTED)
+
+
+def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview())
         return ExitCode.OK if arguments else ExitCode.USAGE
@@ -103,17 +125,14 @@ def _run(name: str, command: Command, arguments: list[str]) -> int:
         parsed = mixed(arguments)
     except SystemExit as exit_:  # argparse has printed the usage error or the help
         return int(exit_.code or 0)
-    try:
-        code = int(module.main(parsed))
-        sys.stdout.flush()  # a reader that has gone shows here, not when the program ends
-        return code
-    except TextspotError as exc:
-        return _complain(str(exc), exc.exit_code)
-    except KeyboardInterrupt:
-        return _complain("interrupted", ExitCode.INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has seen enough (`| head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
+    return int(module.main(parsed))
+
+
+def _show_what_terminals_cannot() -> None:
+    """Characters that the terminal's encoding lacks are shown as escapes; they are no fault."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _unknown(name: str) -> str:
@@ -126,5 +145,5 @@ def _unknown(name: str) -> str:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"textspot: {redact_text(message)}", file=sys.stderr)
+    print(f"textspot: {printable(redact_text(message))}", file=sys.stderr)
     return code

@@ -46,6 +46,12 @@ class TableError(UsageError):
     """A folder is not a table of ours, or not one this version can read."""
 
 
+class DamagedTableError(TableError):
+    """A committed file of a table cannot be read as it was written."""
+
+    exit_code: ExitCode = ExitCode.ABORTED
+
+
 class MissingExtraError(UsageError):
     """An optional dependency is needed; the message names the pip extra."""
 
@@ -70,3 +76,15 @@ class MissingFileError(StorageError):
 
 class AbortedError(TextspotError):
     """The job stopped for a reason that is not an image's."""
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which could move a terminal's cursor or colour it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() or character == " "
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )

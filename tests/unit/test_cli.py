@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -68,3 +70,53 @@ def test_options_and_operands_mix(capsys: pytest.CaptureFixture[str]) -> None:
     assert "engine.kind" in capsys.readouterr().err, "both operands were taken"
     assert cli.main(["search", "nowhere", "--fuzzy", "1", "exit"]) == ExitCode.USAGE
     assert "unrecognized" not in capsys.readouterr().err
+
+
+def run_cli(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "textspot_ray", *arguments], capture_output=True, **settings
+    )
+
+
+def test_a_reader_that_has_gone_is_no_fault() -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-m", "textspot_ray", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert started.stdout is not None and started.stderr is not None
+    started.stdout.close()
+    assert started.stderr.read() == b""
+    assert started.wait() == ExitCode.OK
+
+
+def test_terminals_of_any_encoding_show_names_and_messages() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = run_cli("query", "/nowhere/日本é", "SELECT 1", env=environment)
+    assert done.returncode == ExitCode.USAGE
+    assert b"\\u65e5" in done.stderr and done.stderr.count(b"\n") == 1
+
+
+def test_faults_of_ours_are_one_line_and_never_look_like_no_hits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from textspot_ray.commands import files
+
+    def broken(_: object) -> int:
+        raise RuntimeError("a\nb\x1b[31m")
+
+    monkeypatch.setattr(files, "main", broken)
+    assert cli.main(["files", "x"]) == ExitCode.ABORTED
+    shown = capsys.readouterr().err
+    assert shown == (
+        "textspot: internal error: RuntimeError: a b\\x1b[31m (TEXTSPOT_DEBUG=1 shows where)\n"
+    )
+    monkeypatch.setenv("TEXTSPOT_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        cli.main(["files", "x"])
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "x"])
+def test_ports_are_checked(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["browse", "x", "--port", port]) == ExitCode.USAGE
+    assert "Traceback" not in capsys.readouterr().err

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import argparse
 
-from textspot_ray.commands.table_options import add_table_argument, open_views, storage_options
+from textspot_ray.commands.table_options import (
+    add_source_root,
+    add_table_argument,
+    open_views,
+    port,
+    source_roots,
+    storage_options,
+)
 from textspot_ray.errors import ExitCode
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_table_argument(parser)
-    parser.add_argument("--port", type=int, default=8000, metavar="N", help="0: any free one")
+    parser.add_argument("--port", type=port, default=8000, metavar="N", help="0: any free one")
     parser.add_argument("--open", action="store_true", help="show it in the browser")
     parser.add_argument(
         "--sql-timeout", type=float, default=60.0, metavar="S", help="stop statements after (60)"
     )
+    add_source_root(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -31,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
             webbrowser.open(address)
 
     with open_views(args) as tables:
-        data = BrowseData(tables, storage_options(args), args.sql_timeout)
+        data = BrowseData(tables, storage_options(args), args.sql_timeout, source_roots(args))
         try:
             serve(data, f"textspot-ray: {args.table}", port=args.port, on_ready=ready)
         finally:

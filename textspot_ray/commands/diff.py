@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> int:
     """Run the command."""
     from textspot_ray.evaluation.diff import DiffSummary, compare_tables
     from textspot_ray.evaluation.diff_report import RowWriter, Worst, as_json, page, report
-    from textspot_ray.query.output import open_text
+    from textspot_ray.query.destination import open_text
     from textspot_ray.web.view import write_page
 
     summary = DiffSummary()
@@ -43,7 +43,9 @@ def main(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         a = stack.enter_context(open_views(args))
         b = stack.enter_context(open_views(args, args.other))
-        rows = RowWriter(stack.enter_context(open_text(args.words))) if args.words else None
+        rows = None
+        if args.words:
+            rows = RowWriter(stack.enter_context(open_text(args.words, storage_options(args))))
         for pair in compare_tables(a, b, args.min_confidence, summary):
             worst.add(pair)
             if rows is not None:

@@ -8,7 +8,7 @@ import json
 
 from textspot_ray.commands.table_options import add_folder_argument
 from textspot_ray.commands.tables import table_ledger
-from textspot_ray.errors import ExitCode
+from textspot_ray.errors import ExitCode, printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,5 +28,6 @@ def main(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(dataclasses.asdict(row), ensure_ascii=False))
         else:
-            print(row.image_id, row.stage, row.kind, row.attempts, row.message, sep="\t")
+            cells = (row.image_id, row.stage, row.kind, str(row.attempts), row.message)
+            print("\t".join(printable(str(cell)) for cell in cells))
     return ExitCode.OK

@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.evaluation.lexicon import read_lexicon
     from textspot_ray.evaluation.report import as_json, comparison_report, report, write_images_csv
     from textspot_ray.evaluation.rules import Variant
-    from textspot_ray.query.output import open_text
+    from textspot_ray.query.destination import open_text
 
     gt = read_ground_truth(args.gt)
     settings = EvaluateSettings(
@@ -83,7 +83,7 @@ def main(args: argparse.Namespace) -> int:
                 other = evaluate_table(others, gt, settings)
             comparisons = compare_evaluations(other, found)
         if args.per_image:
-            with open_text(args.per_image) as file:
+            with open_text(args.per_image, storage_options(args)) as file:
                 write_images_csv(found, file)
         if args.misses:
             from textspot_ray.evaluation.worst_images import write_misses

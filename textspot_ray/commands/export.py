@@ -1,20 +1,30 @@
-"""Write the tables as TSV, hOCR, ALTO, JSON lines, text, ICDAR results or COCO.
+"""Write the tables in a format of other tools.
 
---out names a folder or .zip (one file an image) or a file (all images; not for alto and icdar).
+--out names a folder or .zip (one file an image, called and laid out as the images are) or a file
+(all images; not for alto, page, icdar and iiif); any fsspec URI. pdf takes a folder or one .pdf,
+crops a folder or a .tar (WebDataset). Failed images are left out, but for jsonl.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from textspot_ray.commands.table_options import (
     add_min_confidence,
+    add_source_root,
     add_table_argument,
     count,
     open_views,
+    share,
+    source_roots,
+    storage_options,
 )
 from textspot_ray.errors import ExitCode
+
+if TYPE_CHECKING:
+    from textspot_ray.export.export import ExportReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,25 +32,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from textspot_ray.export.formats import FORMATS
 
     add_table_argument(parser)
-    parser.add_argument("--format", "-f", choices=FORMATS, required=True)
+    parser.add_argument("--format", "-f", choices=tuple(FORMATS), required=True)
     parser.add_argument("--out", "-o", metavar="PATH", help="folder, .zip or file; default: stdout")
-    parser.add_argument("--source", metavar="GLOB", help="on the source URI or the image id")
+    parser.add_argument("--source", metavar="GLOB", help="on the URI, the image id or file name")
     parser.add_argument("--limit", type=count, metavar="N", help="at most so many images")
     add_min_confidence(parser)
+    parser.add_argument(
+        "--max-confidence", type=share, metavar="C", help="only words read with less, to check them"
+    )
+    names = parser.add_argument_group("how pictures are called")
+    names.add_argument(
+        "--relative-to",
+        metavar="URI",
+        help="names are relative to this folder or archive (default: that of all images)",
+    )
+    names.add_argument(
+        "--image-prefix", default="", metavar="P", help="put before names: a folder or URL"
+    )
+    parser.add_argument(
+        "--confidences", action="store_true", help="icdar: the confidence before the text"
+    )
+    add_source_root(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from textspot_ray.export.export import export
-    from textspot_ray.query.pages import read_pages
+    from textspot_ray.export.export import ExportSettings, export_table
 
-    with open_views(args) as tables:
-        pages = read_pages(
-            tables, source=args.source, min_confidence=args.min_confidence, limit=args.limit
-        )
-        report = export(pages, args.format, args.out)
-    print(
-        f"exported {report.words} words of {report.images} images into {report.files} files",
-        file=sys.stderr,
+    settings = ExportSettings(
+        source=args.source,
+        min_confidence=args.min_confidence,
+        max_confidence=args.max_confidence,
+        limit=args.limit,
+        relative_to=args.relative_to,
+        image_prefix=args.image_prefix,
+        confidences=args.confidences,
+        storage_options=storage_options(args),
+        source_roots=source_roots(args),
     )
+    with open_views(args) as tables:
+        least = args.min_confidence
+        least = tables.files.text_threshold if least is None else least
+        report = export_table(tables, args.format, args.out, settings)
+    sys.stdout.flush()
+    for line in _account(report, least, args.out):
+        print(line, file=sys.stderr)
     return ExitCode.OK if report.images else ExitCode.NO_MATCH
+
+
+def _account(report: ExportReport, least: float, out: str | None) -> list[str]:
+    """What was written and what was not."""
+    lines = [
+        f"exported {report.words} words of {report.images} images into {report.files} files",
+    ]
+    if report.below:
+        lines.append(
+            f"left out {report.below} words read with less than {least:g} (--min-confidence)"
+        )
+    if report.failed:
+        lines.append(f"left out {report.failed} failed images (textspot errors lists them)")
+    if report.unread:
+        lines.append(
+            f"left out {report.unread} images whose picture cannot be read now "
+            "(moved? --source-root OLD=NEW)"
+        )
+    if report.stale:
+        lines.append(f"{report.stale} files of an earlier export are still in {out}")
+    return lines

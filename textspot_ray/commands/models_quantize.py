@@ -170,8 +170,9 @@ def _hmean(
     min_confidence: float,
 ) -> float:
     """Word spotting by the organisers' rules on the images that have ground truth."""
-    from textspot_ray.evaluation.ground_truth import Predicted, image_key
+    from textspot_ray.evaluation.ground_truth import Predicted
     from textspot_ray.evaluation.matching import evaluate
+    from textspot_ray.export.names import image_key
 
     predictions: dict[str, list[Predicted]] = {}
     for image_id, result in results.items():

@@ -1,13 +1,16 @@
 """Find words: image, word, box and confidence of each hit, best first.
 
-Several terms are a phrase on one line unless --all or --any is given. Without a term, every word
-that the other conditions leave is listed.
+Terms are compared without case, accents and punctuation: Cafe, total: and 12.00 find what was read
+as cafe, total and 1200. Several terms are a phrase on one line unless --all or --any is given.
+Without a term, every word that the other conditions leave is listed.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import sys
 from typing import TYPE_CHECKING
 
 from textspot_ray.commands.table_options import (
@@ -20,15 +23,17 @@ from textspot_ray.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from textspot_ray.query.search import Hit, Region, SearchQuery
+    from textspot_ray.query.views import TableViews
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_table_argument(parser)
-    parser.add_argument("terms", nargs="*", metavar="TERM", help="compared in lower case")
+    parser.add_argument("terms", nargs="*", metavar="TERM", help="words to find")
     add_search_options(parser)
     out = parser.add_argument_group("output")
     out.add_argument("--limit", type=int, default=100, metavar="N", help="0: all; default: 100")
+    out.add_argument("--images", action="store_true", help="the images with hits, and how many")
     out.add_argument("--json", action="store_true", help="one JSON object a line")
     out.add_argument("--open", action="store_true", help="show the hits as a page in the browser")
     out.add_argument("--html", metavar="FILE", help="write that page")
@@ -42,6 +47,9 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     modes.add_argument("--contains", action="store_true", help="words with that part")
     modes.add_argument("--fuzzy", type=int, metavar="N", help="up to N edits away")
     modes.add_argument("--regex", action="store_true", help="words in which the pattern is found")
+    how.add_argument(
+        "--exact-case", action="store_true", help="compare letter for letter with what was read"
+    )
     how.add_argument(
         "--ocr", action="store_true", help="with --fuzzy: 0/o, 1/l/i, 5/s, 8/b, ... cost half"
     )
@@ -61,7 +69,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         metavar="X0,Y0,X1,Y1",
         help="the word's centre is in there: pixels, or shares of the image if none is above 1",
     )
-    where.add_argument("--source", metavar="GLOB", help="on the source URI or the image id")
+    where.add_argument("--source", metavar="GLOB", help="on the URI, the image id or file name")
     add_min_confidence(where)
 
 
@@ -94,6 +102,7 @@ def search_query(args: argparse.Namespace, terms: list[str], limit: int | None) 
         min_confidence=args.min_confidence,
         source=args.source,
         limit=limit,
+        exact_case=args.exact_case,
     )
 
 
@@ -120,19 +129,64 @@ def main(args: argparse.Namespace) -> int:
 
     if args.limit < 0:
         raise UsageError(f"--limit must be at least 0, not {args.limit}")
+    if args.images and (args.open or args.html):
+        raise UsageError("--images lists images: leave it out for a page of hits")
     query = search_query(args, args.terms, min(args.limit, MANY) or None)
     with open_views(args) as tables:
+        if args.images:
+            return _images(args, tables, query)
         hits = search(tables, query)
         if args.open or args.html:
             from textspot_ray.web.view import show_hits
 
             show_hits(tables, hits, " ".join(args.terms), out=args.html, show=args.open)
-    if args.json:
-        for hit in hits:
-            print(json.dumps(_as_json(hit), ensure_ascii=False))
-    elif not (args.open or args.html):
-        _print_table(hits)
+        elif args.json:
+            for hit in hits:
+                print(json.dumps(_as_json(hit), ensure_ascii=False))
+        else:
+            _print_table(hits)
+        sys.stdout.flush()
+        _say(tables, query, len(hits), "hits")
     return ExitCode.OK if hits else ExitCode.NO_MATCH
+
+
+def _images(args: argparse.Namespace, tables: TableViews, query: SearchQuery) -> int:
+    from textspot_ray.query.output import text_table
+    from textspot_ray.query.search import search_images
+
+    images = search_images(tables, query)
+    if args.json:
+        for image in images:
+            print(json.dumps(dataclasses.asdict(image), ensure_ascii=False))
+    elif images:
+        rows = [(image.image_id, image.hits, round(image.confidence, 3)) for image in images]
+        print(text_table(("image", "hits", "confidence"), rows), end="")
+    sys.stdout.flush()
+    _say(tables, query, len(images), "images")
+    return ExitCode.OK if images else ExitCode.NO_MATCH
+
+
+def _say(tables: TableViews, query: SearchQuery, shown: int, what: str) -> None:
+    """On stderr what the list does not show: hits beyond the limit, or why there are none."""
+    from textspot_ray.query.search import count_hits, impossible_terms
+
+    for term, missing in impossible_terms(tables, query).items():
+        print(
+            f"{term!r} cannot occur: this table's model does not read {missing!r}, only "
+            f"{tables.files.alphabet}",
+            file=sys.stderr,
+        )
+    if not shown:
+        below = dataclasses.replace(query, min_confidence=0.0)
+        hidden = count_hits(tables, below)[0] if query.terms else 0
+        more = f"; {hidden} below the least confidence (--min-confidence 0)" if hidden else ""
+        print(f"no {what}{more}", file=sys.stderr)
+    elif shown == query.limit:
+        hits, images = count_hits(tables, query)
+        if what == "images" and images > shown:
+            print(f"{shown} of {images} images (--limit 0 for all)", file=sys.stderr)
+        elif what == "hits" and hits > shown:
+            print(f"{shown} of {hits} hits in {images} images (--limit 0 for all)", file=sys.stderr)
 
 
 def _print_table(hits: list[Hit]) -> None:

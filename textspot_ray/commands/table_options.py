@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from textspot_ray.errors import UsageError
 
 if TYPE_CHECKING:
+    from textspot_ray.query.source_roots import SourceRoots
     from textspot_ray.query.views import TableViews
 
 
@@ -23,9 +24,16 @@ def add_folder_argument(parser: argparse.ArgumentParser, name: str = "table") ->
     add_store_options(parser)
 
 
-def add_table_argument(parser: argparse.ArgumentParser, name: str = "table") -> None:
+def add_table_argument(
+    parser: argparse.ArgumentParser, name: str = "table", *, optional: bool = False
+) -> None:
     """Add DIR and how to reach and query it."""
-    parser.add_argument(name, metavar="DIR", help="output folder of a run; any fsspec URI")
+    parser.add_argument(
+        name,
+        metavar="DIR",
+        nargs="?" if optional else None,
+        help="output folder of a run; any fsspec URI",
+    )
     add_storage_options(parser)
 
 
@@ -105,6 +113,28 @@ def add_min_confidence(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_source_root(parser: argparse._ActionsContainer) -> None:
+    """Add ``--source-root``, for commands that read pictures again."""
+    parser.add_argument(
+        "--source-root",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="pictures under OLD lie under NEW now (paths or URIs; also archives)",
+    )
+
+
+def source_roots(args: argparse.Namespace) -> SourceRoots:
+    """The parsed ``--source-root``.
+
+    Raises:
+        UsageError: One is not OLD=NEW.
+    """
+    from textspot_ray.query.source_roots import parse_roots
+
+    return parse_roots(args.source_root)
+
+
 def share(text: str) -> float:
     """A number from 0 to 1, for argparse."""
     value = float(text)
@@ -119,6 +149,14 @@ def count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return min(value, MANY)
+
+
+def port(text: str) -> int:
+    """A TCP port, for argparse; 0 for any free one."""
+    value = int(text)
+    if not 0 <= value <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 65535")
+    return value
 
 
 def size(text: str) -> tuple[int, int]:

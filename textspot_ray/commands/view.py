@@ -6,9 +6,11 @@ import argparse
 
 from textspot_ray.commands.search import add_search_options, search_query
 from textspot_ray.commands.table_options import (
+    add_source_root,
     add_table_argument,
     count,
     open_views,
+    source_roots,
     storage_options,
 )
 from textspot_ray.errors import ExitCode
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="longer side of pictures (960); 0: all their pixels, for zooming in on the page",
     )
+    add_source_root(parser)
     add_search_options(parser)
 
 
@@ -57,6 +60,7 @@ def main(args: argparse.Namespace) -> int:
             thumb_px=args.thumb or None,
             errors_first=args.errors,
             source_options=storage_options(args),
+            source_roots=source_roots(args),
         )
         path = write_page(render(tables, ids, settings, marked), args.out, args.open)
     print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB, {len(ids)} images)")

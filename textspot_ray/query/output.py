@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import datetime as dt
 import io
@@ -10,19 +9,21 @@ import json
 import math
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textspot_ray.errors import UsageError
+from textspot_ray.errors import UsageError, printable
+from textspot_ray.query.destination import open_binary, open_text
 
 _TABLE_ROWS = 1000  # widths are chosen from so many rows at a time
 _MAX_WIDTH = 80
+_EXPLAINED = ["explain_key", "explain_value"]
 
 
 class OutputFormat(StrEnum):
@@ -34,10 +35,37 @@ class OutputFormat(StrEnum):
     PARQUET = "parquet"
 
 
+_SUFFIXES = {
+    ".csv": OutputFormat.CSV,
+    ".json": OutputFormat.JSON,
+    ".jsonl": OutputFormat.JSON,
+    ".ndjson": OutputFormat.JSON,
+    ".parquet": OutputFormat.PARQUET,
+    ".pq": OutputFormat.PARQUET,
+    ".txt": OutputFormat.TABLE,
+}
+
+
+def format_of(out: str | None) -> OutputFormat:
+    """The format that a file's name asks for; a table where it says nothing."""
+    return _SUFFIXES.get(PurePosixPath(out or "").suffix.lower(), OutputFormat.TABLE)
+
+
 def write_result(
-    schema: pa.Schema, batches: Iterable[pa.RecordBatch], format: OutputFormat, out: str | None
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    format: OutputFormat,
+    out: str | None,
+    options: Mapping[str, Any] | None = None,
 ) -> int:
     """Write rows to a file, or to standard output.
+
+    Args:
+        schema: Of the rows.
+        batches: The rows.
+        format: How they are written.
+        out: Path or fsspec URI; None and ``-`` for standard output.
+        options: fsspec options by protocol.
 
     Returns:
         How many rows there were.
@@ -46,26 +74,15 @@ def write_result(
         UsageError: The file cannot be written, or Parquet would go to a terminal.
     """
     if format is OutputFormat.PARQUET:
-        return _write_parquet(schema, batches, out)
-    with open_text(out) as file:
+        return _write_parquet(schema, batches, out, options)
+    with open_text(out, options) as file:
+        if format is OutputFormat.TABLE and schema.names == _EXPLAINED:
+            return _write_plan(batches, file)
         if format is OutputFormat.CSV:
             return _write_csv(schema, batches, file)
         if format is OutputFormat.JSON:
             return _write_json(schema, batches, file)
-        return _write_table(schema, batches, file)
-
-
-@contextlib.contextmanager
-def open_text(out: str | None) -> Iterator[IO[str]]:
-    """A text file to write (UTF-8), or standard output for None and ``-``."""
-    if out is None or out == "-":
-        yield sys.stdout
-        return
-    try:
-        with Path(out).open("w", encoding="utf-8", newline="") as file:
-            yield file
-    except OSError as exc:
-        raise UsageError(f"cannot write {out}: {exc.strerror or exc}") from exc
+        return write_table(schema, batches, file)
 
 
 def text_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -84,7 +101,8 @@ def text_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write_table(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: IO[str]) -> int:
+def write_table(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: IO[str]) -> int:
+    """Write rows as aligned text, and return how many there were."""
     count = 0
     page: list[list[Any]] = []
     first = True
@@ -123,20 +141,31 @@ def _write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: IO[s
     return count
 
 
-def _write_parquet(schema: pa.Schema, batches: Iterable[pa.RecordBatch], out: str | None) -> int:
-    target: Any = out
-    if out is None or out == "-":
-        if sys.stdout.isatty():
-            raise UsageError("Parquet is no text: add --out FILE or redirect the output")
-        target = pa.PythonFile(sys.stdout.buffer, mode="w")
+def _write_plan(batches: Iterable[pa.RecordBatch], file: IO[str]) -> int:
+    """What EXPLAIN gives: drawings over many lines, which a table's cells would break."""
     count = 0
-    try:
-        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-                count += batch.num_rows
-    except OSError as exc:
-        raise UsageError(f"cannot write {out}: {exc.strerror or exc}") from exc
+    for key, value in _rows(batches):
+        file.write(f"{key}\n{value.rstrip()}\n")
+        count += 1
+    return count
+
+
+def _write_parquet(
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    out: str | None,
+    options: Mapping[str, Any] | None,
+) -> int:
+    if (out is None or out == "-") and sys.stdout.isatty():
+        raise UsageError("Parquet is no text: add --out FILE or redirect the output")
+    count = 0
+    with (
+        open_binary(out, options) as file,
+        pq.ParquetWriter(pa.PythonFile(file, mode="w"), schema, compression="zstd") as writer,
+    ):
+        for batch in batches:
+            writer.write_batch(batch)
+            count += batch.num_rows
     return count
 
 
@@ -179,18 +208,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_cell(child) for child in value) + "]"
     return printable(str(plain(value)))
-
-
-def printable(text: str) -> str:
-    """Text without control characters, which could move a terminal's cursor or colour it."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character
-        if character.isprintable() or character == " "
-        else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 def _is_number(value: Any) -> bool:

@@ -9,16 +9,18 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from textspot_ray.errors import TableError
+from textspot_ray.errors import DamagedTableError
+from textspot_ray.query.interrupt import interruptible
+from textspot_ray.query.selection import source_condition
 from textspot_ray.query.sql import arrow_reader
-from textspot_ray.query.views import TableViews
+from textspot_ray.query.views import TableViews, damaged
 
 _IMAGE_COLUMNS = (
     "image_id, source, member, page, width, height, status, content_tag, bytes, n_words"
 )
 _WORD_COLUMNS = (
     "image_id, word_index, text, text_confidence, char_confidences, detection_confidence, "
-    "x_min, y_min, x_max, y_max, polygon, angle_deg"
+    "x_min, y_min, x_max, y_max, polygon, angle_deg, line_index"
 )
 
 
@@ -34,11 +36,15 @@ class PageWord:
     box: tuple[float, float, float, float]
     polygon: tuple[float, ...]
     angle_deg: float
+    line_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A row of ``images`` with its words. Width and height are None for failed images."""
+    """A row of ``images`` with its words. Width and height are None for failed images.
+
+    ``below`` counts words of the image that were left out for their confidence.
+    """
 
     image_id: str
     source: str
@@ -50,6 +56,7 @@ class Page:
     content_tag: str | None
     bytes: int | None
     words: tuple[PageWord, ...]
+    below: int = 0
 
 
 def read_pages(
@@ -57,6 +64,7 @@ def read_pages(
     *,
     source: str | None = None,
     min_confidence: float | None = None,
+    max_confidence: float | None = None,
     limit: int | None = None,
 ) -> Iterator[Page]:
     """Every image with its words, in the order of the table's files.
@@ -66,18 +74,20 @@ def read_pages(
 
     Args:
         tables: The opened table.
-        source: Glob on the source or the image id.
+        source: Glob on the source, the image id or the file name (`selection`).
         min_confidence: Leave out words below; None: the table's text threshold.
+        max_confidence: Leave out words above, to look at the unsure ones alone.
         limit: At most so many images.
 
     Raises:
-        TableError: An image's words are missing.
+        DamagedTableError: An image's words are missing, or a file cannot be read.
     """
     least = tables.files.text_threshold if min_confidence is None else min_confidence
-    where, parameters = "", []
+    where = ""
+    parameters: dict[str, str] = {}
     if source is not None:
-        where = " WHERE source GLOB ? OR image_id GLOB ?"
-        parameters = [source, source]
+        condition, parameters = source_condition(source)
+        where = f" WHERE {condition}"
     tail = f" LIMIT {int(limit)}" if limit is not None else ""
     ids = f"SELECT image_id FROM images{where}{tail}"
     images_sql = f"SELECT {_IMAGE_COLUMNS} FROM images{where}{tail}"
@@ -90,7 +100,9 @@ def read_pages(
         rows: list[tuple[Any, ...]] = []
         if image[-1]:
             rows = _take(groups, waiting, image[0], tables.uri)
-        yield _page(image, [row for row in rows if row[3] >= least])
+        sure = [row for row in rows if row[3] >= least]
+        kept = [row for row in sure if max_confidence is None or row[3] <= max_confidence]
+        yield _page(image, kept, len(rows) - len(sure))
 
 
 def read_page(tables: TableViews, image_id: str) -> Page | None:
@@ -122,16 +134,18 @@ def read_some(tables: TableViews, image_ids: list[str]) -> dict[str, Page]:
     }
 
 
-def _rows(tables: TableViews, sql: str, parameters: list[Any]) -> Iterator[tuple[Any, ...]]:
-    # a cursor each: two results are read at once
-    relation = (
-        tables.cursor().sql(sql, params=parameters) if parameters else (tables.cursor().sql(sql))
-    )
+def _rows(tables: TableViews, sql: str, parameters: dict[str, str]) -> Iterator[tuple[Any, ...]]:
+    cursor = tables.cursor()  # one each: two results are read at once
+
+    def start() -> pa.RecordBatchReader:
+        return arrow_reader(cursor.sql(sql, params=parameters or None))
+
     try:
-        for batch in arrow_reader(relation):
+        reader = interruptible(cursor, start)
+        while (batch := interruptible(cursor, lambda: next(reader, None))) is not None:
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
     except (duckdb.Error, pa.ArrowException, OSError) as exc:
-        raise TableError(f"{tables.uri}: cannot read on ({exc}); run textspot verify") from exc
+        raise damaged(tables.uri, exc) from exc
 
 
 def _groups(
@@ -156,19 +170,21 @@ def _take(
     while image_id not in waiting:
         found = next(groups, None)
         if found is None:
-            raise TableError(f"{uri}: the words of {image_id} are missing; run textspot verify")
+            raise DamagedTableError(
+                f"{uri}: the words of {image_id} are missing; run textspot verify"
+            )
         waiting.setdefault(found[0], []).extend(found[1])
     return waiting.pop(image_id)
 
 
-def _page(image: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> Page:
+def _page(image: tuple[Any, ...], rows: list[tuple[Any, ...]], below: int = 0) -> Page:
     image_id, source, member, page, width, height, status, tag, size, _ = image
     words = tuple(_word(row) for row in rows)
-    return Page(image_id, source, member, page, width, height, status, tag, size, words)
+    return Page(image_id, source, member, page, width, height, status, tag, size, words, below)
 
 
 def _word(row: tuple[Any, ...]) -> PageWord:
-    _, index, text, confidence, letters, detection, x0, y0, x1, y1, polygon, angle = row
+    _, index, text, confidence, letters, detection, x0, y0, x1, y1, polygon, angle, line = row
     return PageWord(
         index,
         text,
@@ -178,4 +194,5 @@ def _word(row: tuple[Any, ...]) -> PageWord:
         (x0, y0, x1, y1),
         tuple(polygon),
         angle,
+        line,
     )

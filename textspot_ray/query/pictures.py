@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.errors import TextspotError
 from textspot_ray.images.decode import decode
 from textspot_ray.query.pages import Page
+from textspot_ray.query.source_roots import SourceRoots
 from textspot_ray.records import Container, ErrorKind, ImageError, Item, Stage
 from textspot_ray.sources.reader import Reader
 from textspot_ray.storage.faults import RetryPolicy
@@ -48,6 +50,7 @@ class Pictures:
         store: The table's folder; its plan tells where members lie in their archives.
         options: fsspec options by protocol, for the sources.
         image_column: Column of image bytes, for Parquet sources.
+        source_roots: Where sources have moved to since they were read.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class Pictures:
         store: Store,
         options: Mapping[str, Any] | None = None,
         image_column: str | None = None,
+        source_roots: SourceRoots | None = None,
     ) -> None:
         self._store = store
+        self._source_roots = source_roots or SourceRoots()
         config = SourceConfig(storage_options=dict(options or {}), image_column=image_column)
         # people wait for these: give up sooner than a run does
         self._reader = Reader(
@@ -124,8 +129,15 @@ class Pictures:
         items = []
         for page in pages:
             key = item_id(page.image_id, page.page)
-            items.append(planned.get(key) or _file_item(key, page))
+            items.append(self._moved(planned.get(key) or _file_item(key, page)))
         return items
+
+    def _moved(self, item: Item) -> Item:
+        """The item where it lies now; a copy has another content tag."""
+        source = self._source_roots.move(item.source)
+        if source == item.source:
+            return item
+        return dataclasses.replace(item, source=source, content_tag=None)
 
 
 def find_items(store: Store, image_ids: Sequence[str]) -> dict[str, Item]:

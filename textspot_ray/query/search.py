@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ import duckdb
 
 from textspot_ray.errors import UsageError
 from textspot_ray.query.phrase import phrase_sql
+from textspot_ray.query.selection import source_condition
 from textspot_ray.query.views import SLIM, TableViews, one_line
 from textspot_ray.reading_order import Line
+from textspot_ray.text_key import text_key
 
 # each group's members look alike in print; a character is in one group only, so that folding
 # every character to its group's first never makes two texts farther apart
@@ -90,7 +93,8 @@ class SearchQuery:
     """What to look for.
 
     Attributes:
-        terms: One or more; none at all lists every word that the other conditions leave.
+        terms: One or more; none at all lists every word that the other conditions leave. They are
+            compared by `text_key`: without case, accents and punctuation.
         mode: How each term is compared.
         distance: Largest edit distance, for fuzzy.
         ocr: Count confusions of a reader (0/o, 1/l/i, 5/s, ...) as half an edit.
@@ -98,8 +102,9 @@ class SearchQuery:
         line: When words are on one line, for phrases.
         region: Where in the image.
         min_confidence: Least text confidence; None: the table's text threshold.
-        source: Glob on the source or the image id.
+        source: Glob on the source, the image id or the file name (`selection`).
         limit: Most hits returned; None: all.
+        exact_case: Compare with the text as it was read, letter for letter.
     """
 
     terms: tuple[str, ...] = ()
@@ -112,6 +117,7 @@ class SearchQuery:
     min_confidence: float | None = None
     source: str | None = None
     limit: int | None = 100
+    exact_case: bool = False
 
     def __post_init__(self) -> None:
         if any(not term for term in self.terms):
@@ -149,6 +155,14 @@ class SearchSql:
         self._with: list[str] = []
         self._filters = self._make_filters()
         self._conditions = [self._condition(term) for term in query.terms]
+
+    def whole(self) -> str:
+        """The statement that the query means."""
+        if len(self._query.terms) < 2:
+            return self.single()
+        if self._query.combine is Combine.ANY:
+            return self.any_term()
+        return self.all_terms() if self._query.combine is Combine.ALL else self.phrase()
 
     def single(self) -> str:
         """One term, or none."""
@@ -294,11 +308,9 @@ class SearchSql:
                 scales = self._size_range()
             filters.append(_inside(*scales))
         if query.source is not None:
-            self.parameters["source"] = query.source
-            filters.append(
-                "image_id IN (SELECT image_id FROM images"
-                " WHERE source GLOB $source OR image_id GLOB $source)"
-            )
+            chosen, parameters = source_condition(query.source)
+            self.parameters.update(parameters)
+            filters.append(f"image_id IN (SELECT image_id FROM images WHERE {chosen})")
         return filters
 
     def _size_range(self) -> tuple[str, ...]:
@@ -309,42 +321,48 @@ class SearchSql:
     def _condition(self, term: str) -> _Condition:
         mode = self._query.mode
         if mode is Mode.REGEX:
-            _check_pattern(term)
+            _check_pattern(self._tables, term)
             return _Condition(f"regexp_matches(text, {self._value(term)})", "0")
+        column, text = self._compared(term)
         if mode is Mode.FUZZY and (self._query.distance or self._query.ocr):
-            return self._fuzzy(term.lower())
-        text = self._value(term.lower())
+            return self._fuzzy(column, text)
+        value = self._value(text)
         if mode is Mode.PREFIX:
-            after = self._value(term.lower() + "\U0010ffff")  # the range prunes the sorted copy
+            after = self._value(text + "\U0010ffff")  # the range prunes the sorted copy
             return _Condition(
-                f"text BETWEEN {text} AND {after} AND starts_with(text, {text})",
-                f"len(text) - {len(term)}",
+                f"{column} BETWEEN {value} AND {after} AND starts_with({column}, {value})",
+                f"len({column}) - {len(text)}",
             )
         if mode is Mode.CONTAINS:
-            return _Condition(f"contains(text, {text})", f"len(text) - {len(term)}")
-        return _Condition(f"text = {text}", "0")
+            return _Condition(f"contains({column}, {value})", f"len({column}) - {len(text)}")
+        return _Condition(f"{column} = {value}", "0")
 
-    def _fuzzy(self, term: str) -> _Condition:
-        costs = self._spellings(term)
+    def _compared(self, term: str) -> tuple[str, str]:
+        """The column and what it is compared with; terms without any letter go by the text."""
+        key = "" if self._query.exact_case else text_key(term)
+        return ("text_key", key) if key else ("text", term)
+
+    def _fuzzy(self, column: str, term: str) -> _Condition:
+        costs = self._spellings(column, term)
         if not costs:
             return _Condition("false", "0")
-        where = f"text IN {_sql_list(list(costs))}"  # constants prune the sorted copy
+        where = f"{column} IN {_sql_list(list(costs))}"  # constants prune the sorted copy
         if not self._query.ocr:
-            return _Condition(where, f"levenshtein(text, {self._value(term)})")
+            return _Condition(where, f"levenshtein({column}, {self._value(term)})")
         texts, values = self._value(list(costs)), self._value(list(costs.values()))
-        return _Condition(where, f"list_extract({values}, list_position({texts}, text))")
+        return _Condition(where, f"list_extract({values}, list_position({texts}, {column}))")
 
-    def _spellings(self, term: str) -> dict[str, float]:
+    def _spellings(self, column: str, term: str) -> dict[str, float]:
         """Every text of the table within the distance, and how far it is."""
         distance = self._query.distance
         parameters = {"term": fold(term) if self._query.ocr else term, "n": distance}
-        folded = f"translate(text, '{FOLD_FROM}', '{FOLD_TO}')" if self._query.ocr else "text"
+        folded = f"translate({column}, '{FOLD_FROM}', '{FOLD_TO}')" if self._query.ocr else column
         rows = self._tables.rows(
             f"""
-            SELECT text, edits FROM (
-                SELECT text, levenshtein({folded}, $term) AS edits FROM (
-                    SELECT DISTINCT text FROM lookup
-                    WHERE len(text) BETWEEN {len(term) - distance} AND {len(term) + distance}
+            SELECT {column}, edits FROM (
+                SELECT {column}, levenshtein({folded}, $term) AS edits FROM (
+                    SELECT DISTINCT {column} FROM lookup
+                    WHERE len({column}) BETWEEN {len(term) - distance} AND {len(term) + distance}
                 )
             ) WHERE edits <= $n
             """,
@@ -381,15 +399,17 @@ def _sql_list(texts: Sequence[str]) -> str:
     return "(" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + ")"
 
 
-def _check_pattern(pattern: str) -> None:
-    # DuckDB's RE2 is the judge; this only turns the commonest mistakes away early
+def _check_pattern(tables: TableViews, pattern: str) -> None:
+    """RE2 is the judge; Python's own knows more, and is asked only for a better complaint."""
     try:
-        re.compile(pattern)
-    except re.error as exc:
-        raise UsageError(f"{pattern!r} is no regular expression: {exc}") from exc
-
-
-__all__ = ["Combine", "Hit", "HitWord", "Mode", "Region", "SearchQuery", "search"]
+        tables.execute("SELECT regexp_matches('', $pattern)", {"pattern": pattern}).fetchall()
+    except duckdb.Error as exc:
+        try:
+            re.compile(pattern)
+            why = one_line(exc)
+        except re.error as wrong:
+            why = str(wrong)
+        raise UsageError(f"{pattern!r} is no regular expression: {why}") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,21 +462,69 @@ def search(tables: TableViews, query: SearchQuery, *, _all_candidates: bool = Fa
         UsageError: A pattern is no regular expression, or a fuzzy term stands for too many words.
     """
     builder = SearchSql(tables, query, _all_candidates)
-    if len(query.terms) < 2:
-        sql = builder.single()
-    elif query.combine is Combine.ANY:
-        sql = builder.any_term()
-    elif query.combine is Combine.ALL:
-        sql = builder.all_terms()
-    else:
-        sql = builder.phrase()
-    try:
-        rows = tables.rows(sql, builder.parameters)
-        if builder.is_cut(len(rows)):  # too few of the best candidates were in the region
-            return search(tables, query, _all_candidates=True)
-    except duckdb.InvalidInputException as exc:
-        raise UsageError(f"cannot search for {' '.join(query.terms)!r}: {one_line(exc)}") from exc
+    rows = tables.rows(builder.whole(), builder.parameters)
+    if builder.is_cut(len(rows)):  # too few of the best candidates were in the region
+        return search(tables, query, _all_candidates=True)
     return [_hit(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHits:
+    """An image with hits: how many, and the best one's distance and confidence."""
+
+    image_id: str
+    hits: int
+    cost: float
+    confidence: float
+
+
+def search_images(tables: TableViews, query: SearchQuery) -> list[ImageHits]:
+    """The images that have hits, those with the best hits first; the limit counts images.
+
+    Raises:
+        UsageError: As `search`.
+    """
+    builder = SearchSql(tables, dataclasses.replace(query, limit=None), True)
+    limit = "" if query.limit is None else f" LIMIT {int(query.limit)}"
+    rows = tables.rows(
+        f"SELECT image_id, count(*), min(cost), max(conf) FROM ({builder.whole()}) "
+        f"GROUP BY image_id ORDER BY 3, 4 DESC, image_id{limit}",
+        builder.parameters,
+    )
+    return [ImageHits(row[0], row[1], float(row[2]), float(row[3])) for row in rows]
+
+
+def count_hits(tables: TableViews, query: SearchQuery) -> tuple[int, int]:
+    """All hits of a query, whatever its limit, and the images that they are in.
+
+    Raises:
+        UsageError: As `search`.
+    """
+    builder = SearchSql(tables, dataclasses.replace(query, limit=None), True)
+    hits, images = tables.rows(
+        f"SELECT count(*), count(DISTINCT image_id) FROM ({builder.whole()})", builder.parameters
+    )[0]
+    return int(hits), int(images)
+
+
+def impossible_terms(tables: TableViews, query: SearchQuery) -> dict[str, str]:
+    """Terms that no word can be, and the characters of theirs that the table's model never gives.
+
+    Empty where the table does not tell its model's alphabet.
+    """
+    alphabet = tables.files.alphabet
+    if alphabet is None or query.mode in (Mode.REGEX, Mode.FUZZY):
+        return {}
+    known = set(alphabet)
+    if not query.exact_case:
+        known |= {character for letter in alphabet for character in text_key(letter)}
+    found = {}
+    for term in query.terms:
+        compared = term if query.exact_case else text_key(term) or term
+        missing = "".join(dict.fromkeys(c for c in compared if c not in known))
+        if missing:
+            found[term] = missing
+    return found
 
 
 def _hit(row: tuple[Any, ...]) -> Hit:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from itertools import chain
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
 
-from textspot_ray.errors import UsageError
-from textspot_ray.query.views import TableViews, one_line
+from textspot_ray.errors import DamagedTableError, UsageError
+from textspot_ray.query.interrupt import interruptible
+from textspot_ray.query.views import VIEWS, TableViews, damaged, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _EXPLAIN = re.compile(r"^\s*explain(\s+analyze)?\s+", re.IGNORECASE)
-_NEEDS_SHARDS = re.compile(r"\b(runs|shards)\b", re.IGNORECASE)
+_NEEDS_SHARDS = re.compile(
+    r"\b(runs|shards|show|describe|desc|information_schema|duckdb_\w+|pg_\w+)\b", re.IGNORECASE
+)
+_COMMENT = re.compile(r"^(\s|\(|--[^\n]*(\n|$)|/\*.*?\*/)*", re.DOTALL)
+_READS = re.compile(r"(select|from|with|pivot|pivot_wider)\b", re.IGNORECASE)
+_NO_TABLE = re.compile(r"Table with name (\S+) does not exist!.*", re.DOTALL)
+_FILE_FAULTS = re.compile(r"\.parquet|parquet file|snappy|zstd|thrift|page header", re.IGNORECASE)
 # these are SELECTs to the parser, but no subqueries
 _UNLIMITED = re.compile(r"^\s*(explain|describe|desc|show|summarize)\b", re.IGNORECASE)
 _PREFIX = "EXPLAIN "
@@ -34,14 +42,15 @@ def run_query(
     max_rows: int | None = None,
     *,
     connection: duckdb.DuckDBPyConnection | None = None,
-) -> pa.RecordBatchReader:
+) -> QueryResult:
     """Run one reading statement (SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN).
 
     Args:
         tables: The opened table.
         sql: One statement.
         max_rows: Stop after so many rows.
-        connection: A cursor of the tables to run it on, for who wants to interrupt it.
+        connection: A cursor of the tables to run it on, for who wants to interrupt it. The
+            statement runs in a transaction that cannot write.
 
     Returns:
         The result, streamed. Its batches can raise `SqlError` too: pass them through `batches`.
@@ -55,29 +64,102 @@ def run_query(
     limited = sql
     if max_rows is not None and not _UNLIMITED.match(sql):
         limited = f"SELECT * FROM (\n{_without_end(sql)}\n) LIMIT {max_rows}"
+
+    def begin() -> QueryResult:
+        cursor = connection or tables.cursor()
+        _begin_reading(cursor)
+        reader = interruptible(cursor, lambda: arrow_reader(cursor.sql(limited)))
+        return QueryResult(reader, cursor, tables.uri)
+
     try:
         if connection is not None:
-            return arrow_reader(connection.sql(limited))
-        return tables.on_latest(lambda: _begun(arrow_reader(tables.cursor().sql(limited))))
+            return begin()
+        # with the first batch read: files that are gone are noticed now
+        return tables.on_latest(lambda: begin().begun())
     except duckdb.Error as exc:
-        raise _placed(connection or tables.cursor(), sql, exc) from exc
+        raise _placed(connection or tables.cursor(), sql, exc, tables.uri) from exc
     except (pa.ArrowException, OSError) as exc:
-        raise sql_error(sql, exc) from exc
+        raise _fault(sql, exc, tables.uri) from exc
 
 
-def _begun(reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
-    """The same, with its first batch read: files that are gone are noticed now."""
-    first = next(reader, None)
-    rest = iter(reader) if first is None else chain([first], reader)
-    return pa.RecordBatchReader.from_batches(reader.schema, rest)
+def query_relation(tables: TableViews, sql: str) -> duckdb.DuckDBPyRelation:
+    """As `run_query`, for who wants DuckDB's own object: ``.df()``, ``.pl()`` and more.
+
+    Raises:
+        SqlError: Not one statement, not a reading one, or DuckDB refuses it.
+    """
+    check_reads_only(sql)
+    if _NEEDS_SHARDS.search(sql):
+        tables.add_shards()
+    connection = tables.cursor()
+    _begin_reading(connection)
+    try:
+        return connection.sql(_without_end(sql))
+    except duckdb.Error as exc:
+        raise _placed(connection, sql, exc, tables.uri) from exc
 
 
-def batches(sql: str, reader: pa.RecordBatchReader) -> Iterable[pa.RecordBatch]:
-    """The reader's batches; what fails while rows are made becomes a `SqlError` too."""
+class QueryResult:
+    """A result whose batches are made in a thread, so that Ctrl-C stops the making."""
+
+    def __init__(
+        self, reader: pa.RecordBatchReader, connection: duckdb.DuckDBPyConnection, uri: str
+    ) -> None:
+        self._reader = reader
+        self._connection = connection
+        self.uri = uri
+        self.schema = reader.schema
+        self._first: list[pa.RecordBatch] | None = None
+
+    def begun(self) -> QueryResult:
+        """The same, with its first batch read."""
+        self._first = list(islice(self._rest(), 1))
+        return self
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        yield from self._first or ()
+        if self._first != []:
+            yield from self._rest()
+
+    def _rest(self) -> Iterator[pa.RecordBatch]:
+        while True:
+            try:
+                batch = interruptible(self._connection, self._reader.read_next_batch)
+            except StopIteration:
+                return
+            yield batch
+
+    def read_all(self) -> pa.Table:
+        """The whole result."""
+        return pa.Table.from_batches(list(self), self.schema)
+
+
+def batches(sql: str, reader: QueryResult) -> Iterable[pa.RecordBatch]:
+    """The reader's batches; what fails while rows are made becomes a `SqlError` too.
+
+    Raises:
+        SqlError: The statement fails on some row.
+        DamagedTableError: A file of the table cannot be read.
+    """
     try:
         yield from reader
     except (duckdb.Error, pa.ArrowException, OSError) as exc:
-        raise sql_error(sql, exc) from exc
+        raise _fault(sql, exc, reader.uri) from exc
+
+
+def _begin_reading(connection: duckdb.DuckDBPyConnection) -> None:
+    """No statement writes, whatever it is: a CTE can hold a DELETE that looks like a SELECT."""
+    try:
+        connection.execute("BEGIN TRANSACTION READ ONLY")
+    except duckdb.TransactionException:  # a cursor that is used again
+        connection.execute("ROLLBACK")
+        connection.execute("BEGIN TRANSACTION READ ONLY")
+
+
+def _fault(sql: str, exc: BaseException, uri: str) -> SqlError | DamagedTableError:
+    if uri and (isinstance(exc, (duckdb.IOException, OSError)) or _FILE_FAULTS.search(str(exc))):
+        return damaged(uri, exc)
+    return sql_error(sql, exc)
 
 
 def check_reads_only(sql: str) -> None:
@@ -106,6 +188,8 @@ def check_reads_only(sql: str) -> None:
         if rest == sql:
             raise SqlError("SQL: write EXPLAIN or EXPLAIN ANALYZE directly before a SELECT")
         check_reads_only(rest)
+    elif kind == "MULTI" and _READS.match(sql, _COMMENT.match(sql).end()):  # type: ignore[union-attr]
+        return  # PIVOT, which DuckDB rewrites into two statements
     elif kind != "SELECT":
         raise SqlError(f"SQL: tables are read-only, {kind} statements are refused")
 
@@ -120,19 +204,35 @@ def arrow_reader(relation: duckdb.DuckDBPyRelation) -> pa.RecordBatchReader:
 
 def sql_error(sql: str, exc: BaseException) -> SqlError:
     """DuckDB's complaint as one line that says where in the statement."""
-    return SqlError(f"SQL{_position(sql, str(exc))}: {one_line(exc)}")
+    return SqlError(f"SQL{_position(sql, str(exc))}: {_with_nearest(one_line(exc))}")
 
 
-def _placed(connection: duckdb.DuckDBPyConnection, sql: str, exc: duckdb.Error) -> SqlError:
+def _with_nearest(message: str) -> str:
+    """An unknown table's message names ours; DuckDB thinks of its own catalogue."""
+    found = _NO_TABLE.search(message)
+    if found is None:
+        return message
+    near = difflib.get_close_matches(found.group(1).lower(), VIEWS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(VIEWS)}"
+    return f"there is no table {found.group(1)}: {hint}"
+
+
+def _placed(
+    connection: duckdb.DuckDBPyConnection, sql: str, exc: duckdb.Error, uri: str
+) -> SqlError | DamagedTableError:
     """The error with its place, which relations lose: the statement is bound again, not run."""
+    if isinstance(exc, duckdb.IOException):
+        return damaged(uri, exc)
+    _begin_reading(connection)
     if not _UNLIMITED.match(sql):
         try:
             connection.execute(_PREFIX + sql)
         except duckdb.Error as again:
             return SqlError(
-                f"SQL{_position(_PREFIX + sql, str(again), len(_PREFIX))}: {one_line(again)}"
+                f"SQL{_position(_PREFIX + sql, str(again), len(_PREFIX))}: "
+                f"{_with_nearest(one_line(again))}"
             )
-    return sql_error(sql, exc)
+    return _fault(sql, exc, uri)
 
 
 def _position(sql: str, message: str, skip: int = 0) -> str:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import duckdb
 import pyarrow as pa
 
-from textspot_ray.errors import AbortedError, StorageError, TableError
+from textspot_ray.errors import AbortedError, DamagedTableError, StorageError, TableError
+from textspot_ray.query.interrupt import interruptible
 from textspot_ray.query.store_filesystem import StoreFileSystem, store_path
 from textspot_ray.records import TIMED_STAGES
 from textspot_ray.storage.stores import Store, open_store
@@ -38,6 +39,8 @@ T = TypeVar("T")
 _TRIES = 5
 # as DuckDB and the drivers behind it say that a file is not there
 _GONE = re.compile(r"no such file|no files found|cannot open|filenotfound|not found", re.I)
+_LEAST_ALPHABET = 9  # the ten digits
+VIEWS = ("words", "images", "errors", "shards", "runs")
 _GLOB_CHARACTERS = frozenset("*?[]{}")
 # the columns that words_by_text keeps and a search needs
 SLIM = (
@@ -51,6 +54,11 @@ SLIM = (
     "x_max",
     "y_max",
     "angle_deg",
+)
+# files of version 1 have no key: this is `text_key` for the Latin letters that their models read
+_OLD_KEY = (
+    r"coalesce(text_key, regexp_replace(strip_accents(lower(text)), '[^\p{L}\p{N}]+', '', 'g'))"
+    " AS text_key"
 )
 # the statement's line with a caret under the place, which means nothing on one line
 _EXCERPT = re.compile(r"\n+LINE \d+: .*\n *\^+", re.DOTALL)
@@ -115,6 +123,13 @@ class TableFiles:
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     text_threshold: float = 0.0
     version: int = TABLE_VERSION
+
+    @property
+    def alphabet(self) -> str | None:
+        """The characters that the table's model gives; None where the table does not tell."""
+        found = self.fingerprint.get("alphabet", "")
+        # large alphabets are named there, not spelled out
+        return found if len(found) > _LEAST_ALPHABET and len(set(found)) == len(found) else None
 
     @property
     def paths(self) -> frozenset[str]:
@@ -242,11 +257,24 @@ class TableViews:
     def rows(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> list[tuple[Any, ...]]:
-        """All rows of a statement."""
-        found: list[tuple[Any, ...]] = self.on_latest(
-            lambda: self.execute(sql, parameters).fetchall()
-        )
-        return found
+        """All rows of a statement of our own; Ctrl-C stops it.
+
+        Raises:
+            DamagedTableError: A file of the table cannot be read.
+        """
+
+        def work() -> list[tuple[Any, ...]]:
+            found: list[tuple[Any, ...]] = self.on_latest(
+                lambda: self.execute(sql, parameters).fetchall()
+            )
+            return found
+
+        try:
+            return interruptible(self._connection, work)
+        except duckdb.InterruptException:
+            raise
+        except (duckdb.Error, OSError) as exc:
+            raise damaged(self.uri, exc) from exc
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Another connection to the same views, for another thread."""
@@ -288,10 +316,7 @@ class TableViews:
             rows = self._select("*", names, SCHEMAS[table])
             self._connection.execute(f"CREATE VIEW {table} AS {rows}")
         except (duckdb.Error, OSError) as exc:
-            raise TableError(
-                f"{self.uri}: a committed file of {table} cannot be read "
-                f"({one_line(exc)}); run textspot verify"
-            ) from exc
+            raise damaged(self.uri, exc, f"a committed file of {table}") from exc
         return names
 
     def _make_lookup(self) -> list[str]:
@@ -304,11 +329,16 @@ class TableViews:
             recent = [self._name(path) for path in self.files.recent_words]
             names = sorted_names + recent
             sources = [part for part in (sorted_names, recent) if part]
+        if self.files.version < TABLE_VERSION:
+            columns = columns.replace("text_key", _OLD_KEY, 1)
         if not sources:
             self._connection.execute(f"CREATE VIEW lookup AS SELECT {columns} FROM words")
             return names
         selects = [self._select(columns, part, WORDS_BY_TEXT) for part in sources]
-        self._connection.execute(f"CREATE VIEW lookup AS {' UNION ALL '.join(selects)}")
+        try:
+            self._connection.execute(f"CREATE VIEW lookup AS {' UNION ALL '.join(selects)}")
+        except (duckdb.Error, OSError) as exc:
+            raise damaged(self.uri, exc, "a committed file of words_by_text") from exc
         return names
 
     def _select(self, columns: str, names: Sequence[str], schema: pa.Schema) -> str:
@@ -346,6 +376,11 @@ def one_line(exc: BaseException) -> str:
             text = str(json.loads(text[start:])["exception_message"])
     text = _EXCERPT.sub("", text)
     return " ".join(text.split())
+
+
+def damaged(uri: str, exc: BaseException, what: str = "a committed file") -> DamagedTableError:
+    """The fault of reading a table as one line that says what to do."""
+    return DamagedTableError(f"{uri}: {what} cannot be read ({one_line(exc)}); run textspot verify")
 
 
 def _literal(names: Sequence[str]) -> str:

@@ -26,6 +26,19 @@ def clip_box(box: NDArray[np.floating] | Box, width: int, height: int) -> Box:
     return x0, y0, x1, y1
 
 
+def polygon_box(polygon: tuple[float, ...], width: int, height: int) -> Box | None:
+    """The upright box around a polygon, clipped to the image; None where nothing is left.
+
+    Args:
+        polygon: x0, y0, x1, y1, ... in pixels.
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
+    """
+    xs, ys = polygon[0::2], polygon[1::2]
+    box = clip_box((min(xs), min(ys), max(xs), max(ys)), width, height)
+    return box if box[0] < box[2] and box[1] < box[3] else None
+
+
 def mask_polygon(mask: NDArray[np.float32], box: Box) -> tuple[float, ...]:
     """The word's rectangle: minimum-area rectangle of the mask's largest contour.
 

@@ -36,6 +36,7 @@ from textspot_ray.spotting.family import (
     WordsOf,
     family_of,
 )
+from textspot_ray.spotting.geometry import polygon_box
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.tiling import Seen, TileWindow, merge, plan_passes
 
@@ -183,7 +184,7 @@ def assemble(
         item=item,
         page=page,
         info=detected.info,
-        words=tuple(word for words in found for word in words),
+        words=tuple(_boxed(word, detected.info) for words in found for word in words),
         n_unread=sum(not words for words in found),
         error=detected.error,
         read_s=read_s,
@@ -285,6 +286,12 @@ class TextSpotter:
             detected, features = self._pages.detect(_bytes(image), page)
         readings = self._recognizer.read(features)
         return assemble(Item("", ""), page, detected, readings, make_words=self._words_of)
+
+
+def _boxed(word: Word, info: PageInfo | None) -> Word:
+    """The word with its polygon's box: a detector's own box may cut the mask's rectangle."""
+    box = None if info is None else polygon_box(word.polygon, info.width, info.height)
+    return word if box is None else replace(word, box=box)
 
 
 def _info(decoded: Decoded, *, tiles: int = 1, saturated: bool = False) -> PageInfo:

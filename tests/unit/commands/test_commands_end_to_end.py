@@ -140,6 +140,21 @@ def test_status_errors_verify_files(table: str, capsys: pytest.CaptureFixture[st
     assert main(["clean", table]) == ExitCode.OK
 
 
+def test_messages_cannot_steer_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a\x1b[31m.jpg").write_bytes(jpeg(draw({}))[:300])
+    write_stub_bundle(tmp_path / "stub")
+    out = str(tmp_path / "out")
+    run = ["run", str(photos), "--out", out, "--model", str(tmp_path / "stub")]
+    assert main([*run, "--engine", "local", "-q"]) == ExitCode.FAILED_IMAGES
+    capsys.readouterr()
+    assert main(["errors", out]) == ExitCode.OK
+    assert "\x1b" not in capsys.readouterr().out
+
+
 def test_plan_counts_without_writing(
     sources: Path, table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.insight_tables import MakeTable, Page, run_command, word
+from tests.support.old_tables import make_version
 from textspot_ray.cli import main
 from textspot_ray.commands.search import parse_box
 from textspot_ray.errors import ExitCode, UsageError
@@ -21,12 +23,18 @@ from textspot_ray.query.search import (
     Mode,
     Region,
     SearchQuery,
+    count_hits,
     fold,
+    impossible_terms,
     ocr_distance,
     search,
+    search_images,
 )
-from textspot_ray.query.views import open_views
+from textspot_ray.query.views import TableViews, open_views
 from textspot_ray.records import Word
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit.ledger import open_ledger
+from textspot_ray.tables.maintenance.compact import compact
 
 
 @pytest.fixture
@@ -315,3 +323,90 @@ def test_a_reader_that_has_seen_enough_is_no_fault(
     monkeypatch.setattr(sys, "stdout", stdout)
     assert main(["search", table, "exit"]) == ExitCode.OK
     stdout.close()
+
+
+@pytest.fixture
+def bilingual(make_table: MakeTable) -> str:
+    return make_table(
+        [
+            Page("a.jpg", [word("Café"), word("TOTAL:", 60), word("12.00", 120), word("&", 200)]),
+            Page("b.jpg", [word("cafe"), word("total", 60), word("1200", 120)]),
+        ],
+        name="bilingual",
+    )
+
+
+@pytest.mark.parametrize(
+    ("term", "found"),
+    [
+        ("Café", ["Café", "cafe"]),
+        ("cafe", ["Café", "cafe"]),
+        ("total:", ["TOTAL:", "total"]),
+        ("12.00", ["12.00", "1200"]),
+        ("&", ["&"]),
+    ],
+)
+def test_terms_are_compared_without_case_accents_and_punctuation(
+    bilingual: str, term: str, found: list[str]
+) -> None:
+    assert [hit.text for hit in find(bilingual, term)] == found
+    compact(open_ledger(open_store(bilingual), create=False))
+    assert [hit.text for hit in find(bilingual, term)] == found
+
+
+def test_exact_case_compares_letter_for_letter(bilingual: str) -> None:
+    assert texts(find(bilingual, "Café", exact_case=True)) == ["a.jpg:Café"]
+    assert texts(find(bilingual, "caf", exact_case=True, mode=Mode.PREFIX)) == ["b.jpg:cafe"]
+    assert find(bilingual, "CAFE", exact_case=True) == []
+    assert texts(find(bilingual, "total:", "12.00")) == ["a.jpg:TOTAL: 12.00", "b.jpg:total 1200"]
+
+
+def test_tables_of_version_1_are_searched_too(bilingual: str) -> None:
+    make_version(open_store(bilingual), 1)
+    assert [hit.text for hit in find(bilingual, "Café")] == ["Café", "cafe"]
+    assert [hit.text for hit in find(bilingual, "12.00")] == ["12.00", "1200"]
+
+
+def test_what_a_list_leaves_out_is_told(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str) -> str:
+        run_command("search", [table, *arguments])
+        return capsys.readouterr().err
+
+    assert said("exit", "--limit", "1") == "1 of 2 hits in 2 images (--limit 0 for all)\n"
+    assert said("--limit", "3") == "3 of 10 hits in 4 images (--limit 0 for all)\n"
+    assert said("exit", "--limit", "0") == said("exit") == ""
+    assert said("nothing") == "no hits\n"
+    assert said("exit", "--min-confidence", "0.99") == (
+        "no hits; 2 below the least confidence (--min-confidence 0)\n"
+    )
+    assert said("exit", "--images", "--limit", "1") == "1 of 2 images (--limit 0 for all)\n"
+
+
+def test_images_are_counted(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run_command("search", [table, "ex", "--prefix", "--images", "--json"])
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["image_id"], row["hits"]) for row in found] == [
+        ("a.jpg", 2),
+        ("c.jpg", 1),
+        ("b.jpg", 1),
+    ]
+    with open_views(table) as tables:
+        query = SearchQuery(("ex",), mode=Mode.PREFIX, limit=1)
+        assert count_hits(tables, query) == (4, 3)
+        assert [image.hits for image in search_images(tables, query)] == [2]
+
+
+def test_terms_that_cannot_occur_are_told(make_table: MakeTable) -> None:
+    uri = make_table([Page("a.jpg", [word("cafe")])], name="letters")
+    with open_views(uri) as tables:
+        alphabet = {"alphabet": "abcdefghijklmnopqrstuvwxyz0123456789"}
+        files = dataclasses.replace(tables.files, fingerprint=alphabet)
+    with TableViews(files) as tables:
+
+        def missing(*terms: str, **settings: object) -> dict[str, str]:
+            return impossible_terms(tables, SearchQuery(terms, **settings))  # type: ignore[arg-type]
+
+        assert missing("Café", "total:", "12.00") == {}
+        assert missing("кафе", "cafe") == {"кафе": "кафе"}
+        assert missing("Café", exact_case=True) == {"Café": "Cé"}
+        assert missing("naïve&") == {} and missing("&") == {"&": "&"}

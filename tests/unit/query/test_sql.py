@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.insight_tables import MakeTable, Page, run_command, word
-from textspot_ray.errors import TableError, UsageError
-from textspot_ray.query.output import OutputFormat, printable, write_result
+from textspot_ray.cli import main
+from textspot_ray.errors import ExitCode, TableError, UsageError, printable
+from textspot_ray.query.output import OutputFormat, write_result
 from textspot_ray.query.prompt import prompt
 from textspot_ray.query.sql import SqlError, batches, run_query
 from textspot_ray.query.views import open_views
@@ -303,3 +305,70 @@ def test_opening_a_folded_table_does_not_import_pandas(table: str) -> None:
         [sys.executable, "-c", code, table], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["n", "3", "False"]
+
+
+def test_a_files_name_chooses_the_format(table: str, tmp_path: Path) -> None:
+    sql = "SELECT text FROM words ORDER BY text"
+    for name, check in (
+        ("q.csv", lambda data: data.startswith(b"text\n")),
+        ("q.jsonl", lambda data: data.startswith(b'{"text": "')),
+        ("q.parquet", lambda data: data[:4] == b"PAR1"),
+        ("q.txt", lambda data: "─".encode() in data),
+    ):
+        assert run_command("query", [table, sql, "--out", str(tmp_path / name)]) == 0
+        assert check((tmp_path / name).read_bytes()), name
+    run_command("query", [table, sql, "--out", str(tmp_path / "x.csv"), "--format", "json"])
+    assert (tmp_path / "x.csv").read_text().startswith('{"text"')
+
+
+def test_results_go_to_any_fsspec_url(table: str) -> None:
+    import fsspec
+
+    run_command("query", [table, "SELECT count(*) AS n FROM words", "--out", "memory://q/n.csv"])
+    assert fsspec.filesystem("memory").cat_file("/q/n.csv") == b"n\n3\n"
+
+
+def test_plans_are_readable(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run_command("query", [table, "EXPLAIN SELECT count(*) FROM words"])
+    shown = capsys.readouterr().out
+    assert "\\n" not in shown and shown.count("\n") > 5 and "READ_PARQUET" in shown
+
+
+def test_a_pivot_works(table: str) -> None:
+    found = rows(table, "PIVOT words ON text USING count(*) GROUP BY image_id")
+    assert found and len(found[0]) > 2
+    assert rows(table, "FROM (PIVOT words ON text USING count(*))", max_rows=1)
+
+
+def test_every_view_is_shown_and_unknown_tables_name_ours(table: str) -> None:
+    assert {"words", "images", "errors", "shards", "runs"} <= {
+        row["name"] for row in rows(table, "SHOW TABLES")
+    }
+    with open_views(table) as tables:
+        for sql, hint in (
+            ("SELECT * FROM wrods", "did you mean words"),
+            ("SELECT * FROM image", "did you mean images"),
+            ("SELECT * FROM zzz", "there are words, images, errors, shards, runs"),
+        ):
+            with pytest.raises(SqlError, match=hint) as caught:
+                run_query(tables, sql)
+            assert "pg_" not in str(caught.value)
+
+
+def test_damage_is_told_with_its_own_exit_code(
+    table: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for part in Path(table, "words").glob("*.parquet"):
+        data = bytearray(part.read_bytes())
+        data[4:2000] = os.urandom(len(data[4:2000]))  # pages; the footer stays
+        part.write_bytes(data)
+    out = str(tmp_path / "x")
+    for arguments in (
+        ["query", table, "SELECT sum(len(text)), max(text) FROM words"],
+        ["search", table, "exit"],
+        ["stats", table],
+        ["export", table, "-f", "txt", "-o", out],
+    ):
+        assert main(arguments) == ExitCode.ABORTED, arguments
+        shown = capsys.readouterr().err
+        assert "textspot verify" in shown and shown.count("\n") == 1, arguments

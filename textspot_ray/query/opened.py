@@ -1,0 +1,186 @@
+"""A table in Python and in notebooks: what it holds at a glance, SQL, search, pictures.
+
+tables = open_tables("out")
+tables                              # counts, what made it, the first words
+tables.sql("SELECT text, count(*) FROM words GROUP BY text").df()
+tables.search("exit", mode="fuzzy")
+tables.show(image_id)               # the picture with its words
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from textspot_ray.errors import UsageError
+from textspot_ray.query.output import text_table
+from textspot_ray.query.search import Combine, Hit, Mode, SearchQuery, search
+from textspot_ray.query.source_roots import parse_roots
+from textspot_ray.query.sql import query_relation
+from textspot_ray.query.views import TableViews, open_views
+from textspot_ray.storage.stores import Store
+from textspot_ray.tables.open import Tables
+from textspot_ray.tables.open import open_tables as open_files
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_PREVIEW_ROWS = 5
+_LONGEST_PX = 1280
+
+
+class OpenedTables(Tables):
+    """A table to look into: the Arrow datasets of `Tables`, and what is asked of them.
+
+    The view does not move with a running job; open again for newer rows.
+    """
+
+    @functools.cached_property
+    def views(self) -> TableViews:
+        """The locked DuckDB connection, made when it is first used."""
+        return open_views(self.store.uri, self.storage_options)
+
+    def sql(self, statement: str) -> duckdb.DuckDBPyRelation:
+        """Run one reading statement over words, images, errors, shards and runs.
+
+        Args:
+            statement: One statement that reads.
+
+        Returns:
+            The result: ``.df()`` for pandas, ``.pl()`` for polars, ``.to_arrow_table()``,
+            ``.fetchall()``; a notebook shows it as a table.
+
+        Raises:
+            SqlError: Not one statement, not a reading one, or DuckDB refuses it.
+        """
+        return query_relation(self.views, statement)
+
+    def search(
+        self,
+        *terms: str,
+        mode: str = "exact",
+        distance: int = 1,
+        combine: str = "phrase",
+        min_confidence: float | None = None,
+        source: str | None = None,
+        limit: int | None = 100,
+    ) -> list[Hit]:
+        """Find words, best first; as ``textspot search``.
+
+        Args:
+            terms: Words; several are a phrase on one line, or as ``combine`` says.
+            mode: exact, prefix, contains, fuzzy or regex.
+            distance: Largest edit distance, for fuzzy.
+            combine: phrase, all or any.
+            min_confidence: Least text confidence; None: the table's text threshold.
+            source: Glob on the source, the image id or the file name.
+            limit: Most hits returned; None: all.
+
+        Raises:
+            UsageError: A mode or combination there is not, a pattern that is none.
+        """
+        try:
+            query = SearchQuery(
+                terms=terms,
+                mode=Mode(mode),
+                distance=distance,
+                combine=Combine(combine),
+                min_confidence=min_confidence,
+                source=source,
+                limit=limit,
+            )
+        except ValueError as exc:
+            raise UsageError(str(exc)) from exc
+        return search(self.views, query)
+
+    def show(
+        self,
+        image_id: str,
+        *,
+        min_confidence: float | None = None,
+        longest_px: int = _LONGEST_PX,
+        source_root: Sequence[str] = (),
+    ) -> Image:
+        """The picture with its words drawn in; a notebook displays what is returned.
+
+        Args:
+            image_id: As in the table, or a glob that one image fits.
+            min_confidence: Words below are not drawn; None: the table's text threshold.
+            longest_px: Longer side of the result; smaller pictures keep their size.
+            source_root: ``OLD=NEW`` where pictures have moved.
+
+        Raises:
+            UsageError: There is no such image, or its picture cannot be read now.
+        """
+        from textspot_ray.query.overlay import draw_words
+        from textspot_ray.query.pages import read_page
+        from textspot_ray.query.pictures import Pictures
+
+        page = read_page(self.views, image_id)
+        if page is None:
+            page = read_page(self.views, self._only(image_id))
+        assert page is not None  # `_only` takes ids from the table
+        least = self.views.files.text_threshold if min_confidence is None else min_confidence
+        with Pictures(
+            self.store, self.storage_options, source_roots=parse_roots(source_root)
+        ) as pictures:
+            ((_, image, note),) = pictures.decoded([page], longest_px)
+        if image is None:
+            raise UsageError(f"{page.image_id}: {note}")
+        return draw_words(image, page, least)
+
+    def _only(self, glob: str) -> str:
+        from textspot_ray.query.selection import source_condition
+
+        condition, parameters = source_condition(glob)
+        found = self.views.rows(
+            f"SELECT image_id FROM images WHERE {condition} LIMIT 2", parameters
+        )
+        if len(found) != 1:
+            many = "more than one image" if found else "no image"
+            raise UsageError(f"{many} of {self.store.uri} is called {glob}")
+        return str(found[0][0])
+
+    def __repr__(self) -> str:
+        counts = {table: sum(part.rows for part in self.parts[table]) for table in self._tables}
+        lines = [
+            f"{self.store.uri}: {counts['images']:,} images, {counts['words']:,} words, "
+            f"{counts['errors']:,} failed"
+        ]
+        made = self.views.files.fingerprint
+        kept = {key: made[key] for key in ("bundle", "model", "precision") if key in made}
+        if kept:
+            lines.append(", ".join(f"{key} {_short(value)}" for key, value in kept.items()))
+        preview = self.views.rows(
+            "SELECT text, round(text_confidence, 3), image_id FROM words "
+            f"WHERE text_confidence >= {self.views.files.text_threshold} LIMIT {_PREVIEW_ROWS}"
+        )
+        if preview:
+            lines += ["", text_table(("text", "confidence", "image"), preview).rstrip()]
+        return "\n".join(lines)
+
+    _tables = ("images", "words", "errors")
+
+
+def open_tables(
+    where: str | Store, storage_options: Mapping[str, Any] | None = None
+) -> OpenedTables:
+    """Open an output folder for reading.
+
+    Args:
+        where: Path or URI of the folder, or its store.
+        storage_options: fsspec options by protocol.
+
+    Raises:
+        TableError: It is no table of ours, or of a newer version.
+    """
+    found = open_files(where, storage_options)
+    fields = {name: getattr(found, name) for name in Tables.__dataclass_fields__}
+    return OpenedTables(**fields)
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 40 else f"{value[:39]}…"
