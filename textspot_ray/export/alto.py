@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from textspot_ray._version import __version__
+from textspot_ray.export.formats import TextWriter
+from textspot_ray.export.layout import Box, PageLayout, TextLine
 from textspot_ray.export.xml_text import points, xml_text
-from textspot_ray.query.pages import Page, PageWord
-from textspot_ray.reading_order import bounds, text_lines
+from textspot_ray.query.pages import PageWord
 
 
-class Writer:
+class Writer(TextWriter):
     """Writes ALTO."""
 
-    suffix = ".xml"
-    prefix = ""
-    many = False
+    suffix: ClassVar[str] = ".xml"
+    many: ClassVar[bool] = False
 
     def head(self) -> str:
         """Declaration and root element."""
@@ -27,22 +28,21 @@ class Writer:
             ' http://www.loc.gov/standards/alto/v4/alto-4-2.xsd">\n'
         )
 
-    def page(self, page: Page, number: int) -> str:
+    def page(self, layout: PageLayout, number: int) -> str:
         """Description and layout of the image."""
-        width, height = page.width or 0, page.height or 0
-        lines = text_lines(page.words)
+        width, height = layout.width, layout.height
         return (
             "<Description>\n<MeasurementUnit>pixel</MeasurementUnit>\n"
-            f"<sourceImageInformation><fileName>{xml_text(page.image_id)}</fileName>"
+            f"<sourceImageInformation><fileName>{xml_text(layout.name)}</fileName>"
             "</sourceImageInformation>\n"
             '<Processing ID="spotting"><processingSoftware>'
             "<softwareName>textspot-ray</softwareName>"
             f"<softwareVersion>{xml_text(__version__)}</softwareVersion>"
             "</processingSoftware></Processing>\n</Description>\n<Layout>\n"
-            f'<Page ID="page_{number}" PHYSICAL_IMG_NR="{number}" WIDTH="{width}"'
+            f'<Page ID="page_{number}" PHYSICAL_IMG_NR="{layout.page.page + 1}" WIDTH="{width}"'
             f' HEIGHT="{height}">\n'
             f'<PrintSpace HPOS="0" VPOS="0" WIDTH="{width}" HEIGHT="{height}">\n'
-            + "".join(_line(line, n) for n, line in enumerate(lines, start=1))
+            + "".join(_line(layout, line, n) for n, line in enumerate(layout.lines, start=1))
             + "</PrintSpace>\n</Page>\n</Layout>\n"
         )
 
@@ -51,21 +51,25 @@ class Writer:
         return ("</alto>\n",)
 
 
-def _line(line: list[PageWord], number: int) -> str:
-    place = _place(bounds(line))
-    angle = f' ROTATION="{-round(line[0].angle_deg, 2) or 0.0:g}"'  # counter-clockwise in ALTO
-    words = "".join(_word(word, f"{number}_{k}") for k, word in enumerate(line, start=1))
+def _line(layout: PageLayout, line: TextLine, number: int) -> str:
+    place = _place(layout, line.box)
+    angle = f' ROTATION="{-round(line.angle_deg, 2) or 0.0:g}"'  # counter-clockwise in ALTO
+    base = points(layout.baseline(line), comma=True)
+    words = "".join(
+        _word(layout, word, f"{number}_{k}") for k, word in enumerate(line.words, start=1)
+    )
     return (
-        f'<TextBlock ID="block_{number}" {place}{angle}>\n<TextLine ID="line_{number}" {place}>\n'
+        f'<TextBlock ID="block_{number}" {place}{angle}>\n'
+        f'<TextLine ID="line_{number}" BASELINE="{base}" {place}>\n'
         f"{words}</TextLine>\n</TextBlock>\n"
     )
 
 
-def _word(word: PageWord, name: str) -> str:
+def _word(layout: PageLayout, word: PageWord, name: str) -> str:
     return (
-        f'<String ID="word_{name}" {_place(word.box)} WC="{word.text_confidence:.4f}"'
+        f'<String ID="word_{name}" {_place(layout, word.box)} WC="{word.text_confidence:.4f}"'
         f' CC="{_unsureness(word)}" CONTENT="{xml_text(word.text)}">'
-        f'<Shape><Polygon POINTS="{points(word.polygon)}"/></Shape></String>\n'
+        f'<Shape><Polygon POINTS="{points(layout.polygon(word))}"/></Shape></String>\n'
     )
 
 
@@ -74,7 +78,6 @@ def _unsureness(word: PageWord) -> str:
     return " ".join(str(round(9 * (1 - value))) for value in word.char_confidences)
 
 
-def _place(box: tuple[float, float, float, float]) -> str:
-    left, top = round(box[0]), round(box[1])
-    width, height = round(box[2]) - left, round(box[3]) - top
-    return f'HPOS="{left}" VPOS="{top}" WIDTH="{width}" HEIGHT="{height}"'
+def _place(layout: PageLayout, box: Box) -> str:
+    left, top, right, bottom = layout.clipped(box)
+    return f'HPOS="{left}" VPOS="{top}" WIDTH="{right - left}" HEIGHT="{bottom - top}"'

@@ -1,7 +1,8 @@
 """COCO JSON, one file for all images: boxes, quads as segmentation, texts and scores.
 
-Annotations follow the images in the file, so they wait in a temporary file until all images are
-written: memory does not grow with the table.
+Texts and confidences are in each annotation's ``attributes``, where CVAT and Datumaro look, and
+beside it under ``text``. Annotations follow the images in the file, so they wait in a temporary
+file until all images are written: memory does not grow with the table.
 """
 
 from __future__ import annotations
@@ -9,21 +10,23 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable
+from typing import ClassVar
 
 from textspot_ray._version import __version__
-from textspot_ray.query.pages import Page, PageWord
+from textspot_ray.export.formats import FormatOptions, TextWriter
+from textspot_ray.export.layout import PageLayout
+from textspot_ray.query.pages import PageWord
 
 _CHUNK = 2**20
 
 
-class Writer:
+class Writer(TextWriter):
     """Writes COCO; ``page`` gives the image's entry and keeps its annotations."""
 
-    suffix = ".json"
-    prefix = ""
-    many = True
+    suffix: ClassVar[str] = ".json"
 
-    def __init__(self) -> None:
+    def __init__(self, options: FormatOptions) -> None:
+        super().__init__(options)
         self._annotations = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._images = 0
         self._count = 0
@@ -37,15 +40,15 @@ class Writer:
             f'"categories": {json.dumps(categories)},\n"images": ['
         )
 
-    def page(self, page: Page, number: int) -> str:
+    def page(self, layout: PageLayout, number: int) -> str:
         """The image's entry."""
-        for word in page.words:
-            self._add(word, number)
+        for word in layout.page.words:
+            self._add(layout, word, number)
         entry = {
             "id": number,
-            "file_name": page.image_id,
-            "width": page.width or 0,
-            "height": page.height or 0,
+            "file_name": layout.name,
+            "width": layout.width,
+            "height": layout.height,
         }
         self._images += 1
         return (",\n" if self._images > 1 else "\n") + json.dumps(entry, ensure_ascii=False)
@@ -59,10 +62,12 @@ class Writer:
         self._annotations.close()
         yield "]}\n"
 
-    def _add(self, word: PageWord, number: int) -> None:
+    def _add(self, layout: PageLayout, word: PageWord, number: int) -> None:
+        polygon = layout.polygon(word)
+        twice = sum(
+            polygon[n - 1][0] * y - x * polygon[n - 1][1] for n, (x, y) in enumerate(polygon)
+        )
         x0, y0, x1, y1 = (float(value) for value in word.box)
-        xs, ys = word.polygon[0::2], word.polygon[1::2]
-        twice = sum(xs[n - 1] * ys[n] - xs[n] * ys[n - 1] for n in range(len(xs)))
         self._count += 1
         entry = {
             "id": self._count,
@@ -71,10 +76,14 @@ class Writer:
             "iscrowd": 0,
             "bbox": [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)],
             "area": round(abs(twice) / 2, 2),
-            "segmentation": [[round(float(value), 2) for value in word.polygon]],
+            "segmentation": [[round(v, 2) for point in polygon for v in point]],
             "score": round(word.detection_confidence, 4),
             "text": word.text,
-            "text_score": round(word.text_confidence, 4),
+            "attributes": {
+                "text": word.text,
+                "text_confidence": round(word.text_confidence, 4),
+                "angle_deg": round(word.angle_deg, 2),
+            },
         }
         self._annotations.write(
             (",\n" if self._count > 1 else "\n") + json.dumps(entry, ensure_ascii=False)

@@ -2,145 +2,300 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import re
-import sys
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
-from urllib.parse import unquote
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from textspot_ray.errors import UsageError
-from textspot_ray.evaluation.ground_truth import image_key
-from textspot_ray.export.formats import Writer, make_writer
-from textspot_ray.query.pages import Page
-
-_UNSAFE = re.compile(r"[^\w.-]+")
-_MAX_STEM = 120  # characters; with the hash and suffix below every file system's 255 bytes
+from textspot_ray.export.formats import (
+    WITH_PIXELS,
+    FormatOptions,
+    Writer,
+    make_writer,
+    writer_class,
+)
+from textspot_ray.export.layout import PageLayout
+from textspot_ray.export.names import (
+    ImageNames,
+    image_key,
+    image_names,
+    safe_component,
+    same_file,
+    with_digest,
+)
+from textspot_ray.query.destination import Folder, open_binary, open_text
+from textspot_ray.query.pages import Page, read_pages
+from textspot_ray.query.selection import source_condition
+from textspot_ray.query.source_roots import SourceRoots
+from textspot_ray.query.views import TableViews
+from textspot_ray.storage.filesystem import LOCAL, split_uri
 
 
 @dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """What is exported, and how.
+
+    Attributes:
+        source: Glob on the source, the image id or the file name.
+        min_confidence: Words below are left out; None: the table's text threshold.
+        max_confidence: Words above are left out; None: none is.
+        limit: At most so many images.
+        relative_to: What names are relative to; None: the folder or archive that holds all images.
+        image_prefix: Put before the names of pictures.
+        confidences: Write confidences where a format has that as a choice.
+        storage_options: fsspec options by protocol.
+        source_roots: Where pictures have moved, for formats that hold pixels.
+    """
+
+    source: str | None = None
+    min_confidence: float | None = None
+    max_confidence: float | None = None
+    limit: int | None = None
+    relative_to: str | None = None
+    image_prefix: str = ""
+    confidences: bool = False
+    storage_options: Mapping[str, Any] | None = None
+    source_roots: SourceRoots = field(default_factory=SourceRoots)
+
+
+@dataclass(slots=True)
 class ExportReport:
-    """What was written."""
+    """What was written.
 
-    images: int
-    words: int
-    files: int
+    Attributes:
+        images: Written.
+        words: Written.
+        files: Written.
+        failed: Images left out because they failed.
+        below: Words of the written images left out because they were read with less than the
+            least confidence.
+        stale: Files in the folder that look like an earlier export's and were not written now.
+        unread: Images left out because their picture could not be read again.
+    """
+
+    images: int = 0
+    words: int = 0
+    files: int = 0
+    failed: int = 0
+    below: int = 0
+    stale: int = 0
+    unread: int = 0
+
+    def count(self, page: Page) -> None:
+        """Take up an image that is written."""
+        self.images += 1
+        self.words += len(page.words)
+        self.below += page.below
 
 
-def export(pages: Iterator[Page], format: str, out: str | None) -> ExportReport:
-    """Write pages in a format.
+def export_table(
+    tables: TableViews, format: str, out: str | None, settings: ExportSettings | None = None
+) -> ExportReport:
+    """Write a table in a format.
+
+    Args:
+        tables: The opened table.
+        format: One of `formats.FORMATS`.
+        out: A folder (no suffix, or ending in a slash) or ``.zip`` for one file an image; another
+            name for one file; any fsspec URI; None and ``-`` for standard output.
+        settings: What is written and how.
+
+    Raises:
+        UsageError: The format holds one image a file but one file was asked for, two images would
+            get one name that the format prescribes, or nothing can be written there.
+    """
+    chosen = settings or ExportSettings()
+    names = image_names(tables, chosen.relative_to, chosen.image_prefix)
+    if format == "icdar":
+        _check_keys(tables, chosen)
+    pages = read_pages(
+        tables,
+        source=chosen.source,
+        min_confidence=chosen.min_confidence,
+        max_confidence=chosen.max_confidence,
+        limit=chosen.limit,
+    )
+    if format in WITH_PIXELS:
+        return _with_pixels(tables, pages, format, out, names, chosen)
+    return export(pages, format, out, names, chosen)
+
+
+def export(
+    pages: Iterable[Page],
+    format: str,
+    out: str | None,
+    names: ImageNames | None = None,
+    settings: ExportSettings | None = None,
+) -> ExportReport:
+    """Write pages in a text format; as `export_table`, which also finds out how images are called.
 
     Args:
         pages: The images with their words.
-        format: One of `formats.FORMATS`.
-        out: A folder (no suffix, or ending in a slash) or ``.zip`` for one file an image; another
-            name for one file; None and ``-`` for standard output.
-
-    Raises:
-        UsageError: The format holds one image a file but one file was asked for, or nothing can
-            be written there.
+        format: One of `formats.TEXT_FORMATS`.
+        out: Folder, ``.zip`` or file.
+        names: How images are called; None: by their whole paths.
+        settings: What is written and how; only what concerns writing is used.
     """
-    try:
-        if out is not None and out.endswith(".zip"):
-            return _to_zip(pages, format, Path(out))
-        if out is not None and out != "-" and is_folder(out):
-            return _to_folder(pages, format, Path(out))
-        return _to_file(pages, format, out)
-    except OSError as exc:
-        if isinstance(exc, BrokenPipeError):
-            raise
-        raise UsageError(f"cannot write {out}: {exc.strerror or exc}") from exc
+    job = _Job(format, out, names or ImageNames(""), settings or ExportSettings())
+    if out is not None and out.endswith(".zip"):
+        job.to_zip(pages, out)
+    elif out is not None and out != "-" and is_folder(out):
+        job.to_folder(pages, out)
+    else:
+        job.to_file(pages, out)
+    return job.report
 
 
 def is_folder(out: str) -> bool:
     """Whether ``--out`` means a folder of one file an image."""
-    return out.endswith(("/", os.sep)) or Path(out).is_dir() or not Path(out).suffix
+    protocol, rest = split_uri(out)
+    if protocol == LOCAL and Path(rest).is_dir():
+        return True
+    return out.endswith(("/", "\\")) or not PurePosixPath(rest).suffix
 
 
-def file_name(image_id: str, format: str, writer: Writer) -> str:
-    """A file name for an image: its readable end, and a hash that keeps it apart from others."""
-    if format == "icdar":  # the organisers join by name
-        return f"{writer.prefix}{_UNSAFE.sub('_', image_key(image_id))}{writer.suffix}"
-    readable = _UNSAFE.sub("_", unquote(image_id).split("://", 1)[-1]).strip("_.-")
-    digest = hashlib.sha256(image_id.encode()).hexdigest()[:8]
-    return f"{readable[-_MAX_STEM:] or 'image'}-{digest}{writer.suffix}"
+class FileNames:
+    """Names of one file an image: as the picture's own, told apart only where two are the same."""
+
+    def __init__(self, format: str, suffix: str, names: ImageNames) -> None:
+        self._format = format
+        self._suffix = suffix
+        self._names = names
+        self._taken: set[str] = set()
+
+    def take(self, page: Page) -> str:
+        """The relative path of an image's file."""
+        if self._format == "icdar":  # the organisers join by name
+            name = f"res_{icdar_stem(page.image_id)}{self._suffix}"
+            if same_file(name) in self._taken:
+                raise UsageError(f"two images would both be {name}: choose with --source")
+        else:
+            stem = self._names.file_stem(page)
+            name = f"{stem}{self._suffix}"
+            if same_file(name) in self._taken:
+                name = f"{with_digest(stem, page.image_id)}{self._suffix}"
+        self._taken.add(same_file(name))
+        return name
+
+    def stale(self, there: Iterable[str]) -> int:
+        """How many of the files that are there look like ours and were not taken."""
+        return sum(
+            name.endswith(self._suffix) and same_file(name) not in self._taken for name in there
+        )
 
 
-def _to_file(pages: Iterator[Page], format: str, out: str | None) -> ExportReport:
-    writer = make_writer(format)
-    images = words = 0
-    with _whole_file(out) as file:
-        for page in pages:
-            images += 1
-            words += len(page.words)
-            if images == 1:
+def icdar_stem(image_id: str) -> str:
+    """The name that the ICDAR organisers join by, as one safe part of a path."""
+    return safe_component(image_key(image_id))
+
+
+class _Job:
+    def __init__(
+        self, format: str, out: str | None, names: ImageNames, settings: ExportSettings
+    ) -> None:
+        self._format = format
+        self._names = names
+        self._settings = settings
+        self.report = ExportReport()
+
+    def to_file(self, pages: Iterable[Page], out: str | None) -> None:
+        writer = self._writer(several=True)
+        with open_text(out, self._settings.storage_options) as file:
+            for page in self._counted(pages):
+                number = self.report.images
+                if number == 1:
+                    file.write(writer.head())
+                elif not writer.many:
+                    raise UsageError(
+                        f"{self._format} holds one image a file: give a folder or a .zip as --out"
+                    )
+                file.write(writer.page(PageLayout(page, self._names.name(page)), number))
+            if self.report.images == 0:
                 file.write(writer.head())
-            elif not writer.many:
-                raise UsageError(
-                    f"{format} holds one image a file: give a folder or a .zip as --out"
-                )
-            file.write(writer.page(page, images))
-        if images == 0:
-            file.write(writer.head())
-        file.writelines(writer.foot())
-    return ExportReport(images, words, 1)
+            file.writelines(writer.foot())
+        self.report.files = 1
+
+    def to_folder(self, pages: Iterable[Page], out: str) -> None:
+        folder = Folder(out, self._settings.storage_options)
+        there = list(folder.files())
+        names = self._each(pages, folder.write)
+        self.report.stale = names.stale(there)
+
+    def to_zip(self, pages: Iterable[Page], out: str) -> None:
+        with (
+            open_binary(out, self._settings.storage_options) as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            self._each(pages, archive.writestr)
+
+    def _each(self, pages: Iterable[Page], write: Callable[[str, bytes], None]) -> FileNames:
+        names = FileNames(self._format, writer_class(self._format).suffix, self._names)
+        for page in self._counted(pages):
+            writer = self._writer(several=False)
+            layout = PageLayout(page, self._names.name(page))
+            text = writer.head() + writer.page(layout, 1) + "".join(writer.foot())
+            write(names.take(page), text.encode("utf-8", "backslashreplace"))
+            self.report.files += 1
+        return names
+
+    def _writer(self, several: bool) -> Writer:
+        return make_writer(self._format, FormatOptions(several, self._settings.confidences))
+
+    def _counted(self, pages: Iterable[Page]) -> Iterator[Page]:
+        keep_failed = writer_class(self._format).failed
+        for page in pages:
+            if page.status == "failed" and not keep_failed:
+                self.report.failed += 1
+                continue
+            self.report.count(page)
+            yield page
 
 
-def _to_folder(pages: Iterator[Page], format: str, folder: Path) -> ExportReport:
-    folder.mkdir(parents=True, exist_ok=True)
-    images = words = 0
-    for name, text, page in _one_by_one(pages, format):
-        (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
-        images += 1
-        words += len(page.words)
-    return ExportReport(images, words, images)
+def _with_pixels(
+    tables: TableViews,
+    pages: Iterable[Page],
+    format: str,
+    out: str | None,
+    names: ImageNames,
+    settings: ExportSettings,
+) -> ExportReport:
+    from textspot_ray.query.pictures import Pictures
 
-
-def _to_zip(pages: Iterator[Page], format: str, out: Path) -> ExportReport:
-    images = words = 0
-    unfinished = out.with_name(f"{out.name}.part")
-    try:
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, text, page in _one_by_one(pages, format):
-                archive.writestr(name, text)
-                images += 1
-                words += len(page.words)
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return ExportReport(images, words, images)
-
-
-def _one_by_one(pages: Iterator[Page], format: str) -> Iterator[tuple[str, str, Page]]:
-    seen: dict[str, str] = {}
-    for page in pages:
-        writer = make_writer(format)
-        name = file_name(page.image_id, format, writer)
-        if format == "icdar":  # other names cannot be the same
-            if name in seen:
-                raise UsageError(
-                    f"{seen[name]} and {page.image_id} would both be {name}: choose with --source"
-                )
-            seen[name] = page.image_id
-        yield name, writer.head() + writer.page(page, 1) + "".join(writer.foot()), page
-
-
-@contextlib.contextmanager
-def _whole_file(out: str | None) -> Iterator[IO[str]]:
-    """Standard output, or a file that appears under its name when it is complete."""
     if out is None or out == "-":
-        yield sys.stdout
-        return
-    target = Path(out)
-    unfinished = target.with_name(f"{target.name}.part")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        raise UsageError(f"{format} is no text: give --out a file or folder")
+    report = ExportReport()
+    with Pictures(
+        tables.files.store, settings.storage_options, source_roots=settings.source_roots
+    ) as pictures:
+        if format == "pdf":
+            from textspot_ray.export.pdf import write_pdf
+
+            write_pdf(pages, pictures, out, names, report, settings.storage_options)
+        else:
+            from textspot_ray.export.crops import write_crops
+
+            write_crops(pages, pictures, out, names, report, settings.storage_options)
+    return report
+
+
+def _check_keys(tables: TableViews, settings: ExportSettings) -> None:
+    """Refuse names that meet before a file is written; pages of one TIFF are the usual case."""
+    where = "status <> 'failed'"
+    parameters: dict[str, str] = {}
+    if settings.source is not None:
+        condition, parameters = source_condition(settings.source)
+        where += f" AND {condition}"
+    tail = "" if settings.limit is None else f" LIMIT {int(settings.limit)}"
+    seen: dict[str, str] = {}
+    sql = f"SELECT image_id, page FROM images WHERE {where}{tail}"
+    for image_id, page in tables.rows(sql, parameters):
+        key = same_file(icdar_stem(image_id))
+        if key in seen:
+            why = " (pages of one file)" if page else ""
+            raise UsageError(
+                f"{seen[key]} and {image_id} would both be res_{icdar_stem(image_id)}.txt{why}: "
+                "ICDAR joins results by name; choose with --source"
+            )
+        seen[key] = image_id

@@ -1,21 +1,34 @@
-"""hOCR 1.2: XHTML with boxes and confidences in titles; corners of turned words as ``poly``."""
+"""hOCR 1.2: XHTML with boxes and confidences in titles; corners of words as ``poly``.
+
+The direction of a line is told as Tesseract tells it, which is what readers know: up to 45 degrees
+as the slope of its ``baseline`` (from the lower left corner of its box), beyond as a ``textangle``
+(counter-clockwise) with the baseline in the frame that is turned by it. Readers that get both a
+``textangle`` and a sloping baseline turn the text twice.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable
+from typing import ClassVar
+from urllib.parse import quote
 
 from textspot_ray._version import __version__
+from textspot_ray.export.formats import TextWriter
+from textspot_ray.export.layout import PageLayout, TextLine
 from textspot_ray.export.xml_text import points, xml_text
-from textspot_ray.query.pages import Page, PageWord
-from textspot_ray.reading_order import bounds, text_lines
+from textspot_ray.query.pages import PageWord
+
+_MAX_SKEW_DEG = 45.0
+# readers cut titles at semicolons before they look for quotes
+_UNQUOTABLE = re.compile(r"[;\"'\\\x00-\x1f]")
 
 
-class Writer:
+class Writer(TextWriter):
     """Writes hOCR."""
 
-    suffix = ".hocr"
-    prefix = ""
-    many = True
+    suffix: ClassVar[str] = ".hocr"
 
     def head(self) -> str:
         """Declaration and capabilities."""
@@ -32,25 +45,26 @@ class Writer:
             "</head>\n<body>\n"
         )
 
-    def page(self, page: Page, number: int) -> str:
+    def page(self, layout: PageLayout, number: int) -> str:
         """One ``ocr_page``; each line is in an area of its own."""
-        size = f"{page.width or 0} {page.height or 0}"
-        image = xml_text(page.image_id.replace('"', "%22"))  # hOCR knows no escapes
+        image = xml_text(_UNQUOTABLE.sub(lambda found: quote(found.group(), safe=""), layout.name))
         parts = [
             f'<div class="ocr_page" id="page_{number}"'
-            f" title='image &quot;{image}&quot;; bbox 0 0 {size}; ppageno {number - 1}'>\n"
+            f" title='image &quot;{image}&quot;; bbox 0 0 {layout.width} {layout.height};"
+            f" ppageno {number - 1}'>\n"
         ]
-        for n, line in enumerate(text_lines(page.words), start=1):
+        for n, line in enumerate(layout.lines, start=1):
             name = f"{number}_{n}"
-            box = _box(bounds(line))
-            # hOCR counts angles counter-clockwise
-            angle = -round(line[0].angle_deg, 2) or 0.0
+            corners = layout.clipped(line.box)
+            box = " ".join(map(str, corners))
             parts.append(
                 f'<div class="ocr_carea" id="block_{name}" title="bbox {box}">\n'
                 f'<p class="ocr_par" id="par_{name}" title="bbox {box}">\n'
                 f'<span class="ocr_line" id="line_{name}"'
-                f' title="bbox {box}; textangle {angle:g}">\n'
-                + "".join(_word(word, f"{name}_{k}") for k, word in enumerate(line, start=1))
+                f' title="bbox {box}; {_direction(line, corners)}">\n'
+                + "".join(
+                    _word(layout, word, f"{name}_{k}") for k, word in enumerate(line.words, start=1)
+                )
                 + "</span>\n</p>\n</div>\n"
             )
         parts.append("</div>\n")
@@ -61,14 +75,31 @@ class Writer:
         return ("</body>\n</html>\n",)
 
 
-def _word(word: PageWord, name: str) -> str:
+def _word(layout: PageLayout, word: PageWord, name: str) -> str:
     title = (
-        f"bbox {_box(word.box)}; poly {points(word.polygon)};"
+        f"bbox {' '.join(map(str, layout.clipped(word.box)))};"
+        f" poly {points(layout.polygon(word))};"
         f" x_wconf {round(100 * word.text_confidence)}"
     )
     text = xml_text(word.text)
     return f'<span class="ocrx_word" id="word_{name}" title="{title}">{text}</span>\n'
 
 
-def _box(box: tuple[float, float, float, float]) -> str:
-    return " ".join(str(round(value)) for value in box)
+def _direction(line: TextLine, box: tuple[int, int, int, int]) -> str:
+    """``baseline`` of a line that is level or skewed, ``textangle`` too of one that is turned."""
+    left, top, right, bottom = box
+    x, y = line.baseline[:2]
+    if abs(line.angle_deg) <= _MAX_SKEW_DEG:
+        slope = math.tan(math.radians(line.angle_deg))
+        return f"baseline {_decimal(slope)} {round(y + slope * (left - x) - bottom)}"
+    turn = math.radians(line.angle_deg)
+    # how far below a point lies, in the line's frame; the frame's lower edge is the lowest corner
+    across = (-math.sin(turn), math.cos(turn))
+    lowest = max(cx * across[0] + cy * across[1] for cx in (left, right) for cy in (top, bottom))
+    angle = _decimal(-line.angle_deg, 2)
+    return f"textangle {angle}; baseline 0 {round(x * across[0] + y * across[1] - lowest)}"
+
+
+def _decimal(value: float, digits: int = 4) -> str:
+    """No exponent and no negative zero: readers look for digits and a point."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".rstrip("0").rstrip(".")

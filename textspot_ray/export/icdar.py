@@ -1,33 +1,30 @@
 """ICDAR robust reading results: ``res_<image>.txt`` with eight coordinates and the text a line.
 
-A folder or zip of them is what the organisers' evaluation takes (task 4.4, without confidences).
+A folder or zip of them is what the organisers' evaluation takes (task 4.4). With confidences each
+line has the word's between the coordinates and the text, for evaluations that ask for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import ClassVar
 
-from textspot_ray.query.pages import Page
+from textspot_ray.export.formats import TextWriter
+from textspot_ray.export.layout import PageLayout
+from textspot_ray.query.pages import PageWord
 
 
-class Writer:
+class Writer(TextWriter):
     """Writes one result file an image."""
 
-    suffix = ".txt"
-    prefix = "res_"
-    many = False
+    suffix: ClassVar[str] = ".txt"
+    many: ClassVar[bool] = False
 
-    def head(self) -> str:
-        """Nothing."""
-        return ""
-
-    def page(self, page: Page, number: int) -> str:
+    def page(self, layout: PageLayout, number: int) -> str:
         """The image's words in table order; lines end as the organisers' samples do."""
-        return "".join(
-            ",".join(str(round(value)) for value in word.polygon) + f",{word.text}\r\n"
-            for word in page.words
-        )
+        return "".join(self._line(word) for word in layout.page.words)
 
-    def foot(self) -> Iterable[str]:
-        """Nothing."""
-        return ()
+    def _line(self, word: PageWord) -> str:
+        corners = ",".join(str(round(value)) for value in word.polygon)
+        sure = f",{word.text_confidence:.4f}" if self.options.confidences else ""
+        text = " ".join(word.text.splitlines())  # a line end would make two lines
+        return f"{corners}{sure},{text}\r\n"

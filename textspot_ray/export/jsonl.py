@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from typing import ClassVar
 
-from textspot_ray.query.pages import Page
-from textspot_ray.reading_order import text_lines
+from textspot_ray.export.formats import TextWriter
+from textspot_ray.export.layout import PageLayout
 
 
-class Writer:
+class Writer(TextWriter):
     """Writes JSON lines; failed images and images without words are there too."""
 
-    suffix = ".json"
-    prefix = ""
-    many = True
+    suffix: ClassVar[str] = ".json"
+    failed: ClassVar[bool] = True
 
-    def head(self) -> str:
-        """Nothing."""
-        return ""
-
-    def page(self, page: Page, number: int) -> str:
+    def page(self, layout: PageLayout, number: int) -> str:
         """One line; ``line`` counts the lines of text in reading order."""
+        page = layout.page
         words = [
             {
                 "text": word.text,
@@ -34,11 +31,12 @@ class Writer:
                 "word_index": word.word_index,
                 "line": n,
             }
-            for n, line in enumerate(text_lines(page.words))
-            for word in line
+            for n, line in enumerate(layout.lines)
+            for word in line.words
         ]
         data = {
             "image_id": page.image_id,
+            "name": layout.name,
             "source": page.source,
             "member": page.member,
             "page": page.page,
@@ -49,10 +47,6 @@ class Writer:
         }
         return json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n"
 
-    def foot(self) -> Iterable[str]:
-        """Nothing."""
-        return ()
 
-
-def _number(value: float) -> float:
-    return round(float(value), 4)  # the tables hold 32-bit numbers
+def _number(value: float) -> float | None:
+    return round(float(value), 4) if math.isfinite(value) else None  # the tables hold 32 bits

@@ -1,29 +1,26 @@
-"""Plain text: lines in reading order; in a file of several images each starts with a form feed."""
+"""Plain text: lines in reading order.
+
+In a file of several images each starts with its name, as ``head`` and ``tail`` write it, and with
+a form feed before that, as Tesseract parts pages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import ClassVar
 
-from textspot_ray.query.pages import Page
-from textspot_ray.reading_order import text_lines
+from textspot_ray.export.formats import TextWriter
+from textspot_ray.export.layout import PageLayout
 
 
-class Writer:
-    """Writes text; a form feed parts images, as Tesseract does."""
+class Writer(TextWriter):
+    """Writes text."""
 
-    suffix = ".txt"
-    prefix = ""
-    many = True
+    suffix: ClassVar[str] = ".txt"
 
-    def head(self) -> str:
-        """Nothing."""
-        return ""
-
-    def page(self, page: Page, number: int) -> str:
+    def page(self, layout: PageLayout, number: int) -> str:
         """The image's lines."""
-        lines = [" ".join(word.text for word in line) for line in text_lines(page.words)]
-        return ("\f" if number > 1 else "") + "".join(f"{line}\n" for line in lines)
-
-    def foot(self) -> Iterable[str]:
-        """Nothing."""
-        return ()
+        head = ""
+        if self.options.several:
+            name = " ".join(layout.name.split())
+            head = ("\f" if number > 1 else "") + f"==> {name} <==\n"
+        return head + "".join(f"{line.text}\n" for line in layout.lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -11,10 +12,12 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 def xml_text(text: str) -> str:
     """Text for element content and for attributes."""
     return escape(
-        _FORBIDDEN.sub("\ufffd", text), {'"': "&quot;", "'": "&#39;", "\n": "&#10;", "\t": "&#9;"}
+        _FORBIDDEN.sub("\ufffd", text),
+        {'"': "&quot;", "'": "&#39;", "\n": "&#10;", "\t": "&#9;", "\r": "&#13;"},
     )
 
 
-def points(polygon: tuple[float, ...]) -> str:
-    """Corners as ``x y x y ...`` in whole pixels."""
-    return " ".join(str(round(value)) for value in polygon)
+def points(polygon: Sequence[tuple[float, float]], comma: bool = False) -> str:
+    """Corners as ``x y x y ...`` or ``x,y x,y ...`` in whole pixels."""
+    joint = "," if comma else " "
+    return " ".join(f"{round(x)}{joint}{round(y)}" for x, y in polygon)

@@ -1,0 +1,262 @@
+"""Searchable PDF: each picture on a page, with its words as invisible text at their places.
+
+Words are set in a font without shapes whose letters are all half as wide as high, stretched to the
+word's box; its character codes are Unicode's, so that any script is found, marked and copied. This
+is how Tesseract's and OCRmyPDF's text layers work.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from textspot_ray.errors import MissingExtraError, UsageError
+from textspot_ray.export.layout import PageLayout
+from textspot_ray.export.names import ImageNames
+from textspot_ray.export.pixels import with_pixels
+from textspot_ray.query.destination import Folder, open_binary
+from textspot_ray.query.pages import Page, PageWord
+from textspot_ray.query.pictures import Pictures
+
+if TYPE_CHECKING:
+    from textspot_ray.export.export import ExportReport
+
+_JPEG_QUALITY = 90
+_POINTS_PER_PIXEL = 0.48  # 150 dots per inch
+_MAX_POINTS = 14_400  # of a side, PDF 32000-1 annex C
+_MAX_BYTES = 2**30  # of pictures in one file, which is made in memory
+_EM = 1000
+_LAST_CODE = 0xFFFF
+
+
+def write_pdf(
+    pages: Iterable[Page],
+    pictures: Pictures,
+    out: str,
+    names: ImageNames,
+    report: ExportReport,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Write one PDF of all images, or one an image into a folder.
+
+    Args:
+        pages: The images with their words.
+        pictures: Where their pixels are read from.
+        out: A folder, or a file ending in ``.pdf``; any fsspec URI.
+        names: How images are called.
+        report: Counts are added to it.
+        options: fsspec options by protocol.
+
+    Raises:
+        MissingExtraError: pikepdf or fontTools is not installed.
+        UsageError: Nothing can be written there, or the pictures are too many for one file.
+    """
+    from textspot_ray.export.export import FileNames, is_folder
+
+    _require()
+    if is_folder(out):
+        folder = Folder(out, options)
+        there = list(folder.files())
+        files = FileNames("pdf", ".pdf", names)
+        for page, image in with_pixels(pages, pictures, report):
+            with _Document() as document:
+                document.add(PageLayout(page, names.name(page)), image)
+                folder.write(files.take(page), document.save())
+            report.files += 1
+        report.stale = files.stale(there)
+        return
+    if not out.lower().endswith(".pdf"):
+        raise UsageError(f"--out {out}: give a folder, or a file that ends in .pdf")
+    with open_binary(out, options) as file, _Document() as document:
+        for page, image in with_pixels(pages, pictures, report):
+            document.add(PageLayout(page, names.name(page)), image)
+            if document.bytes > _MAX_BYTES:
+                raise UsageError(
+                    f"{out}: more than {_MAX_BYTES >> 30} GiB of pictures after {report.images} "
+                    "images: give a folder as --out for one file an image, or --limit"
+                )
+        file.write(document.save())
+    report.files = 1
+
+
+class _Document:
+    """One PDF in the making."""
+
+    def __init__(self) -> None:
+        import pikepdf
+
+        self._pike = pikepdf
+        self._pdf = pikepdf.new()
+        self._font = self._pdf.make_indirect(self._make_font())
+        self.bytes = 0
+
+    def __enter__(self) -> _Document:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pdf.close()
+
+    def add(self, layout: PageLayout, image: NDArray[np.uint8]) -> None:
+        """Add a page of the picture's shape."""
+        height, width = image.shape[:2]
+        scale = min(_POINTS_PER_PIXEL, _MAX_POINTS / max(width, height))
+        done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        if not done:
+            raise UsageError(f"cannot encode the picture of {layout.name}")
+        name = self._pike.Name
+        picture = self._pdf.make_stream(
+            data.tobytes(),
+            Type=name.XObject,
+            Subtype=name.Image,
+            Width=width,
+            Height=height,
+            ColorSpace=name.DeviceRGB,
+            BitsPerComponent=8,
+            Filter=name.DCTDecode,
+        )
+        self.bytes += len(data)
+        self._pdf.add_blank_page(page_size=(width * scale, height * scale))
+        page = self._pdf.pages[-1].obj
+        page.Resources = self._pike.Dictionary(
+            XObject=self._pike.Dictionary(Picture=picture),
+            Font=self._pike.Dictionary(Unseen=self._font),
+        )
+        shown = f"q {width * scale:.3f} 0 0 {height * scale:.3f} 0 0 cm /Picture Do Q\n"
+        page.Contents = self._pdf.make_stream((shown + _text_layer(layout, scale)).encode("ascii"))
+
+    def save(self) -> bytes:
+        """The finished file; the same bytes for the same pages."""
+        data = io.BytesIO()
+        self._pdf.save(data, deterministic_id=True)
+        return data.getvalue()
+
+    def _make_font(self) -> Any:
+        pike = self._pike
+        name, dictionary = pike.Name, pike.Dictionary
+        descriptor = self._pdf.make_indirect(
+            dictionary(
+                Type=name.FontDescriptor,
+                FontName=name("/Unseen"),
+                Flags=5,  # fixed pitch, symbolic
+                FontBBox=[0, 0, _EM // 2, _EM],
+                ItalicAngle=0,
+                Ascent=_EM,
+                Descent=-1,  # readers take 0 for missing
+                CapHeight=_EM,
+                StemV=80,
+                FontFile2=self._pdf.make_stream(_shapeless_font()),
+            )
+        )
+        below = self._pdf.make_indirect(
+            dictionary(
+                Type=name.Font,
+                Subtype=name.CIDFontType2,
+                BaseFont=name("/Unseen"),
+                CIDSystemInfo=dictionary(
+                    Registry=pike.String("Adobe"), Ordering=pike.String("Identity"), Supplement=0
+                ),
+                FontDescriptor=descriptor,
+                DW=_EM // 2,
+                CIDToGIDMap=self._pdf.make_stream(b"\0\1" * (_LAST_CODE + 1)),
+            )
+        )
+        return dictionary(
+            Type=name.Font,
+            Subtype=name.Type0,
+            BaseFont=name("/Unseen"),
+            Encoding=name("/Identity-H"),
+            DescendantFonts=[below],
+            ToUnicode=self._pdf.make_stream(_TO_UNICODE),
+        )
+
+
+def _text_layer(layout: PageLayout, scale: float) -> str:
+    """The words of a page as invisible text (rendering mode 3), line after line."""
+    parts = ["BT 3 Tr\n"]
+    for line in layout.lines:
+        for n, word in enumerate(line.words):
+            last = n == len(line.words) - 1
+            parts.append(_word(word, layout.height, scale, "" if last else " "))
+    parts.append("ET\n")
+    return "".join(parts)
+
+
+def _word(word: PageWord, height: int, scale: float, after: str) -> str:
+    """A word in the nearest direction of a quarter turn, over its upright box.
+
+    Readers (poppler's among them) cut a word to letters where its baseline is not along an axis,
+    and no search finds it then; so its highlight is the box, not the quad.
+    """
+    turn = round(word.angle_deg / 90) % 4
+    cos, sin = ((1, 0), (0, -1), (-1, 0), (0, 1))[turn]  # PDF's y axis points up
+    x0, y0, x1, y1 = word.box
+    wide, high = (x1 - x0, y1 - y0) if turn % 2 == 0 else (y1 - y0, x1 - x0)
+    side = math.hypot(word.polygon[0] - word.polygon[6], word.polygon[1] - word.polygon[7])
+    size = max(min(side, high), 1.0)
+    # from the box's centre half a length back along the text, half a height down across it
+    x = (x0 + x1) / 2 - cos * wide / 2 + sin * size / 2
+    y = height - (y0 + y1) / 2 - sin * wide / 2 - cos * size / 2
+    units = max(len(word.text.encode("utf-16-be", "replace")) // 2, 1)
+    stretch = 100 * max(wide, 1.0) / (units * size / 2)
+    codes = (word.text + after).encode("utf-16-be", "replace").hex()
+    return (
+        f"/Unseen {size * scale:.3f} Tf {stretch:.3f} Tz"
+        f" {cos} {sin} {-sin} {cos} {x * scale:.3f} {y * scale:.3f} Tm <{codes}> Tj\n"
+    )
+
+
+def _require() -> None:
+    try:
+        import fontTools.fontBuilder  # noqa: F401
+        import pikepdf  # noqa: F401
+    except ImportError as exc:
+        raise MissingExtraError("export -f pdf", "pdf") from exc
+
+
+@functools.cache
+def _shapeless_font() -> bytes:
+    """A TrueType font of two empty glyphs."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.ttLib.tables._g_l_y_f import Glyph
+
+    builder = FontBuilder(_EM, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "unseen"])
+    builder.setupCharacterMap({0x20: "unseen"})
+    builder.setupGlyf({".notdef": Glyph(), "unseen": Glyph()})
+    builder.setupHorizontalMetrics({".notdef": (_EM // 2, 0), "unseen": (_EM // 2, 0)})
+    builder.setupHorizontalHeader(ascent=_EM, descent=0)
+    builder.setupNameTable({"familyName": "Unseen", "styleName": "Regular", "psName": "Unseen"})
+    builder.setupOS2(sTypoAscender=_EM, sTypoDescender=0, usWinAscent=_EM, usWinDescent=0)
+    builder.setupPost()
+    builder.font["head"].created = builder.font["head"].modified = 0  # the same bytes every time
+    builder.font.recalcTimestamp = False
+    data = io.BytesIO()
+    builder.save(data)
+    return data.getvalue()
+
+
+# every code is the UTF-16 unit of the same number
+_TO_UNICODE = b"""/CIDInit /ProcSet findresource begin
+12 dict begin
+begincmap
+/CIDSystemInfo << /Registry (Adobe) /Ordering (UCS) /Supplement 0 >> def
+/CMapName /Adobe-Identity-UCS def
+/CMapType 2 def
+1 begincodespacerange
+<0000> <FFFF>
+endcodespacerange
+1 beginbfrange
+<0000> <FFFF> <0000>
+endbfrange
+endcmap
+CMapName currentdict /CMap defineresource pop
+end
+end
+"""
