@@ -13,9 +13,9 @@ from textspot_ray._version import __version__
 if TYPE_CHECKING:
     from textspot_ray.config import RunConfig, load_config
     from textspot_ray.engine.run import run
+    from textspot_ray.query.opened import open_tables
     from textspot_ray.records import RunReport, Word
     from textspot_ray.spotting.spotter import TextSpotter
-    from textspot_ray.tables.open import open_tables
 
 __all__ = [
     "RunConfig",
@@ -34,7 +34,7 @@ _HOMES = {
     "TextSpotter": "spotting.spotter",
     "Word": "records",
     "load_config": "config",
-    "open_tables": "tables.open",
+    "open_tables": "query.opened",
     "run": "engine.run",
 }
 

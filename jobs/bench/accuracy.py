@@ -15,9 +15,10 @@ import cv2
 from jobs.bench.embedded import interpreter
 from textspot_ray.errors import UsageError
 from textspot_ray.evaluation.bootstrap import hmean_interval
-from textspot_ray.evaluation.ground_truth import GtWord, Predicted, image_key
+from textspot_ray.evaluation.ground_truth import GtWord, Predicted
 from textspot_ray.evaluation.matching import measure, score
 from textspot_ray.evaluation.rules import Rules, ScoringTask
+from textspot_ray.export.names import image_key
 
 _RIVAL = """
 import json, logging, os, sys

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 
@@ -113,3 +114,73 @@ def test_lines_that_the_model_read_stay_together_in_the_order_of_their_text() ->
     ]
     assert line_indices(words) == [0, 1, 0, 2]
     assert line_indices([]) == []
+
+
+def column(text: str, x: float, y: float, lines: int, pitch: float = 30) -> list[PageWord]:
+    """Lines of two words each, below one another."""
+    return [
+        word
+        for n in range(lines)
+        for word in (
+            placed(f"{text}{n}", x, y + pitch * n),
+            placed("more", x + 45, y + pitch * n, 50),
+        )
+    ]
+
+
+def firsts(words: list[PageWord]) -> str:
+    return " ".join(text.split()[0] for text in texts(words))
+
+
+@pytest.mark.parametrize("offset", [0, 4, 8, 15])
+def test_columns_are_read_one_after_the_other(offset: int) -> None:
+    words = [
+        placed("title", 120, -60, 100, 20),
+        *column("a", 0, 0, 5),
+        *column("b", 300, offset, 5),
+        placed("foot", 120, 220, 120),
+    ]
+    random.Random(offset).shuffle(words)
+    assert firsts(words) == "title a0 a1 a2 a3 a4 b0 b1 b2 b3 b4 foot"
+
+
+def test_three_columns_of_unlike_length() -> None:
+    words = [*column("a", 0, 0, 6), *column("b", 300, 8, 4), *column("c", 600, 5, 5)]
+    assert firsts(words) == "a0 a1 a2 a3 a4 a5 b0 b1 b2 b3 c0 c1 c2 c3 c4"
+
+
+def test_two_stacked_pairs_of_columns() -> None:
+    words = [
+        *column("a", 0, 0, 3),
+        *column("b", 300, 5, 3),
+        placed("middle", 60, 110, 300),
+        *column("c", 0, 160, 3),
+        *column("d", 250, 165, 3),
+    ]
+    assert firsts(words) == "a0 a1 a2 b0 b1 b2 middle c0 c1 c2 d0 d1 d2"
+
+
+def test_rows_of_a_receipt_stay_rows() -> None:
+    words = []
+    for n, (name, price) in enumerate([("tea", "3.50"), ("rice", "12.00"), ("soup", "9.10")]):
+        words += [placed(name, 0, 30 * n, 90), placed("large", 95, 30 * n)]
+        words += [placed("1", 220, 30 * n, 8), placed(price, 330, 30 * n + 2)]
+    assert texts(words) == [
+        *("tea large", "1", "3.50", "rice large", "1", "12.00", "soup large", "1", "9.10")
+    ]
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_columns_of_a_turned_page(degrees: int) -> None:
+    turned = []
+    for x, name in ((0, "a"), (300, "b")):
+        for n in range(4):
+            at = math.radians(degrees)
+            px, py = x, 30 * n + (8 if x else 0)
+            c, s = math.cos(at), math.sin(at)
+            corner = (px * c - py * s, px * s + py * c)
+            flat = placed(f"{name}{n}", 0, 0, 90, 16, degrees)
+            polygon = tuple(v + corner[k % 2] for k, v in enumerate(flat.polygon))
+            turned.append(dataclasses.replace(flat, polygon=polygon))
+    random.Random(degrees).shuffle(turned)
+    assert texts(turned) == ["a0", "a1", "a2", "a3", "b0", "b1", "b2", "b3"]

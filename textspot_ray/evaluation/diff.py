@@ -14,6 +14,7 @@ from enum import StrEnum
 import numpy as np
 
 from textspot_ray.errors import UsageError
+from textspot_ray.evaluation.overlap import box_ious, one_to_one
 from textspot_ray.query.pages import Page, PageWord, read_pages
 from textspot_ray.query.views import TableViews
 
@@ -157,14 +158,10 @@ def compare_tables(
 
 def pair_pages(a: Page, b: Page) -> PagePair:
     """Pair the words of one image."""
-    pairs: list[WordPair] = []
-    used_a: set[int] = set()
-    used_b: set[int] = set()
-    for n, m in _overlaps(a.words, b.words):
-        if n in used_a or m in used_b:
-            continue
-        used_a.add(n)
-        used_b.add(m)
+    places = one_to_one(_overlaps(a.words, b.words))
+    used_a, used_b = {n for n, _ in places}, {m for _, m in places}
+    pairs = []
+    for n, m in places:
         same = a.words[n].text == b.words[m].text
         pairs.append(WordPair(Change.SAME if same else Change.CHANGED, a.words[n], b.words[m]))
     pairs += [WordPair(Change.LOST, w, None) for n, w in enumerate(a.words) if n not in used_a]
@@ -176,17 +173,9 @@ def _overlaps(a: tuple[PageWord, ...], b: tuple[PageWord, ...]) -> list[tuple[in
     """Pairs of indexes at the same place: largest overlap first, equal texts first of equals."""
     if not a or not b:
         return []
-    boxes_a = np.array([word.box for word in a], dtype=np.float64)[:, None, :]
-    boxes_b = np.array([word.box for word in b], dtype=np.float64)[None, :, :]
-    low = np.maximum(boxes_a[..., :2], boxes_b[..., :2])
-    high = np.minimum(boxes_a[..., 2:], boxes_b[..., 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=-1)
-    area_a = np.prod(boxes_a[..., 2:] - boxes_a[..., :2], axis=-1)
-    area_b = np.prod(boxes_b[..., 2:] - boxes_b[..., :2], axis=-1)
-    union = area_a + area_b - common
-    iou = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    iou = box_ious([word.box for word in a], [word.box for word in b])
     found = [(int(n), int(m)) for n, m in np.argwhere(iou > SAME_PLACE_IOU)]
-    return sorted(found, key=lambda p: (-round(iou[p], 6), a[p[0]].text != b[p[1]].text, p))
+    return sorted(found, key=lambda p: (-round(float(iou[p]), 6), a[p[0]].text != b[p[1]].text, p))
 
 
 def _shift_bin(shift: float) -> int:

@@ -1,20 +1,22 @@
 """Evaluation of a table against ICDAR ground truth: figures, intervals, per-image account.
 
 An image of the table is joined to a file of ground truth by name: ``.../img_7.jpg`` to
-``gt_img_7.txt`` or ``img_7.txt`` (see `icdar.image_key`).
+``gt_img_7.txt`` or ``img_7.txt`` (see `export.names.image_key`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from textspot_ray.errors import UsageError
 from textspot_ray.evaluation.bootstrap import Comparison, Interval, compare, hmean_interval
-from textspot_ray.evaluation.ground_truth import GtWord, Predicted, image_key
+from textspot_ray.evaluation.ground_truth import GtWord, Predicted
 from textspot_ray.evaluation.lexicon import Lexicon, apply_lexicon
 from textspot_ray.evaluation.matching import Measured, Scores, measure, score
 from textspot_ray.evaluation.rules import Rules, ScoringTask, Variant
+from textspot_ray.export.names import image_key
 from textspot_ray.query.views import TableViews
 
 _WORDS_SQL = """
@@ -22,6 +24,10 @@ _WORDS_SQL = """
     FROM words JOIN (SELECT unnest($ids) AS image_id) USING (image_id) JOIN images USING (image_id)
     WHERE text_confidence >= $least
     ORDER BY image_id, word_index
+"""
+_BELOW_SQL = """
+    SELECT count(*) FROM words JOIN (SELECT unnest($ids) AS image_id) USING (image_id)
+    WHERE text_confidence < $least
 """
 
 
@@ -56,12 +62,16 @@ class Joined:
         image_ids: The table's id of each key.
         without_gt: Images of the table that no ground truth names.
         not_in_table: Keys of ground truth whose image the table lacks.
+        below: Words of those images left out for their confidence.
+        least: The confidence that words need.
     """
 
     predictions: dict[str, tuple[Predicted, ...]]
     image_ids: dict[str, str]
     without_gt: int
     not_in_table: tuple[str, ...]
+    below: int = 0
+    least: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +135,7 @@ def join_predictions(
         )
     least = settings.min_confidence
     found: dict[str, list[Predicted]] = {key: [] for key in image_ids}
-    parameters = {
+    parameters: dict[str, Any] = {
         "ids": list(image_ids.values()),
         "least": tables.files.text_threshold if least is None else least,
     }
@@ -136,7 +146,12 @@ def join_predictions(
         found[image_key(image_id)].append(Predicted(scaled, text, confidence, detection))
     missing = tuple(sorted(key for key in gt if key not in image_ids))
     return Joined(
-        {key: tuple(words) for key, words in found.items()}, image_ids, without_gt, missing
+        {key: tuple(words) for key, words in found.items()},
+        image_ids,
+        without_gt,
+        missing,
+        int(tables.rows(_BELOW_SQL, parameters)[0][0]),
+        float(parameters["least"]),
     )
 
 

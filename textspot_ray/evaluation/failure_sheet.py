@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,6 +13,7 @@ from textspot_ray.errors import UsageError
 from textspot_ray.evaluation.evaluate import Evaluation
 from textspot_ray.evaluation.failures import Account, Failure, Kind, account
 from textspot_ray.evaluation.rules import ScoringTask
+from textspot_ray.query.destination import open_binary
 from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.views import TableViews
@@ -38,8 +38,8 @@ def write_sheet(
         tables: The evaluated table.
         evaluation: What was measured.
         gt_size: Size that the ground truth's coordinates belong to; None: the images'.
-        out: PNG to write.
-        source_options: fsspec options of the images' sources.
+        out: PNG to write; path or fsspec URI.
+        source_options: fsspec options of the images' sources and of ``out``.
         task: Whose words.
 
     Returns:
@@ -67,10 +67,8 @@ def write_sheet(
     done, data = cv2.imencode(".png", sheet(tiles))
     if not done:
         raise UsageError(f"cannot write {out}: too many failures for one picture")
-    try:
-        Path(out).write_bytes(data.tobytes())
-    except OSError as exc:
-        raise UsageError(f"cannot write {out}: {exc.strerror or exc}") from exc
+    with open_binary(out, source_options) as file:
+        file.write(data.tobytes())
     return found
 
 

@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote
 
 from textspot_ray.errors import UsageError
 
@@ -17,7 +16,6 @@ DONT_CARE = "###"
 _MAX_GT_BYTES = 8 * 2**20  # of one file; the largest known has 90 lines
 _LINE = re.compile(r"^\s*" + r"(-?\d+(?:\.\d+)?)\s*,\s*" * 8 + r"(.*)$", re.DOTALL)
 _QUOTED = re.compile(r'^\s*"(.*)"\s*$', re.DOTALL)
-_PAGE = re.compile(r"^page=\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +82,6 @@ def parse_ground_truth(data: bytes, where: str) -> tuple[GtWord, ...]:
 def gt_key(name: str) -> str:
     """Key of a ground truth file: ``gt_img_7.txt`` and ``img_7.txt`` both give ``img_7``."""
     return PurePosixPath(name).stem.removeprefix("gt_")
-
-
-def image_key(image_id: str) -> str:
-    """Key of an image: the stem of the last path part of its id.
-
-    ``s3://b/ic15.tar#images/img_7.jpg`` gives ``img_7``, which is joined to ``gt_img_7.txt``. A
-    trailing page part (``#page=0``) is no name and is passed over.
-    """
-    parts = [unquote(part) for part in image_id.split("#")]
-    while len(parts) > 1 and _PAGE.match(parts[-1]):
-        parts.pop()
-    return PurePosixPath(parts[-1]).stem
 
 
 def read_ground_truth(path: str | Path) -> dict[str, tuple[GtWord, ...]]:

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from textspot_ray.errors import MissingExtraError
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
+from textspot_ray.evaluation.overlap import Overlap, polygon_overlaps
 from textspot_ray.evaluation.rules import Rules
 
 
@@ -49,16 +48,6 @@ class Figures:
         """Harmonic mean of recall and precision."""
         total = self.recall + self.precision
         return 2 * self.recall * self.precision / total if total else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """A word and a prediction that touch."""
-
-    gt: int
-    predicted: int
-    iou: float
-    share: float  # of the prediction's area
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,35 +141,10 @@ def score(
 def _measure_image(
     image: str, words: tuple[GtWord, ...], predictions: tuple[Predicted, ...]
 ) -> Measured:
-    gt_shapes = [_shape(word.polygon) for word in words]
-    shapes = [_shape([int(value) for value in item.polygon]) for item in predictions]
-    overlaps: list[Overlap] = []
-    for g, gt_shape in enumerate(gt_shapes):
-        for p, shape in enumerate(shapes):
-            if not _boxes_touch(gt_shape.bounds, shape.bounds):
-                continue
-            common = float(gt_shape.intersection(shape).area)
-            if common <= 0:
-                continue
-            union = float(gt_shape.area) + float(shape.area) - common
-            overlaps.append(Overlap(g, p, common / union, common / float(shape.area)))
-    return Measured(image, words, predictions, tuple(overlaps))
-
-
-def _shape(polygon: Sequence[float]) -> Any:
-    try:
-        from shapely.geometry import Polygon
-        from shapely.validation import make_valid
-    except ImportError as exc:
-        raise MissingExtraError("evaluation", "evaluate") from exc
-    shape = Polygon(list(zip(polygon[0::2], polygon[1::2], strict=True)))
-    return shape if shape.is_valid else make_valid(shape)  # bow ties, points in a line
-
-
-def _boxes_touch(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    if len(a) < 4 or len(b) < 4:
-        return False
-    return bool(a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3])
+    # the organisers' rules cut predictions to integers
+    cut = [[int(value) for value in item.polygon] for item in predictions]
+    overlaps = polygon_overlaps([word.polygon for word in words], cut)
+    return Measured(image, words, predictions, overlaps)
 
 
 def _score_image(

@@ -40,6 +40,11 @@ def report(evaluation: Evaluation) -> str:
             f"NOT IN THE TABLE: {len(joined.not_in_table)} ({named}, ...); their words count as "
             "missed (--only-in-table leaves them out)"
         )
+    if joined.below:
+        lines.append(
+            f"left out: {joined.below} words read with less than {joined.least:g} "
+            "(--min-confidence)"
+        )
     lines += [
         f"rules: {_RULES[variant]}",
         "",
@@ -91,6 +96,7 @@ def as_json(
         "rules": str(next(iter(evaluation.scores.values())).rules.variant),
         "images": len(evaluation.measured),
         "images_in_table": len(evaluation.joined.image_ids),
+        "words_below_min_confidence": evaluation.joined.below,
         "tasks": tasks,
     }
     if comparisons is not None:

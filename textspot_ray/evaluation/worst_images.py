@@ -50,7 +50,7 @@ def write_misses(
                     "words": words_of(score, page, gt_size),
                 }
             )
-    page = html.standalone(
+    written = html.standalone(
         "misses.html",
         (*SHARED, "view.js"),
         {"images": images},
@@ -61,7 +61,7 @@ def write_misses(
         opened="images",
         lines=report(evaluation).splitlines(),
     )
-    write_page(page, out)
+    write_page(written, out)
 
 
 def words_of(

@@ -22,6 +22,7 @@ from textspot_ray.query.output import plain
 from textspot_ray.query.pages import Page, read_page, read_some
 from textspot_ray.query.pictures import Picture, Pictures, encode_jpeg
 from textspot_ray.query.search import Combine, Hit, Mode, SearchQuery, search
+from textspot_ray.query.source_roots import SourceRoots
 from textspot_ray.query.sql import SqlError, arrow_reader, batches, run_query
 from textspot_ray.query.stats import Stats, compute_stats
 from textspot_ray.query.views import TableViews
@@ -96,6 +97,7 @@ class BrowseData:
         tables: The opened table; as it was when opened.
         source_options: fsspec options of the images' sources.
         sql_timeout_s: Statements that take longer are stopped.
+        source_roots: Where the images have moved to since they were read.
     """
 
     def __init__(
@@ -103,9 +105,10 @@ class BrowseData:
         tables: TableViews,
         source_options: Mapping[str, Any] | None = None,
         sql_timeout_s: float = _SQL_TIMEOUT_S,
+        source_roots: SourceRoots | None = None,
     ) -> None:
         self._tables = tables
-        self._pictures = Pictures(tables.files.store, source_options)
+        self._pictures = Pictures(tables.files.store, source_options, source_roots=source_roots)
         self._sql_timeout_s = sql_timeout_s
         self._has_damage = "damage" in tables.images.columns
         self._reading = threading.Lock()

@@ -17,9 +17,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from textspot_ray.errors import printable
 from textspot_ray.query.charts import HEIGHT, WIDTH, number
 from textspot_ray.query.figures import charts
-from textspot_ray.query.output import printable
 from textspot_ray.query.stats import Stats
 
 ZOOM = "openseadragon/openseadragon.min.js"  # unchanged from npm's openseadragon 6.1.1

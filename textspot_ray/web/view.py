@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 import webbrowser
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from textspot_ray.query.figures import charts
 from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.search import Hit
+from textspot_ray.query.source_roots import SourceRoots
 from textspot_ray.query.stats import Stats, compute_stats
 from textspot_ray.query.views import TableViews
 from textspot_ray.web import html
@@ -34,6 +35,7 @@ class ViewSettings:
         thumb_px: Longer side of the pictures; None: all their pixels, for zooming in on them.
         errors_first: Whether the page opens on its errors.
         source_options: fsspec options for the images' sources.
+        source_roots: Where the images have moved to since they were read.
     """
 
     title: str = "textspot-ray"
@@ -41,6 +43,7 @@ class ViewSettings:
     thumb_px: int | None = 960
     errors_first: bool = False
     source_options: Mapping[str, Any] | None = None
+    source_roots: SourceRoots = field(default_factory=SourceRoots)
 
 
 def sample_ids(tables: TableViews, count: int) -> list[str]:
@@ -73,7 +76,9 @@ def render(
     pages = [found[image_id] for image_id in image_ids if image_id in found]
     marked = {image_id: set(indexes) for image_id, indexes in (hits or {}).items()}
     notes = read_notes(tables, [page.image_id for page in pages])
-    with Pictures(tables.files.store, settings.source_options) as pictures:
+    with Pictures(
+        tables.files.store, settings.source_options, source_roots=settings.source_roots
+    ) as pictures:
         images = [
             image_data(
                 page,

@@ -11,11 +11,11 @@ from textspot_ray.errors import UsageError
 from textspot_ray.evaluation.ground_truth import (
     GtWord,
     gt_key,
-    image_key,
     parse_ground_truth,
     parse_line,
     read_ground_truth,
 )
+from textspot_ray.export.names import image_key
 
 BOX = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 LINE = "1,2,3,4,5,6,7,8,"

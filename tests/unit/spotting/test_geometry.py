@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textspot_ray.spotting.geometry import angle_deg, clip_box, mask_polygon, order_corners, overlap
+from textspot_ray.spotting.geometry import (
+    angle_deg,
+    clip_box,
+    mask_polygon,
+    order_corners,
+    overlap,
+    polygon_box,
+)
 
 
 def soft_mask(quad: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
@@ -128,3 +135,10 @@ def test_overlap() -> None:
     assert overlap((0, 0, 10, 10), (20, 0, 30, 10)) == (0.0, 0.0)
     iou, share = overlap((0, 0, 10, 10), (5, 0, 10, 10))
     assert (iou, share) == (0.5, 1.0)
+
+
+def test_a_polygons_box_is_its_bounds_inside_the_image() -> None:
+    turned = (-12.0, 30.0, 40.0, -8.0, 90.5, 20.0, 30.0, 60.0)
+    assert polygon_box(turned, 80, 50) == (0, 0, 80, 50)
+    assert polygon_box(turned, 200, 200) == (0, 0, 90.5, 60)
+    assert polygon_box((90, 0, 120, 0, 120, 9, 90, 9), 80, 50) is None

@@ -112,8 +112,8 @@ def test_tiled_image_reads_what_shrinking_would_lose(stub: Path) -> None:
     readings = Recognizer(SpotterSettings(str(stub))).read(features)
     words = {w.text: w.box for w in assemble(Item("x", "x"), 0, detected, readings).words}
     assert {"northw", "southe", "edge"} <= set(words)
-    assert words["northw"] == pytest.approx((320, 64, 480, 128), abs=0.01)
-    assert words["southe"] == pytest.approx((1280 + 640, 768 + 128, 1280 + 800, 768 + 192), abs=0.1)
+    assert words["northw"] == pytest.approx((320, 64, 480, 128), abs=0.5)
+    assert words["southe"] == pytest.approx((1280 + 640, 768 + 128, 1280 + 800, 768 + 192), abs=0.5)
 
 
 def test_large_jpegs_read_alike_at_reduced_scale(stub: Path) -> None:
