@@ -1,6 +1,6 @@
 """Train the embedded bundle and export it.
 
-    python -m jobs.training reader|detector|refiner|labels|leaks|export|failures ...
+    python -m jobs.training PART ...       # PART: a key of PARTS
 
 Each part's own options: ``python -m jobs.training PART --help``. The same command resumes a
 training.
@@ -17,9 +17,13 @@ PARTS = {
     "reader": "jobs.training.reader.train",
     "detector": "jobs.training.detector.train",
     "refiner": "jobs.training.refiner.train",
+    "teacher": "jobs.training.teacher.label",
     "labels": "jobs.training.data.pseudo_labels",
     "leaks": "jobs.training.data.leaks",
     "failures": "jobs.training.oracle_boxes",
+    "pack": "jobs.training.pack",
+    "unpack": "jobs.training.pack:main_unpack",
+    "score": "jobs.training.bags",
     "export": "jobs.training.export",
 }
 
@@ -30,10 +34,11 @@ def main() -> int:
         return 2
     try:
         try:
-            part = importlib.import_module(PARTS[sys.argv[1]])
+            module, _, function = PARTS[sys.argv[1]].partition(":")
+            part = getattr(importlib.import_module(module), function or "main")
         except ModuleNotFoundError as exc:
             raise MissingExtraError(f"training ({exc.name} is missing)", "train") from exc
-        return int(part.main(sys.argv[2:]) or 0)
+        return int(part(sys.argv[2:]) or 0)
     except TextspotError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return int(exc.exit_code)

@@ -13,7 +13,7 @@ import argparse
 import datetime as dt
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,20 +24,33 @@ import openvino as ov
 import torch
 from torch import nn
 
+from jobs.training.calibration import best_temperature
 from jobs.training.data import datasets
 from jobs.training.data.datasets import ByteArray, Photo
 from jobs.training.detector.graph import INPUT_SHAPE, assemble_detector, convert, convert_trunk
+from jobs.training.detector.network import INPUT_SHAPES, MAX_STRETCH
+from jobs.training.detector.selection import MAX_WORDS
+from jobs.training.detector.train import PAGE_SETS
 from jobs.training.detector.weights import load_trunk, save_weights
-from jobs.training.measure import OperatingFigures, measure_bundle
+from jobs.training.measure import (
+    OperatingFigures,
+    detect_all,
+    judge_all,
+    measure_read,
+    read_all,
+)
 from jobs.training.reader.network import ALPHABET, MAX_SYMBOLS, Decoder, Encoder, load_reader
 from jobs.training.refiner.network import load_refiner
 from textspot_ray.errors import MissingExtraError, UsageError
-from textspot_ray.spotting.bundle import BundleSpec, ModelFiles, describe_files, write_spec
+from textspot_ray.spotting.bundle import AUTO, BundleSpec, ModelFiles, describe_files, write_spec
 from textspot_ray.spotting.quantization_scope import outside_trunk
 from textspot_ray.spotting.runtime import shared_core
 
 GRAPH_THRESHOLD = 0.3
-CALIBRATION_PHOTOS = 48
+# Words lower than this are read better after a cut (see the model card for what it brought).
+ZOOM_BELOW_PX = 14.0
+CALIBRATION_PHOTOS = 36
+CALIBRATION_PAGES = 16
 CALIBRATION_WORDS = 300
 FEATURES_SHAPE = (1, 64, 28, 28)
 LICENCE = "Code: Apache-2.0. Weights: trained on research-only data sets, see MODEL_CARD.md"
@@ -67,19 +80,25 @@ def convert_encoder(encoder: Encoder) -> ov.Model:
 class _Step(nn.Module):
     """The decoder with the contract's argument order."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, temperature: float) -> None:
         super().__init__()
         self.decoder = decoder
+        self.temperature = temperature
 
     def forward(
         self, encoder_outputs: torch.Tensor, prev_symbol: torch.Tensor, prev_hidden: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logits, hidden = self.decoder(encoder_outputs, prev_symbol, prev_hidden)
-        return logits, hidden
+        return logits / self.temperature, hidden
 
 
-def convert_decoder(decoder: Decoder) -> ov.Model:
-    """The contract's decoder; ``prev_symbol`` is int64 [1]."""
+def convert_decoder(decoder: Decoder, temperature: float = 1.0) -> ov.Model:
+    """The contract's decoder; ``prev_symbol`` is int64 [1].
+
+    Args:
+        decoder: Trained.
+        temperature: Divides the logits: softer confidences above 1, the same symbols.
+    """
     shapes = ((1, 784, 256), (1,), (1, 1, decoder.hidden))
     example = (
         torch.zeros(shapes[0]),
@@ -87,7 +106,9 @@ def convert_decoder(decoder: Decoder) -> ov.Model:
         torch.zeros(shapes[2]),
     )
     names = ["encoder_outputs", "prev_symbol", "prev_hidden"]
-    return convert(_Step(decoder), list(example), list(shapes), names, ["output", "hidden"])
+    return convert(
+        _Step(decoder, temperature), list(example), list(shapes), names, ["output", "hidden"]
+    )
 
 
 def quantise(model: ov.Model, samples: Sequence[np.ndarray[Any, Any]], keep: Sequence[str]) -> Any:
@@ -124,9 +145,19 @@ def convolutions(model: ov.Model) -> list[str]:
 
 
 def to_input(image: ByteArray) -> np.ndarray[Any, Any]:
-    """Stretch an image [H, W, 3] to the detector's input [1, 3, 768, 1280] float32."""
-    resized = cv2.resize(image, INPUT_SHAPE[:1:-1], interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1)[None], np.float32)
+    """Fit an image [H, W, 3] into the landscape input [1, 3, 768, 1280] float32, zeros beside it.
+
+    A standing image is turned: INT8 needs to see the picture's values, not their direction.
+    """
+    if image.shape[0] > image.shape[1]:
+        image = np.rot90(image)
+    height, width = image.shape[:2]
+    scale = min(INPUT_SHAPE[3] / width, INPUT_SHAPE[2] / height)
+    size = (min(round(width * scale), INPUT_SHAPE[3]), min(round(height * scale), INPUT_SHAPE[2]))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas = np.zeros((INPUT_SHAPE[2], INPUT_SHAPE[3], 3), np.uint8)
+    canvas[: size[1], : size[0]] = cv2.resize(np.ascontiguousarray(image), size, interpolation=how)
+    return np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], np.float32)
 
 
 def photo_inputs(photos: Sequence[Photo], count: int) -> Iterator[np.ndarray[Any, Any]]:
@@ -155,6 +186,7 @@ def export(
     out: Path,
     *,
     icdar2015: Path | None,
+    data: Path | None = None,
     int8: bool = True,
     int8_encoder: bool = False,
     version: str | None = None,
@@ -168,6 +200,8 @@ def export(
         out: The bundle's folder; created as needed.
         icdar2015: Folder of the training photos; without it there is no INT8, thresholds are the
             defaults and no figures are measured.
+        data: Folder of further data sets: INT8 is calibrated on their training pages too, and
+            thresholds are chosen on those kept aside for validation.
         int8: Whether to write an INT8 detector.
         int8_encoder: Whether the encoder becomes INT8 too: twice as fast, for two of 417 words at
             true quads. Its first convolution and what levels the pixels before it keep their
@@ -200,29 +234,55 @@ def export(
     if weights.refiner:
         keep_weights(weights.refiner, out / "weights" / "refiner.npz")
     plain = {p: (f"{p}.xml", f"{p}.bin") for p in ("detector", "encoder", "decoder")}
-    precisions: dict[str, ModelFiles] = {"f32": describe_files(out, plain)}
+    named = {"f32": plain}
     if int8 and icdar2015 is not None:
         photos = datasets.icdar2015_training(icdar2015)
         ops = convolutions(quantisable)
-        small = quantise(quantisable, list(photo_inputs(photos, CALIBRATION_PHOTOS)), ops[-1:])
+        pages = [
+            page
+            for name in PAGE_SETS
+            if data and (data / name).is_dir()
+            for page in datasets.pages(data / name)
+        ]
+        shown = list(photo_inputs(photos, CALIBRATION_PHOTOS))
+        shown += photo_inputs(pages, CALIBRATION_PAGES) if pages else []
+        small = quantise(quantisable, shown, ops[-1:])
         save(assemble_detector(small, GRAPH_THRESHOLD, refiner), out / "detector-int8.xml")
         names = plain | {"detector": ("detector-int8.xml", "detector-int8.bin")}
         if int8_encoder:
-            words = word_inputs(detector_model, photos, CALIBRATION_WORDS)
+            mixed = [p for pair in zip(photos, pages, strict=False) for p in pair] or photos
+            words = word_inputs(detector_model, mixed, CALIBRATION_WORDS)
             if not words:
                 raise UsageError(f"{weights.detector}: finds no words to calibrate with; train on")
             keep = [*outside_trunk(encoder_model), *convolutions(encoder_model)[:1]]
             save(quantise(encoder_model, words, keep), out / "encoder-int8.xml")
             names |= {"encoder": ("encoder-int8.xml", "encoder-int8.bin")}
-        precisions["int8"] = describe_files(out, names)
+        named["int8"] = names
+
+    def described() -> dict[str, ModelFiles]:
+        return {precision: describe_files(out, names) for precision, names in named.items()}
+
+    def save_decoder(temperature: float) -> dict[str, ModelFiles]:
+        save(convert_decoder(decoder, temperature), out / "decoder.xml")
+        return described()
+
     spec = BundleSpec(
         name=name,
         version=version or dt.datetime.now(dt.UTC).date().isoformat(),
         alphabet=ALPHABET,
-        precisions=precisions,
+        precisions=described(),
         max_steps=MAX_SYMBOLS,
         detection_threshold=0.5,
         graph_threshold=GRAPH_THRESHOLD,
+        resize="keep_aspect",
+        interpolation="area",
+        shapes=INPUT_SHAPES,
+        max_stretch=MAX_STRETCH,
+        max_rows=MAX_WORDS,
+        zoom_below=ZOOM_BELOW_PX,
+        default_precision=AUTO if "int8" in named else "f32",
+        bf16=False,
+        research_only=True,
         licence=LICENCE,
         provenance={
             "made_by": "jobs.training.export",
@@ -234,7 +294,8 @@ def export(
     )
     write_spec(out, spec)
     if icdar2015 is not None:
-        spec = with_figures(out, spec, icdar2015, measure_command)
+        pages = validation_pages(data)
+        spec = with_figures(out, spec, icdar2015, pages, measure_command, save_decoder)
         write_spec(out, spec)
     return spec
 
@@ -245,25 +306,62 @@ def keep_weights(source: Path, kept: Path) -> None:
         shutil.copyfile(source, kept)
 
 
-def with_figures(out: Path, spec: BundleSpec, icdar2015: Path, command: str) -> BundleSpec:
-    """Choose the thresholds on the validation photos and note the figures they give there."""
+def with_figures(
+    out: Path,
+    spec: BundleSpec,
+    icdar2015: Path,
+    pages: Sequence[Photo],
+    command: str,
+    save_decoder: Callable[[float], Mapping[str, ModelFiles]],
+) -> BundleSpec:
+    """Choose temperature and thresholds on validation pictures and note the figures they give.
+
+    Args:
+        out: The bundle, written.
+        spec: Its description.
+        icdar2015: Folder of the photos, of which 801-900 are used.
+        pages: Documents kept aside for validation; may be none.
+        command: Noted beside the figures.
+        save_decoder: Writes the decoder at a temperature and describes the bundle's files anew.
+    """
     photos = datasets.icdar2015_validation(icdar2015)
     figures: dict[str, OperatingFigures] = {}
     chosen: OperatingFigures | None = None
-    for precision in spec.precisions:
-        figures[precision] = measure_bundle(out, precision, photos, chosen)
+    # thresholds are those of the precision that is run by default where it is fast
+    for precision in sorted(spec.precisions, reverse=True):
+        seen = detect_all(out, precision, photos, pages)
+        if chosen is None:
+            temperature = best_temperature(judge_all(seen, read_all(out, precision, seen)))
+            files = save_decoder(temperature)
+            provenance = {**spec.provenance, "temperature": temperature}
+            spec = replace(spec, precisions=files, provenance=provenance)
+            write_spec(out, spec)
+        figures[precision] = measure_read(seen, read_all(out, precision, seen), chosen)
         chosen = chosen or figures[precision]
     assert chosen is not None
+    measured_on = "ICDAR2015 training photos 801-900"
+    if pages:
+        measured_on += f" and {len(pages)} pages kept aside for validation"
     return replace(
         spec,
         detection_threshold=chosen.detection_threshold,
         text_threshold=chosen.text_threshold,
         accuracy={
-            "set": "ICDAR2015 training photos 801-900: not trained on; thresholds chosen on them",
+            "set": f"{measured_on}: not trained on; thresholds and temperature chosen on them",
             "command": command,
             **{precision: f.as_dict() for precision, f in figures.items()},
         },
     )
+
+
+def validation_pages(data: Path | None) -> list[Photo]:
+    """Documents below ``--data`` that are kept aside for validation."""
+    return [
+        page
+        for name in PAGE_SETS
+        if data and (data / name).is_dir()
+        for page in datasets.pages(data / name, "validate")
+    ]
 
 
 def save(model: ov.Model, path: Path) -> None:
@@ -281,6 +379,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--refiner", type=Path, help="refiner weights (.npz), instead of those in --work")
     add("--out", type=Path, required=True, help="the bundle's folder")
     add("--icdar2015", type=Path, help="folder with images/ and gt/: calibration, thresholds")
+    add("--data", type=Path, help="folder of further data sets: documents to calibrate, choose by")
     add("--no-int8", action="store_true", help="leave the INT8 files out")
     add("--int8-encoder", action="store_true", help="INT8 for the encoder too")
     add("--version")
@@ -303,11 +402,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         Weights(detector, reader, refiner),
         args.out,
         icdar2015=args.icdar2015,
+        data=args.data,
         int8=not args.no_int8,
         int8_encoder=args.int8_encoder,
         version=args.version,
         name=args.name,
-        measure_command="python -m jobs.training export --work DIR --icdar2015 DIR --out DIR",
+        measure_command="python -m jobs.training export --work DIR --icdar2015 DIR --data DIR "
+        "--out DIR --int8-encoder",
     )
     print(f"{args.out}: {spec.name} {spec.version}, precisions {', '.join(spec.precisions)}")
     for precision, figures in spec.accuracy.items():

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.training.data.kept_aside import names_for
 from textspot_ray.errors import SourceError
 
 FloatArray = NDArray[np.float32]
@@ -193,6 +194,87 @@ def rect_corners(
     v = np.array([-np.sin(a), np.cos(a)]) * size[1] / 2
     c = np.asarray(centre)
     return np.stack([c - u - v, c + u - v, c + u + v, c - u + v]).astype(np.float32)
+
+
+def pages(root: Path, role: str = "train") -> list[Photo]:
+    """Load documents and web graphics: ``images/*`` and ``gt/gt_<stem>.txt``, at their own size.
+
+    What holds neither letter nor digit (rules, bullets, brackets) becomes an ignored region: the
+    reader has no symbol for it.
+
+    Args:
+        root: The data set; its name says which files are kept aside, see :mod:`kept_aside`.
+        role: "train", "validate" or "measure".
+
+    Raises:
+        SourceError: no images, or ground truth in another form.
+    """
+    paths = image_files(root / "images")
+    wanted = names_for(role, [path.stem for path in paths], root.name)
+    photos = []
+    for path in paths:
+        gt = root / "gt" / f"gt_{path.stem}.txt"
+        if path.stem not in wanted or not gt.is_file():
+            continue
+        words = parse_gt(gt.read_text(encoding="utf-8-sig"), str(gt))
+        words = tuple(
+            PhotoWord(w.quad, w.text, w.legible and any(c.isalnum() for c in w.text)) for w in words
+        )
+        photos.append(Photo(path, words))
+    return photos
+
+
+# Where the number stands on a US plate, shares of its width and height: the state's name is above
+# it, a motto below (looked at on 30 of the crops).
+NUMBER_BAND = (0.04, 0.27, 0.96, 0.76)
+
+
+def number_band(plate: FloatArray) -> FloatArray:
+    """The part [4, 2] of a plate's quad [4, 2] that holds the number."""
+    x0, y0, x1, y1 = NUMBER_BAND
+    return _part(plate, x0, y0, x1, y1)
+
+
+def _part(quad: FloatArray, x0: float, y0: float, x1: float, y1: float) -> FloatArray:
+    """A part of a quad, by shares of its sides."""
+    tl, tr, br, bl = quad
+    at = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
+    u, v = at[:, :1], at[:, 1:]
+    return np.asarray((tl * (1 - u) + tr * u) * (1 - v) + (bl * (1 - u) + br * u) * v, np.float32)
+
+
+def plate_crops(root: Path) -> list[Photo]:
+    """Load whole plates (``words.tsv``): the number is a word, what is about it ignored."""
+    photos = []
+    lines = (root / "words.tsv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if line.strip()]
+    wanted = names_for("train", [Path(row[0]).stem for row in rows], root.name)
+    for file, _, corners, text in rows:
+        if Path(file).stem not in wanted:
+            continue
+        quad = np.array([float(n) for n in corners.split(",")], np.float32).reshape(4, 2)
+        _, y0, _, y1 = NUMBER_BAND
+        rest = [_part(quad, 0, 0, 1, y0), _part(quad, 0, y1, 1, 1)]
+        words = [PhotoWord(number_band(quad), text), *(PhotoWord(q, "", False) for q in rest)]
+        photos.append(Photo(root / "words" / file, tuple(words)))
+    return photos
+
+
+def plate_photos(root: Path) -> list[Photo]:
+    """Load photos whose ground truth has a box a number plate.
+
+    A plate in one run of characters is a word. One that is written in several words or lines is
+    an ignored region, since where its words lie is not known.
+    """
+    photos = []
+    for photo in pages(root):
+        words = []
+        for w in photo.words:
+            width, height = np.ptp(w.quad[:, 0]), np.ptp(w.quad[:, 1])
+            whole = w.legible and " " not in w.text.strip() and width > 2.8 * height
+            words.append(PhotoWord(w.quad, w.text, bool(whole)))
+        photos.append(Photo(photo.path, tuple(words)))
+    return photos
 
 
 def mlt_photos(root: Path) -> list[Photo]:

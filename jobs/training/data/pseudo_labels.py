@@ -121,8 +121,15 @@ def read_words(reader: Path, words: Sequence[Marked], batch: int = 64) -> list[R
     return readings
 
 
-def transcriptions(files: Sequence[Path], words: Sequence[Marked]) -> dict[int, str]:
+def transcriptions(
+    files: Sequence[Path], words: Sequence[Marked], *, strict: bool = True
+) -> dict[int, str]:
     """Read tables of transcriptions; words marked ``?`` or without text are left out.
+
+    Args:
+        files: The tables.
+        words: What they are of.
+        strict: Whether photos that none of `words` is of are an error.
 
     Returns:
         Text by index into `words`.
@@ -136,6 +143,8 @@ def transcriptions(files: Sequence[Path], words: Sequence[Marked]) -> dict[int, 
     texts = {}
     for label in (label for path in files for label in read_labels(path)):
         there = indexes.get(label.file, [])
+        if not there and not strict:
+            continue
         index = label.nearest([words[i].middle for i in there])
         if label.text not in ("", "?"):
             texts[there[index]] = label.text

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.training.data.datasets import ByteArray, FloatArray, PhotoWord
+from jobs.training.detector.network import ENLARGEMENT, INPUT_SHAPES, MAX_STRETCH
 
 STRIDE_PX = 4  # of the detector's maps
 MIN_HEIGHT_PX = 7.0  # lower words than this, as the trunk sees them, are ignored
@@ -72,9 +73,30 @@ class CropRules:
     quarter_turns: float = 0.04
 
 
-def base_scale(width: int, height: int, to_width: int = 1600, to_height: int = 960) -> FloatArray:
-    """Scale in x and y that stretches a photo to what the trunk sees (the input, enlarged)."""
-    return np.array([to_width / width, to_height / height], np.float32)
+def input_shape(width: int, height: int) -> tuple[tuple[int, int], float]:
+    """The input shape that shows a picture largest without distortion, and the scale it does so at.
+
+    Args:
+        width: Of the picture, px.
+        height: Of the picture, px.
+    """
+    scales = [min(w / width, h / height) for w, h in INPUT_SHAPES]
+    best = int(np.argmax(scales))
+    return INPUT_SHAPES[best], scales[best]
+
+
+def base_scale(width: int, height: int) -> FloatArray:
+    """Scale in x and y at which the trunk sees a picture (the input, enlarged)."""
+    fitted = fitted_size(width, height)
+    return np.array([fitted[0] / width, fitted[1] / height], np.float32) * np.float32(ENLARGEMENT)
+
+
+def fitted_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height of a picture in its input, which it fills if it is nearly of its aspect."""
+    shape, scale = input_shape(width, height)
+    fitted = (min(round(width * scale), shape[0]), min(round(height * scale), shape[1]))
+    fills = max(shape[0] / fitted[0], shape[1] / fitted[1]) <= MAX_STRETCH
+    return shape if fills else fitted
 
 
 def random_crop(
@@ -105,7 +127,7 @@ def random_crop(
         height = rect_of_quad(word.quad * stretch).height
         wanted = np.exp(rng.uniform(*np.log(rules.height_range_px)))
         scale = float(np.clip(wanted / max(height, 1.0), 0.2, 3.0))
-    sx, sy = stretch * scale * np.exp(rng.uniform(-0.08, 0.08, 2))
+    sx, sy = stretch * scale * np.exp(rng.uniform(-0.1, 0.1, 2))
     if max(sx, sy) < 0.5:  # a bilinear warp would alias
         half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         halved = [PhotoWord(w.quad * np.float32(0.5), w.text, w.legible) for w in words]

@@ -19,9 +19,11 @@ from torch.nn import functional as F
 
 from jobs.training.detector.network import ENLARGEMENT, STRIDE_PX, EnlargedTrunk
 from jobs.training.detector.selection import (
+    FIRST_KEPT,
     FIRST_NMS_IOU,
     LAST_NMS_IOU,
     MAX_CANDIDATES,
+    MAX_WORDS,
     candidates,
     corners,
     vote,
@@ -39,8 +41,7 @@ from jobs.training.refiner.rectification import (
 from textspot_ray.spotting.composite.contract import INPUT_HEIGHT, INPUT_WIDTH, MASK_SIDE
 
 INPUT_SHAPE = (1, 3, INPUT_HEIGHT, INPUT_WIDTH)
-MAX_WORDS = 100
-FIRST_KEPT = 200  # survivors of the first suppression, before the vote
+ANY_IMAGE = (1, 3, -1, -1)
 TYPES = {torch.float32: ov.Type.f32, torch.int64: ov.Type.i64}
 
 
@@ -157,7 +158,10 @@ class WordOutputs(nn.Module):
             quads = refined(self.refiner, stem_map, quads)
         low = quads.amin(1)
         high = quads.amax(1)
-        limit = torch.tensor([INPUT_SHAPE[3], INPUT_SHAPE[2]], dtype=torch.float32)
+        # of the picture, below which the stem's coarser levels lie; told so that a traced graph
+        # follows another input shape
+        ones = torch.ones_like(low[:, :1])
+        limit = torch.cat([ones * stem_map.shape[3], ones * (stem_map.shape[2] * 2 // 3)], 1)
         low = torch.minimum(low.clamp(min=0), limit - 1)
         high = torch.maximum(torch.minimum(high, limit), low + 1)
         boxes = torch.cat([low, high, words[:, 5:6]], 1)
@@ -193,7 +197,7 @@ def quad_masks(quads: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def convert_trunk(trunk: nn.Module) -> ov.Model:
     """Convert trunk and enlargement: ``image`` to raw maps. This is the part that INT8 concerns."""
     example = torch.zeros(INPUT_SHAPE)
-    return convert(EnlargedTrunk(trunk).eval(), [example], [INPUT_SHAPE], ["image"], ["maps"])
+    return convert(EnlargedTrunk(trunk).eval(), [example], [ANY_IMAGE], ["image"], ["maps"])
 
 
 def assemble_detector(trunk: ov.Model, score: float, refiner: Refiner | None = None) -> ov.Model:
@@ -216,7 +220,7 @@ def assemble_detector(trunk: ov.Model, score: float, refiner: Refiner | None = N
     image = torch.zeros(INPUT_SHAPE)
     with torch.no_grad():
         stem_map = stem(image)
-    pick = convert(_Candidates(), [maps], [maps_shape], ["maps"], ["candidates"])
+    pick = convert(_Candidates(), [maps], [(1, 7, -1, -1)], ["maps"], ["candidates"])
     voting = convert(
         _Vote(),
         [torch.ones(3, 8), torch.ones(MAX_CANDIDATES, 8)],
@@ -224,11 +228,11 @@ def assemble_detector(trunk: ov.Model, score: float, refiner: Refiner | None = N
         ["kept", "voters"],
         ["words"],
     )
-    stem_model = convert(stem, [image], [INPUT_SHAPE], ["image"], ["stem_map"])
+    stem_model = convert(stem, [image], [ANY_IMAGE], ["image"], ["stem_map"])
     outputs = convert(
         WordOutputs(refiner),
         [words, stem_map],
-        [(-1, 6), tuple(stem_map.shape)],
+        [(-1, 6), (1, 3, -1, -1)],
         ["words", "stem_map"],
         ["labels", "boxes", "masks", "text_features"],
     )
@@ -251,6 +255,8 @@ def assemble_detector(trunk: ov.Model, score: float, refiner: Refiner | None = N
         results.append(result)
     model = ov.Model(results, [image_in], "textspot_detector")
     model.validate_nodes_and_infer_types()
+    # the contract's shape; `reshape` gives it any other whose sides divide by 128
+    model.reshape(list(INPUT_SHAPE))
     return model
 
 

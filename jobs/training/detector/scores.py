@@ -11,12 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from jobs.training.data.datasets import ByteArray, FloatArray, Photo, PhotoWord
-from jobs.training.detector.crops import base_scale
+from jobs.training.detector.crops import fitted_size, input_shape
 from jobs.training.detector.network import ENLARGEMENT, EnlargedTrunk
 from jobs.training.detector.rotated_nms import rotated_nms
-from jobs.training.detector.selection import FIRST_NMS_IOU, LAST_NMS_IOU, candidates, corners, vote
-
-INPUT_SIZE = (1280, 768)  # width, height of the bundle's detector
+from jobs.training.detector.selection import (
+    FIRST_KEPT,
+    FIRST_NMS_IOU,
+    LAST_NMS_IOU,
+    MAX_WORDS,
+    candidates,
+    corners,
+    vote,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ def detect(
     score: float = 0.3,
     device: str = "cpu",
 ) -> Found:
-    """Run the detector on one image, stretched to the input size.
+    """Run the detector on one image, fitted into the input shape that shows it largest.
 
     Args:
         trunk: In eval mode.
@@ -41,12 +47,17 @@ def detect(
         score: Candidates at or below this are dropped.
         device: Where the trunk lives.
     """
-    scale = base_scale(image.shape[1], image.shape[0], *INPUT_SIZE) * np.float32(ENLARGEMENT)
-    resized = cv2.resize(image, INPUT_SIZE, interpolation=cv2.INTER_LINEAR)
-    tensor = torch.from_numpy(np.asarray(resized)).permute(2, 0, 1)[None].float().to(device)
+    height, width = image.shape[:2]
+    (to_width, to_height), scale = input_shape(width, height)
+    fitted = fitted_size(width, height)
+    canvas = np.zeros((to_height, to_width, 3), np.uint8)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas[: fitted[1], : fitted[0]] = cv2.resize(image, fitted, interpolation=how)
+    tensor = torch.from_numpy(canvas).permute(2, 0, 1)[None].float().to(device)
+    to_map = np.array(fitted, np.float32) / (width, height) * np.float32(ENLARGEMENT)
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
         maps = EnlargedTrunk(trunk).to(device)(tensor)
-    return select(maps.float().cpu(), score, scale)
+    return select(maps.float().cpu(), score, to_map.astype(np.float32))
 
 
 def select(maps: Tensor, score: float, scale: FloatArray) -> Found:
@@ -54,9 +65,13 @@ def select(maps: Tensor, score: float, scale: FloatArray) -> Found:
     with torch.inference_mode():
         found = candidates(maps)
         found = found[found[:, 5] > score]
-        kept = rotated_nms(found[:, :5].numpy(), found[:, 5].numpy(), FIRST_NMS_IOU, score, 200)
+        kept = rotated_nms(
+            found[:, :5].numpy(), found[:, 5].numpy(), FIRST_NMS_IOU, score, FIRST_KEPT
+        )
         words = vote(found[torch.from_numpy(kept)], found)
-        kept = rotated_nms(words[:, :5].numpy(), words[:, 5].numpy(), LAST_NMS_IOU, score, 100)
+        kept = rotated_nms(
+            words[:, :5].numpy(), words[:, 5].numpy(), LAST_NMS_IOU, score, MAX_WORDS
+        )
         words = words[torch.from_numpy(kept)]
         return Found(corners(words).numpy() / scale, words[:, 5].numpy())
 

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from jobs.training.detector.network import DISTANCE_UNIT_PX, STRIDE_PX
 
 MAX_CANDIDATES = 3000
+FIRST_KEPT = 600  # survivors of the first suppression, before the vote
+MAX_WORDS = 300  # rows that leave the graph
 CELL = 2  # candidates are the best of each CELL x CELL pixels
 # Of words this high (px) only the best of each 2 x 2 cells is a candidate, of words twice as high
 # of each 4 x 4: the cells of a word grow with the square of its height, and a few huge words would
@@ -44,11 +46,13 @@ def candidates(maps: Tensor) -> Tensor:
     grid = torch.stack([xs[None, :].expand(h, w), ys[:, None].expand(h, w)])[None]
     both = torch.cat([maps.float(), grid.to(maps.device)], 1)
     # gather the pixels of a cell next to each other, then keep the strongest of each cell
-    cells = F.pixel_unshuffle(both, CELL).reshape(9, CELL * CELL, (h // CELL) * (w // CELL))
+    cells = F.pixel_unshuffle(both, CELL).reshape(9, CELL * CELL, -1)
     best = cells[0].argmax(0)
     chosen = cells.gather(1, best[None, None].expand(9, 1, -1))[:, 0]
     rank = chosen[0] - THINNED * _thinned(chosen, h // CELL, w // CELL)
-    top = rank.topk(min(MAX_CANDIDATES, (h // CELL) * (w // CELL))).indices
+    # every input shape has more cells than that; only a trial's small maps have fewer
+    count = MAX_CANDIDATES if torch.jit.is_tracing() else min(MAX_CANDIDATES, len(rank))
+    top = rank.topk(count).indices
     picked = chosen[:, top]
     sides = torch.exp(picked[1:5].clamp(-4.0, 4.0)) * DISTANCE_UNIT_PX
     angle = torch.atan2(picked[6], picked[5])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from jobs.training.data import datasets
 from jobs.training.data.datasets import Photo
@@ -39,6 +41,19 @@ class Mixture:
     icdar2003: Share | None = None
     backgrounds: Share | None = None
     scene_uses: int = 6
+    worlds: Mapping[str, Share] = field(default_factory=dict)
+    """Documents, web graphics and plates below ``--data``, by folder."""
+
+
+def load_world(folder: Path) -> list[Photo]:
+    """Training pictures of a data set below ``--data``, by what lies in its folder."""
+    if (folder / "masks").is_dir():
+        return datasets.mlt_photos(folder)
+    if (folder / "words.tsv").is_file():
+        return datasets.plate_crops(folder)
+    if folder.name.startswith("plates"):
+        return datasets.plate_photos(folder)
+    return datasets.pages(folder)
 
 
 def sources_of(args: argparse.Namespace, mixture: Mixture) -> list[Source | SceneSource]:
@@ -59,6 +74,9 @@ def sources_of(args: argparse.Namespace, mixture: Mixture) -> list[Source | Scen
         add(datasets.icdar_photos(args.icdar2003), mixture.icdar2003)
     if args.mlt:
         add(datasets.mlt_photos(args.mlt), mixture.mlt)
+    for folder, share in mixture.worlds.items() if args.data else ():
+        if (args.data / folder).is_dir():
+            add(load_world(args.data / folder), share)
     if mixture.backgrounds and args.backgrounds:
         add(datasets.background_photos(args.backgrounds), mixture.backgrounds)
     if args.scenes:

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import signal
 import threading
 import time
 from pathlib import Path
 from typing import Any
+
+LAST_ROUND_MINUTES = 0.5  # from the end of the steps to the end of the program, at most
+
+
+def end_time(text: str) -> float:
+    """Seconds since the epoch of ``HH:MM`` or ``HH:MM:SS``, the next time that comes; for argparse.
+
+    Raises:
+        ValueError: The text is no time of day.
+    """
+    parts = [int(part) for part in text.split(":")]
+    if not 2 <= len(parts) <= 3 or parts[0] > 23 or max(parts[1:]) > 59 or min(parts) < 0:
+        raise ValueError(text)
+    now = dt.datetime.now()
+    end = now.replace(hour=parts[0], minute=parts[1], second=(*parts, 0)[2], microsecond=0)
+    return (end if end > now else end + dt.timedelta(days=1)).timestamp()
 
 
 class Session:
@@ -24,9 +41,13 @@ class Session:
     Args:
         minutes: How long this run may go on.
         before: Minutes of earlier runs.
+        until: Seconds since the epoch at which the run has to be over as well, whatever its
+            minutes; what comes after the last step (measuring, saving) is allowed for.
     """
 
-    def __init__(self, minutes: float, before: float = 0.0) -> None:
+    def __init__(self, minutes: float, before: float = 0.0, until: float | None = None) -> None:
+        if until is not None:
+            minutes = min(minutes, (until - time.time()) / 60 - LAST_ROUND_MINUTES)
         self._allowed = minutes
         self._before = before
         self._run = 0.0
@@ -76,6 +97,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--work", type=Path, required=True, help="folder for checkpoints and logs")
     add("--icdar2015", type=Path, help="folder with images/ and gt/; 801-900 validate")
     add("--mlt", type=Path, help="folder with images/ and masks/")
+    add("--data", type=Path, help="folder of further data sets: documents, web graphics, plates")
     add("--backgrounds", type=Path, help="folder of photos without text")
     add("--scenes", type=float, default=0.0, help="share of rendered scenes, real photos being 1")
     add("--init", type=Path, help="weights to start from, where --work has none")
@@ -86,6 +108,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=1e-6,
         help="the rate falls to nothing over the last so many of --minutes",
     )
+    add("--until", type=end_time, help="HH:MM[:SS] by which it has ended, whatever --minutes")
+    add("--save-every", type=float, default=4, help="minutes between checkpoints")
+    add("--workers", type=int, default=0, help="processes that prepare batches")
+    add("--device", default="cpu", choices=["cpu", "cuda"])
     add("--threads", type=int, default=1)
     add("--crop", type=int, default=448, help="side of the crops, a multiple of 32")
     add("--seed", type=int, default=1)

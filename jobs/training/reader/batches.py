@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Sequence
+import multiprocessing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.training.data.word_crop import Crop, Floats, Image, Renderer, Word
+from jobs.training.loop.feed import feed
 from jobs.training.reader.crops import MAX_TARGET
 from jobs.training.reader.cutting import cut
 from jobs.training.reader.distortions import real_example, rendered_example
@@ -52,6 +52,7 @@ class WordSource:
         reuse: float = 3.0,
         pool: int = 6000,
         empties: Sequence[Crop] = (),
+        shares: Sequence[float] = (),
     ) -> None:
         """Prepare; nothing is rendered yet.
 
@@ -63,9 +64,11 @@ class WordSource:
             reuse: how often a rendered word is seen on average.
             pool: rendered words kept.
             empties: places without text, to be read as "".
+            shares: how often each real word is drawn, to a common scale; all alike when empty.
         """
         self.renderer = renderer
         self.crops = crops
+        self._edges = np.cumsum(shares) if len(shares) else np.arange(1.0, len(crops) + 1)
         self.empties = empties
         self.rng = np.random.default_rng(seed)
         self.batch = batch
@@ -106,8 +109,7 @@ class WordSource:
         strength = min(1.0, 0.4 + difficulty)
         for i in range(self.batch):
             if i < n_real:
-                real = self.empties if i < n_empty else self.crops
-                crop = real[int(self.rng.integers(len(real)))]
+                crop = self._empty() if i < n_empty else self._real()
                 pixels[i], codes[i] = real_example(self.rng, crop, strength)
                 texts.append(target_of(crop.text))
             else:
@@ -115,6 +117,13 @@ class WordSource:
                 pixels[i], codes[i] = rendered_example(self.rng, word, strength)
                 texts.append(target_of(word.text))
         return Batch(pixels, codes, texts, np.arange(self.batch) >= n_real)
+
+    def _empty(self) -> Crop:
+        return self.empties[int(self.rng.integers(len(self.empties)))]
+
+    def _real(self) -> Crop:
+        at = np.searchsorted(self._edges, self.rng.random() * self._edges[-1], side="right")
+        return self.crops[min(int(at), len(self.crops) - 1)]
 
     def _whole(self, share: float) -> int:
         """A whole number that is right on average."""
@@ -141,25 +150,24 @@ def exact_batch(words: Sequence[Word]) -> Batch:
 
 
 class BatchFeed:
-    """Batches made in ``workers`` threads ahead of the network, or in line when 0.
+    """Batches made in ``workers`` processes ahead of the network, or in line when 0.
 
-    OpenCV and numpy release the interpreter's lock for most of the work, so on a machine with
-    cores to spare a few threads keep up with a small network; processes would cost copies.
+    Args:
+        sources: One a process, or one.
+        workers: Processes.
     """
 
     def __init__(self, sources: Sequence[WordSource], workers: int) -> None:
         self.sources = sources
-        self.level = (0.0, 0.0, 0.0)
-        self._queue: queue.Queue[Batch] = queue.Queue(maxsize=max(1, 2 * workers))
-        for source in sources[:workers]:
-            threading.Thread(target=self._fill, args=(source,), daemon=True).start()
-        self._inline = workers == 0
+        self._level = multiprocessing.Array("d", 3)
+        self._batches = feed(self._made, workers)
 
-    def _fill(self, source: WordSource) -> None:
+    def _made(self, worker: int) -> Iterator[Batch]:
         while True:
-            self._queue.put(source.next(*self.level))
+            difficulty, real, empty = self._level[:]
+            yield self.sources[worker].next(difficulty, real, empty)
 
     def next(self, difficulty: float, real_share: float, empty_share: float) -> Batch:
         """The next batch; the arguments hold for batches begun from now on."""
-        self.level = (difficulty, real_share, empty_share)
-        return self.sources[0].next(*self.level) if self._inline else self._queue.get()
+        self._level[:] = [difficulty, real_share, empty_share]
+        return next(self._batches)

@@ -1,4 +1,4 @@
-"""Real words for the reader, cut out of photographs of ICDAR2015, ICDAR2003 and MLT.
+"""Real words for the reader: out of photographs, documents, plates and lists of word crops.
 
 ICDAR2015's come twice: as crops at full resolution and from the photos as the detector sees them.
 """
@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from jobs.training.data import datasets
+from jobs.training.data.datasets import number_band
+from jobs.training.data.kept_aside import names_for
 from jobs.training.data.located_labels import Label, read_labels
-from jobs.training.data.word_crop import Crop, Floats, Image, surroundings
+from jobs.training.data.word_crop import Crop, Floats, Image, quad_height, surroundings
 from jobs.training.render.words import target_of
 from textspot_ray.errors import SourceError
 
@@ -184,7 +187,7 @@ def labelled_crops(folder: Path, labels: Path) -> list[Crop]:
 
 
 def train_crops(data: Path, labels: Path | None = None) -> list[Crop]:
-    """All real training words below ``data``: ICDAR2015 up to photo 800, ICDAR2003, and MLT's
+    """Words of street photographs below ``data``: ICDAR2015 up to photo 800, ICDAR2003, and MLT's
     where there are ``labels`` for them."""
     crops = word_crops(data / "icdar2015_words", 1, LAST_TRAIN_PHOTO)
     crops += photo_crops(data / "icdar2015_train", 1, LAST_TRAIN_PHOTO)
@@ -192,6 +195,119 @@ def train_crops(data: Path, labels: Path | None = None) -> list[Crop]:
     if labels is not None:
         crops += labelled_crops(data / "mlt_english_masks", labels)
     return crops
+
+
+def listed_crops(folder: Path, role: str = "train") -> list[Crop]:
+    """Word crops that are split by name, see :mod:`kept_aside`.
+
+    Args:
+        folder: holds ``words/`` and ``words.tsv``: file, source, corners "x1,y1,..,x4,y4", text.
+        role: "train" or "validate".
+
+    Raises:
+        SourceError: the table is missing.
+    """
+    table = folder / "words.tsv"
+    if not table.exists():
+        raise SourceError(f"{table}: not found; give the folder of the unpacked word crops")
+    with table.open(encoding="utf-8", newline="") as f:
+        rows = [row for row in csv.reader(f, delimiter="\t", quoting=csv.QUOTE_NONE) if row]
+    rows = [row for row in rows if row[0] != "file"]
+    wanted = names_for(role, [Path(row[0]).stem for row in rows], folder.name)
+    crops = []
+    for row in rows:
+        file, _, corners, text = row
+        if Path(file).stem not in wanted or not _readable(text):
+            continue
+        image = cv2.imread(str(folder / "words" / file), cv2.IMREAD_COLOR)
+        if image is not None:
+            quad = np.array([float(n) for n in corners.split(",")], np.float32).reshape(4, 2)
+            crops.append(Crop(image, quad, text, sharp=quad_height(quad) > 40))
+    return crops
+
+
+def plate_crops(folder: Path, role: str = "train") -> list[Crop]:
+    """`listed_crops` of whole number plates, their quads drawn in to the number's band."""
+    return [Crop(c.image, number_band(c.quad), c.text, c.sharp) for c in listed_crops(folder, role)]
+
+
+def page_crops(folder: Path, role: str = "train") -> list[Crop]:
+    """Words of pages ``images/*`` with ``gt/gt_<stem>.txt``, at the pages' own size.
+
+    Args:
+        folder: the data set; its name says which pages are kept aside, see :mod:`kept_aside`.
+        role: "train" or "validate".
+
+    Raises:
+        SourceError: no images, or ground truth in another form.
+    """
+    paths = datasets.image_files(folder / "images")
+    wanted = names_for(role, [path.stem for path in paths], folder.name)
+    crops = []
+    for path in paths:
+        gt = folder / "gt" / f"gt_{path.stem}.txt"
+        if path.stem not in wanted or not gt.is_file():
+            continue
+        image = datasets.read_image(path)
+        for word in datasets.parse_gt(gt.read_text(encoding="utf-8-sig"), str(gt)):
+            if not word.legible or not _readable(word.text):
+                continue
+            crop = surroundings(image, word.quad)
+            if crop is not None:
+                crops.append(Crop(crop.image, crop.quad, word.text, sharp=False))
+    return crops
+
+
+@dataclass(frozen=True, slots=True)
+class CropSet:
+    """Real words of one kind.
+
+    Attributes:
+        name: of the kind.
+        crops: the words.
+        share: how often one of them is drawn, among all sets' shares.
+    """
+
+    name: str
+    crops: list[Crop]
+    share: float
+
+
+# Name, folder, how its words are kept, share among real words; street photographs have the rest.
+_WORLDS = (
+    ("iiit5k", "iiit5k_train_words", listed_crops, 0.12),
+    ("plates", "plates_us_words", plate_crops, 0.10),
+    ("web", "born_digital_train", page_crops, 0.09),
+    ("forms", "forms_train", page_crops, 0.08),
+    ("pages", "pdf_pages_train", page_crops, 0.10),
+    ("receipts", "receipts_words", page_crops, 0.12),
+)
+
+
+def train_sets(data: Path, labels: Path | None = None) -> list[CropSet]:
+    """All real training words below ``data``, by kind; kinds whose folder is missing are left out.
+
+    Args:
+        data: folder of the unpacked data sets.
+        labels: transcriptions of MLT words.
+    """
+    sets = [
+        CropSet(name, load(data / folder), share)
+        for name, folder, load, share in _WORLDS
+        if (data / folder).is_dir()
+    ]
+    street = CropSet("street", train_crops(data, labels), 1.0 - sum(s.share for s in sets))
+    return [street, *sets]
+
+
+def validation_sets(data: Path) -> dict[str, list[Crop]]:
+    """Words of the same kinds that are kept aside for validation, about 200 of a kind."""
+    found = {}
+    for name, folder, load, _ in _WORLDS:
+        if (data / folder).is_dir():
+            crops = load(data / folder, "validate")
+            found[name] = crops[:: max(1, len(crops) // 200)]
+    return found
 
 
 def train_empties(data: Path) -> list[Crop]:

@@ -26,9 +26,9 @@ import torch
 
 from jobs.training.data.word_crop import Renderer, Word
 from jobs.training.loop.log import Panel, append_row, draw_curve, read_rows
-from jobs.training.loop.session import Session
+from jobs.training.loop.session import Session, end_time
 from jobs.training.reader.batches import BatchFeed, WordSource
-from jobs.training.reader.crops import train_crops, train_empties
+from jobs.training.reader.crops import train_empties, train_sets, validation_sets
 from jobs.training.reader.network import ReaderSize
 from jobs.training.reader.scores import measure, real_sets, rendered_sets
 from jobs.training.reader.trainer import Recipe, Trainer, grow, stored_size
@@ -54,13 +54,15 @@ def run(args: argparse.Namespace, recipe: Recipe, size: ReaderSize) -> None:
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
     device = torch.device(args.device)
-    crops = train_crops(args.data, args.labels) if args.data else []
+    kinds = train_sets(args.data, args.labels) if args.data else []
+    crops = [crop for kind in kinds for crop in kind.crops]
+    shares = [kind.share / len(kind.crops) for kind in kinds for _ in kind.crops]
     empties = train_empties(args.data) if args.data else []
     backgrounds = args.data / "backgrounds" if args.data else None
     renderer = scene_renderer(sorted({c.text for c in crops}), backgrounds)
     sets = rendered_sets(renderer)
     if args.data:
-        sets |= real_sets(args.data)
+        sets |= real_sets(args.data) | validation_sets(args.data)
     state = work / "state.pt"
     trainer = Trainer(recipe, stored_size(state) if state.exists() else size, device, args.bf16)
     seed = args.seed
@@ -71,7 +73,9 @@ def run(args: argparse.Namespace, recipe: Recipe, size: ReaderSize) -> None:
         grow(trainer, args.init)
         trainer.progress.difficulty = args.difficulty
     sources = [
-        WordSource(renderer, crops, seed + i, recipe.batch, recipe.reuse, empties=empties)
+        WordSource(
+            renderer, crops, seed + i, recipe.batch, recipe.reuse, empties=empties, shares=shares
+        )
         for i in range(max(1, args.workers))
     ]
     if source_state:
@@ -79,6 +83,10 @@ def run(args: argparse.Namespace, recipe: Recipe, size: ReaderSize) -> None:
     feed = BatchFeed(sources, args.workers)
     print(f"{len(crops)} real crops, {sum(p.numel() for p in trainer.reader.parameters())} weights")
     for row in _loop(trainer, feed, sets, args):
+        if not row:
+            trainer.save(state, sources[0].state())
+            trainer.export(work / "reader.npz")
+            continue
         append_row(work / "log.csv", row)
         draw_curve(work / "log.csv", work / "curve.png", curve(work / "log.csv"))
         trainer.save(state, sources[0].state())
@@ -95,13 +103,16 @@ def curve(log: Path) -> tuple[Panel, ...]:
 def _loop(
     trainer: Trainer, feed: BatchFeed, sets: Mapping[str, Sequence[Word]], args: argparse.Namespace
 ) -> Iterator[dict[str, float]]:
-    """Steps; yields a log row every ``--every`` minutes and at the end."""
+    """Steps; yields a log row every ``--every`` minutes and at the end.
+
+    Between them an empty row every ``--save-every`` minutes, where the state is to be saved.
+    """
     p = trainer.progress
-    last = time.monotonic()
+    last = saved = time.monotonic()
     recent: list[tuple[float, float, float]] = []
     data_seconds = 0.0
     words_before = p.words
-    with Session(args.minutes, p.seconds / 60) as session:
+    with Session(args.minutes, p.seconds / 60, args.until) as session:
         while True:
             session.lap()
             cooldown = args.cooldown_minutes
@@ -116,6 +127,9 @@ def _loop(
                 raise FloatingPointError(f"loss is not finite at step {p.step}: {recent[-1]}")
             elapsed = time.monotonic() - last
             if elapsed < 60 * args.every and not session.over:
+                if time.monotonic() - saved >= 60 * args.save_every:
+                    yield {}
+                    saved = time.monotonic()
                 continue
             row: dict[str, float] = {
                 "step": p.step,
@@ -133,6 +147,7 @@ def _loop(
             if session.over:
                 return
             last, recent, data_seconds, words_before = time.monotonic(), [], 0.0, p.words
+            saved = last
 
 
 def _scores(trainer: Trainer, sets: Mapping[str, Sequence[Word]]) -> dict[str, float]:
@@ -158,8 +173,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--cooldown-minutes", type=float, default=0, help="lr falls over the last")
     parser.add_argument("--every", type=float, default=4, help="minutes between log rows")
+    parser.add_argument("--save-every", type=float, default=1e9, help="minutes between checkpoints")
+    parser.add_argument("--until", type=end_time, help="HH:MM[:SS] by which it has ended, too")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=0, help="threads that prepare batches")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-bf16", dest="bf16", action="store_false")
     parser.add_argument("--seed", type=int, default=1)

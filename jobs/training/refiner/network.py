@@ -67,7 +67,7 @@ class Refiner(nn.Module):
         x = self.trunk(pixels / spread).reshape(-1, 96 * self.cells)
         x = self.corners(F.relu(self.hidden(x)))
         moved = x.float().clamp(-LARGEST, LARGEST) * STEP
-        return moved.reshape(-1, 4, 2) + torch.tensor(BASE)
+        return moved.reshape(-1, 4, 2) + torch.tensor(BASE, device=moved.device)
 
 
 def place(quads: Tensor, at: Tensor) -> Tensor:

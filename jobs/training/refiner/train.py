@@ -28,6 +28,7 @@ from jobs.training.detector.sources import Mixture, Share, sources_of
 from jobs.training.loop import session
 from jobs.training.loop.checkpoints import load_checkpoint, save_checkpoint
 from jobs.training.loop.ema import Averaged
+from jobs.training.loop.feed import feed
 from jobs.training.loop.log import append_row
 from jobs.training.reader.cutting import cut
 from jobs.training.refiner.network import (
@@ -165,7 +166,8 @@ def validation_samples(folder: Path) -> list[Sample]:
 def validate(refiner: nn.Module, samples: Sequence[Sample]) -> tuple[float, float, float, float]:
     """Mean IoU with the true quads, and mean distance of the ends in heights: before, after."""
     pixels, wanted, aspect = tensors(samples)
-    predicted = torch.cat([refiner(part) for part in pixels.split(128)])
+    device = next(refiner.parameters()).device
+    predicted = torch.cat([refiner(part.to(device)).cpu() for part in pixels.split(128)])
     rects = torch.from_numpy(np.stack([s.rect for s in samples]))
     true, after = place(rects, wanted).numpy(), place(rects, predicted).numpy()
     before = rects.numpy()
@@ -193,15 +195,16 @@ def train(args: argparse.Namespace) -> None:
     cv2.setNumThreads(1)
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
+    device: str = args.device
     model = (load_refiner(args.init) if args.init else Refiner()).to(
-        memory_format=torch.channels_last
+        device, memory_format=torch.channels_last
     )
     averaged = Averaged(model, 0.998)
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.02)
     samples, minutes = 0, 0.0
     last = work / "last.pt"
     if last.exists():
-        state = load_checkpoint(last)
+        state = load_checkpoint(last, device)
         model.load_state_dict(state["model"])
         averaged.module.load_state_dict(state["averaged"])
         averaged.steps = int(state["steps"])
@@ -210,18 +213,23 @@ def train(args: argparse.Namespace) -> None:
         print(f"resuming at {samples} samples, {minutes:.0f} minutes", flush=True)
     held_out = validation_samples(args.icdar2015) if args.icdar2015 else []
     sources = sources_of(args, mixture(args.crop))
-    batches = iter(Samples(sources, args.crop, args.batch, args.seed + samples))
+    batches = feed(
+        lambda worker: iter(
+            Samples(sources, args.crop, args.batch, args.seed + samples + 10**6 * worker)
+        ),
+        args.workers,
+    )
     logged = minutes
     losses: list[float] = []
     model.train()
-    with session.Session(args.minutes, minutes) as run:
+    with session.Session(args.minutes, minutes, args.until) as run:
         while True:
             cooled = max(run.left / args.cooldown_minutes, 0.01)
             rate = args.lr * min(1.0, (averaged.steps + 1) / 100, cooled)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            pixels, wanted, aspect = tensors(next(batches))
-            with torch.autocast("cpu", torch.bfloat16):
+            pixels, wanted, aspect = (t.to(device) for t in tensors(next(batches)))
+            with torch.autocast(device, torch.bfloat16):
                 predicted = model(pixels.to(memory_format=torch.channels_last))
             loss = corner_loss(predicted, wanted, aspect)
             optimiser.zero_grad(set_to_none=True)

@@ -101,6 +101,41 @@ def test_the_graph_finds_the_words_and_boxes_stay_inside(detector: ov.CompiledMo
         assert detector_scores.quad_iou(quad, word.quad) > 0.9
 
 
+def test_the_graph_takes_other_shapes() -> None:
+    """The same words in the corner that all shapes have, found alike by the reshaped graph."""
+    words = [w for w in WORDS if w.quad[:, 0].max() < 700 and w.quad[:, 1].max() < 700]
+
+    class ByImage(torch.nn.Module):
+        """Says what the targets want in the maps' top left, as large as the image demands."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            larger = [datasets.PhotoWord(w.quad * np.float32(ENLARGEMENT), "") for w in words]
+            target = torch.from_numpy(target_maps(larger, 960))[None]
+            maps = torch.zeros(1, 7, 240, 240)
+            maps[:, 0] = target[:, 0] * 16
+            maps[:, 1:5] = torch.log(target[:, 2:6].clamp(min=0.3) / 16)
+            maps[:, 5:7] = target[:, 6:8]
+            self.register_buffer("maps", maps)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            x = torch.nn.functional.avg_pool2d(image.mean(1, keepdim=True), 4) * 0
+            rest = (x.shape[3] - 240, x.shape[2] - 240)
+            shift = torch.tensor([8.0, 0, 0, 0, 0, 0, 0]).view(1, 7, 1, 1)
+            return torch.nn.functional.pad(self.maps, (0, rest[0], 0, rest[1])) + x - shift
+
+    model = assemble_detector(convert_trunk(ByImage()), 0.3)
+    boxes = []
+    for shape in ((1280, 768), (768, 1280), (1024, 1024)):
+        model.reshape([1, 3, shape[1], shape[0]])
+        compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        found = compiled(np.full((1, 3, shape[1], shape[0]), 255, np.float32))
+        boxes.append(found["boxes"])
+        assert found["text_features"].shape[0] == len(words) > 1
+    for other in boxes[1:]:
+        np.testing.assert_allclose(other, boxes[0], atol=1e-3)
+
+
 def test_features_are_the_readers_own_rectification(detector: ov.CompiledModel) -> None:
     image = np.random.default_rng(0).integers(0, 40, (768, 1280, 3)).astype(np.float32)
     image = 255 - cv2.GaussianBlur(image, (0, 0), 2)
@@ -247,3 +282,29 @@ def test_thresholds_are_chosen_for_spotting_and_figures_are_per_cent() -> None:
     assert figures.detection_recall == 100.0
     strict = measure_bundle.OperatingFigures(0.5, 0.9, *[0.0] * 7)
     assert measure_bundle.operating_figures(truth, read, strict).spotting_recall == 0.0
+
+
+def test_pages_have_a_say_in_the_thresholds() -> None:
+    square = (0.0, 0.0, 40.0, 0.0, 40.0, 20.0, 0.0, 20.0)
+    truth = {"img_1": (GtWord(square, "word"),)}
+    read = {"img_1": [Predicted(square, "word", 0.6, 0.9)]}
+    figures = measure_bundle.operating_figures(
+        truth, read, of_pages=lambda low, lowest: 1.0 if low < 0.5 else 0.2
+    )
+    assert figures.spotting_hmean == 100.0 and figures.pages_f == 100.0
+    assert figures.detection_threshold < 0.5
+
+
+def test_a_decoder_is_softer_at_a_temperature_and_says_the_same() -> None:
+    decoder = Decoder(ReaderSize()).eval()
+    rng = np.random.default_rng(0)
+    inputs = {
+        "encoder_outputs": rng.normal(size=(1, 784, 256)).astype(np.float32),
+        "prev_symbol": np.array([0], np.int64),
+        "prev_hidden": np.zeros((1, 1, 256), np.float32),
+    }
+    plain, soft = (
+        ov.Core().compile_model(export.convert_decoder(decoder, t), "CPU")(inputs)["output"]
+        for t in (1.0, 2.0)
+    )
+    np.testing.assert_allclose(soft * 2, plain, rtol=1e-2, atol=1e-3)

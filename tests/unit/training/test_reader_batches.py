@@ -33,6 +33,10 @@ def test_source_is_seeded_mixes_and_reuses() -> None:
     two = WordSource(draw, [real], 5, batch=8, reuse=4, pool=10)
     assert np.array_equal(two.next(0.6, 0.25).pixels, batches[0].pixels)
     assert WordSource(draw, [], 5, batch=4).next(0.0, 0.5).texts == ["fake"] * 4
+    other = Crop(real.image, real.quad, "Rare")
+    shared = WordSource(draw, [real, other], 5, batch=400, shares=[0.9, 0.1])
+    rare = shared.next(0.6, 1.0).texts.count("rare")
+    assert 15 < rare < 80
     empty = Crop(real.image, real.quad, "")
     three = WordSource(draw, [real], 5, batch=8, empties=[empty])
     assert sorted(three.next(0.6, 0.25, 0.125).texts) == ["", *["fake"] * 5, "real", "real"]

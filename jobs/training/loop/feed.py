@@ -1,0 +1,44 @@
+# mypy: disable-error-code="misc"
+"""Batches made by processes ahead of the network, so that a fast device need not wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+Made = TypeVar("Made")
+AHEAD = 4  # batches that each process may be ahead
+
+
+class _Endless(IterableDataset[Any]):
+    def __init__(self, make: Callable[[int], Iterator[Any]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[Any]:
+        import cv2
+
+        cv2.setNumThreads(1)
+        worker = get_worker_info()
+        return self._make(worker.id if worker is not None else 0)
+
+
+def feed(make: Callable[[int], Iterator[Made]], processes: int) -> Iterator[Made]:
+    """Batches of endless sources, one a process; made in line where there are none.
+
+    Args:
+        make: Gives the batches of process 0, 1 and so on, each with chance of its own. What it
+            holds in memory is shared with the processes, which are forked.
+        processes: How many; 0 = in line.
+    """
+    if not processes:
+        return make(0)
+    loader: Any = DataLoader(
+        _Endless(make),
+        batch_size=None,
+        num_workers=processes,
+        prefetch_factor=AHEAD,
+        multiprocessing_context="fork",
+    )
+    return iter(loader)
