@@ -27,6 +27,11 @@ def int8_note(cpuinfo: Path = _CPUINFO) -> str | None:
     )
 
 
+def has_int8(cpuinfo: Path = _CPUINFO) -> bool:
+    """Whether the CPU has an 8-bit dot product; False where nobody knows."""
+    return bool(_DOT_PRODUCTS & (_flags(cpuinfo) or frozenset()))
+
+
 def has_bf16(cpuinfo: Path = _CPUINFO) -> bool:
     """Whether the CPU multiplies bfloat16 by itself; False where nobody knows."""
     return bool(_BF16 & (_flags(cpuinfo) or frozenset()))

@@ -14,8 +14,16 @@
     text_threshold: 0.5           # default of --min-confidence when tables are read
     resize: stretch               # stretch | keep_aspect (zeros at the bottom and right)
     interpolation: linear         # linear | area
+    shapes: [[1280, 768], ...]    # inputs to reshape the detector to: width, height; each picture
+                                  # takes the one that shows it largest; absent = the graph's own
+    max_stretch: 1.0              # keep_aspect: a picture may be distorted so far to fill its input
+    max_rows: 100                 # rows at which the detector may have left words out
+    zoom_below: 0                 # px: a pass of many words lower than this is cut; 0 = never
     lines: {...}                  # the family lines: its own rules, see `LinesRules`
-    default_precision: f32        # a key of precisions, bf16, or auto: bf16 where the CPU has it
+    default_precision: f32        # a key of precisions, bf16, or auto: int8 where there are files
+                                  # for it and the CPU is fast at it, else bf16, else f32
+    bf16: true                    # whether f32's files may run in bf16
+    research_only: false          # the weights are not for commercial use: a run says so
     precisions:                   # which files serve which precision; bf16 runs on f32's files
       f32:
         detector: {xml: {file: detector.xml, sha256: ...}, bin: {file: detector.bin, sha256: ...}}
@@ -39,7 +47,7 @@ from typing import Any
 import yaml
 
 from textspot_ray.errors import BundleError
-from textspot_ray.machine import has_bf16
+from textspot_ray.machine import has_bf16, has_int8
 
 SCHEMA = 1
 SPOTTING, LINES = "spotting", "lines"
@@ -158,8 +166,14 @@ class BundleSpec:
     text_threshold: float = 0.0
     resize: str = "stretch"
     interpolation: str = "linear"
+    shapes: tuple[tuple[int, int], ...] = ()
+    max_stretch: float = 1.0
+    max_rows: int = 100
+    zoom_below: float = 0.0
     lines: LinesRules | None = None
     default_precision: str = "f32"
+    bf16: bool = True
+    research_only: bool = False
     licence: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
@@ -192,13 +206,23 @@ class Bundle:
         """
         precision = wanted or self.spec.default_precision
         if precision == AUTO:
-            precision = "bf16" if has_bf16() else "f32"
+            precision = self._fastest()
         if precision in self.spec.precisions:
             return precision
-        if precision == "bf16" and "f32" in self.spec.precisions:
+        if precision == "bf16" and self.spec.bf16 and "f32" in self.spec.precisions:
             return precision
-        have = ", ".join(sorted({*self.spec.precisions, "bf16"}))
+        have = ", ".join(sorted({*self.spec.precisions, *(["bf16"] if self.spec.bf16 else [])}))
+        if precision == "bf16":
+            raise BundleError(
+                f"bundle {self.spec.name} is not for bf16, which moves its boxes; it has {have}"
+            )
         raise BundleError(f"bundle {self.spec.name} has no {precision} files; it has {have}")
+
+    def _fastest(self) -> str:
+        """What this CPU has instructions for."""
+        if "int8" in self.spec.precisions and has_int8():
+            return "int8"
+        return "bf16" if self.spec.bf16 and has_bf16() else "f32"
 
     def model_files(self, precision: str) -> ModelFiles:
         """The files that serve a resolved precision."""
@@ -394,7 +418,8 @@ def _spec(data: dict[str, Any]) -> BundleSpec:
     if not isinstance(listed, dict) or not listed or set(listed) - set(PRECISIONS):
         raise ValueError(f"precisions must be of {', '.join(PRECISIONS)}")
     precisions = {str(k): _model_files(f"precisions.{k}", v, family) for k, v in listed.items()}
-    for key in ("detection_threshold", "graph_threshold", "text_threshold", "max_steps"):
+    numbers = ("detection_threshold", "graph_threshold", "text_threshold", "max_steps")
+    for key in (*numbers, "max_stretch", "max_rows", "zoom_below"):
         value = data.get(key, 0)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"{key} must be a number, not {value!r}")
@@ -405,6 +430,7 @@ def _spec(data: dict[str, Any]) -> BundleSpec:
             "version": str(data["version"]),
             "alphabet": alphabet,
             "precisions": precisions,
+            "shapes": _shapes(data.get("shapes", ())),
             "lines": _lines_rules(rules) if isinstance(rules, dict) else None,
         }
     )
@@ -415,11 +441,31 @@ def _spec(data: dict[str, Any]) -> BundleSpec:
         raise ValueError("resize must be stretch or keep_aspect")
     if spec.interpolation not in ("linear", "area"):
         raise ValueError("interpolation must be linear or area")
+    if type(spec.bf16) is not bool or type(spec.research_only) is not bool:
+        raise ValueError("bf16 and research_only must be true or false")
     if spec.default_precision not in (*precisions, "bf16", AUTO):
         raise ValueError(f"default_precision {spec.default_precision} has no files")
     if int(spec.max_steps) < 1:
         raise ValueError("max_steps must be at least 1")
+    if int(spec.max_rows) < 1 or not 0 <= spec.zoom_below < 100:
+        raise ValueError("max_rows must be at least 1, zoom_below in [0, 100)")
+    if not 1 <= spec.max_stretch <= 2:
+        raise ValueError("max_stretch must be in [1, 2]")
+    if spec.shapes and spec.resize != "keep_aspect":
+        raise ValueError("shapes need resize: keep_aspect")
     return spec
+
+
+def _shapes(data: Any) -> tuple[tuple[int, int], ...]:
+    """Width and height of each shape."""
+    shapes = []
+    for pair in data if isinstance(data, list | tuple) else (data,):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ValueError("shapes must be a list of [width, height]")
+        if not all(type(n) is int and 32 <= n <= 4096 for n in pair):
+            raise ValueError(f"a shape must have sides of 32 to 4096 px, not {list(pair)}")
+        shapes.append((pair[0], pair[1]))
+    return tuple(shapes)
 
 
 def _lines_rules(rules: dict[str, Any]) -> LinesRules:
@@ -464,6 +510,8 @@ def _bundle_file(file: str, sha256: str) -> BundleFile:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
     return dict(value) if isinstance(value, Mapping) else value
 
 

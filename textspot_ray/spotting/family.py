@@ -54,12 +54,26 @@ class WindowFindings:
     saturated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class TilingRule:
+    """What tiling goes by.
+
+    Attributes:
+        input_size: Width and height in pixels that a picture, or a tile of it, is fitted into.
+        over: Tile when it would be shrunk by more than this.
+        zoom_below: Cut a pass of many words that are lower than this, input px; 0 = never.
+    """
+
+    input_size: tuple[int, int]
+    over: float
+    zoom_below: float = 0.0
+
+
 class RegionDetector(Protocol):
     """A loaded detector; may be called from several threads."""
 
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Width and height in pixels that pictures are fitted into: what tiling goes by."""
+    def tiling(self, width: int, height: int, over: float) -> TilingRule:
+        """How a picture of that size is tiled, where it may be shrunk by ``over`` at most."""
 
     @property
     def tile_factor(self) -> float:

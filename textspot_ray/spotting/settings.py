@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from textspot_ray.config import ImageConfig, RunConfig
 from textspot_ray.errors import ConfigError
 from textspot_ray.spotting.bundle import LINES, Bundle, load_bundle
+from textspot_ray.spotting.cutting import CUTTING
 from textspot_ray.spotting.family import family_of
 
 # Raised whenever the same inputs would give other words, boxes or confidences than before.
@@ -118,7 +119,7 @@ def result_fingerprint(settings: SpotterSettings) -> dict[str, str]:
     spec, image = resolved.bundle.spec, resolved.image
     tiling = "off"
     if image.tiles == "auto":
-        tiling = f"over {image.tile_over:g}, overlap {image.tile_overlap:g}"
+        tiling = f"over {image.tile_over:g}, overlap {image.tile_overlap:g}, {CUTTING}"
     return {
         "bundle": f"{spec.name} {spec.version}",
         **{f"sha256 {k}": v for k, v in resolved.bundle.sha256s(resolved.precision).items()},

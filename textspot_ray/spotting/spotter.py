@@ -28,6 +28,7 @@ from textspot_ray.records import (
 )
 from textspot_ray.spotting.bundle import load_bundle
 from textspot_ray.spotting.composite.family import word_of_box
+from textspot_ray.spotting.cutting import look_closer
 from textspot_ray.spotting.family import (
     Family,
     Features,
@@ -93,26 +94,41 @@ class PageDetector:
         width, height = decoded.width, decoded.height
         if min(width, height) < self._rules.min_side:
             return DetectedPage(_info(decoded, tiles=0), ()), self._regions.no_features()
-        passes = self._passes(width, height)
-        whole = len(passes) == 1
+        made, lost = self._look(decoded)
         seen: list[Seen] = []
-        findings: list[WindowFindings] = []
-        for window in passes:
-            found = self._regions.find(decoded, window, whole=whole)
-            findings.append(found)
+        for window, found in made:
             seen += [Seen(d, window, len(seen) + i) for i, d in enumerate(found.detections)]
-        if not whole:
+        if len(made) > 1:
             seen = merge(seen, width, height, joins=self._regions.joins_pieces)
         kept = self._regions.fitting(seen)
-        features = self._regions.features(decoded, findings, kept)
-        saturated = len(kept) < len(seen) or any(found.saturated for found in findings)
-        info = _info(decoded, tiles=len(passes), saturated=saturated)
+        features = self._regions.features(decoded, [found for _, found in made], kept)
+        info = _info(decoded, tiles=len(made), saturated=lost or len(kept) < len(seen))
         detections = tuple(s.detection for s in kept)
         return DetectedPage(info, detections, feature_bytes=features.nbytes), features
 
+    def _look(self, decoded: Decoded) -> tuple[list[tuple[TileWindow, WindowFindings]], bool]:
+        """All passes over a picture, and whether a full one could not be cut any more."""
+        width, height = decoded.width, decoded.height
+        passes = self._passes(width, height)
+        whole = len(passes) == 1
+
+        def look(window: TileWindow) -> WindowFindings:
+            return self._regions.find(decoded, window, whole=whole)
+
+        def shrink_of(width: int, height: int) -> float:
+            input_width, input_height = self._regions.tiling(width, height, 1.0).input_size
+            return max(width / input_width, height / input_height)
+
+        if self._rules.tiles == "off":
+            found = [(window, look(window)) for window in passes]
+            return found, any(f.saturated for _, f in found)
+        zoom_below = self._regions.tiling(width, height, self._tile_over).zoom_below
+        return look_closer(passes, look, shrink_of, self._rules.tile_overlap, zoom_below)
+
     def _passes(self, width: int, height: int) -> tuple[TileWindow, ...]:
-        over = self._tile_over if self._rules.tiles == "auto" else math.inf
-        return plan_passes(width, height, *self._regions.input_size, over, self._rules.tile_overlap)
+        rule = self._regions.tiling(width, height, self._tile_over)
+        over = rule.over if self._rules.tiles == "auto" else math.inf
+        return plan_passes(width, height, *rule.input_size, over, self._rules.tile_overlap)
 
     def _decode(self, data: bytes, page: int) -> Decoded | ImageError:
         return decode(data, page=page, max_pixels=self._rules.max_pixels, fit=self._needed)
@@ -121,7 +137,7 @@ class PageDetector:
         """Width and height at which an image must at least be decoded: no larger than needed."""
         wide, high = self._regions.decode_size(width, height)
         if len(self._passes(width, height)) > 1:
-            over = self._tile_over
+            over = self._regions.tiling(width, height, self._tile_over).over
             wide, high = max(wide, int(width / over)), max(high, int(height / over))
         return wide, high
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,61 @@ def test_precisions(folder: Path) -> None:
     assert bundle.sha256s("bf16") == bundle.sha256s("f32")
     with pytest.raises(BundleError, match="has no int8 files; it has bf16, f32"):
         bundle.resolve_precision("int8")
+
+
+@pytest.mark.parametrize(("flags", "wanted"), [(True, "int8"), (False, "f32")])
+def test_auto_is_int8_where_the_cpu_has_its_dot_product(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, flags: bool, wanted: str
+) -> None:
+    spec = load_bundle(str(folder)).spec
+    both = {"f32": spec.precisions["f32"], "int8": spec.precisions["f32"]}
+    write_spec(folder, replace(spec, precisions=both, default_precision="auto"))
+    monkeypatch.setattr("textspot_ray.spotting.bundle.has_int8", lambda: flags)
+    monkeypatch.setattr("textspot_ray.spotting.bundle.has_bf16", lambda: False)
+    bundle = load_bundle(str(folder))
+    assert bundle.resolve_precision(None) == wanted
+    assert bundle.resolve_precision("f32") == "f32"
+    write_spec(folder, replace(spec, default_precision="auto"))
+    assert load_bundle(str(folder)).resolve_precision(None) == "f32"
+
+
+def test_a_bundle_may_refuse_bf16(folder: Path) -> None:
+    edit(folder, bf16=False)
+    with pytest.raises(BundleError, match="is not for bf16, which moves its boxes; it has f32"):
+        load_bundle(str(folder)).resolve_precision("bf16")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shapes": [[1280, 768]]}, "shapes need resize: keep_aspect"),
+        ({"resize": "keep_aspect", "shapes": [[1280]]}, r"a list of \[width, height\]"),
+        ({"resize": "keep_aspect", "shapes": [[1280, 7]]}, "sides of 32 to 4096 px"),
+        ({"resize": "keep_aspect", "shapes": 5}, r"a list of \[width, height\]"),
+        ({"max_stretch": 0.5}, r"max_stretch must be in \[1, 2\]"),
+        ({"max_rows": 0}, "max_rows must be at least 1"),
+        ({"zoom_below": -1}, "zoom_below in"),
+        ({"zoom_below": "much"}, "zoom_below must be a number"),
+        ({"bf16": 1}, "must be true or false"),
+    ],
+)
+def test_wrong_rules_for_shapes_are_one_line(
+    folder: Path, changes: dict[str, object], message: str
+) -> None:
+    edit(folder, **changes)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(str(folder))
+
+
+def test_shapes_and_rules_survive_writing(folder: Path) -> None:
+    spec = load_bundle(str(folder)).spec
+    told = replace(
+        spec,
+        resize="keep_aspect",
+        shapes=((1280, 768), (768, 1280)),
+        max_rows=300,
+        zoom_below=14.0,
+        research_only=True,
+    )
+    write_spec(folder, told)
+    assert load_bundle(str(folder)).spec == told

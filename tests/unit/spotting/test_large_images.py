@@ -27,10 +27,17 @@ class Painted:
     """Stands for the compiled detector: bright rectangles high enough to be read are words."""
 
     input_size = (1280, 768)
+    zoom_below = 0.0
 
     def __init__(self, resize: str = "stretch") -> None:
         self.resize = resize
         self.sizes: list[tuple[int, int]] = []
+
+    def tile_over(self, width: int, height: int, over: float) -> float:
+        return over
+
+    def input_size_for(self, width: int, height: int) -> tuple[int, int]:
+        return self.input_size
 
     def detect(self, window: NDArray[np.uint8], *, stretch: bool = True) -> RawRows:
         height, width = window.shape[:2]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import queue
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +13,14 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from textspot_ray.errors import BundleError
 from textspot_ray.spotting.bundle import BundleSpec
 from textspot_ray.spotting.composite.contract import DetectorPorts, detector_ports
 from textspot_ray.spotting.runtime import Runtime
 from textspot_ray.spotting.settings import Resolved
 
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
-MAX_ROWS = 100
+Shape = tuple[int, int]  # width and height, px
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class RawRows:
 class Detector:
     """Holds the compiled detector and one request a stream; `detect` may be called from threads.
 
+    Where the bundle names several input shapes, the graph is reshaped to each at its first use.
+
     Args:
         resolved: Bundle, precision and threshold.
         runtime: Where to compile.
@@ -53,18 +58,63 @@ class Detector:
     def __init__(self, resolved: Resolved, runtime: Runtime) -> None:
         self._spec: BundleSpec = resolved.bundle.spec
         self._threshold = resolved.detection_threshold
+        self._runtime = runtime
+        self._name = resolved.bundle.model_files(resolved.precision)["detector"].graph.file
         model = runtime.read("detector")
-        files = resolved.bundle.model_files(resolved.precision)
-        self._ports = detector_ports(model, files["detector"].graph.file)
-        self._compiled = runtime.compile(_takes_bytes(model, self._ports))
-        self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(runtime.share.streams):
-            self.requests.put(self._compiled.create_infer_request())
+        self._ports = detector_ports(model, self._name)
+        self._shapes = self._spec.shapes or ((self._ports.width, self._ports.height),)
+        self._lock = threading.Lock()
+        self._requests: dict[Shape, queue.SimpleQueue[Any]] = {}
+        self.requests = self._compile(self._shapes[0], model)
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """Width and height of the model's input in pixels."""
-        return self._ports.width, self._ports.height
+    def input_size(self) -> Shape:
+        """Width and height of the model's (first) input in pixels."""
+        return self._shapes[0]
+
+    @property
+    def zoom_below(self) -> float:
+        """Height of words, input px, below which a pass of many is cut; 0 = never."""
+        return self._spec.zoom_below
+
+    def input_size_for(self, width: int, height: int) -> Shape:
+        """The input that shows a window of that size largest, the first of equals."""
+        return max(self._shapes, key=lambda shape: min(shape[0] / width, shape[1] / height))
+
+    def tile_over(self, width: int, height: int, over: float) -> float:
+        """How much a picture may be shrunk before it is tiled.
+
+        With several shapes, a strip that fills only a share of its input is tiled earlier: at as
+        many of its pixels a pass, which is the square root of that share, but not while it is seen
+        at its own size.
+        """
+        if not self._spec.shapes:
+            return over
+        shape = self.input_size_for(width, height)
+        scale = min(shape[0] / width, shape[1] / height)
+        filled = width * height * scale**2 / (shape[0] * shape[1])
+        return max(1.0, over * math.sqrt(filled))
+
+    def _compile(self, shape: Shape, model: Any) -> queue.SimpleQueue[Any]:
+        if (self._ports.width, self._ports.height) != shape:
+            try:
+                model.reshape({self._ports.image: [1, 3, shape[1], shape[0]]})
+            except RuntimeError as exc:
+                raise BundleError(
+                    f"{self._name} cannot be reshaped to {shape[0]} x {shape[1]}, which "
+                    "bundle.yaml names among its shapes"
+                ) from exc
+        compiled = self._runtime.compile(_takes_bytes(model, self._ports))
+        requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(self._runtime.share.streams):
+            requests.put(compiled.create_infer_request())
+        self._requests[shape] = requests
+        return requests
+
+    def _requests_for(self, shape: Shape) -> queue.SimpleQueue[Any]:
+        with self._lock:
+            found = self._requests.get(shape)
+            return found or self._compile(shape, self._runtime.read("detector"))
 
     def detect(self, window: NDArray[np.uint8], *, stretch: bool = True) -> RawRows:
         """Find words in a window.
@@ -73,29 +123,35 @@ class Detector:
             window: H x W x 3, uint8, BGR.
             stretch: False = keep the aspect, whatever the bundle's rule says.
         """
+        shape = self.input_size_for(window.shape[1], window.shape[0])
         image, used_width, used_height = self._fit(
-            window, stretch and self._spec.resize == "stretch"
+            window, shape, stretch and self._spec.resize == "stretch"
         )
         inputs: dict[int, Any] = {self._ports.image: image[np.newaxis]}
         if self._ports.im_info is not None:
             inputs[self._ports.im_info] = np.array([[used_height, used_width, 1.0]], np.float32)
-        request = self.requests.get()
+        requests = self._requests_for(shape)
+        request = requests.get()
         try:
             # outputs are read in place: a copy of 100 padded rows would be 20 MB an image
             request.infer(inputs, share_inputs=True, share_outputs=True)
             return self._kept(request, window.shape[1] / used_width, window.shape[0] / used_height)
         finally:
-            self.requests.put(request)
+            requests.put(request)
 
-    def _fit(self, window: NDArray[np.uint8], stretch: bool) -> tuple[NDArray[np.uint8], int, int]:
+    def _fit(
+        self, window: NDArray[np.uint8], shape: Shape, stretch: bool
+    ) -> tuple[NDArray[np.uint8], int, int]:
         """Resize, with zeros at the bottom or right if need be; also the picture's size in it."""
-        width, height = self.input_size
+        width, height = shape
         rows, columns = window.shape[:2]
         if stretch:
             return self._resized(window, width, height), width, height
         scale = min(height / rows, width / columns)
         w = min(width, max(1, round(columns * scale)))
         h = min(height, max(1, round(rows * scale)))
+        if max(width / w, height / h) <= self._spec.max_stretch:
+            return self._resized(window, width, height), width, height
         canvas = np.zeros((height, width, 3), np.uint8)
         canvas[:h, :w] = self._resized(window, w, h)
         return canvas, w, h
@@ -124,7 +180,7 @@ class Detector:
             scores=scores[keep],
             masks=request.get_output_tensor(ports.masks).data[keep].astype(np.float32),
             features=request.get_output_tensor(ports.features).data[keep].astype(np.float32),
-            saturated=len(keep) >= MAX_ROWS,
+            saturated=len(keep) >= self._spec.max_rows,
         )
 
 

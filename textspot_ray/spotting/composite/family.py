@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from textspot_ray.records import Detection, Reading, Word
 from textspot_ray.spotting.bundle import BundleSpec
-from textspot_ray.spotting.family import Recognizes, RegionDetector, WindowFindings, WordsOf
+from textspot_ray.spotting.family import (
+    Recognizes,
+    RegionDetector,
+    TilingRule,
+    WindowFindings,
+    WordsOf,
+)
 
 if TYPE_CHECKING:
     from textspot_ray.images.decode import Decoded
@@ -69,10 +75,15 @@ class CompositeFamily:
     def fingerprint(self, resolved: Resolved) -> Mapping[str, str]:
         """Steps, symbols and the way the picture is resized."""
         spec = resolved.bundle.spec
+        shapes = "".join(f" {width}x{height}" for width, height in spec.shapes)
+        if spec.max_stretch > 1:
+            shapes += f" stretch {spec.max_stretch:g}"
         return {
             "max_steps": str(resolved.max_steps),
             "alphabet": spec.alphabet,
-            "resize": f"{spec.resize} {spec.interpolation}",
+            "resize": f"{spec.resize} {spec.interpolation}{shapes}",
+            "max_rows": str(spec.max_rows),
+            "zoom_below": f"{spec.zoom_below:g}",
         }
 
     def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:
@@ -103,7 +114,8 @@ class CompositeFamily:
 
     def limits(self, spec: BundleSpec) -> str:
         """The alphabet, and the rows of the detector."""
-        return f"reads {spec.alphabet[0]}-{spec.alphabet[-1]} only, 100 words a pass at most"
+        alphabet = f"{spec.alphabet[0]}-{spec.alphabet[-1]}"
+        return f"reads {alphabet} only, {spec.max_rows} words a pass at most"
 
 
 FAMILY = CompositeFamily()
@@ -118,14 +130,17 @@ class WordRegions:
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
 
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """The model's input."""
-        return self._detector.input_size
+    def tiling(self, width: int, height: int, over: float) -> TilingRule:
+        """By the input that shows the picture largest; strips are tiled earlier."""
+        return TilingRule(
+            self._detector.input_size_for(width, height),
+            self._detector.tile_over(width, height, over),
+            self._detector.zoom_below,
+        )
 
     def decode_size(self, width: int, height: int) -> tuple[int, int]:
         """The model's input: nothing else looks at the picture."""
-        return self._detector.input_size
+        return self._detector.input_size_for(width, height)
 
     @property
     def requests(self) -> Any:
@@ -164,7 +179,7 @@ class WordRegions:
 
         Panoramas and strips would otherwise be pulled many times as high as they are.
         """
-        width, height = self.input_size
+        width, height = self._detector.input_size
         ratio = (window.width / window.height) / (width / height)
         return 1 / _MAX_DISTORTION <= ratio <= _MAX_DISTORTION
 

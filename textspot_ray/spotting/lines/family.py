@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from textspot_ray.records import Detection
 from textspot_ray.spotting.bundle import BundleSpec, LinesRules
-from textspot_ray.spotting.family import Recognizes, RegionDetector, WindowFindings, WordsOf
+from textspot_ray.spotting.family import (
+    Recognizes,
+    RegionDetector,
+    TilingRule,
+    WindowFindings,
+    WordsOf,
+)
 from textspot_ray.spotting.lines.words import words_of_line
 
 if TYPE_CHECKING:
@@ -146,10 +152,9 @@ class LineRegions:
         self.tile_factor = tile_factor
         self._longest = longest_side
 
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """The largest input."""
-        return self._longest, self._longest
+    def tiling(self, width: int, height: int, over: float) -> TilingRule:
+        """By the largest input."""
+        return TilingRule((self._longest, self._longest), over)
 
     def decode_size(self, width: int, height: int) -> tuple[int, int]:
         """Finer than the input, since strips are cut out of the picture."""

@@ -38,8 +38,9 @@ def test_a_tiled_image_gets_its_time():
 
 def test_passes_are_told_by_the_header():
     rules = ImageConfig()
-    assert count_passes(blank_png(1280, 768), rules) == 1
-    assert count_passes(blank_png(5120, 3072), rules) > 4
+    # one, and a tenth of what a page of very many words may take besides
+    assert count_passes(blank_png(1280, 768), rules) == 8.5
+    assert count_passes(blank_png(5120, 3072), rules) > 8.5
     assert count_passes(blank_png(5120, 3072), ImageConfig(tiles="off")) == 1
     assert count_passes(b"no image", rules) == 1
     assert count_passes(blank_png(30_000, 10)[:60] + b"\0" * 50, rules) >= 1

@@ -1,0 +1,115 @@
+"""Passes with more words than they can show: cut into smaller windows until none is left.
+
+A detector has a limit of rows, and of a dense page many words are too low to be read. A pass that
+meets the limit, or shows many words lower than the bundle's ``zoom_below``, is cut in two along
+each side that is long enough; its parts are seen larger, and are cut again if need be.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from textspot_ray.records import Detection
+from textspot_ray.spotting.tiling import TileWindow
+
+MAX_DEPTH = 3  # cuts of a planned pass, one within the other
+MAX_PARTS = 84  # further passes a page: 4 + 16 + 64
+# Image pixels per input pixel: parts that would be enlarged more are not made.
+LEAST_SHRINK = 0.15
+# Fewer low words than this are a caption or two, not a page.
+MANY_WORDS = 30
+CUTTING = f"cut by saturation, depth {MAX_DEPTH}, {MAX_PARTS} parts"  # for fingerprints
+
+
+class Found(Protocol):
+    """What a pass found, as far as cutting goes by it."""
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the model's limit of rows was met."""
+
+    @property
+    def detections(self) -> Sequence[Detection]:
+        """In pixels of the image."""
+
+
+F = TypeVar("F", bound=Found)
+
+
+def look_closer(
+    passes: Sequence[TileWindow],
+    look: Callable[[TileWindow], F],
+    shrink_of: Callable[[int, int], float],
+    overlap: float,
+    zoom_below: float = 0.0,
+) -> tuple[list[tuple[TileWindow, F]], bool]:
+    """Make passes, and further ones inside those that hold more than they can show.
+
+    Args:
+        passes: The planned ones.
+        look: Makes a pass.
+        shrink_of: Image pixels per input pixel of a window of that width and height.
+        overlap: Of neighbouring parts, as a share of their side.
+        zoom_below: Median height of the words of a pass, input px, below which it is cut, if they
+            are many; 0 = never for this reason.
+
+    Returns:
+        Every pass and what it found, in the order they were made, and whether one that met the
+        limit could not be cut any more.
+    """
+    waiting = deque((window, 0) for window in passes)
+    made: list[tuple[TileWindow, F]] = []
+    left, lost = MAX_PARTS, False
+    while waiting:
+        window, depth = waiting.popleft()
+        found = look(window)
+        made.append((window, found))
+        crowded = found.saturated or _low_words(found, window, zoom_below)
+        parts = cut(window, shrink_of, overlap) if crowded and depth < MAX_DEPTH else ()
+        if parts and len(parts) <= left:
+            left -= len(parts)
+            waiting.extend((part, depth + 1) for part in parts)
+        elif found.saturated:
+            lost = True
+    return made, lost
+
+
+def cut(
+    window: TileWindow, shrink_of: Callable[[int, int], float], overlap: float
+) -> tuple[TileWindow, ...]:
+    """Cut a window into overlapping parts: four, or two where it is a strip.
+
+    Returns:
+        The parts; none where they would be enlarged too much, or not be seen any larger.
+    """
+    across, down = 2, 2
+    if window.width > 2 * window.height:
+        down = 1
+    elif window.height > 2 * window.width:
+        across = 1
+    width, height = _part(window.width, across, overlap), _part(window.height, down, overlap)
+    shrink = shrink_of(width, height)
+    if shrink < LEAST_SHRINK or shrink > 0.95 * window.shrink:
+        return ()
+    lefts = (0, window.width - width)[:across]
+    tops = (0, window.height - height)[:down]
+    return tuple(
+        TileWindow(window.x + left, window.y + top, width, height, shrink)
+        for top in tops
+        for left in lefts
+    )
+
+
+def _part(length: int, parts: int, overlap: float) -> int:
+    """Length of each of two windows that overlap by a share of theirs; of one, the whole."""
+    return length if parts == 1 else min(length, round(length / (2 - overlap)))
+
+
+def _low_words(found: Found, window: TileWindow, below: float) -> bool:
+    if not below or len(found.detections) < MANY_WORDS:
+        return False
+    heights = [min(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (word.box for word in found.detections)]
+    return statistics.median(heights) < below * window.shrink
