@@ -7,6 +7,7 @@ each side that is long enough; its parts are seen larger, and are cut again if n
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -105,7 +106,7 @@ def cut(
 
 def _part(length: int, parts: int, overlap: float) -> int:
     """Length of each of two windows that overlap by a share of theirs; of one, the whole."""
-    return length if parts == 1 else min(length, round(length / (2 - overlap)))
+    return length if parts == 1 else min(length, math.ceil(length / (2 - overlap)))
 
 
 def _low_words(found: Found, window: TileWindow, below: float) -> bool:

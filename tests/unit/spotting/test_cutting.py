@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from textspot_ray.records import Detection
@@ -104,6 +104,7 @@ def test_strips_are_cut_across_alone() -> None:
 
 
 @given(st.integers(1, 20000), st.integers(1, 20000), st.integers(0, 50), st.floats(0, 0.89))
+@example(12345, 9001, 0, 0.0)
 def test_parts_cover_their_window_and_show_it_larger(
     width: int, height: int, at: int, overlap: float
 ) -> None:
