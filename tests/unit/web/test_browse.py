@@ -449,9 +449,9 @@ def test_a_taken_port_is_one_line(table: str) -> None:
         taken.listen()
         with pytest.raises(UsageError, match="--port"):
             run_command("browse", [table, "--port", str(taken.getsockname()[1])])
-    for port in ("99999", "-1"):
-        with pytest.raises(UsageError, match=f"no port {port}"):
-            run_command("browse", [table, "--port", port])
+    for port in (99999, -1):
+        with open_views(table) as tables, pytest.raises(UsageError, match=f"no port {port}"):
+            serve(BrowseData(tables), "t", port=port)
 
 
 def test_connections_are_taken_from_the_moment_the_address_is_told(table: str) -> None:

@@ -233,7 +233,8 @@ class Viewer {
   showPosition() {
     const stops = this.card.stops(currentLeast());
     const n = this.word ? stops.indexOf(this.word) : -1;
-    const what = stops.length && isHitStop(stops[0]) ? "hit" : "word";
+    const found = stops.length > 0 && isHitStop(stops[0]);
+    const what = !found ? "word" : stops[0].kind ? "difference" : "hit";
     this.position.textContent = n < 0 ? counted(stops.length, what) : `${what} ${n + 1} of ${stops.length}`;
   }
 
