@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Callable, Iterator
 
 from textspot_ray.commands import models_quantize
 from textspot_ray.errors import ExitCode
@@ -91,8 +93,6 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
     from textspot_ray.errors import UsageError
     from textspot_ray.spotting import ppocr
@@ -106,11 +106,9 @@ def _fetch(args: argparse.Namespace) -> int:
     available = published_weights(args.model)
     wanted = [available[name] for name in dict.fromkeys(weights) if name in available]
     total = sum(published.size for published in wanted)
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task(args.model, total=total)
+    with _byte_bar(args.model, total) as advance:
         folder = fetch_model(
-            args.model, weights, origin=args.origin, on_bytes=lambda _, n: bars.advance(bar, n)
+            args.model, weights, origin=args.origin, on_bytes=lambda _, n: advance(n)
         )
     files = sum(len(published.files) for published in wanted)
     print(
@@ -121,13 +119,11 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _fetch_lines(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from textspot_ray.spotting.bundle import load_bundle
     from textspot_ray.spotting.ppocr import fetch_lines
 
-    with tqdm(unit="B", unit_scale=True, desc=args.model, leave=False) as bar:
-        folder = fetch_lines(args.model, origin=args.origin, on_bytes=bar.update)
+    with _byte_bar(args.model) as advance:
+        folder = fetch_lines(args.model, origin=args.origin, on_bytes=advance)
     bundle = load_bundle(str(folder))
     bundle.verify("f32")
     size = sum(bundle.path(file).stat().st_size for file in bundle.model_files("f32").files())
@@ -136,3 +132,15 @@ def _fetch_lines(args: argparse.Namespace) -> int:
         f"licence {bundle.spec.licence}; use it with --model {args.model}"
     )
     return ExitCode.OK
+
+
+@contextlib.contextmanager
+def _byte_bar(name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A bar of bytes on standard error; gives what moves it on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task(name, total=total)
+        yield lambda n: bars.advance(bar, n)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from textspot_ray.engine.slot.process_setup import MemoryGauge
 from textspot_ray.engine.slot.slot import Report
@@ -189,7 +189,8 @@ class _Bar:
         shown.show_cursor = lambda show=True: False  # type: ignore[method-assign]
         columns = [TextColumn(f"{{task.fields[{name}]}}") for name in _PARTS]
         self._bars = Bars(BarColumn(bar_width=24), *columns, console=shown, auto_refresh=False)
-        self._task = self._bars.add_task("", total=None, **dict.fromkeys(_PARTS, ""))
+        fields: dict[str, Any] = dict.fromkeys(_PARTS, "")
+        self._task = self._bars.add_task("", total=None, **fields)
         self._bars.start()
         atexit.register(self._bars.stop)  # a run that fails ends without a last report
 

@@ -113,7 +113,7 @@ def totals(tables: TableViews) -> Totals:
     below = 0
     if least > 0:
         (below,) = tables.rows("SELECT count(*) FROM words WHERE text_confidence < ?", [least])[0]
-    return Totals(*(int(value) for value in row), below=int(below))
+    return Totals(*(int(value) for value in (*row, below)))
 
 
 def charts(figures: Figures) -> list[Chart]:

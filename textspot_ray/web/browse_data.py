@@ -206,10 +206,9 @@ class BrowseData:
             question: What to look for.
             as_csv: CSV with a head, else one JSON object a line.
         """
+        rows: Iterator[tuple[Any, ...]] = self._every_word(question)
         if question.terms:
             rows = (_hit_row(hit) for hit in self._find(question, MAX_DOWNLOAD))
-        else:
-            rows = self._every_word(question)
         if as_csv:
             yield _csv_line(_HIT_COLUMNS)
         for row in rows:
