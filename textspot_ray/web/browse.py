@@ -26,7 +26,7 @@ from textspot_ray.query.figures import charts
 from textspot_ray.query.search import Combine, Mode
 from textspot_ray.query.views import one_line
 from textspot_ray.web import html
-from textspot_ray.web.browse_data import MAX_ROWS, BrowseData, Question
+from textspot_ray.web.browse_data import MAX_DOWNLOAD, MAX_ROWS, BrowseData, Question
 from textspot_ray.web.html import SHARED, Tab, grouped
 from textspot_ray.web.image_data import WRITING_SYSTEMS, shown_name
 from textspot_ray.web.view import threshold_note
@@ -369,6 +369,7 @@ class _Handlers:
                     stats=stats,
                     charts=charts(stats.figures),
                     max_rows=MAX_ROWS,
+                    max_download=MAX_DOWNLOAD,
                 )
             return self._html
 

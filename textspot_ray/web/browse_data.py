@@ -33,8 +33,8 @@ MAX_ROWS = 500
 MAX_HITS = 5000
 MAX_COUNT = 200  # images in one answer
 MAX_OFFSET = 2**40  # DuckDB counts rows in 64 bits
-MAX_DOWNLOAD = 1_000_000  # hits of a search
-_FILTERED_HITS = 100_000  # hits looked at where a filter leaves out some of them
+MAX_DOWNLOAD = 200_000  # hits of a search: they are sorted, so all are held
+_FILTERED_HITS = 20_000  # hits looked at where a filter leaves out some of them
 _SQL_TIMEOUT_S = 60.0
 _KEPT_PICTURES = 200
 _KEPT_SEARCHES = 16
@@ -90,6 +90,14 @@ class Question:
         return bool(self.name or self.source or self.status or self.script)
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Hits, best first, and whether there may be more than were looked at."""
+
+    hits: list[Hit]
+    cut: bool
+
+
 class BrowseData:
     """One table, its pictures, and small caches.
 
@@ -115,7 +123,7 @@ class BrowseData:
         self._asking = threading.Lock()
         self._kept: OrderedDict[tuple[str, int], Picture] = OrderedDict()
         self._decoded = DecodedPictures()
-        self._found: OrderedDict[Question, list[Hit]] = OrderedDict()
+        self._found: OrderedDict[Question, _Found] = OrderedDict()
 
     @property
     def uri(self) -> str:
@@ -170,11 +178,11 @@ class BrowseData:
         cut = False
         if question.terms:
             found = self._search(question)
-            cut = len(found) >= _limit(question)
+            cut = found.cut
             images: dict[str, list[int]] = {}
-            for hit in found:
+            for hit in found.hits:
                 images.setdefault(hit.image_id, []).extend(w.word_index for w in hit.words)
-            total, hits = len(images), len(found)
+            total, hits = len(images), len(found.hits)
             chosen = list(images.items())[offset : offset + count]
         else:
             total, ids = self._list(question, offset, count)
@@ -192,7 +200,7 @@ class BrowseData:
         if question.terms:
             marked = [
                 word.word_index
-                for hit in self._search(question)
+                for hit in self._search(question).hits
                 if hit.image_id == image_id
                 for word in hit.words
             ]
@@ -208,7 +216,7 @@ class BrowseData:
         """
         rows: Iterator[tuple[Any, ...]] = self._every_word(question)
         if question.terms:
-            rows = (_hit_row(hit) for hit in self._find(question, MAX_DOWNLOAD))
+            rows = (_hit_row(hit) for hit in self._find(question, MAX_DOWNLOAD).hits)
         if as_csv:
             yield _csv_line(_HIT_COLUMNS)
         for row in rows:
@@ -350,12 +358,12 @@ class BrowseData:
             if image_id in pages
         ]
 
-    def _search(self, question: Question) -> list[Hit]:
-        """The hits of a question, best first."""
+    def _search(self, question: Question) -> _Found:
+        """The hits of a question; the last questions' are kept."""
         with self._asking:
             kept = self._found.get(question)
         if kept is None:
-            kept = self._find(question, _limit(question))
+            kept = self._find(question, _FILTERED_HITS if question.is_filtered else MAX_HITS)
         with self._asking:
             self._found[question] = kept
             self._found.move_to_end(question)
@@ -363,7 +371,7 @@ class BrowseData:
                 self._found.popitem(last=False)
         return kept
 
-    def _find(self, question: Question, limit: int) -> list[Hit]:
+    def _find(self, question: Question, limit: int) -> _Found:
         query = SearchQuery(
             terms=question.terms,
             mode=question.mode,
@@ -374,8 +382,9 @@ class BrowseData:
         )
         with self._asking:
             found = search(self._tables, query)
+            cut = len(found) >= limit
             if not question.is_filtered or not found:
-                return found
+                return _Found(found, cut)
             where, parameters = self._image_conditions(question, of_words=False)
             ids = list({hit.image_id for hit in found})
             left = {
@@ -396,7 +405,7 @@ class BrowseData:
                     )
                 }
                 found = [hit for hit in found if any(word.text in written for word in hit.words)]
-        return [hit for hit in found if hit.image_id in left]
+        return _Found([hit for hit in found if hit.image_id in left], cut)
 
     def _image_conditions(
         self, question: Question, *, of_words: bool = True
@@ -452,10 +461,6 @@ class BrowseData:
             raise
         finally:
             timer.cancel()
-
-
-def _limit(question: Question) -> int:
-    return _FILTERED_HITS if question.is_filtered else MAX_HITS
 
 
 def _hit_row(hit: Hit) -> tuple[Any, ...]:

@@ -30,9 +30,9 @@ def cut_tile(
         row: Of the tile, from above.
     """
     height, width = image.shape[:2]
-    shrink = 1 << max(0, top_level(width, height) - level)
     if not 0 <= level <= top_level(width, height) or column < 0 or row < 0:
         return None
+    shrink = 1 << (top_level(width, height) - level)
     level_width, level_height = -(-width // shrink), -(-height // shrink)
     x, y = column * TILE_PX, row * TILE_PX
     if x >= level_width or y >= level_height:

@@ -35,6 +35,7 @@ pytest.importorskip("starlette", reason="the extra [browse] is not installed")
 pytest.importorskip("httpx", reason="starlette's test client needs httpx")
 from starlette.testclient import TestClient
 
+from textspot_ray.web import browse_data
 from textspot_ray.web.browse import is_loopback, make_app, serve
 from textspot_ray.web.browse_data import BrowseData, Question
 from textspot_ray.web.tiles import TILE_PX, DecodedPictures, cut_tile, top_level
@@ -193,6 +194,18 @@ def test_hits_are_downloaded_as_csv_and_json_lines(client: TestClient) -> None:
     assert client.get("/api/hits.jsonl", params={"terms": "nowhere"}).text == ""
 
 
+def test_hits_that_were_not_looked_at_are_told(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"terms": "exit", "name": "img_2"}
+    assert not client.get("/api/images", params=asked).json()["cut"]
+    monkeypatch.setattr(browse_data, "_FILTERED_HITS", 20)
+    monkeypatch.setattr(browse_data, "MAX_HITS", 30)
+    answer = client.get("/api/images", params={**asked, "least": 0.1}).json()
+    assert answer["cut"] and answer["hits"] < 11  # of 30, 20 were looked at
+    assert client.get("/api/images", params={"terms": "exit", "least": 0.1}).json()["cut"]
+
+
 def test_one_image_is_found_by_its_id(client: TestClient) -> None:
     (image,) = client.get("/api/images", params={"name": "img_7"}).json()["images"]
     found = client.get("/api/image", params={"id": image["id"], "terms": "w7"}).json()
@@ -221,7 +234,14 @@ def test_tiles_are_the_images_own_pixels(client: TestClient, tmp_path: Path) -> 
         wanted = pixels[512:1024, 1024:1400]
         assert found is not None and found.shape == wanted.shape
         assert np.abs(found.astype(int) - wanted).mean() < 3
-        for place in ((top, 3, 0), (top, 0, 3), (top + 1, 0, 0), (-1, 0, 0), (top, -1, 0)):
+        for place in (
+            (top, 3, 0),
+            (top, 0, 3),
+            (top + 1, 0, 0),
+            (-1, 0, 0),
+            (top, -1, 0),
+            (-(10**20), 0, 0),
+        ):
             assert data.tile(image["id"], *place).jpeg is None
         assert data.tile("no", top, 0, 0).jpeg is None
         data.close()
