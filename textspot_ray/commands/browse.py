@@ -1,4 +1,7 @@
-"""Serve the live page of a table on this machine: search, images, errors, figures, SQL."""
+"""Serve the live page of a table on this machine: search, images, errors, figures, SQL.
+
+Only the address that it prints opens the page: it ends in a token that is new at every start.
+"""
 
 from __future__ import annotations
 

@@ -141,7 +141,10 @@ def line_chart(
     if points:
         mean = sum(y for _, y in points) / len(points)
         told = f"{number(mean)} {y_title} on average, at most {number(max(y for _, y in points))}"
-    ticks = (Tick(_LEFT, number(low), "start"), Tick(WIDTH - _RIGHT, number(high), "end"))
+    ticks = (
+        Tick(_LEFT, f"{low:.2g}" if abs(low) < 100 else number(low), "start"),
+        Tick(WIDTH - _RIGHT, number(high), "end"),
+    )
     return Chart(title, x_title, y_title, ticks, _y_ticks(top), dots=dots, summary=told)
 
 

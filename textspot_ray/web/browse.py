@@ -355,7 +355,7 @@ class _Handlers:
                         f"{self._data.uri}: {grouped(totals.images)} images, "
                         f"{grouped(totals.words)} words"
                     ),
-                    note=threshold_note(self._data.tables, stats),
+                    note=threshold_note(self._data.tables, stats, self._data.text_threshold),
                     tabs=(
                         Tab("images", "Images", totals.images),
                         Tab("errors", "Errors", problems),

@@ -98,7 +98,7 @@ def render(
         {"images": images},
         title=settings.title,
         subtitle=f"{tables.uri}: {len(pages)} of {_images(stats)}",
-        note=threshold_note(tables, stats),
+        note=threshold_note(tables, stats, least),
         tabs=(
             Tab("images", "Images", len(images)),
             Tab("errors", "Errors", failed + len(damaged)),
@@ -130,14 +130,22 @@ def figures_page(stats: Stats, uri: str) -> str:
     )
 
 
-def threshold_note(tables: TableViews, stats: Stats) -> str:
-    """How many words the page hides at first, or nothing."""
+def threshold_note(tables: TableViews, stats: Stats, least: float) -> str:
+    """How many words the page hides at first, or nothing.
+
+    Args:
+        tables: The opened table.
+        stats: Its figures.
+        least: Where the confidence slider starts.
+    """
     below = stats.figures.totals.below
+    if least != tables.files.text_threshold:
+        (below,) = tables.rows("SELECT count(*) FROM words WHERE text_confidence < ?", [least])[0]
     if not below:
         return ""
     return (
         f"{grouped(below)} of {grouped(stats.figures.totals.words)} words were read with less "
-        f"confidence than {tables.files.text_threshold:g} and are hidden until you lower the slider"
+        f"confidence than {least:g} and are hidden until you lower the slider"
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -23,7 +24,7 @@ from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.views import TableViews, open_views
 from textspot_ray.records import ErrorKind
-from textspot_ray.web.html import json_in_html, standalone
+from textspot_ray.web.html import ZOOM, asset, json_in_html, standalone
 from textspot_ray.web.image_data import original_link
 from textspot_ray.web.view import ViewSettings, render, sample_ids
 
@@ -225,13 +226,24 @@ def test_bars_and_labels_stay_inside_the_drawing(values: list[int]) -> None:
         assert all("." not in tick.label for tick in chart.y_ticks)
 
 
+def test_openseadragon_is_as_npm_has_it() -> None:
+    """Version 6.1.1, `npm pack openseadragon@6.1.1`, file build/openseadragon/."""
+    content = asset(ZOOM)
+    assert 'versionStr:"6.1.1"' in content and "</script" not in content
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    assert digest == "14d587cd3ee7c4861f1a41077ce642029364a21029956ba635bd8fb1202cf9ad"
+    assert "Redistributions in binary form" in asset("openseadragon/LICENSE.txt")
+
+
 def test_words_below_the_threshold_are_told(real_table: str) -> None:
     with open_views(real_table) as tables:
         files = dataclasses.replace(tables.files, text_threshold=0.5)
     with TableViews(files) as tables:
         page = render(tables, sample_ids(tables, 10), ViewSettings())
         assert compute(tables).totals.below == 3
-    assert "3 of 6 words were read with less confidence than 0.5" in page
+        strict = render(tables, [], ViewSettings(least=0.95))
+    assert "3 of 6 words were read with less confidence than 0.5 and" in page
+    assert "6 of 6 words were read with less confidence than 0.95 and" in strict
 
 
 def test_large_pictures_can_be_whole(real_table: str) -> None:

@@ -128,7 +128,9 @@ function fill(table, names, rows) {
     }
     const text = typeof value === "object"
       ? JSON.stringify(value, (_, part) => (typeof part === "number" ? Number(rounded(part)) : part)) : String(value);
-    return element("td", { class: text.length > 60 && text.includes(" ") ? "prose" : null, dir: "auto", text });
+    if (text.length <= 60) return element("td", { dir: "auto", text });
+    if (text.includes(" ")) return element("td", { class: "prose", dir: "auto", text });
+    return element("td", { class: "long", dir: "auto", text, title: text }); // all of it is copied
   })));
   table.replaceChildren(element("thead", {}, head), element("tbody", {}, ...lines));
 }
