@@ -81,8 +81,10 @@ const State = {
     const hash = next.toString();
     if (hash === location.hash.slice(1)) return;
     const where = hash ? `#${hash}` : location.pathname + location.search;
-    if (push) history.pushState(null, "", where);
-    else history.replaceState(null, "", where);
+    try {
+      if (push) history.pushState(null, "", where);
+      else history.replaceState(null, "", where);
+    } catch { /* browsers allow so many a second: a slider that is dragged asks for more */ }
   },
 };
 
