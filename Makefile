@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= demo-out
 
-.PHONY: demo test test-slow lint format clean help
+.PHONY: demo test test-browser test-slow lint format clean help
 
 help:
 	@echo "make demo   spot the words in the sample images and show how to query them"
@@ -31,6 +31,10 @@ demo: $(BIN)/.runtime
 
 test: $(BIN)/.test
 	$(BIN)/python -m pytest
+
+test-browser: $(BIN)/.test  # needs Chromium (apt-get install chromium)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser-test]'
+	$(BIN)/python -m pytest -m browser
 
 test-slow: $(BIN)/.test
 	$(BIN)/python -m pytest -m slow --timeout=3600

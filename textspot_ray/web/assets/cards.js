@@ -84,7 +84,7 @@ class Card {
     this.shapes = image.words.map((word) => ({ word, shape: polygon(word) }));
     this.lines = new Lines(image, (word) => onOpen(this, word), (word, on) => this.point(word, on));
     this.count = element("p", { class: "meta" });
-    const name = element("h3", { title: image.id, dir: "auto", text: image.name });
+    const name = element("h2", { title: image.id, dir: "auto", text: image.name });
     const copyButton = element("button", {
       type: "button", class: "quiet", text: "Copy text", "aria-label": `Copy the text of ${image.name}`,
     });
