@@ -23,11 +23,11 @@ from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.commit_record import (
     CommitRecord,
     DataFile,
-    commit_marker,
+    data_file_path,
     new_attempt,
-    part_path,
+    put_commit_record,
 )
-from textspot_ray.tables.commit.data_files import PartWriter
+from textspot_ray.tables.commit.data_files import DataFileWriter
 from textspot_ray.tables.commit.ledger import open_ledger
 from textspot_ray.tables.schema import SCHEMAS, TABLES
 
@@ -235,7 +235,7 @@ def _commit(store: Store, digest: str, shard: ShardId, tables: dict[str, pa.Tabl
     attempt = new_attempt()
     parts: list[DataFile] = []
     for table in TABLES:
-        writer = PartWriter(store, table, part_path(table, shard, 0, attempt))
+        writer = DataFileWriter(store, table, data_file_path(table, shard, 0, attempt))
         writer.write(tables[table])
         part = writer.finish()
         if part is not None:
@@ -270,5 +270,5 @@ def _commit(store: Store, digest: str, shard: ShardId, tables: dict[str, pa.Tabl
             stage: float(np.sum(images.column(f"{stage}_s").to_numpy())) for stage in TIMED_STAGES
         },
     )
-    commit_marker(store, marker)
+    put_commit_record(store, marker)
     return int(words)

@@ -35,7 +35,7 @@ from textspot_ray.engine.slot.slot import Recipe, Report
 from textspot_ray.engine.slot.slot_metrics import PARTS, QUEUES, STAGES, SlotMetrics
 from textspot_ray.records import Counts
 from textspot_ray.storage.stores import open_store
-from textspot_ray.tables.commit.commit_record import commit_marker
+from textspot_ray.tables.commit.commit_record import put_commit_record
 from textspot_ray.tables.commit.ledger import fingerprint_digest
 
 PER_NODE = 8
@@ -77,7 +77,7 @@ class FakeRunner:
             task = self._tasks.popleft()
             self._done = 0.0
             marker = a_marker(task.shard, self._digest, task.items, time.time())
-            commit_marker(self._store, marker)
+            put_commit_record(self._store, marker)
             settled.append(ShardOutcome(task.shard, task.gen, marker, marker.counts))
         n = int(self._done)
         vitals = SlotMetrics(

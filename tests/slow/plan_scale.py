@@ -22,14 +22,14 @@ from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.commit_record import (
     CommitRecord,
     DataFile,
-    marker_to_json,
+    commit_record_to_json,
     new_attempt,
 )
 from textspot_ray.tables.commit.committed import CommittedShards
 from textspot_ray.tables.commit.ledger import Ledger, open_ledger
-from textspot_ray.tables.commit.manifest import read_settlings, to_table, write_manifest
+from textspot_ray.tables.commit.manifest import read_manifest_index, to_table, write_manifest
 from textspot_ray.tables.commit.snapshot import MAX_MERGED_ROWS
-from textspot_ray.tables.maintenance.vacuum import sweep_state
+from textspot_ray.tables.maintenance.vacuum import vacuum_state
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.planner import PlanSummary, update_plan
 
@@ -75,7 +75,7 @@ def commit_half(store: Store, ledger: Ledger, share: float) -> tuple[int, float,
         ledger.commit(a_marker(task.shard, ledger.digest, task.items, 1e9 + n))
         middle = time.perf_counter()
         if ledger.fold():
-            sweep_state(ledger, grace_s=0.0)
+            vacuum_state(ledger, grace_s=0.0)
         commit_s += middle - start
         fold_s += time.perf_counter() - middle
     return todo, commit_s, fold_s
@@ -105,13 +105,13 @@ def manifests_of(store: Store, shards: int) -> None:
         start = time.perf_counter()
         manifest = write_manifest(store, table, 1)
         middle = time.perf_counter()
-        settled.absorb(read_settlings(store, manifest))
+        settled.absorb(read_manifest_index(store, manifest))
         read_s += time.perf_counter() - middle
         write_s += middle - start
         bytes_ += manifest.bytes
         rows += n
         store.delete(manifest.path)
-    json_bytes = len(marker_to_json(a_marker(ShardId(0, 0), "f" * 16, 256, 1e9)))
+    json_bytes = len(commit_record_to_json(a_marker(ShardId(0, 0), "f" * 16, 256, 1e9)))
     print(f"{shards} shards ({shards * 256 / 1e6:.0f} M images): manifests {bytes_ / 2**20:.0f} MB "
           f"({bytes_ / shards:.0f} B a shard; a marker is {json_bytes} B), "
           f"written in {write_s:.1f} s, resume reads them in {read_s:.1f} s")  # fmt: skip

@@ -96,8 +96,8 @@ def write_shard(
     with ShardWriter(store, shard, run_id="r1", fingerprint=ledger.digest) as writer:
         for item in shard.items:
             writer.add(make_result(item, fail=fail))
-        marker = writer.commit()
-    return marker is not None and ledger.note(marker)
+        record = writer.commit()
+    return record is not None and ledger.note(record)
 
 
 def table_rows(

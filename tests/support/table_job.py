@@ -36,8 +36,8 @@ def work(store: Store, ledger: Ledger, plan: Plan, task: Task, fail: bool | None
         for item in shard.items:
             for page in range(pages_of(item)):
                 writer.add(make_result(item, page, pages_of(item), fail=fail))
-        marker = writer.commit()
-    return marker is not None and ledger.note(marker)
+        record = writer.commit()
+    return record is not None and ledger.note(record)
 
 
 def job(

@@ -27,7 +27,7 @@ from textspot_ray.tables.commit.ledger import Ledger, open_ledger
 from textspot_ray.tables.driver_status import RunState
 from textspot_ray.tables.maintenance.retry_failed import TRANSIENT, retry_tasks
 from textspot_ray.tables.maintenance.vacuum import finish as sweep
-from textspot_ray.tables.maintenance.vacuum import sweep_state
+from textspot_ray.tables.maintenance.vacuum import vacuum_state
 from textspot_ray.tables.plan.plan import Plan, Task
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ class _Run:
             return
         self.ledger.note(settled.marker)
         if self.ledger.fold():
-            sweep_state(self.ledger)
+            vacuum_state(self.ledger)
 
     def _on_lost(self, slot: int) -> None:
         self._tally.forget(slot)

@@ -463,7 +463,7 @@ def files_of(store: Store) -> TableFiles:
         parts=parts,
         by_text=by_text,
         recent_words=[path for path in parts["words"] if path not in base] if by_text else (),
-        markers=ledger.markers,
+        markers=ledger.commit_records,
         fingerprint=ledger.fingerprint,
         text_threshold=_text_threshold(store, ledger),
         version=ledger.version,

@@ -1,7 +1,7 @@
 """What a driver tells of itself while it works: a small file on the output store, written over.
 
-``_textspot/status/<run>.json`` decides nothing: the tables are what markers and snapshots say. It
-shows people what no marker can: who works now, how fast, and what is done but not committed yet.
+``_textspot/status/<run>.json`` decides nothing: the tables are what records and snapshots say. It
+shows people what no record can: who works now, how fast, and what is done but not committed yet.
 Each driver has a file of its own; `read_statuses` gives them all and `fold_statuses` one sum.
 """
 

@@ -1,4 +1,4 @@
-"""What a marker says about the machine that made its rows."""
+"""What a record says about the machine that made its rows."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import numpy as np
 from textspot_ray.errors import AbortedError, MissingFileError, TableError
 from textspot_ray.records import Counts
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.data_files import read_part
+from textspot_ray.tables.commit.data_files import read_data_file
 from textspot_ray.tables.commit.ledger import RUNS, Ledger
 from textspot_ray.tables.commit.manifest import read_counts
 from textspot_ray.tables.plan.plan import Plan
@@ -129,7 +129,7 @@ def error_rows(ledger: Ledger) -> Iterator[ErrorRow]:
     state = ledger.state()
     try:
         for part in ledger.files("errors"):
-            for rows in read_part(ledger.store, part):
+            for rows in read_data_file(ledger.store, part):
                 for row in rows.to_pylist():
                     yield ErrorRow(**row)
     except (FileNotFoundError, MissingFileError) as exc:

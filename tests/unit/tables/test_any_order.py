@@ -16,7 +16,7 @@ from textspot_ray.tables.maintenance.compact import compact
 from textspot_ray.tables.maintenance.forget import forget
 from textspot_ray.tables.maintenance.retry_failed import retry_tasks
 from textspot_ray.tables.maintenance.rewrite import absorb_pending
-from textspot_ray.tables.maintenance.vacuum import finish, sweep_state
+from textspot_ray.tables.maintenance.vacuum import finish, vacuum_state
 from textspot_ray.tables.maintenance.verify import verify
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.planner import update_plan
@@ -62,8 +62,8 @@ class Model:
                         writer.add(self.result(item, page, retry))
                 if self.rng.random() < 0.2:
                     continue  # the process died
-                marker = writer.commit()
-            assert marker is not None and self.ledger.note(marker)
+                record = writer.commit()
+            assert record is not None and self.ledger.note(record)
             for item in shard.items:
                 self.expected[item.image_id] = (item, retry)
             if self.rng.random() < 0.3:
@@ -115,7 +115,7 @@ def test_any_order_of_operations(seed, tmp_path):
         lambda: model.work(retry=True): 3,
         lambda: compact(found(model.store), rows_per_file=model.rng.choice([30, 8_000_000])): 2,
         lambda: finish(found(model.store), grace_s=0): 2,
-        lambda: sweep_state(found(model.store), grace_s=0): 1,
+        lambda: vacuum_state(found(model.store), grace_s=0): 1,
         lambda: found(model.store).fold(at_least=1): 2,
         model.forget: 1,
     }

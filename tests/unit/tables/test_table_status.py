@@ -27,11 +27,11 @@ def store(tmp_path):
 
 def commit(ledger, index, started, finished, images=8):
     counts = Counts(items=images, images=images, empty=images)
-    marker = CommitRecord(
+    record = CommitRecord(
         ShardId(0, index), 0, f"{index:012x}", "r", "run", ledger.digest, counts, (),
         started_at=started, finished_at=finished,
     )  # fmt: skip
-    assert ledger.commit(marker)
+    assert ledger.commit(record)
 
 
 def test_before_anything_is_done(store):

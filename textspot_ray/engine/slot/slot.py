@@ -22,7 +22,7 @@ from textspot_ray.engine.slot.runner import Assemble, ShardRunner
 from textspot_ray.engine.slot.slot_metrics import SlotMetrics
 from textspot_ray.records import Counts
 from textspot_ray.storage.stores import open_store
-from textspot_ray.tables.commit.commit_record import read_marker
+from textspot_ray.tables.commit.commit_record import read_commit_record
 from textspot_ray.tables.commit.ledger import fingerprint_digest
 from textspot_ray.tables.commit.writer import ShardWriter
 from textspot_ray.tables.environment import describe_environment
@@ -175,7 +175,7 @@ class Slot:
         return replace(found, node=self._node, memory_bytes=memory, retries=again)
 
     def _take(self, task: Task) -> ShardOutcome | None:
-        if read_marker(self._store, task.shard, task.gen) is not None:
+        if read_commit_record(self._store, task.shard, task.gen) is not None:
             return ShardOutcome(task.shard, task.gen, None, Counts())
         shard = self._plan.load(task)
         writer = ShardWriter(

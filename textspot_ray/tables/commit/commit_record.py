@@ -1,6 +1,6 @@
-"""Done markers: the small JSON files that make a shard's parts part of the table.
+"""Commit records: the small JSON files that make a shard's data files part of the table.
 
-A shard's rows exist for readers from the moment its marker does. Markers are put if absent, one a
+A shard's rows exist for readers from the moment its record does. Records are put if absent, one a
 shard and generation, and never changed; the highest generation wins.
 """
 
@@ -27,13 +27,13 @@ EMPTY_NAME = "empty.parquet"  # in the folder of a table without rows
 
 FOLDERS = (*TABLES, BY_TEXT)
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.parquet")
-_MARKER_NAME = re.compile(r"(\d{6,})-(\d{6,})\.(\d{2,})\.json$")
-_PART_NAME = re.compile(r"(\d{6,})-(\d{6,})-(\d{2,})-([0-9a-f]{12})(?:-\d+)?\.parquet$")
+_RECORD_NAME = re.compile(r"(\d{6,})-(\d{6,})\.(\d{2,})\.json$")
+_DATA_FILE_NAME = re.compile(r"(\d{6,})-(\d{6,})-(\d{2,})-([0-9a-f]{12})(?:-\d+)?\.parquet$")
 
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One Parquet file of a table, as a marker or snapshot names it."""
+    """One Parquet file of a table, as a record or snapshot names it."""
 
     table: str
     path: str  # relative to the output folder
@@ -90,8 +90,8 @@ class CommitRecord:
 
     @property
     def path(self) -> str:
-        """Where the marker lies, relative to the output folder."""
-        return marker_path(self.shard, self.gen)
+        """Where the record lies, relative to the output folder."""
+        return record_path(self.shard, self.gen)
 
 
 def new_attempt() -> str:
@@ -99,12 +99,12 @@ def new_attempt() -> str:
     return secrets.token_hex(6)
 
 
-def marker_path(shard: ShardId, gen: int) -> str:
-    """Path of a shard's marker of one generation."""
+def record_path(shard: ShardId, gen: int) -> str:
+    """Path of a shard's record of one generation."""
     return f"{DONE}{shard}.{gen:02d}.json"
 
 
-def part_path(table: str, shard: ShardId, gen: int, attempt: str) -> str:
+def data_file_path(table: str, shard: ShardId, gen: int, attempt: str) -> str:
     """Path of a part file."""
     return f"{table}/{shard}-{gen:02d}-{attempt}.parquet"
 
@@ -114,15 +114,15 @@ def empty_path(table: str) -> str:
     return f"{table}/{EMPTY_NAME}"
 
 
-def parse_marker_path(path: str) -> tuple[ShardId, int] | None:
-    """Shard and generation of a marker's path, or None if it is no marker's."""
-    match = _MARKER_NAME.search(path)
+def parse_record_path(path: str) -> tuple[ShardId, int] | None:
+    """Shard and generation of a record's path, or None if it is no record's."""
+    match = _RECORD_NAME.search(path)
     return (ShardId(int(match[1]), int(match[2])), int(match[3])) if match else None
 
 
-def parse_part_path(path: str) -> tuple[ShardId, int, str] | None:
+def parse_data_file_path(path: str) -> tuple[ShardId, int, str] | None:
     """Shard, generation and attempt of a part's path, or None if it is no shard's part."""
-    match = _PART_NAME.search(path)
+    match = _DATA_FILE_NAME.search(path)
     return (ShardId(int(match[1]), int(match[2])), int(match[3]), match[4]) if match else None
 
 
@@ -146,20 +146,20 @@ class _Stored(msgspec.Struct):
     stage_s: dict[str, float]
 
 
-def marker_to_json(marker: CommitRecord) -> bytes:
-    """The stored form of a marker."""
-    counts = msgspec.to_builtins(marker.counts)
+def commit_record_to_json(record: CommitRecord) -> bytes:
+    """The stored form of a record."""
+    counts = msgspec.to_builtins(record.counts)
     counts["none"] = counts.pop("empty")
-    return encode(marker, plan=marker.shard.plan, shard=marker.shard.index, counts=counts)
+    return encode(record, plan=record.shard.plan, shard=record.shard.index, counts=counts)
 
 
-def marker_from_json(data: bytes, where: str) -> CommitRecord:
-    """Read a marker.
+def commit_record_from_json(data: bytes, where: str) -> CommitRecord:
+    """Read a record.
 
     Raises:
         TableError: It is damaged, or of a newer version.
     """
-    what = "done marker"
+    what = "commit record"
     raw = decode(data, _Stored, where, what)
     try:
         counts = msgspec.convert({**raw.counts, "empty": raw.counts["none"]}, Counts)
@@ -169,35 +169,35 @@ def marker_from_json(data: bytes, where: str) -> CommitRecord:
     return CommitRecord(**{**facts, "shard": ShardId(raw.plan, raw.shard), "counts": counts})
 
 
-def read_marker(store: Store, shard: ShardId, gen: int) -> CommitRecord | None:
-    """The marker of one generation, or None if there is none (or a snapshot has absorbed it)."""
-    path = marker_path(shard, gen)
+def read_commit_record(store: Store, shard: ShardId, gen: int) -> CommitRecord | None:
+    """The record of one generation, or None if there is none (or a snapshot has absorbed it)."""
+    path = record_path(shard, gen)
     try:
-        return marker_from_json(store.read(path), f"{store.uri}/{path}")
+        return commit_record_from_json(store.read(path), f"{store.uri}/{path}")
     except FileNotFoundError:
         return None
 
 
-def commit_marker(store: Store, marker: CommitRecord) -> bool:
-    """Put a marker if its place is free: the one act that makes a shard's parts count.
+def put_commit_record(store: Store, record: CommitRecord) -> bool:
+    """Put a record if its place is free: the one act that makes a shard's parts count.
 
     Returns:
-        Whether the marker that lies there now is this one. A put whose reply was lost on the way
-        finds its own marker and is a success.
+        Whether the record that lies there now is this one. A put whose reply was lost on the way
+        finds its own record and is a success.
 
     Raises:
-        StorageError: Storage refuses, and the marker is not there.
+        StorageError: Storage refuses, and the record is not there.
     """
     fault("before_marker")
     try:
-        won = store.put_if_absent(marker.path, marker_to_json(marker))
+        won = store.put_if_absent(record.path, commit_record_to_json(record))
     except StorageError:
-        there = read_marker(store, marker.shard, marker.gen)
-        if there is None or there.attempt != marker.attempt:
+        there = read_commit_record(store, record.shard, record.gen)
+        if there is None or there.attempt != record.attempt:
             raise
         won = True
     if not won:
-        there = read_marker(store, marker.shard, marker.gen)
-        won = there is not None and there.attempt == marker.attempt
+        there = read_commit_record(store, record.shard, record.gen)
+        won = there is not None and there.attempt == record.attempt
     fault("after_marker")
     return won

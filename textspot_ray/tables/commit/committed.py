@@ -67,21 +67,21 @@ class CommittedShards(Mapping[ShardId, int]):
         if redo > self.redo(shard):
             self._redo[shard] = redo
 
-    def absorb(self, settlings: ManifestIndex) -> None:
+    def absorb(self, index: ManifestIndex) -> None:
         """Note a whole manifest."""
-        for plan in np.unique(settlings.plan):
-            rows = np.flatnonzero(settlings.plan == plan)
-            shard = settlings.shard[rows]
+        for plan in np.unique(index.plan):
+            rows = np.flatnonzero(index.plan == plan)
+            shard = index.shard[rows]
             gens = self._room(int(plan), int(shard.max()))
             before = np.count_nonzero(gens >= 0)
-            np.maximum.at(gens, shard, settlings.gen[rows].astype(np.int16))
+            np.maximum.at(gens, shard, index.gen[rows].astype(np.int16))
             self._size += int(np.count_nonzero(gens >= 0) - before)
-            in_base = shard[settlings.base[rows] >= 0]
+            in_base = shard[index.base[rows] >= 0]
             if len(in_base):
                 self._based_room(int(plan), int(in_base.max()))[in_base] = True
-        for row in np.flatnonzero(settlings.redo >= 0):
-            shard_id = ShardId(int(settlings.plan[row]), int(settlings.shard[row]))
-            self.note_redo(shard_id, int(settlings.redo[row]))
+        for row in np.flatnonzero(index.redo >= 0):
+            shard_id = ShardId(int(index.plan[row]), int(index.shard[row]))
+            self.note_redo(shard_id, int(index.redo[row]))
 
     def _based_room(self, plan: int, index: int) -> NDArray[np.bool_]:
         based = self._based.get(plan, np.zeros(0, np.bool_))

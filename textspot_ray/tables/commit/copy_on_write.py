@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 from textspot_ray.errors import AbortedError, MissingFileError
 from textspot_ray.records import Counts, Status
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, read_marker
-from textspot_ray.tables.commit.data_files import open_part, read_part, read_rows
-from textspot_ray.tables.commit.manifest import find_marker
+from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, read_commit_record
+from textspot_ray.tables.commit.data_files import open_data_file, read_data_file, read_rows
+from textspot_ray.tables.commit.manifest import find_commit_record
 from textspot_ray.tables.commit.snapshot import Snapshot, latest_snapshot
 from textspot_ray.tables.schema import clean_text, item_id
 
@@ -100,10 +100,10 @@ def carry_over(store: Store, previous: CommitRecord, item_ids: Iterable[str]) ->
 
 def _as_it_stands(store: Store, snapshot: Snapshot, previous: CommitRecord) -> CommitRecord | None:
     """The same generation as it is now, rewritten or moved perhaps; None if a newer one counts."""
-    absorbed = find_marker(store, snapshot.manifests, previous.shard)
+    absorbed = find_commit_record(store, snapshot.manifests, previous.shard)
     if absorbed is not None and absorbed.gen > previous.gen:
         return None
-    if read_marker(store, previous.shard, previous.gen + 1) is not None:
+    if read_commit_record(store, previous.shard, previous.gen + 1) is not None:
         return None
     return absorbed if absorbed is not None and absorbed.gen == previous.gen else previous
 
@@ -117,8 +117,8 @@ def _carried(
         return CarriedRows(now.base, counts, frozenset(), store, (), ExitStack())
     with ExitStack() as stack:
         # Words are copied as well, though few change: a file kept by its name alone could be
-        # replaced and deleted before the marker that names it is there.
-        files = [(p, stack.enter_context(open_part(store, p, whole=True))) for p in now.files]
+        # replaced and deleted before the record that names it is there.
+        files = [(p, stack.enter_context(open_data_file(store, p, whole=True))) for p in now.files]
         rows = _images_of(store, files, ids)
         return CarriedRows(
             base=-1,
@@ -145,7 +145,7 @@ def _images_of(
             if part.table != table:
                 continue
             if file is None:
-                yield from read_part(store, part, columns)
+                yield from read_data_file(store, part, columns)
             else:
                 yield from read_rows(store, part, file, columns)
 

@@ -28,7 +28,7 @@ _COPY_BYTES = 2**20
 T = TypeVar("T")
 
 
-class PartWriter:
+class DataFileWriter:
     """One Parquet file of a table, growing by row groups in a local file.
 
     On a local output the file grows in the output's own temporary folder, so that a full disk is
@@ -138,7 +138,7 @@ class _Scratch:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def read_part(
+def read_data_file(
     store: Store,
     part: DataFile,
     columns: list[str] | None = None,
@@ -162,7 +162,7 @@ def read_part(
         StorageError: The file is damaged.
     """
     with ExitStack() as stack:
-        file = stack.enter_context(open_part(store, part, whole))
+        file = stack.enter_context(open_data_file(store, part, whole))
         yield from read_rows(store, part, file, columns, dictionaries)
 
 
@@ -173,7 +173,7 @@ def read_rows(
     columns: list[str] | None = None,
     dictionaries: Sequence[str] = (),
 ) -> Iterator[pa.Table]:
-    """As `read_part`, of a file that is open already."""
+    """As `read_data_file`, of a file that is open already."""
     try:
         parquet = pq.ParquetFile(
             file, read_dictionary=dictionaries, page_checksum_verification=True
@@ -192,7 +192,7 @@ def read_rows(
 
 
 @contextmanager
-def open_part(store: Store, part: DataFile, whole: bool) -> Iterator[IO[bytes]]:
+def open_data_file(store: Store, part: DataFile, whole: bool) -> Iterator[IO[bytes]]:
     """A part's bytes; ``whole``: compared with its sha256 first, and fetched only once for both.
 
     Raises:
@@ -316,12 +316,12 @@ def empty_file(table: str) -> bytes:
     return sink.getvalue()
 
 
-def part_version(schema: pa.Schema) -> int:
+def file_version(schema: pa.Schema) -> int:
     """Table version in a part's metadata, 0 if there is none."""
     return int((schema.metadata or {}).get(VERSION_KEY, 0))
 
 
-def delete_parts(store: Store, paths: Iterable[str]) -> None:
+def delete_files(store: Store, paths: Iterable[str]) -> None:
     """Delete files that do not count; one that cannot be deleted is litter, not a fault."""
     for path in paths:
         with suppress(StorageError):

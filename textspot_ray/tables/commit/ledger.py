@@ -1,7 +1,7 @@
 """The ledger of an output folder: its fingerprint, and which shards are committed.
 
 ``_textspot/table.json`` is put before anything else and never changed. What is committed is the
-latest snapshot plus the done markers it has not absorbed; nothing else counts.
+latest snapshot plus the commit records it has not absorbed; nothing else counts.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from textspot_ray.tables.commit.commit_record import (
     STATE,
     CommitRecord,
     DataFile,
-    commit_marker,
-    parse_marker_path,
-    read_marker,
+    parse_record_path,
+    put_commit_record,
+    read_commit_record,
 )
 from textspot_ray.tables.commit.committed import CommittedShards
 from textspot_ray.tables.commit.manifest import (
     ManifestFile,
-    find_marker,
+    find_commit_record,
+    read_commit_records,
     read_forgotten,
-    read_markers,
-    read_settlings,
+    read_manifest_index,
 )
 from textspot_ray.tables.commit.snapshot import Snapshot, fold, latest_snapshot, snapshot_numbers
 from textspot_ray.tables.failpoints import fault
@@ -56,9 +56,9 @@ State = tuple[int, frozenset[tuple[ShardId, int]]]
 
 TABLE_FILE = f"{STATE}/table.json"
 RUNS = f"{STATE}/runs/"
-FOLD_AT = 1000  # unabsorbed markers
+FOLD_AT = 1000  # unabsorbed records
 _TRIES = 10
-_READERS = 16  # markers are tiny: on object stores their latency counts, not their bytes
+_READERS = 16  # records are tiny: on object stores their latency counts, not their bytes
 
 
 def open_ledger(
@@ -94,7 +94,7 @@ def open_ledger(
 
 
 def fingerprint_digest(fingerprint: Mapping[str, str]) -> str:
-    """Sixteen hex digits that stand for a fingerprint in markers."""
+    """Sixteen hex digits that stand for a fingerprint in records."""
     text = json.dumps(dict(fingerprint), sort_keys=True, separators=(",", ":"))
     return sha256(text.encode()).hexdigest()[:16]
 
@@ -121,18 +121,18 @@ class Ledger:
         self.snapshot = Snapshot()
         self._absorbed = CommittedShards()
         self._settled = CommittedShards()
-        self._settlings_of: set[ManifestFile] = set()
+        self._indexed: set[ManifestFile] = set()
         self._live: dict[ShardId, CommitRecord] = {}  # newest generation, where no snapshot has it
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the latest snapshot and the markers that it has not absorbed.
+        """Read the latest snapshot and the records that it has not absorbed.
 
         The result is one moment's state: if anything moves between the reads (a snapshot absorbs
-        markers, the sweep takes absorbed ones away), they are done again.
+        records, the sweep takes absorbed ones away), they are done again.
 
         Raises:
-            TableError: A snapshot or a marker is damaged, or a manifest is missing.
+            TableError: A snapshot or a record is damaged, or a manifest is missing.
             StorageError: The table is gone.
         """
         if not self.store.exists(TABLE_FILE):
@@ -151,8 +151,8 @@ class Ledger:
             numbers = snapshot_numbers(self.store)
             if live is not None and (not numbers or numbers[-1] == snapshot.n):
                 self._live = live
-                for marker in live.values():
-                    self._settled.add(marker.shard, marker.gen, marker.redo)
+                for record in live.values():
+                    self._settled.add(record.shard, record.gen, record.redo)
                 return
         raise TableError(f"{self.store.uri} cannot be read in one state ({missing})")
 
@@ -201,10 +201,10 @@ class Ledger:
         """Ask storage whether this generation (or a newer one) of a shard is committed by now."""
         if self._settled.get(shard, -1) >= gen:
             return True
-        marker = read_marker(self.store, shard, gen)
-        if marker is None:
+        record = read_commit_record(self.store, shard, gen)
+        if record is None:
             return False
-        self.note(marker)
+        self.note(record)
         return True
 
     def is_pending(self, shard: ShardId) -> bool:
@@ -215,25 +215,25 @@ class Ledger:
         """
         return shard in self._live and self._absorbed.is_based(shard)
 
-    def commit(self, marker: CommitRecord) -> bool:
-        """Put a marker; True if it is now the one that settles its shard and generation."""
-        if not commit_marker(self.store, marker):
+    def commit(self, record: CommitRecord) -> bool:
+        """Put a record; True if it is now the one that settles its shard and generation."""
+        if not put_commit_record(self.store, record):
             return False
-        return self.note(marker)
+        return self.note(record)
 
-    def note(self, marker: CommitRecord) -> bool:
-        """Take note of a marker that some process committed.
+    def note(self, record: CommitRecord) -> bool:
+        """Take note of a record that some process committed.
 
         Returns:
-            Whether it counts: a marker that was put after a snapshot had absorbed its generation
-            (and the marker in its place was swept) does not.
+            Whether it counts: a record that was put after a snapshot had absorbed its generation
+            (and the record in its place was swept) does not.
         """
-        if self._absorbed.get(marker.shard, -1) >= marker.gen:
+        if self._absorbed.get(record.shard, -1) >= record.gen:
             return False
-        known = self._live.get(marker.shard)
-        if known is None or known.gen < marker.gen:
-            self._live[marker.shard] = marker
-        self._settled.add(marker.shard, marker.gen, marker.redo)
+        known = self._live.get(record.shard)
+        if known is None or known.gen < record.gen:
+            self._live[record.shard] = record
+        self._settled.add(record.shard, record.gen, record.redo)
         return True
 
     def is_absorbed(self, shard: ShardId) -> bool:
@@ -246,34 +246,34 @@ class Ledger:
             return self._absorbed
         absorbed = CommittedShards()
         for manifest in older.manifests:
-            absorbed.absorb(read_settlings(self.store, manifest))
+            absorbed.absorb(read_manifest_index(self.store, manifest))
         return absorbed
 
-    def marker(self, shard: ShardId) -> CommitRecord | None:
-        """The newest marker of a shard."""
+    def commit_record(self, shard: ShardId) -> CommitRecord | None:
+        """The newest record of a shard."""
         if shard in self._live:
             return self._live[shard]
         if shard in self._absorbed:
-            return find_marker(self.store, self.snapshot.manifests, shard)
+            return find_commit_record(self.store, self.snapshot.manifests, shard)
         return None
 
-    def markers(self) -> Iterator[CommitRecord]:
-        """The marker of every settled shard that readers go by, streamed."""
+    def commit_records(self) -> Iterator[CommitRecord]:
+        """The record of every settled shard that readers go by, streamed."""
         unabsorbed = self.unabsorbed()  # now: a fold may come while the caller iterates
         for manifest in self.snapshot.manifests:
-            for marker in read_markers(self.store, manifest):
-                shard = marker.shard
+            for record in read_commit_records(self.store, manifest):
+                shard = record.shard
                 replaced = shard in self._live and not self.is_pending(shard)
-                if self._absorbed[shard] == marker.gen and not replaced:
-                    yield marker
+                if self._absorbed[shard] == record.gen and not replaced:
+                    yield record
         yield from unabsorbed
 
     def unabsorbed(self) -> list[CommitRecord]:
-        """Markers that readers go by and that no snapshot has absorbed yet."""
+        """Commit records that readers go by and that no snapshot has absorbed yet."""
         return [m for m in self._live.values() if not self.is_pending(m.shard)]
 
     def pending(self) -> list[CommitRecord]:
-        """Markers whose rows readers will see with the next snapshot (see `is_pending`)."""
+        """Commit records whose rows readers will see with the next snapshot (see `is_pending`)."""
         return [m for m in self._live.values() if self.is_pending(m.shard)]
 
     def counts(self) -> Counts:
@@ -282,10 +282,10 @@ class Ledger:
 
     def _sum_counts(self) -> Counts:
         total = self.snapshot.counts
-        for marker in self.unabsorbed():
-            total += marker.counts
-            if marker.shard in self._absorbed:
-                old = find_marker(self.store, self.snapshot.manifests, marker.shard)
+        for record in self.unabsorbed():
+            total += record.counts
+            if record.shard in self._absorbed:
+                old = find_commit_record(self.store, self.snapshot.manifests, record.shard)
                 total = total - old.counts if old is not None else total
         return total
 
@@ -304,16 +304,16 @@ class Ledger:
         return read_forgotten(self.store, self.snapshot.forgotten_file)
 
     def fold(self, at_least: int = FOLD_AT) -> bool:
-        """Absorb the markers into a new snapshot if there are enough of them.
+        """Absorb the records into a new snapshot if there are enough of them.
 
         Returns:
             Whether a snapshot was written. If another driver was first, nothing is lost.
         """
-        markers = self.unabsorbed()
-        if len(markers) < max(at_least, 1):
+        records = self.unabsorbed()
+        if len(records) < max(at_least, 1):
             return False
         try:
-            snapshot = fold(self.store, self.snapshot, markers)
+            snapshot = fold(self.store, self.snapshot, records)
         except FileNotFoundError:  # another driver has folded and swept: it was first
             snapshot = None
         self.refresh()
@@ -326,39 +326,43 @@ class Ledger:
 
     def _take_snapshot(self, snapshot: Snapshot) -> None:
         for manifest in snapshot.manifests:
-            if manifest not in self._settlings_of:
-                settlings = read_settlings(self.store, manifest)
-                self._absorbed.absorb(settlings)
-                self._settled.absorb(settlings)
-                self._settlings_of.add(manifest)
+            if manifest not in self._indexed:
+                index = read_manifest_index(self.store, manifest)
+                self._absorbed.absorb(index)
+                self._settled.absorb(index)
+                self._indexed.add(manifest)
         self.snapshot = snapshot
 
     def _list_newest(self) -> dict[ShardId, int]:
         newest: dict[ShardId, int] = {}
         for entry in self.store.list(DONE):
-            found = parse_marker_path(entry.path)
+            found = parse_record_path(entry.path)
             if found is not None and found[1] > self._absorbed.get(found[0], -1):
                 newest[found[0]] = max(found[1], newest.get(found[0], -1))
         return newest
 
     def _fetch(self, newest: Mapping[ShardId, int]) -> dict[ShardId, CommitRecord] | None:
-        """Read markers, side by side, but for those known; None if one is gone."""
+        """Read records, side by side, but for those known; None if one is gone."""
         known = self._live
         unread = [s for s, gen in newest.items() if s not in known or known[s].gen != gen]
+
+        def fetch(shard: ShardId) -> CommitRecord | None:
+            return read_commit_record(self.store, shard, newest[shard])
+
         if len(unread) > 1:
             with ThreadPoolExecutor(_READERS) as pool:
-                fetched = list(pool.map(lambda s: read_marker(self.store, s, newest[s]), unread))
+                fetched = list(pool.map(fetch, unread))
         else:
-            fetched = [read_marker(self.store, s, newest[s]) for s in unread]
+            fetched = [fetch(shard) for shard in unread]
         read = dict(zip(unread, fetched, strict=True))
         found = {shard: read[shard] if shard in read else known[shard] for shard in newest}
-        markers = {shard: marker for shard, marker in found.items() if marker is not None}
-        return markers if len(markers) == len(found) else None
+        records = {shard: record for shard, record in found.items() if record is not None}
+        return records if len(records) == len(found) else None
 
     def _all_files(self) -> Iterator[DataFile]:
         yield from self.snapshot.base
-        for marker in self.markers():
-            yield from marker.files
+        for record in self.commit_records():
+            yield from record.files
 
 
 class _TableFile(msgspec.Struct):

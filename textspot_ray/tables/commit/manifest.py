@@ -1,6 +1,6 @@
-"""Manifests: many done markers in one Parquet file, as snapshots name them.
+"""Manifests: many commit records in one Parquet file, as snapshots name them.
 
-A marker as JSON is some 1.5 KB and one object to list; in a manifest it is a row of about 150
+A record as JSON is some 1.5 KB and one object to list; in a manifest it is a row of about 150
 bytes, and the four columns that resuming needs take a few bytes a shard.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SNAPSHOTS = f"{STATE}/snap/"
 _ROWS_PER_GROUP = 16_384
-_SETTLINGS = ("plan", "shard", "gen", "redo", "base")
+_INDEX_COLUMNS = ("plan", "shard", "gen", "redo", "base")
 _COUNTS = ("items", "images", "with_words", "empty", "failed", "words")
 
 _FILE = pa.struct(
@@ -109,18 +109,18 @@ def write_manifest(store: Store, table: pa.Table, n: int) -> ManifestFile:
     return ManifestFile(path, table.num_rows, len(data), sha256(data).hexdigest())
 
 
-def to_table(markers: Iterable[CommitRecord]) -> pa.Table:
-    """Markers as manifest rows."""
-    rows = [_row(marker) for marker in markers]
+def to_table(records: Iterable[CommitRecord]) -> pa.Table:
+    """Commit records as manifest rows."""
+    rows = [_row(record) for record in records]
     columns = [pa.array([row[f.name] for row in rows], type=f.type) for f in _SCHEMA]
     return pa.Table.from_arrays(columns, schema=_SCHEMA)
 
 
-def read_settlings(store: Store, manifest: ManifestFile) -> ManifestIndex:
+def read_manifest_index(store: Store, manifest: ManifestFile) -> ManifestIndex:
     """The few columns that resuming needs."""
     with _opened(store, manifest.path) as file:
-        table = _read(file, list(_SETTLINGS))
-    return ManifestIndex(*(_numpy(table, name) for name in _SETTLINGS))
+        table = _read(file, list(_INDEX_COLUMNS))
+    return ManifestIndex(*(_numpy(table, name) for name in _INDEX_COLUMNS))
 
 
 def read_counts(store: Store, manifest: ManifestFile) -> pa.Table:
@@ -159,8 +159,8 @@ def _opened(store: Store, path: str) -> Iterator[IO[bytes]]:
         ) from exc
 
 
-def read_markers(store: Store, manifest: ManifestFile) -> Iterator[CommitRecord]:
-    """A manifest's rows as markers, a row group at a time."""
+def read_commit_records(store: Store, manifest: ManifestFile) -> Iterator[CommitRecord]:
+    """A manifest's rows as records, a row group at a time."""
     with _opened(store, manifest.path) as file:
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         for group in range(parquet.num_row_groups):
@@ -168,7 +168,7 @@ def read_markers(store: Store, manifest: ManifestFile) -> Iterator[CommitRecord]
                 yield _marker(row)
 
 
-def find_marker(
+def find_commit_record(
     store: Store, manifests: Sequence[ManifestFile], shard: ShardId
 ) -> CommitRecord | None:
     """The newest generation of one shard, or None; row groups that cannot hold it stay unread."""
@@ -234,24 +234,24 @@ def _numpy(table: pa.Table, name: str) -> NDArray[Any]:
     return np.from_dlpack(table.column(name).combine_chunks())
 
 
-def _row(marker: CommitRecord) -> dict[str, Any]:
-    counts = marker.counts
+def _row(record: CommitRecord) -> dict[str, Any]:
+    counts = record.counts
     return {
-        "plan": marker.shard.plan,
-        "shard": marker.shard.index,
-        "gen": marker.gen,
-        "redo": marker.redo,
-        "base": marker.base,
-        "attempt": bytes.fromhex(marker.attempt),
-        "run_id": marker.run_id,
-        "reason": marker.reason,
-        "fingerprint": marker.fingerprint,
+        "plan": record.shard.plan,
+        "shard": record.shard.index,
+        "gen": record.gen,
+        "redo": record.redo,
+        "base": record.base,
+        "attempt": bytes.fromhex(record.attempt),
+        "run_id": record.run_id,
+        "reason": record.reason,
+        "fingerprint": record.fingerprint,
         **{name: getattr(counts, name) for name in _COUNTS},
         "failures": json.dumps(counts.failures, sort_keys=True),
-        "environment": json.dumps(dict(marker.environment), sort_keys=True),
-        "started_at": marker.started_at,
-        "finished_at": marker.finished_at,
-        "stage_s": json.dumps({name: round(s, 3) for name, s in marker.stage_s.items()}),
+        "environment": json.dumps(dict(record.environment), sort_keys=True),
+        "started_at": record.started_at,
+        "finished_at": record.finished_at,
+        "stage_s": json.dumps({name: round(s, 3) for name, s in record.stage_s.items()}),
         "files": [
             {
                 "table": part.table,
@@ -260,7 +260,7 @@ def _row(marker: CommitRecord) -> dict[str, Any]:
                 "rows": part.rows,
                 "sha256": bytes.fromhex(part.sha256),
             }
-            for part in marker.files
+            for part in record.files
         ],
     }
 
@@ -291,6 +291,6 @@ def _marker(row: dict[str, Any]) -> CommitRecord:
 
 @lru_cache(maxsize=256)
 def _parse(text: str) -> dict[str, Any]:
-    # Environments repeat; markers share one parsed copy and nobody changes it.
+    # Environments repeat; records share one parsed copy and nobody changes it.
     data: dict[str, Any] = json.loads(text)
     return data

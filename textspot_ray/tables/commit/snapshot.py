@@ -1,11 +1,11 @@
 """Snapshots: the state of a table as one small file that names manifests and base files.
 
 ``_textspot/snap/<n>.json`` is put if absent at n+1, so of two that fold at once one wins and the
-other throws its work away. Manifests are merged when they are of similar size: every marker is
+other throws its work away. Manifests are merged when they are of similar size: every record is
 rewritten once a tier, not once a fold, and a snapshot names a few dozen manifests at most, however
 many shards there are.
 
-A reader takes the latest snapshot and the markers that it has not absorbed. Whatever a snapshot
+A reader takes the latest snapshot and the records that it has not absorbed. Whatever a snapshot
 has replaced stays for a grace period, for readers that opened the one before.
 """
 
@@ -43,19 +43,19 @@ _NAME = re.compile(r"(\d{8,})\.json$")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The table's state but for the markers put since.
+    """The table's state but for the records put since.
 
     Attributes:
         n: Its number; the highest counts.
         attempt: Tells one's own put from another's.
         created_at: Unix time, seconds.
-        manifests: The absorbed markers.
+        manifests: The absorbed records.
         base: Files of the tables that hold rows of many shards, made by compact.
         by_text: Files of ``words_by_text``: the base's words, slim, sorted by text.
         compaction: Number of the compaction that made the base, -1 before the first.
         replaced: Base files of older snapshots that wait to be deleted.
         rewritten: How often compact, forget or a retry after compact has replaced files.
-        counts: Sums over the absorbed markers.
+        counts: Sums over the absorbed records.
         shards: How many shards are absorbed.
         forgotten: How many items were taken out for good.
         forgotten_file: Path of the file with the hashes of their ids.
@@ -127,23 +127,23 @@ def put_snapshot(store: Store, snapshot: Snapshot) -> bool:
     return won
 
 
-def fold(store: Store, head: Snapshot, markers: Sequence[CommitRecord]) -> Snapshot | None:
-    """Absorb markers into the next snapshot.
+def fold(store: Store, head: Snapshot, records: Sequence[CommitRecord]) -> Snapshot | None:
+    """Absorb records into the next snapshot.
 
     Args:
         store: The output folder.
         head: The latest snapshot.
-        markers: Markers that ``head`` has not absorbed.
+        records: Commit records that ``head`` has not absorbed.
 
     Returns:
         The new snapshot, or None if another one was first; then nothing has changed.
     """
-    new = newest_only(to_table(markers))
+    new = newest_only(to_table(records))
     manifests, written = merge_tiers(store, head, new)
-    if any(marker.gen for marker in markers):  # some may replace rows that are counted already
+    if any(record.gen for record in records):  # some may replace rows that are counted already
         counts, shards = count_rows(store, manifests)
     else:
-        counts = sum((marker.counts for marker in markers), head.counts)
+        counts = sum((record.counts for record in records), head.counts)
         shards = head.shards + new.num_rows
     snapshot = replace(
         head,

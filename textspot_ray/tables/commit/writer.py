@@ -1,4 +1,4 @@
-"""The writer of one shard: results in, parts and a marker out."""
+"""The writer of one shard: results in, parts and a record out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import (
     CommitRecord,
     DataFile,
-    commit_marker,
+    data_file_path,
     new_attempt,
-    part_path,
+    put_commit_record,
 )
 from textspot_ray.tables.commit.copy_on_write import (
     carry_over,
@@ -25,7 +25,7 @@ from textspot_ray.tables.commit.copy_on_write import (
     sum_images,
     without,
 )
-from textspot_ray.tables.commit.data_files import PartWriter, delete_parts, read_part
+from textspot_ray.tables.commit.data_files import DataFileWriter, delete_files, read_data_file
 from textspot_ray.tables.commit.manifest import read_forgotten
 from textspot_ray.tables.commit.snapshot import latest_snapshot
 from textspot_ray.tables.failpoints import fault
@@ -49,9 +49,9 @@ class ShardWriter:
         shard: The items to expect, the generation and the reason.
         run_id: Name of the run.
         fingerprint: Digest of the table's fingerprint (`Ledger.digest`).
-        previous: Marker of the generation before; needed for generations above 0.
+        previous: Commit record of the generation before; needed for generations above 0.
         redo: The newest redo segment of the plan that the items come from, else -1.
-        environment: Versions, CPU flags, node; stored in the marker.
+        environment: Versions, CPU flags, node; stored in the record.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ShardWriter:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         if (shard.gen > 0) != (previous is not None):
-            raise ValueError("generations above 0, and only they, need the previous marker")
+            raise ValueError("generations above 0, and only they, need the previous record")
         self._store = store
         self._shard = shard
         self._run_id = run_id
@@ -82,7 +82,9 @@ class ShardWriter:
         self._counts = Counts()
         self._stage_s = dict.fromkeys(TIMED_STAGES, 0.0)
         self._parts = {
-            table: PartWriter(store, table, part_path(table, shard.id, shard.gen, self.attempt))
+            table: DataFileWriter(
+                store, table, data_file_path(table, shard.id, shard.gen, self.attempt)
+            )
             for table in TABLES
         }
         self._uploaded: list[DataFile] = []
@@ -112,10 +114,10 @@ class ShardWriter:
         return counts_of(result)
 
     def commit(self) -> CommitRecord | None:
-        """Write parts, then the marker: from here on the shard counts.
+        """Write parts, then the record: from here on the shard counts.
 
         Returns:
-            The marker; None if another attempt had committed this generation before (its rows
+            The record; None if another attempt had committed this generation before (its rows
             count, this writer's parts are deleted).
 
         Raises:
@@ -127,20 +129,20 @@ class ShardWriter:
             names = ", ".join(self._shard.items[i].image_id for i in missing[:3])
             raise ValueError(f"shard {self._shard.id} lacks {len(missing)} items: {names}")
         try:
-            marker = self._write_parts()
-            if marker is not None:
-                marker = self._without_forgotten(marker)
+            record = self._write_parts()
+            if record is not None:
+                record = self._without_forgotten(record)
         except BaseException:
             self.discard()
             raise
-        if marker is None:
+        if record is None:
             self.discard()
             return None
-        # If the marker's put fails its fate may be unknown: parts that it may name must stay.
+        # If the record's put fails its fate may be unknown: parts that it may name must stay.
         self._closed = True
-        if commit_marker(self._store, marker):
-            return marker
-        delete_parts(self._store, [part.path for part in self._uploaded])
+        if put_commit_record(self._store, record):
+            return record
+        delete_files(self._store, [part.path for part in self._uploaded])
         return None
 
     def discard(self) -> None:
@@ -151,7 +153,7 @@ class ShardWriter:
         for part in self._parts.values():
             part.discard()
         with suppress(Exception):
-            delete_parts(self._store, [part.path for part in self._uploaded])
+            delete_files(self._store, [part.path for part in self._uploaded])
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -202,30 +204,30 @@ class ShardWriter:
             stage_s=self._stage_s,
         )
 
-    def _without_forgotten(self, marker: CommitRecord) -> CommitRecord:
+    def _without_forgotten(self, record: CommitRecord) -> CommitRecord:
         """The same without the rows of images that were forgotten while they were worked on."""
         names = [item.image_id for item in self._shard.items]
         gone = self._forgotten().find(*hash_ids(names)) >= 0
         items = frozenset(clean_text(n) for n, g in zip(names, gone, strict=True) if g)
         rows = find_images(self._store, self._uploaded, items) if items else []
         if not rows:
-            return marker
+            return record
         image_ids = frozenset(row.image_id for row in rows)
         old, self._uploaded = self._uploaded, []
         for part in old:
             path = part.path.replace(self.attempt, f"{self.attempt}-1")
-            writer = PartWriter(self._store, part.table, path)
+            writer = DataFileWriter(self._store, part.table, path)
             try:
-                for some in read_part(self._store, part, whole=True):
+                for some in read_data_file(self._store, part, whole=True):
                     writer.write(without(some, image_ids))
                 kept = writer.finish()
             finally:
                 writer.discard()
             if kept is not None:
                 self._uploaded.append(kept)
-        delete_parts(self._store, [part.path for part in old])
-        counts = marker.counts - sum_images(rows)
-        return replace(marker, counts=counts, files=tuple(self._uploaded))
+        delete_files(self._store, [part.path for part in old])
+        counts = record.counts - sum_images(rows)
+        return replace(record, counts=counts, files=tuple(self._uploaded))
 
     def _forgotten(self) -> IdIndex:
         """Hashes of all items that were ever taken out for good."""

@@ -20,7 +20,7 @@ from textspot_ray.errors import AbortedError
 from textspot_ray.records import ShardId
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, new_attempt
-from textspot_ray.tables.commit.data_files import delete_parts, read_ahead
+from textspot_ray.tables.commit.data_files import delete_files, read_ahead
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.commit.manifest import (
     ManifestFile,
@@ -33,7 +33,7 @@ from textspot_ray.tables.commit.snapshot import Snapshot, count_rows, put_snapsh
 from textspot_ray.tables.maintenance.compacted_files import (
     ROWS_PER_FILE,
     CompactedFileWriter,
-    read_parts,
+    read_data_files,
     write_by_text,
 )
 from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending, still_there
@@ -105,29 +105,29 @@ def _compact(
 ) -> CompactReport | None:
     """Compact the state that the ledger has; None if it has changed too much meanwhile."""
     before = _paths(ledger)
-    markers = sorted(ledger.markers(), key=lambda m: (m.shard.plan, m.shard.index))
-    if not any(marker.files for marker in markers):
+    records = sorted(ledger.commit_records(), key=lambda m: (m.shard.plan, m.shard.index))
+    if not any(record.files for record in records):
         return _report(ledger, before, start)
-    built = _build(ledger, markers, memory_bytes, rows_per_file)
+    built = _build(ledger, records, memory_bytes, rows_per_file)
     try:
         published = _publish(ledger, built)
     except FileNotFoundError:  # a manifest that another driver's snapshot has replaced
         published = False
     if published:
         return _report(ledger, before, start)
-    delete_parts(ledger.store, built.fresh)
+    delete_files(ledger.store, built.fresh)
     return None
 
 
 def _build(
-    ledger: Ledger, markers: Sequence[CommitRecord], memory_bytes: int, rows_per_file: int
+    ledger: Ledger, records: Sequence[CommitRecord], memory_bytes: int, rows_per_file: int
 ) -> _Built:
     store, head = ledger.store, ledger.snapshot
     # Base files that are large already stay as they are: compacting a growing table again and
     # again must not copy all of it each time.
     kept = tuple(part for part in head.base if 2 * part.rows >= rows_per_file)
     small = [part for part in head.base if part not in kept]
-    parts = [*small, *(part for marker in markers for part in marker.files)]
+    parts = [*small, *(part for record in records for part in record.files)]
     n = head.n + 1
     writers = {table: CompactedFileWriter(store, table, n, rows_per_file) for table in TABLES}
     by_text: list[DataFile] = []
@@ -136,18 +136,18 @@ def _build(
             store, _words(store, parts, kept, writers["words"]), n, memory_bytes, rows_per_file
         )
         for table in ("images", "errors"):
-            for rows in read_ahead(read_parts(store, _once(parts, table))):
+            for rows in read_ahead(read_data_files(store, _once(parts, table))):
                 writers[table].write(rows)
         fresh = [part for writer in writers.values() for part in writer.finish()]
     except BaseException:
         for writer in writers.values():
             writer.discard()
-        delete_parts(store, [part.path for part in by_text])
+        delete_files(store, [part.path for part in by_text])
         raise
     return _Built(
         base=(*kept, *fresh),
         by_text=tuple(by_text),
-        shards={marker.shard: marker.gen for marker in markers},
+        shards={record.shard: record.gen for record in records},
         live=tuple(ledger.unabsorbed()),
         fresh=tuple(part.path for part in (*fresh, *by_text)),
         replaced=tuple(part.path for part in (*small, *head.by_text)),
@@ -161,8 +161,8 @@ def _words(
     writer: CompactedFileWriter,
 ) -> Generator[pa.Table, None, None]:
     """Words for the sort: those of ``parts`` are copied on the way, so that they are read once."""
-    yield from writer.copy(read_parts(store, _once(parts, "words"), None, _REPEATED))
-    yield from read_parts(store, _once(kept, "words"), WORDS_BY_TEXT.names, _REPEATED)
+    yield from writer.copy(read_data_files(store, _once(parts, "words"), None, _REPEATED))
+    yield from read_data_files(store, _once(kept, "words"), WORDS_BY_TEXT.names, _REPEATED)
 
 
 def _publish(ledger: Ledger, built: _Built) -> bool:
@@ -192,8 +192,8 @@ def _publish(ledger: Ledger, built: _Built) -> bool:
         if put_snapshot(store, snapshot):
             ledger.refresh()
             return True
-        # A running job has folded its markers meanwhile: the same files, with its snapshot.
-        delete_parts(store, [m.path for m in manifests])
+        # A running job has folded its records meanwhile: the same files, with its snapshot.
+        delete_files(store, [m.path for m in manifests])
         ledger.refresh()
     return False
 
@@ -201,7 +201,7 @@ def _publish(ledger: Ledger, built: _Built) -> bool:
 def _still_holds(ledger: Ledger, built: _Built) -> bool:
     """Whether no fold has absorbed a newer generation of a shard than the files hold.
 
-    A newer generation that is only a marker so far does no harm: it waits as pending.
+    A newer generation that is only a record so far does no harm: it waits as pending.
     """
     absorbed = ledger.absorbed()
     return all(absorbed.get(shard, gen) <= gen for shard, gen in built.shards.items())
@@ -210,8 +210,8 @@ def _still_holds(ledger: Ledger, built: _Built) -> bool:
 def _mark(ledger: Ledger, head: Snapshot, built: _Built, number: int) -> Iterator[ManifestFile]:
     """Manifests that say of each shard in the base that its rows are there."""
     absorbed = ledger.absorbed()
-    live = [marker for marker in built.live if absorbed.get(marker.shard, -1) < marker.gen]
-    newer = {marker.shard for marker in live}
+    live = [record for record in built.live if absorbed.get(record.shard, -1) < record.gen]
+    newer = {record.shard for record in live}
     for manifest in head.manifests:
         table = read_rows(ledger.store, manifest)
         shards = _shard_ids(table)

@@ -14,7 +14,12 @@ from textspot_ray.errors import AbortedError, StorageError
 from textspot_ray.storage.faults import reason_of
 from textspot_ray.storage.stores import TMP, Store
 from textspot_ray.tables.commit.commit_record import DataFile, new_attempt
-from textspot_ray.tables.commit.data_files import PartWriter, delete_parts, read_ahead, read_part
+from textspot_ray.tables.commit.data_files import (
+    DataFileWriter,
+    delete_files,
+    read_ahead,
+    read_data_file,
+)
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.schema import BY_TEXT, WORDS_BY_TEXT
 
@@ -43,7 +48,7 @@ class CompactedFileWriter:
         self._rows_per_group = BY_TEXT_ROWS_PER_GROUP if table == BY_TEXT else ROWS_PER_GROUP
         self._buffer: list[pa.Table] = []
         self._buffered = 0
-        self._writer: PartWriter | None = None
+        self._writer: DataFileWriter | None = None
         self.parts: list[DataFile] = []
 
     def write(self, rows: pa.Table) -> None:
@@ -73,7 +78,7 @@ class CompactedFileWriter:
         """Delete what was written."""
         if self._writer is not None:
             self._writer.discard()
-        delete_parts(self._store, [part.path for part in self.parts])
+        delete_files(self._store, [part.path for part in self.parts])
 
     def _add(self, rows: pa.Table) -> None:
         if rows.num_rows:
@@ -89,7 +94,7 @@ class CompactedFileWriter:
         self._buffered = rest.num_rows
         if self._writer is None:
             path = f"{self._stem}-{len(self.parts):04d}.parquet"
-            self._writer = PartWriter(self._store, self._table, path)
+            self._writer = DataFileWriter(self._store, self._table, path)
         self._writer.write(group)
         if self._writer.rows >= self._rows_per_file:
             self._roll()
@@ -104,19 +109,19 @@ class CompactedFileWriter:
                 fault("compact_parts")
 
 
-def read_parts(
+def read_data_files(
     store: Store,
     parts: Iterable[DataFile],
     columns: list[str] | None = None,
     dictionaries: Sequence[str] = (),
 ) -> Generator[pa.Table, None, None]:
-    """Rows of several files, one after another, each checked whole first; see `read_part`.
+    """Rows of several files, one after another, each checked whole first; see `read_data_file`.
 
     Raises:
         StorageError: A file is missing or damaged.
     """
     for part in parts:
-        yield from read_part(store, part, columns, dictionaries, whole=True)
+        yield from read_data_file(store, part, columns, dictionaries, whole=True)
 
 
 def write_by_text(

@@ -19,11 +19,11 @@ from textspot_ray.records import ShardId
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import CommitRecord, new_attempt
 from textspot_ray.tables.commit.copy_on_write import ImageRow, find_images, sum_images
-from textspot_ray.tables.commit.data_files import delete_parts
+from textspot_ray.tables.commit.data_files import delete_files
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.commit.manifest import (
     ManifestFile,
-    find_marker,
+    find_commit_record,
     read_rows,
     to_table,
     write_forgotten,
@@ -117,7 +117,7 @@ def _came_back(ledger: Ledger, items: frozenset[str]) -> bool:
     ledger.refresh()
 
     def find() -> list[ImageRow]:
-        files = [part for marker in ledger.unabsorbed() for part in marker.files]
+        files = [part for record in ledger.unabsorbed() for part in record.files]
         return find_images(ledger.store, files, items)
 
     return bool(ledger.on_latest(find))
@@ -127,9 +127,9 @@ def _take_out(ledger: Ledger, items: dict[str, ShardId]) -> list[ImageRow] | Non
     """Swap files by a snapshot; the rows taken out, or None if another snapshot came first."""
     store, head = ledger.store, ledger.snapshot
     n = head.n + 1
-    found = [find_marker(store, head.manifests, shard) for shard in set(items.values())]
-    markers = [marker for marker in found if marker is not None]
-    files = [*head.base, *(part for marker in markers for part in marker.files)]
+    found = [find_commit_record(store, head.manifests, shard) for shard in set(items.values())]
+    records = [record for record in found if record is not None]
+    files = [*head.base, *(part for record in records for part in record.files)]
     rows = find_images(store, files, frozenset(items))
     hashes = _forgotten(ledger, items)
     if not rows and len(hashes[0]) == head.forgotten:
@@ -144,14 +144,14 @@ def _take_out(ledger: Ledger, items: dict[str, ShardId]) -> list[ImageRow] | Non
     )
     written, replaced = [*base.written, *by_text.written], [*base.replaced, *by_text.replaced]
     changed: list[CommitRecord] = []
-    for marker in markers:
-        gone = by_shard.get(marker.shard)
+    for record in records:
+        gone = by_shard.get(record.shard)
         if gone is not None:
-            own = rewrite_without(store, marker.files, image_ids, n)
+            own = rewrite_without(store, record.files, image_ids, n)
             written += own.written
             replaced += own.replaced
-            counts = marker.counts - sum_images(gone)
-            changed.append(replace(marker, counts=counts, files=own.parts))
+            counts = record.counts - sum_images(gone)
+            changed.append(replace(record, counts=counts, files=own.parts))
     manifests, fresh = _replace_rows(store, head, changed)
     written += [manifest.path for manifest in fresh]
     written.append(write_forgotten(store, n, *hashes))
@@ -173,15 +173,15 @@ def _take_out(ledger: Ledger, items: dict[str, ShardId]) -> list[ImageRow] | Non
     )
     if put_snapshot(store, snapshot):
         return rows
-    delete_parts(store, written)
+    delete_files(store, written)
     return None
 
 
 def _replace_rows(
-    store: Store, head: Snapshot, markers: Sequence[CommitRecord]
+    store: Store, head: Snapshot, records: Sequence[CommitRecord]
 ) -> tuple[tuple[ManifestFile, ...], list[ManifestFile]]:
-    """Manifests in which the given markers stand for their shards; and which of them are new."""
-    shards = {marker.shard for marker in markers}
+    """Manifests in which the given records stand for their shards; and which of them are new."""
+    shards = {record.shard for record in records}
     kept: list[ManifestFile] = []
     fresh: list[ManifestFile] = []
     for manifest in head.manifests if shards else ():
@@ -194,7 +194,7 @@ def _replace_rows(
             fresh.append(write_manifest(store, table.filter(pa.array(stays)), head.n + 1))
     if not shards:
         return head.manifests, []
-    fresh.append(write_manifest(store, to_table(markers), head.n + 1))
+    fresh.append(write_manifest(store, to_table(records), head.n + 1))
     return (*kept, *fresh), fresh
 
 

@@ -32,7 +32,7 @@ from textspot_ray.tables.commit.commit_record import (
     new_attempt,
 )
 from textspot_ray.tables.commit.copy_on_write import ImageRow, find_images, sum_images, without
-from textspot_ray.tables.commit.data_files import delete_parts, read_part
+from textspot_ray.tables.commit.data_files import delete_files, read_data_file
 from textspot_ray.tables.commit.ledger import RUNS, TABLE_FILE, Ledger, open_ledger
 from textspot_ray.tables.commit.manifest import to_table, write_forgotten, write_manifest
 from textspot_ray.tables.commit.snapshot import Snapshot, put_snapshot
@@ -42,7 +42,7 @@ from textspot_ray.tables.maintenance.compact import MEMORY_BYTES
 from textspot_ray.tables.maintenance.compacted_files import (
     ROWS_PER_FILE,
     CompactedFileWriter,
-    read_parts,
+    read_data_files,
     write_by_text,
 )
 from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending
@@ -151,7 +151,7 @@ def merge(
             finish(open_ledger(out, create=False))
             return report
         for folder in (STATE, *FOLDERS):  # of a merge that was killed
-            delete_parts(out, [entry.path for entry in list(out.list(f"{folder}/"))])
+            delete_files(out, [entry.path for entry in list(out.list(f"{folder}/"))])
         try:
             return _merge(one, two, out, sources, memory_bytes, rows_per_file)
         except (FileNotFoundError, MissingFileError):
@@ -170,12 +170,12 @@ def _merge(
     rows_per_file: int,
 ) -> MergeReport:
     overlap = _choose(one, two)
-    markers: list[CommitRecord] = []
+    records: list[CommitRecord] = []
     writers = {table: CompactedFileWriter(out, table, 1, rows_per_file) for table in TABLES}
     base: list[DataFile] = []
     try:
         for side in (one, two):
-            markers += _copy(side, out, writers)
+            records += _copy(side, out, writers)
         for table in TABLES:
             base += writers[table].finish()
     except BaseException:
@@ -183,7 +183,7 @@ def _merge(
             writer.discard()
         raise
     words = [part for part in base if part.table == "words"]
-    counts = sum((marker.counts for marker in markers), Counts())
+    counts = sum((record.counts for record in records), Counts())
     forgotten = [
         np.concatenate([side.hashes[half][side.forgotten & ~side.dropped] for side in (one, two)])
         for half in (0, 1)
@@ -194,12 +194,12 @@ def _merge(
             n=1,
             attempt=new_attempt(),
             created_at=time.time(),
-            manifests=(write_manifest(out, to_table(markers), 1),) if markers else (),
+            manifests=(write_manifest(out, to_table(records), 1),) if records else (),
             base=tuple(base),
             by_text=tuple(
                 write_by_text(
                     out,
-                    read_parts(out, words, WORDS_BY_TEXT.names),
+                    read_data_files(out, words, WORDS_BY_TEXT.names),
                     1,
                     memory_bytes,
                     rows_per_file,
@@ -208,14 +208,14 @@ def _merge(
             compaction=0,
             rewritten=1,
             counts=counts,
-            shards=len(markers),
+            shards=len(records),
             forgotten=len(forgotten[0]),
             forgotten_file=write_forgotten(out, 1, forgotten[0], forgotten[1])
             if len(forgotten[0])
             else None,
         ),
     )
-    left = one.plan.n_shards + two.plan.n_shards - len(markers)
+    left = one.plan.n_shards + two.plan.n_shards - len(records)
     facts = {"sources": sources, "counts": asdict(counts), "overlap": overlap, "shards_left": left}
     out.put(MERGED, json.dumps(facts, indent=1).encode())
     fault("table")
@@ -266,15 +266,15 @@ def _choose(one: _Side, two: _Side) -> int:
 
 
 def _copy(side: _Side, out: Store, writers: dict[str, CompactedFileWriter]) -> list[CommitRecord]:
-    """Copy a side's plan, rows and run records; its markers as the new table has them."""
+    """Copy a side's plan, rows and run records; its records as the new table has them."""
     store = side.ledger.store
     _copy_plan(side, out)
     gone = side.dropped_rows()
     image_ids = frozenset(row.image_id for row in gone)
-    markers = sorted(side.ledger.markers(), key=lambda m: (m.shard.plan, m.shard.index))
-    parts = [*side.ledger.snapshot.base, *(part for marker in markers for part in marker.files)]
+    records = sorted(side.ledger.commit_records(), key=lambda m: (m.shard.plan, m.shard.index))
+    parts = [*side.ledger.snapshot.base, *(part for record in records for part in record.files)]
     for part in {part.path: part for part in parts}.values():
-        for rows in read_part(store, part, whole=True):
+        for rows in read_data_file(store, part, whole=True):
             writers[part.table].write(_moved(without(rows, image_ids), side))
     for entry in store.list(RUNS):
         out.put(entry.path, store.read(entry.path))
@@ -285,14 +285,14 @@ def _copy(side: _Side, out: Store, writers: dict[str, CompactedFileWriter]) -> l
             by_shard.setdefault(shard, []).append(row)
     return [
         replace(
-            marker,
-            shard=side.shift(marker.shard),
-            counts=marker.counts - sum_images(by_shard.get(marker.shard, [])),
+            record,
+            shard=side.shift(record.shard),
+            counts=record.counts - sum_images(by_shard.get(record.shard, [])),
             files=(),
             base=0,
-            redo=marker.redo + side.offset if marker.redo >= 0 else -1,
+            redo=record.redo + side.offset if record.redo >= 0 else -1,
         )
-        for marker in markers
+        for record in records
     ]
 
 

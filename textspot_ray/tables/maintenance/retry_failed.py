@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from textspot_ray.errors import MissingFileError
 from textspot_ray.records import ErrorKind, ShardId
 from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile
-from textspot_ray.tables.commit.data_files import read_part
+from textspot_ray.tables.commit.data_files import read_data_file
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending
 from textspot_ray.tables.plan.plan import Plan, Task
@@ -39,15 +39,15 @@ def retry_tasks(
     done: set[ShardId] = set()
 
     def candidates() -> Iterator[CommitRecord]:
-        for marker in ledger.markers():
-            if marker.shard in waiting or marker.shard in done or ledger.is_pending(marker.shard):
+        for record in ledger.commit_records():
+            if record.shard in waiting or record.shard in done or ledger.is_pending(record.shard):
                 continue
-            if any(marker.counts.failures.get(str(kind)) for kind in kinds):
-                yield marker
+            if any(record.counts.failures.get(str(kind)) for kind in kinds):
+                yield record
 
     def of_compacted() -> list[Task]:
         """Tasks of the shards whose rows are in base files, all at once."""
-        found = {marker.shard: marker for marker in candidates() if marker.base >= 0}
+        found = {record.shard: record for record in candidates() if record.base >= 0}
         if not found:
             return []
         files = [*ledger.snapshot.base, *(p for m in found.values() for p in m.files)]
@@ -63,11 +63,11 @@ def retry_tasks(
 
     for attempt in range(TRIES):
         try:
-            for marker in candidates():
-                if marker.base < 0:
-                    failed = _failed(ledger, marker.files, names)
-                    yield _task(marker, {name for i in failed for name in item_names(i)})
-                    done.add(marker.shard)
+            for record in candidates():
+                if record.base < 0:
+                    failed = _failed(ledger, record.files, names)
+                    yield _task(record, {name for i in failed for name in item_names(i)})
+                    done.add(record.shard)
             break
         except (FileNotFoundError, MissingFileError):  # others have rewritten: their state, then
             state = ledger.state()
@@ -76,15 +76,15 @@ def retry_tasks(
     yield from ledger.on_latest(of_compacted)
 
 
-def _task(marker: CommitRecord, ids: set[str]) -> Task:
+def _task(record: CommitRecord, ids: set[str]) -> Task:
     return Task(
-        shard=marker.shard,
-        gen=marker.gen + 1,
+        shard=record.shard,
+        gen=record.gen + 1,
         reason="retry",
         items=len(ids),
         bytes=0,
-        redo=marker.redo,
-        previous=marker,
+        redo=record.redo,
+        previous=record,
         only=tuple(sorted(ids)),
     )
 
@@ -95,7 +95,7 @@ def _failed(
     found: set[str] = set()
     for part in files:
         if part.table == "errors":
-            for rows in read_part(ledger.store, part, ["image_id", "kind"]):
+            for rows in read_data_file(ledger.store, part, ["image_id", "kind"]):
                 chosen = rows.filter(pc.is_in(rows.column("kind"), kinds))
                 found.update(chosen.column("image_id").to_pylist())
     return found

@@ -13,9 +13,9 @@ from textspot_ray.errors import AbortedError
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, new_attempt
 from textspot_ray.tables.commit.copy_on_write import find_images, without
-from textspot_ray.tables.commit.data_files import delete_parts, read_part
+from textspot_ray.tables.commit.data_files import delete_files, read_data_file
 from textspot_ray.tables.commit.ledger import Ledger
-from textspot_ray.tables.commit.manifest import find_marker, to_table
+from textspot_ray.tables.commit.manifest import find_commit_record, to_table
 from textspot_ray.tables.commit.snapshot import Snapshot, count_rows, merge_tiers, put_snapshot
 from textspot_ray.tables.maintenance.compacted_files import CompactedFileWriter
 from textspot_ray.tables.schema import item_id
@@ -52,12 +52,12 @@ def rewrite_without(
             continue
         writer = CompactedFileWriter(store, part.table, n)
         try:
-            for rows in read_part(store, part, whole=True):
+            for rows in read_data_file(store, part, whole=True):
                 writer.write(without(rows, image_ids))
             fresh = writer.finish()
         except BaseException:
             writer.discard()
-            delete_parts(store, written)
+            delete_files(store, written)
             raise
         result.extend(fresh)
         written.extend(p.path for p in fresh)
@@ -93,25 +93,25 @@ def _absorb(ledger: Ledger, pending: Sequence[CommitRecord]) -> bool:
     rows: list[CommitRecord] = []
     written: list[str] = []
     old: dict[str, DataFile] = {}
-    before = {m.shard: find_marker(store, head.manifests, m.shard) for m in pending}
-    for marker in before.values():
-        if marker is not None:
-            old.update((part.path, part) for part in marker.files)
+    before = {m.shard: find_commit_record(store, head.manifests, m.shard) for m in pending}
+    for record in before.values():
+        if record is not None:
+            old.update((part.path, part) for part in record.files)
     found = find_images(store, [*head.base, *old.values()], ids)
     image_ids = frozenset(row.image_id for row in found)
     base = rewrite_without(store, head.base, image_ids, n)
     by_text = rewrite_without(store, head.by_text, image_ids, n)
     written += [*base.written, *by_text.written]
     replaced = [*base.replaced, *by_text.replaced]
-    for marker in pending:
-        previous = before[marker.shard]
+    for record in pending:
+        previous = before[record.shard]
         # Rows of earlier retries that this one has not repeated stay beside its own.
-        kept = () if previous is None or marker.base < 0 else previous.files
+        kept = () if previous is None or record.base < 0 else previous.files
         own = rewrite_without(store, kept, image_ids, n)
         written += own.written
         replaced += own.replaced
         number = head.compaction if previous is None else previous.base
-        rows.append(replace(marker, base=number, files=(*own.parts, *marker.files)))
+        rows.append(replace(record, base=number, files=(*own.parts, *record.files)))
     manifests, manifest = merge_tiers(store, head, to_table(rows))
     counts, shards = count_rows(store, manifests)
     snapshot = replace(
@@ -129,7 +129,7 @@ def _absorb(ledger: Ledger, pending: Sequence[CommitRecord]) -> bool:
     )
     if put_snapshot(store, snapshot):
         return True
-    delete_parts(store, [*written, manifest.path])
+    delete_files(store, [*written, manifest.path])
     return False
 
 
@@ -138,11 +138,11 @@ def still_there(store: Store, head: Snapshot, more: Iterable[str]) -> tuple[str,
     return (*(path for path in head.replaced if store.exists(path)), *more)
 
 
-def _item_ids(store: Store, markers: Sequence[CommitRecord]) -> Iterable[str]:
-    for marker in markers:
-        for part in marker.files:
+def _item_ids(store: Store, records: Sequence[CommitRecord]) -> Iterable[str]:
+    for record in records:
+        for part in record.files:
             if part.table == "images":
-                for rows in read_part(store, part, ["image_id", "page"]):
+                for rows in read_data_file(store, part, ["image_id", "page"]):
                     pairs = zip(
                         *(rows.column(c).to_pylist() for c in rows.column_names), strict=True
                     )
@@ -152,5 +152,5 @@ def _item_ids(store: Store, markers: Sequence[CommitRecord]) -> Iterable[str]:
 def _holds(store: Store, part: DataFile, image_ids: pa.Array) -> bool:
     return any(
         pc.any(pc.is_in(rows.column("image_id"), image_ids)).as_py()
-        for rows in read_part(store, part, ["image_id"])
+        for rows in read_data_file(store, part, ["image_id"])
     )

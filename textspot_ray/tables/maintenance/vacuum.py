@@ -1,7 +1,7 @@
-"""Deleting what does not count: parts of lost attempts, replaced files, absorbed markers.
+"""Deleting what does not count: parts of lost attempts, replaced files, absorbed records.
 
 A file goes only when it can never count again: a part when its shard is settled, in its own or a
-newer generation, and the committed state does not name it; a marker when a snapshot has absorbed
+newer generation, and the committed state does not name it; a record when a snapshot has absorbed
 it. What might belong to work that is still going on is left to `clean`, which goes by age.
 """
 
@@ -18,8 +18,8 @@ from textspot_ray.tables.commit.commit_record import (
     FOLDERS,
     TMP,
     empty_path,
-    parse_marker_path,
-    parse_part_path,
+    parse_data_file_path,
+    parse_record_path,
 )
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.commit.manifest import SNAPSHOTS
@@ -36,20 +36,20 @@ _SNAPSHOT = re.compile(r"/(\d{8,})\.json$")
 
 
 @dataclass(frozen=True, slots=True)
-class SweepReport:
+class VacuumReport:
     """What was deleted, and how many files that count no more wait for readers to end."""
 
     files: int = 0
     bytes: int = 0
     waiting: int = 0
 
-    def __add__(self, other: SweepReport) -> SweepReport:
-        return SweepReport(
+    def __add__(self, other: VacuumReport) -> VacuumReport:
+        return VacuumReport(
             self.files + other.files, self.bytes + other.bytes, self.waiting + other.waiting
         )
 
 
-def finish(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
+def finish(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
     """Sweep after a run that ended cleanly: from then on ``words/*.parquet`` is the words table.
 
     Retries and redos of compacted shards become visible (see `strike`). Parts that a retry or
@@ -59,7 +59,7 @@ def finish(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
     absorb_pending(ledger)
     ledger.refresh()
     report = ledger.on_latest(
-        lambda: sweep_state(ledger, grace_s) + _sweep_parts(ledger, grace_s, None)
+        lambda: vacuum_state(ledger, grace_s) + _vacuum_files(ledger, grace_s, None)
     )
     describe_table(ledger)
     return report
@@ -67,7 +67,7 @@ def finish(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
 
 def clean(
     ledger: Ledger, older_than_s: float = CLEAN_AGE_S, grace_s: float = GRACE_S
-) -> SweepReport:
+) -> VacuumReport:
     """Sweep, and delete litter of killed attempts at shards that are still to be done.
 
     Args:
@@ -78,7 +78,7 @@ def clean(
     """
     ledger.refresh()
     report = ledger.on_latest(
-        lambda: sweep_state(ledger, grace_s) + _sweep_parts(ledger, grace_s, older_than_s)
+        lambda: vacuum_state(ledger, grace_s) + _vacuum_files(ledger, grace_s, older_than_s)
     )
     limit = time.time() - older_than_s
     return report + _delete(
@@ -86,23 +86,23 @@ def clean(
     )
 
 
-def sweep_state(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
-    """Delete absorbed markers, old snapshots and manifests; cheap, so a long job does it too."""
+def vacuum_state(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
+    """Delete absorbed records, old snapshots and manifests; cheap, so a long job does it too."""
     store = ledger.store
     retained = _retained(ledger, grace_s)
     if not retained:
-        return SweepReport()
+        return VacuumReport()
     try:
         snapshots = [_state(ledger, n) for n in retained]
-        # Markers that even the oldest state still in use has absorbed are read by nobody.
+        # Commit records that even the oldest state still in use has absorbed are read by nobody.
         absorbed = ledger.absorbed(snapshots[0] if len(snapshots) > 1 else None)
     except FileNotFoundError:  # another driver is sweeping, and has a newer state
-        return SweepReport()
+        return VacuumReport()
     named = {m.path for snapshot in snapshots for m in snapshot.manifests}
     named.update(s.forgotten_file for s in snapshots if s.forgotten_file is not None)
 
-    def marker_is_old(entry: Entry) -> bool:
-        found = parse_marker_path(entry.path)
+    def record_is_old(entry: Entry) -> bool:
+        found = parse_record_path(entry.path)
         return found is not None and absorbed.get(found[0], -1) >= found[1]
 
     def state_is_old(entry: Entry) -> bool:
@@ -119,7 +119,7 @@ def sweep_state(ledger: Ledger, grace_s: float = GRACE_S) -> SweepReport:
         )
 
     report = _delete(store, store.list(SNAPSHOTS), state_is_old)
-    return report + _delete(store, store.list(DONE), marker_is_old)
+    return report + _delete(store, store.list(DONE), record_is_old)
 
 
 def _retained(ledger: Ledger, grace_s: float) -> list[int]:
@@ -129,7 +129,7 @@ def _retained(ledger: Ledger, grace_s: float) -> list[int]:
     retained = [ledger.snapshot.n]
     replaced_at = ledger.snapshot.created_at
     older = [n for n in snapshot_numbers(ledger.store) if n < ledger.snapshot.n]
-    # Before the first snapshot there were markers only: state 0.
+    # Before the first snapshot there were records only: state 0.
     for n in reversed([0, *older] if 1 in (*older, ledger.snapshot.n) else older):
         if replaced_at <= time.time() - grace_s:
             break
@@ -147,11 +147,11 @@ def _state(ledger: Ledger, n: int) -> Snapshot:
     return read_snapshot(ledger.store, n)
 
 
-def _sweep_parts(ledger: Ledger, grace_s: float, older_than_s: float | None) -> SweepReport:
+def _vacuum_files(ledger: Ledger, grace_s: float, older_than_s: float | None) -> VacuumReport:
     snapshot, settled = ledger.snapshot, ledger.settled()
     named = {part.path for part in ledger.files()}
     named.update(part.path for part in snapshot.by_text)
-    named.update(part.path for marker in ledger.pending() for part in marker.files)
+    named.update(part.path for record in ledger.pending() for part in record.files)
     # Files without rows are of no use any more where rows have come.
     empty = {empty_path(table) for table in {path.split("/")[0] for path in named}}
     replaced = frozenset(snapshot.replaced)
@@ -168,7 +168,7 @@ def _sweep_parts(ledger: Ledger, grace_s: float, older_than_s: float | None) -> 
         nonlocal waiting
         if entry.path in empty:
             return True
-        numbered, part = _NUMBERED.search(entry.path), parse_part_path(entry.path)
+        numbered, part = _NUMBERED.search(entry.path), parse_data_file_path(entry.path)
         if entry.path in named or (numbered is None and part is None):  # what we did not write
             return False
         if part is None:  # of a compact: one that is still going on, unless a snapshot says so
@@ -181,18 +181,18 @@ def _sweep_parts(ledger: Ledger, grace_s: float, older_than_s: float | None) -> 
         waiting += counts_no_more and kept
         return counts_no_more and not kept
 
-    report = SweepReport()
+    report = VacuumReport()
     for folder in FOLDERS:
         report += _delete(ledger.store, ledger.store.list(f"{folder}/"), is_litter)
-    return report + SweepReport(waiting=waiting)
+    return report + VacuumReport(waiting=waiting)
 
 
 def _delete(
     store: Store, entries: Iterator[Entry], is_litter: Callable[[Entry], bool]
-) -> SweepReport:
+) -> VacuumReport:
     # Listed first: deleting while a listing is streamed makes some stores skip entries.
     litter = [entry for entry in entries if is_litter(entry)]
     for entry in litter:
         fault("before_delete")
         store.delete(entry.path)
-    return SweepReport(len(litter), sum(entry.size for entry in litter))
+    return VacuumReport(len(litter), sum(entry.size for entry in litter))

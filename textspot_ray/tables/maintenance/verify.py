@@ -18,7 +18,7 @@ from textspot_ray.errors import AbortedError, MissingFileError, StorageError
 from textspot_ray.records import Counts, Status
 from textspot_ray.storage.faults import reason_of
 from textspot_ray.tables.commit.commit_record import FOLDERS, DataFile, empty_path
-from textspot_ray.tables.commit.data_files import part_version, read_part, sha256_of
+from textspot_ray.tables.commit.data_files import file_version, read_data_file, sha256_of
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.ids import IdIndex, hash_ids
 from textspot_ray.tables.maintenance import values
@@ -66,7 +66,7 @@ def verify(ledger: Ledger, plan: Plan, checksums: bool = True, deep: bool = Fals
 
     That every file that counts is there, whole and of the right schema; that image_ids are unique;
     that each image's words, its ``n_words``, its status and its error row agree; that rows agree
-    with the markers' counts, and images with the plan: each item of a settled shard has its row,
+    with the records' counts, and images with the plan: each item of a settled shard has its row,
     and no row is of an item that is not planned or not settled.
 
     Args:
@@ -173,7 +173,7 @@ class _Check:
         self.findings.append(Violation(severity, code, where, message))
 
     def _file(self, part: DataFile) -> bool:
-        """Whether a file is what its marker says; its rows are only looked at if so."""
+        """Whether a file is what its record says; its rows are only looked at if so."""
         store = self._ledger.store
         self.n_files += 1
         try:
@@ -198,7 +198,7 @@ class _Check:
             return False
         if rows != part.rows:
             self._say("rows", part.path, f"{rows} rows instead of {part.rows}")
-        version = part_version(schema)
+        version = file_version(schema)
         if version > TABLE_VERSION:
             self._say("version", part.path, f"is of table version {version}")
         if not schema.equals(schema_of(part.table, version)):
@@ -209,7 +209,7 @@ class _Check:
     def _rows(self, part: DataFile, columns: list[str]) -> Iterator[pa.Table]:
         """Rows of a part; all their values are looked at on the way if that is wanted."""
         try:
-            for rows in read_part(self._ledger.store, part, None if self._deep else columns):
+            for rows in read_data_file(self._ledger.store, part, None if self._deep else columns):
                 if self._deep:
                     self._values(part, rows)
                 yield rows
@@ -247,7 +247,7 @@ class _Check:
             self._say("by_text", "words_by_text", f"{got} rows instead of {expected}")
         last, broken = ("", ""), False
         for part in parts:
-            for rows in read_part(self._ledger.store, part):
+            for rows in read_data_file(self._ledger.store, part):
                 self._values(part, rows)
                 falls, last = values.out_of_order(rows, last)
                 broken = broken or falls
@@ -331,21 +331,21 @@ class _Check:
             self._say("errors", "errors", f"{wrong} images have no or several rows for a failure")
 
     def _markers(self) -> None:
-        for marker in self._ledger.markers():
-            if marker.fingerprint != self._ledger.digest:
-                self._say("fingerprint", marker.path, "was made with other settings than the table")
-            if marker.base >= 0:
+        for record in self._ledger.commit_records():
+            if record.fingerprint != self._ledger.digest:
+                self._say("fingerprint", record.path, "was made with other settings than the table")
+            if record.base >= 0:
                 continue
             rows = {table: 0 for table in SCHEMAS}
-            for part in marker.files:
+            for part in record.files:
                 rows[part.table] += part.rows
-            counts = marker.counts
+            counts = record.counts
             said = {"words": counts.words, "images": counts.images, "errors": counts.failed}
             if rows != said:
-                self._say("counts", marker.path, f"its files have {rows} rows, it says {said}")
+                self._say("counts", record.path, f"its files have {rows} rows, it says {said}")
         counts, tally = self._ledger.counts(), self.tally.counts()
         if counts != tally and not any(f.severity == "error" for f in self.findings):
-            self._say("counts", "ledger", f"markers say {counts}, rows are {tally}")
+            self._say("counts", "ledger", f"records say {counts}, rows are {tally}")
 
     def _plan_rows(self) -> None:
         settled = self._ledger.settled()
@@ -372,7 +372,7 @@ class _Check:
 
     def _litter(self, named: set[str]) -> None:
         named |= {part.path for part in self._ledger.snapshot.by_text}
-        named |= {p.path for marker in self._ledger.pending() for p in marker.files}
+        named |= {p.path for record in self._ledger.pending() for p in record.files}
         for folder in FOLDERS:
             entries = self._ledger.store.list(f"{folder}/")
             litter = [e for e in entries if e.path not in named and e.path != empty_path(folder)]

@@ -40,7 +40,7 @@ class Task:
         bytes: Their size as far as known.
         affinity: Source that one reader should stream through, shards in order; else None.
         redo: The newest redo segment with items of the shard, else -1.
-        previous: Marker of the generation before, for generations above 0.
+        previous: Commit record of the generation before, for generations above 0.
         only: ``image_id`` of the items to read (retry); None for all of the generation's.
     """
 
@@ -138,8 +138,8 @@ class Plan:
         waiting = 0
         for shard, entries in self._redo.items():
             if shard in settled and entries[-1][0] > settled.redo(shard):
-                marker = ledger.marker(shard)
-                waiting += marker is not None and entries[-1][0] > marker.redo
+                record = ledger.commit_record(shard)
+                waiting += record is not None and entries[-1][0] > record.redo
         return waiting
 
     def load(self, task: Task) -> Shard:
@@ -249,8 +249,8 @@ class Plan:
             return Task(shard, 0, "run", items, cut.bytes, cut.affinity, redo)
         if redo <= settled.redo(shard) or ledger.is_pending(shard):
             return None
-        # Listing markers does not tell which redo they hold: read this one.
-        previous = ledger.marker(shard)
+        # Listing records does not tell which redo they hold: read this one.
+        previous = ledger.commit_record(shard)
         if previous is None:
             return None
         settled.note_redo(shard, previous.redo)

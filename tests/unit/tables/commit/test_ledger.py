@@ -23,11 +23,11 @@ from textspot_ray.tables.commit import snapshot as snapshot_module
 from textspot_ray.tables.commit.commit_record import (
     CommitRecord,
     DataFile,
-    commit_marker,
-    marker_from_json,
-    marker_to_json,
+    commit_record_from_json,
+    commit_record_to_json,
+    put_commit_record,
 )
-from textspot_ray.tables.commit.data_files import read_part
+from textspot_ray.tables.commit.data_files import read_data_file
 from textspot_ray.tables.commit.ledger import TABLE_FILE, open_ledger
 from textspot_ray.tables.commit.snapshot import latest_snapshot, put_snapshot
 from textspot_ray.tables.maintenance.compact import compact
@@ -40,7 +40,7 @@ def store(tmp_path):
     return open_store(str(tmp_path / "out"), create=True)
 
 
-def marker_of(index, gen=0, plan=0, words=2, **fields):
+def record_of(index, gen=0, plan=0, words=2, **fields):
     counts = Counts(
         items=3, images=3, with_words=1, empty=1, failed=1, words=words, failures={"corrupt": 1}
     )
@@ -55,15 +55,15 @@ def marker_of(index, gen=0, plan=0, words=2, **fields):
 
 
 def test_a_marker_comes_back_as_it_was():
-    marker = marker_of(7, gen=2, redo=4, base=1)
-    assert marker_from_json(marker_to_json(marker), "here") == marker
-    assert marker.path == "_textspot/done/000000-000007.02.json"
+    record = record_of(7, gen=2, redo=4, base=1)
+    assert commit_record_from_json(commit_record_to_json(record), "here") == record
+    assert record.path == "_textspot/done/000000-000007.02.json"
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"version": 1}', b"[1]", b"\xff"])
 def test_a_damaged_marker_is_named(data):
     with pytest.raises(TableError, match="here"):
-        marker_from_json(data, "here")
+        commit_record_from_json(data, "here")
 
 
 def test_the_table_file_comes_first_and_another_setting_is_refused_by_name(store):
@@ -111,23 +111,23 @@ def test_a_second_driver_sees_what_the_first_settles(store):
 
 def test_one_marker_a_shard_and_generation(store):
     ledger = found(store)
-    assert ledger.commit(marker_of(0))
-    assert not ledger.commit(marker_of(0, attempt="f" * 12))
-    assert ledger.commit(marker_of(0, attempt="000000000000"))  # its own, put twice
+    assert ledger.commit(record_of(0))
+    assert not ledger.commit(record_of(0, attempt="f" * 12))
+    assert ledger.commit(record_of(0, attempt="000000000000"))  # its own, put twice
 
 
 def test_the_highest_generation_wins_in_counts_files_and_settled(store):
     ledger = found(store)
     for gen, words in ((0, 2), (1, 5), (2, 9)):
-        ledger.commit(marker_of(1, gen=gen, words=words, redo=gen - 1))
-    ledger.commit(marker_of(2, words=1))
+        ledger.commit(record_of(1, gen=gen, words=words, redo=gen - 1))
+    ledger.commit(record_of(2, words=1))
     for view in (ledger, found(store)):
         assert view.settled()[ShardId(0, 1)] == 2
         assert view.counts().words == 10 and view.counts().images == 6
         assert view.counts().failures == {"corrupt": 2}
         assert sorted(p.path for p in view.files()) == ["images/1.2.parquet", "images/2.0.parquet"]
-        assert view.marker(ShardId(0, 1)).counts.words == 9
-        assert view.marker(ShardId(0, 5)) is None
+        assert view.commit_record(ShardId(0, 1)).counts.words == 9
+        assert view.commit_record(ShardId(0, 5)) is None
 
 
 def test_folding_changes_nothing_that_readers_see(store):
@@ -141,16 +141,16 @@ def test_folding_changes_nothing_that_readers_see(store):
     write_shard(store, ledger, make_items(6, 30), index=5)
     for view in (ledger, found(store)):
         assert len(view.settled()) == 6
-        assert view.counts() == before + view.marker(ShardId(0, 5)).counts
+        assert view.counts() == before + view.commit_record(ShardId(0, 5)).counts
     assert set(rows["words"]) < set(table_rows(store)["words"])
 
 
 def test_a_generation_after_a_fold_replaces_the_absorbed_one(store):
     ledger = found(store)
     for index in range(3):
-        ledger.commit(marker_of(index))
+        ledger.commit(record_of(index))
     assert ledger.fold(at_least=1)
-    ledger.commit(marker_of(1, gen=1, words=7))
+    ledger.commit(record_of(1, gen=1, words=7))
     for folded in (False, True):
         view = found(store)
         assert view.counts().words == 2 + 7 + 2 and view.counts().items == 9
@@ -158,7 +158,11 @@ def test_a_generation_after_a_fold_replaces_the_absorbed_one(store):
         assert sorted(p.path for p in view.files()) == [
             "images/0.0.parquet", "images/1.1.parquet", "images/2.0.parquet",
         ]  # fmt: skip
-        assert [m.gen for m in sorted(view.markers(), key=lambda m: m.shard.index)] == [0, 1, 0]
+        assert [m.gen for m in sorted(view.commit_records(), key=lambda m: m.shard.index)] == [
+            0,
+            1,
+            0,
+        ]
         if not folded:
             assert ledger.fold(at_least=1)
 
@@ -167,19 +171,19 @@ def test_many_folds_keep_few_manifests_and_every_marker(store, monkeypatch):
     monkeypatch.setattr(snapshot_module, "MERGE_FACTOR", 4)
     ledger = found(store)
     for index in range(64):
-        ledger.commit(marker_of(index % 8, plan=index // 8))
+        ledger.commit(record_of(index % 8, plan=index // 8))
         assert ledger.fold(at_least=1)
     assert len(latest_snapshot(store).manifests) <= 3 * 3 + 1
     view = found(store)
-    assert len(view.settled()) == 64 == len({m.shard for m in view.markers()})
+    assert len(view.settled()) == 64 == len({m.shard for m in view.commit_records()})
     assert view.counts().words == 128
 
 
 def test_of_two_that_fold_at_once_one_wins_and_nothing_is_lost(store, monkeypatch):
     first, second = found(store), found(store)
-    first.commit(marker_of(0))
+    first.commit(record_of(0))
     second.refresh()
-    second.commit(marker_of(1))
+    second.commit(record_of(1))
     assert first.fold(at_least=1)  # knows shard 0 only
     put = store.put_if_absent
     assert not second.fold(at_least=1)  # number 1 is taken
@@ -192,11 +196,11 @@ def test_of_two_that_fold_at_once_one_wins_and_nothing_is_lost(store, monkeypatc
 
 def test_a_marker_put_late_for_an_absorbed_generation_does_not_count(store):
     ledger = found(store)
-    ledger.commit(marker_of(0))
+    ledger.commit(record_of(0))
     ledger.fold(at_least=1)
-    store.delete(marker_of(0).path)  # the sweep
-    late = marker_of(0, attempt="e" * 12, words=50)
-    assert commit_marker(store, late)
+    store.delete(record_of(0).path)  # the sweep
+    late = record_of(0, attempt="e" * 12, words=50)
+    assert put_commit_record(store, late)
     assert not ledger.note(late)
     assert found(store).counts().words == 2
     assert [p.path for p in found(store).files()] == ["images/0.0.parquet"]
@@ -204,7 +208,7 @@ def test_a_marker_put_late_for_an_absorbed_generation_does_not_count(store):
 
 def test_a_snapshot_of_a_newer_version_is_refused(store):
     ledger = found(store)
-    ledger.commit(marker_of(0))
+    ledger.commit(record_of(0))
     ledger.fold(at_least=1)
     path = snapshot_module.snapshot_path(1)
     data = json.loads(store.read(path))
@@ -242,7 +246,7 @@ def test_what_went_meanwhile_is_read_from_the_latest_state(tmp_path):
         if len(looks) == 1:  # another process compacts just now, and deletes at once
             compact(found(store))
             finish(found(store), grace_s=0)
-        return sum(rows.num_rows for part in files for rows in read_part(store, part))
+        return sum(rows.num_rows for part in files for rows in read_data_file(store, part))
 
     assert ledger.on_latest(read) == open_tables(store).words.count_rows() > 0
     assert len(looks) == 2

@@ -55,20 +55,20 @@ def test_rows_counts_and_files_agree(store):
     with open_writer(store, shard_of(items)) as shard_writer:
         for result in results:
             shard_writer.add(result)
-        marker = shard_writer.commit()
+        record = shard_writer.commit()
     rows = table_rows(store)
     n_words = sum(len(r.words) for r in results)
-    assert len(rows["words"]) == n_words == marker.counts.words
-    assert len(rows["images"]) == 40 == marker.counts.images == marker.counts.items
-    assert len(rows["errors"]) == marker.counts.failed == sum(marker.counts.failures.values()) > 0
-    assert marker.counts.with_words + marker.counts.empty + marker.counts.failed == 40
-    for part in marker.files:
+    assert len(rows["words"]) == n_words == record.counts.words
+    assert len(rows["images"]) == 40 == record.counts.images == record.counts.items
+    assert len(rows["errors"]) == record.counts.failed == sum(record.counts.failures.values()) > 0
+    assert record.counts.with_words + record.counts.empty + record.counts.failed == 40
+    for part in record.files:
         file = Path(store.local_path(part.path))
         assert file.stat().st_size == part.bytes
         assert pq.read_metadata(file).num_rows == part.rows
         assert pq.read_schema(file).equals(SCHEMAS[part.table], check_metadata=True)
     assert list(store.list("_textspot/tmp/")) == []
-    assert marker.stage_s["read"] == pytest.approx(0.01 * (40 - marker.counts.failed))
+    assert record.stage_s["read"] == pytest.approx(0.01 * (40 - record.counts.failed))
 
 
 def test_rows_are_in_item_order_whatever_order_results_come_in(store):
@@ -78,8 +78,8 @@ def test_rows_are_in_item_order_whatever_order_results_come_in(store):
     with open_writer(store, shard_of(items)) as shard_writer:
         for result in results:
             shard_writer.add(result)
-        marker = shard_writer.commit()
-    path = next(p.path for p in marker.files if p.table == "images")
+        record = shard_writer.commit()
+    path = next(p.path for p in record.files if p.table == "images")
     ids = pq.read_table(store.local_path(path)).column("image_id").to_pylist()
     assert ids == [item.image_id for item in items]
 
@@ -92,9 +92,9 @@ def test_pages_of_one_item_are_rows_of_their_own_in_page_order(store):
     with open_writer(store, shard_of(items)) as shard_writer:
         for result in reversed(results):
             shard_writer.add(result)
-        marker = shard_writer.commit()
-    assert (marker.counts.items, marker.counts.images) == (3, 7)
-    path = next(p.path for p in marker.files if p.table == "images")
+        record = shard_writer.commit()
+    assert (record.counts.items, record.counts.images) == (3, 7)
+    path = next(p.path for p in record.files if p.table == "images")
     table = pq.read_table(store.local_path(path))
     assert table.column("page").to_pylist() == [0, 0, 1, 2, 3, 4, 0]
     assert len(set(table.column("image_id").to_pylist())) == 7
@@ -109,8 +109,8 @@ def test_held_results_are_bounded(store, monkeypatch):
             shard_writer.add(make_result(item))
             assert shard_writer._order._n_held < 8
         shard_writer.add(make_result(items[0]))
-        marker = shard_writer.commit()
-    assert marker.counts.images == 50
+        record = shard_writer.commit()
+    assert record.counts.images == 50
     assert len(table_rows(store)["images"]) == 50
 
 
@@ -121,10 +121,10 @@ def test_rows_go_to_disk_in_groups(store, monkeypatch):
         for item in items:
             shard_writer.add(make_result(item, fail=False))
             assert shard_writer._rows.n_rows < 50
-        marker = shard_writer.commit()
-    words = next(p for p in marker.files if p.table == "words")
+        record = shard_writer.commit()
+    words = next(p for p in record.files if p.table == "words")
     assert pq.read_metadata(store.local_path(words.path)).num_row_groups > 3
-    assert words.rows == marker.counts.words
+    assert words.rows == record.counts.words
 
 
 def test_a_result_of_another_shard_twice_or_missing_is_a_programmers_error(store):
@@ -158,8 +158,8 @@ def test_a_word_that_cannot_be_stored_fails_its_image_only(store, harm):
     with open_writer(store, shard_of(items)) as shard_writer:
         shard_writer.add(bad)
         shard_writer.add(replace(make_result(items[1], fail=False), words=(good,)))
-        marker = shard_writer.commit()
-    assert marker.counts.failures == {"internal": 1}
+        record = shard_writer.commit()
+    assert record.counts.failures == {"internal": 1}
     rows = table_rows(store)
     assert [row[0] for row in rows["words"]] == [items[1].image_id]
     assert rows["errors"][0][1:3] == (Stage.WRITE, ErrorKind.INTERNAL)
@@ -276,9 +276,9 @@ def test_remote_stores_get_the_same_rows():
     with open_writer(store, shard_of(items)) as shard_writer:
         for item in items:
             shard_writer.add(make_result(item))
-        marker = shard_writer.commit()
+        record = shard_writer.commit()
     rows = table_rows(store)
-    assert (len(rows["images"]), len(rows["words"])) == (10, marker.counts.words)
+    assert (len(rows["images"]), len(rows["words"])) == (10, record.counts.words)
 
 
 def test_what_is_added_counts_as_in_the_tables(store):
@@ -290,8 +290,8 @@ def test_what_is_added_counts_as_in_the_tables(store):
     with open_writer(store, shard_of(items)) as shard_writer:
         for result in reversed(results):
             total += shard_writer.add(result)
-        marker = shard_writer.commit()
-    assert total == marker.counts
+        record = shard_writer.commit()
+    assert total == record.counts
     assert (total.with_words, total.failed, total.words) == (2, 1, 2)
 
 
@@ -333,7 +333,7 @@ def test_what_was_forgotten_meanwhile_is_not_brought_back(store):
         for item in shards[0].items:
             shard_writer.add(make_result(item, fail=False))
         assert forget(found(store), Plan(store), [gone.image_id]).items == 1
-        marker = shard_writer.commit()
+        record = shard_writer.commit()
     ids = {row[0] for row in table_rows(store)["images"]}
-    assert marker.counts.items == len(ids) == len(shards[0].items) - 1 and gone.image_id not in ids
+    assert record.counts.items == len(ids) == len(shards[0].items) - 1 and gone.image_id not in ids
     assert {row[0] for row in table_rows(store)["words"]} <= ids

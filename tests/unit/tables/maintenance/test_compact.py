@@ -246,15 +246,15 @@ def test_a_retry_that_was_under_way_when_compact_came(store, tmp_path, swept):
         for page in range(pages):
             writer.add(make_result(item, page, pages, fail=False))
     if not swept:
-        marker = writer._write_parts()  # parts made from the files before compact
+        record = writer._write_parts()  # parts made from the files before compact
     compact(found(store))
     if swept:
         finish(found(store), grace_s=0)  # the files that the tasks name are gone
         assert writer.commit() is not None
     else:
-        from textspot_ray.tables.commit.commit_record import commit_marker
+        from textspot_ray.tables.commit.commit_record import put_commit_record
 
-        assert marker.base == -1 and commit_marker(store, marker)
+        assert record.base == -1 and put_commit_record(store, record)
     for task in late:
         assert work(store, ledger, plan, task, fail=False)
     check(store)

@@ -12,7 +12,7 @@ from tests.support.table_data import found, make_item, make_items
 from tests.support.table_job import job, retry_job
 from textspot_ray.errors import ExitCode, StorageError, TableError
 from textspot_ray.storage.stores import open_store
-from textspot_ray.tables.commit.data_files import read_part
+from textspot_ray.tables.commit.data_files import read_data_file
 from textspot_ray.tables.maintenance.compact import compact
 from textspot_ray.tables.maintenance.forget import forget
 from textspot_ray.tables.maintenance.merge import merge
@@ -71,10 +71,10 @@ def test_damage_stops_what_would_rewrite_it(store, command, table, compacted):
 
 def test_a_damaged_page_is_noticed_when_it_is_read(store):
     part = open_tables(store).parts["words"][0]
-    assert sum(table.num_rows for table in read_part(store, part)) == part.rows
+    assert sum(table.num_rows for table in read_data_file(store, part)) == part.rows
     flip(store, part)
     with pytest.raises(StorageError, match="cannot be read"):
-        list(read_part(store, part))
+        list(read_data_file(store, part))
 
 
 def test_a_damaged_manifest_is_not_merged_into_the_next(store):

@@ -10,10 +10,10 @@ import pytest
 from tests.support.table_data import found, make_items, make_result, table_rows, write_shard
 from textspot_ray.records import Shard, ShardId
 from textspot_ray.storage.stores import open_store
-from textspot_ray.tables.commit.commit_record import marker_path, part_path
+from textspot_ray.tables.commit.commit_record import data_file_path, record_path
 from textspot_ray.tables.commit.snapshot import snapshot_numbers
 from textspot_ray.tables.commit.writer import ShardWriter
-from textspot_ray.tables.maintenance.vacuum import clean, finish, sweep_state
+from textspot_ray.tables.maintenance.vacuum import clean, finish, vacuum_state
 
 
 @pytest.fixture
@@ -31,13 +31,13 @@ def paths(store, prefix=""):
 
 
 def litter(store, index, gen=0, table="words"):
-    path = part_path(table, ShardId(0, index), gen, "0123456789ab")
+    path = data_file_path(table, ShardId(0, index), gen, "0123456789ab")
     store.put(path, b"half a part")
     return path
 
 
 def next_generation(store, ledger, index, items):
-    previous = ledger.marker(ShardId(0, index))
+    previous = ledger.commit_record(ShardId(0, index))
     shard = Shard(ShardId(0, index), tuple(items), previous.gen + 1, "retry")
     with ShardWriter(store, shard, run_id="r", fingerprint="f", previous=previous) as writer:
         for item in items:
@@ -99,9 +99,9 @@ def test_absorbed_markers_go_after_the_grace_period_and_nothing_changes_for_read
     write_shard(store, ledger, make_items(5, 20), index=4)
     assert ledger.fold(at_least=1)
     rows, counts = table_rows(store), ledger.counts()
-    assert sweep_state(ledger, grace_s=600).files == 0
+    assert vacuum_state(ledger, grace_s=600).files == 0
     assert len(paths(store, "_textspot/done/")) == 5
-    sweep_state(ledger, grace_s=0)
+    vacuum_state(ledger, grace_s=0)
     assert paths(store, "_textspot/done/") == set()
     assert snapshot_numbers(store) == [2]
     named = {m.path for m in ledger.snapshot.manifests}
@@ -123,9 +123,9 @@ def test_markers_that_only_the_latest_snapshot_has_stay_while_an_older_one_may_b
     assert created in store.read("_textspot/snap/00000002.json").decode()
     old = text.split('"created_at": ')[1].split(",")[0]
     store.put(path, text.replace(old, str(time.time() - age_of_first)).encode())
-    # Snapshot 1 was replaced just now: its readers still look for shard 1's marker.
-    sweep_state(ledger, grace_s=600)
-    assert paths(store, "_textspot/done/") == {marker_path(ShardId(0, 1), 0)}
+    # Snapshot 1 was replaced just now: its readers still look for shard 1's record.
+    vacuum_state(ledger, grace_s=600)
+    assert paths(store, "_textspot/done/") == {record_path(ShardId(0, 1), 0)}
     assert snapshot_numbers(store) == [1, 2]
 
 
@@ -141,7 +141,7 @@ def test_a_reader_in_the_middle_of_a_fold_and_sweep_starts_over(store, monkeypat
     def meddling(prefix=""):
         if prefix == "_textspot/done/" and not meddled:
             meddled.append(driver.fold(at_least=1))  # after the reader took "no snapshot"
-            sweep_state(driver, grace_s=0)
+            vacuum_state(driver, grace_s=0)
         return list_files(prefix)
 
     monkeypatch.setattr(reader, "list", meddling)

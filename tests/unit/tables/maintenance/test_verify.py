@@ -16,7 +16,7 @@ from tests.support.table_data import found, make_items, table_rows
 from tests.support.table_job import OUTPUT, job, work
 from textspot_ray.records import ShardId
 from textspot_ray.storage.stores import open_store
-from textspot_ray.tables.commit.commit_record import marker_path
+from textspot_ray.tables.commit.commit_record import record_path
 from textspot_ray.tables.commit.ledger import open_ledger
 from textspot_ray.tables.maintenance.compact import compact
 from textspot_ray.tables.maintenance.vacuum import finish
@@ -38,7 +38,7 @@ def check(store, checksums=True, deep=False):
 
 
 def part(store, table, index=0):
-    return next(p for p in found(store).marker(ShardId(0, index)).files if p.table == table)
+    return next(p for p in found(store).commit_record(ShardId(0, index)).files if p.table == table)
 
 
 def test_every_value_of_a_sound_table_is_sound(store):
@@ -132,7 +132,7 @@ def test_a_damaged_page_is_a_finding_even_without_checksums(store):
 
 
 def rewrite(store, table, change, index=0):
-    """Change a part's rows and make its marker's checksum fit: only the content is wrong."""
+    """Change a part's rows and make its record's checksum fit: only the content is wrong."""
     old = part(store, table, index)
     rows = change(pq.read_table(store.local_path(old.path)))
     sink = io.BytesIO()
@@ -142,13 +142,13 @@ def rewrite(store, table, change, index=0):
 
 
 def refit(store, old, rows, index):
-    path = marker_path(ShardId(0, index), 0)
-    marker = json.loads(store.read(path))
+    path = record_path(ShardId(0, index), 0)
+    record = json.loads(store.read(path))
     data = store.read(old.path)
-    for entry in marker["files"]:
+    for entry in record["files"]:
         if entry["path"] == old.path:
             entry.update(bytes=len(data), rows=rows, sha256=sha256(data).hexdigest())
-    store.put(path, json.dumps(marker).encode())
+    store.put(path, json.dumps(record).encode())
 
 
 def column(rows, name, values):
@@ -247,7 +247,7 @@ def test_a_status_that_lies(store):
 
 
 def test_an_error_row_lost(store):
-    index = next(m.shard.index for m in found(store).markers() if m.counts.failed > 1)
+    index = next(m.shard.index for m in found(store).commit_records() if m.counts.failed > 1)
     rewrite(store, "errors", lambda rows: rows.slice(1), index)
     assert "errors" in codes(check(store))
 
@@ -258,16 +258,16 @@ def test_a_part_of_other_columns(store):
 
 
 def test_a_marker_of_other_settings(store):
-    path = marker_path(ShardId(0, 0), 0)
-    marker = json.loads(store.read(path))
-    store.put(path, json.dumps({**marker, "fingerprint": "0" * 16}).encode())
+    path = record_path(ShardId(0, 0), 0)
+    record = json.loads(store.read(path))
+    store.put(path, json.dumps({**record, "fingerprint": "0" * 16}).encode())
     assert codes(check(store)) == {"fingerprint"}
 
 
 def test_every_table_is_looked_at(store):
     assert set(SCHEMAS) == {"words", "images", "errors"}
     for table in SCHEMAS:
-        index = next(m.shard.index for m in found(store).markers() if m.counts.failed)
+        index = next(m.shard.index for m in found(store).commit_records() if m.counts.failed)
         path = part(store, table, index).path
         data = store.read(path)
         store.put(path, b"PAR1" + bytes(len(data) - 8) + b"PAR1")

@@ -44,9 +44,9 @@ def run_task(store, ledger, plan, task, fail=None):
     ) as writer:
         for item in shard.items:
             writer.add(make_result(item, fail=fail))
-        marker = writer.commit()
-    assert marker is not None and ledger.note(marker)
-    return marker
+        record = writer.commit()
+    assert record is not None and ledger.note(record)
+    return record
 
 
 def run_all(store, fail=None):
@@ -200,8 +200,8 @@ def test_redo_reads_changed_items_again_as_the_next_generation_and_only_once(sto
     again = [make_item(n, tag="t2" if n == 2 else item.content_tag)
              for n, item in enumerate(listing)]  # fmt: skip
     assert update_plan(Plan(store), again, OUTPUT, "r3", on_changed="redo").redone == 1
-    markers = run_all(store)
-    assert [(m.gen, m.redo, m.counts.items) for m in markers] == [(2, 2, 4)]
+    records = run_all(store)
+    assert [(m.gen, m.redo, m.counts.items) for m in records] == [(2, 2, 4)]
 
 
 def test_an_item_that_changes_before_its_shard_was_run_is_run_in_its_new_version(store):
@@ -298,11 +298,11 @@ def test_retry_reads_failed_items_again_and_copies_the_rows_of_others(store):
     for task in tasks:
         shard = plan.load(task)
         assert isinstance(shard, Shard) and shard.gen == 1 and shard.reason == "retry"
-        marker = run_task(store, ledger, plan, task, fail=False)
-        assert not {p.path for p in task.previous.files} & {p.path for p in marker.files}
-        assert marker.counts.words > task.previous.counts.words > 0
-        assert marker.counts.items == task.previous.counts.items
-        assert "timeout" not in marker.counts.failures
+        record = run_task(store, ledger, plan, task, fail=False)
+        assert not {p.path for p in task.previous.files} & {p.path for p in record.files}
+        assert record.counts.words > task.previous.counts.words > 0
+        assert record.counts.items == task.previous.counts.items
+        assert "timeout" not in record.counts.failures
     assert list(retry_tasks(Plan(store), found(store))) == []
     assert found(store).counts().items == 16
 
