@@ -380,7 +380,10 @@ def one_line(exc: BaseException) -> str:
 
 def damaged(uri: str, exc: BaseException, what: str = "a committed file") -> DamagedTableError:
     """The fault of reading a table as one line that says what to do."""
-    return DamagedTableError(f"{uri}: {what} cannot be read ({one_line(exc)}); run textspot verify")
+    hint = "run textspot verify"
+    if _GONE.search(str(exc)):
+        hint = "if compact or forget has just replaced it, run again; else run textspot verify"
+    return DamagedTableError(f"{uri}: {what} cannot be read ({one_line(exc)}); {hint}")
 
 
 def _literal(names: Sequence[str]) -> str:

@@ -129,7 +129,7 @@ class Ledger:
         """Read the latest snapshot and the records that it has not absorbed.
 
         The result is one moment's state: if anything moves between the reads (a snapshot absorbs
-        records, the sweep takes absorbed ones away), they are done again.
+        records, vacuum takes absorbed ones away), they are done again.
 
         Raises:
             TableError: A snapshot or a record is damaged, or a manifest is missing.

@@ -87,7 +87,7 @@ class ManifestIndex:
 
 
 def manifest_path(n: int) -> str:
-    """A fresh path for a manifest of snapshot ``n``; the number tells the sweep what is litter."""
+    """A fresh path for a manifest of snapshot ``n``; the number tells vacuum what is litter."""
     return f"{SNAPSHOTS}manifest-{n:08d}-{new_attempt()}.parquet"
 
 

@@ -51,7 +51,7 @@ class CompactReport:
         shards: Shards whose rows are now in base files.
         files_before: Files that the table had, the sorted copy of words included.
         files_after: Files that it has, likewise.
-        replaced: Files that no longer count, but stay for the grace period of `sweep`.
+        replaced: Files that no longer count, but stay for the grace period of `vacuum.finish`.
         words: Rows of ``words`` in base files.
         elapsed_s: Seconds taken.
     """

@@ -46,7 +46,7 @@ from textspot_ray.tables.maintenance.compacted_files import (
     write_by_text,
 )
 from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending
-from textspot_ray.tables.maintenance.vacuum import finish
+from textspot_ray.tables.maintenance.vacuum import finish, is_numbered
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.segment import (
     SegmentFile,
@@ -150,8 +150,9 @@ def merge(
             report = _merged_before(out, sources)
             finish(open_ledger(out, create=False))
             return report
-        for folder in (STATE, *FOLDERS):  # of a merge that was killed
-            delete_files(out, [entry.path for entry in list(out.list(f"{folder}/"))])
+        for folder in (STATE, *FOLDERS):  # of a merge that was killed, and nothing else
+            entries = list(out.list(f"{folder}/"))
+            delete_files(out, [e.path for e in entries if folder == STATE or is_numbered(e.path)])
         try:
             return _merge(one, two, out, sources, memory_bytes, rows_per_file)
         except (FileNotFoundError, MissingFileError):

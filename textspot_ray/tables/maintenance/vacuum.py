@@ -49,10 +49,15 @@ class VacuumReport:
         )
 
 
+def is_numbered(path: str) -> bool:
+    """Whether a file was written for a snapshot, by compact, merge, forget or a fold."""
+    return _NUMBERED.search(path) is not None
+
+
 def finish(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
     """Sweep after a run that ended cleanly: from then on ``words/*.parquet`` is the words table.
 
-    Retries and redos of compacted shards become visible (see `strike`). Parts that a retry or
+    Retries and redos of compacted shards become visible (see `absorb_pending`). Parts that a retry or
     redo has replaced go at once, for the sake of that promise; files that compact has replaced
     stay for the grace period.
     """
@@ -96,7 +101,7 @@ def vacuum_state(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
         snapshots = [_state(ledger, n) for n in retained]
         # Commit records that even the oldest state still in use has absorbed are read by nobody.
         absorbed = ledger.absorbed(snapshots[0] if len(snapshots) > 1 else None)
-    except FileNotFoundError:  # another driver is sweeping, and has a newer state
+    except FileNotFoundError:  # another driver is at it, and has a newer state
         return VacuumReport()
     named = {m.path for snapshot in snapshots for m in snapshot.manifests}
     named.update(s.forgotten_file for s in snapshots if s.forgotten_file is not None)

@@ -150,6 +150,8 @@ def test_an_empty_table_merges(folder):
 def test_a_killed_merge_is_run_again_after_its_last_step_too(folder, point):
     one, two, out = folder("a", make_items(20)), folder("b", make_items(20, 20)), folder("c")
 
+    out.put("images/holiday.jpg", b"not ours")
+
     def job_of_merge():
         merge(found(one), found(two), out)
 
@@ -157,7 +159,8 @@ def test_a_killed_merge_is_run_again_after_its_last_step_too(folder, point):
     first = merge(found(one), found(two), out)
     assert merge(found(one), found(two), out) == first
     assert (first.counts.items, first.overlap) == (40, 0)
-    assert check(out).findings == ()  # no litter of the killed one either
+    assert [f.where for f in check(out).findings] == ["images"]  # the photo, and no litter
+    assert out.read("images/holiday.jpg") == b"not ours"
     a, b, c = table_rows(one), table_rows(two), table_rows(out)
     assert {t: sorted(a[t] + b[t], key=repr) for t in a} == c
     job(two.uri, make_items(25, 20))
