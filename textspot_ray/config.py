@@ -36,12 +36,16 @@ class SourceConfig:
     base: str | None = None  # prefix taken off image_ids, to keep them stable over mounts
     id_column: str | None = None  # column of a source list that gives the image_id
     uri_column: str | None = None  # column of a source list that holds the URI
-    image_column: str | None = None  # column of a Parquet source that holds image bytes
+    header: str = "auto"  # auto | yes | no: whether CSV and TSV lists begin with column names
+    image_column: str | None = None  # of tables with image bytes: a.b, or a,b: first one there is
+    system_folders: bool = False  # take what lies in @eaDir, #recycle, $RECYCLE.BIN, __MACOSX, too
+    keep_url_secrets: bool = False  # store URLs with user info and signatures, which else are cut
     on_changed: str = "keep"  # keep | redo
     storage_options: dict[str, Any] = field(default_factory=dict)  # fsspec options, by protocol
 
     def __post_init__(self) -> None:
         _choice("source.on_changed", self.on_changed, ("keep", "redo"))
+        _choice("source.header", self.header, ("auto", "yes", "no"))
         if self.limit is not None and self.limit < 0:
             raise ConfigError(f"source.limit must be at least 0, not {self.limit}")
         if self.sample is not None and not 0 < self.sample <= 1:

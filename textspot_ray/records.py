@@ -72,16 +72,6 @@ _TRANSIENT = frozenset(
 )
 
 
-class Container(StrEnum):
-    """What an item's source is."""
-
-    FILE = "file"
-    TAR = "tar"
-    TAR_STREAM = "tar_stream"  # gz, zst, bz2, xz: no random access
-    ZIP = "zip"
-    PARQUET = "parquet"
-
-
 @dataclass(frozen=True, slots=True)
 class ImageError:
     """A failure of one image, as a value."""
@@ -100,11 +90,11 @@ class Item:
         image_id: Canonical percent-encoded URI, ``#member`` for archive members; unique in a table.
         source: Canonical, percent-encoded URI (the archive's for members); driver and path by
             `sources.identity.locate`.
-        container: What ``source`` is.
+        container: How it is read: a name that one of `sources.kinds` keeps items under, such as
+            ``file``, ``tar`` or ``zip``. Plans hold these names.
         member: Name inside the archive as found there, or the row number of a Parquet table.
-        offset: Byte offset of the member's data in ``source`` (plain tar and zip), else None.
-            For zip it is the local header's offset; for ``TAR_STREAM`` the offset in the
-            decompressed stream.
+        offset: Where its kind finds the member: the offset of its data in a tar (decompressed, if
+            it is compressed), of its local header in a zip, its number in a 7z; else None.
         size: Bytes of the (compressed, for zip) data if known.
         content_tag: Changes when the content does; None where the store tells nothing.
         extra: Pass-through columns of a source list, as a JSON object, or None.
@@ -113,7 +103,7 @@ class Item:
 
     image_id: str
     source: str
-    container: Container = Container.FILE
+    container: str = "file"
     member: str | None = None
     offset: int | None = None
     size: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,9 @@ def assemble_result(
     """An image's account, by the spotting room's rules."""
     from textspot_ray.spotting.spotter import assemble
 
-    return assemble(encoded.item, page, detected, readings, encoded.read_s, make_words=make_words)
+    read_s = encoded.read_s
+    result = assemble(encoded.item, page, detected, readings, read_s, make_words=make_words)
+    return replace(result, sha256=encoded.sha256)
 
 
 def count_passes(data: bytes, rules: ImageConfig) -> float:

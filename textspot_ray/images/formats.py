@@ -22,11 +22,6 @@ class NameKind(StrEnum):
     """What a file name alone says."""
 
     IMAGE = "image"
-    TAR = "tar"
-    TAR_STREAM = "tar_stream"
-    ZIP = "zip"
-    PARQUET = "parquet"
-    LIST = "list"
     OTHER = "other"  # known to be no image
     UNKNOWN = "unknown"  # the first bytes must tell
 
@@ -51,10 +46,6 @@ OTHER_SUFFIXES = _words(
     "o a class jar whl pyc pth pt onnx npy npz pkl pickle h5 hdf5 mat db sqlite sqlite3 xmp thm "
     "lnk url tmp part crdownload bak swp ttf otf woff woff2 arrow feather cls geojson bin"
 )
-_STREAM_SHORT = _words("tgz tzst tbz tbz2 txz")
-_STREAM_PACKED = _words("gz zst zstd bz2 xz")
-_LIST_SUFFIXES = _words("txt lst list csv tsv jsonl ndjson")
-NESTED_SUFFIXES = _words("tar tgz tzst tbz tbz2 txz zip gz zst bz2 xz 7z rar cbz cbr")
 
 _ISO_BRANDS = {
     b"avif": "AVIF",
@@ -102,16 +93,6 @@ def name_kind(name: str) -> NameKind:
         return NameKind.UNKNOWN
     if suffix in IMAGE_SUFFIXES:
         return NameKind.IMAGE
-    if suffix in _STREAM_SHORT or (suffix in _STREAM_PACKED and stem.endswith(".tar")):
-        return NameKind.TAR_STREAM
-    if suffix == "tar":
-        return NameKind.TAR
-    if suffix == "zip":
-        return NameKind.ZIP
-    if suffix in ("parquet", "pq"):
-        return NameKind.PARQUET
-    if suffix in _LIST_SUFFIXES:
-        return NameKind.LIST
     return NameKind.OTHER if suffix in OTHER_SUFFIXES else NameKind.UNKNOWN
 
 

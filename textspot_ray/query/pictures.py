@@ -16,7 +16,7 @@ from textspot_ray.errors import TextspotError
 from textspot_ray.images.decode import decode
 from textspot_ray.query.pages import Page
 from textspot_ray.query.source_roots import SourceRoots
-from textspot_ray.records import Container, ErrorKind, ImageError, Item, Stage
+from textspot_ray.records import ErrorKind, ImageError, Item, Stage
 from textspot_ray.sources.reader import Reader
 from textspot_ray.storage.faults import RetryPolicy
 from textspot_ray.tables.ids import hash_ids
@@ -173,7 +173,6 @@ def _file_item(image_id: str, page: Page) -> Item:
     return Item(
         image_id,
         page.source,
-        Container.FILE,
         size=page.bytes,
         content_tag=page.content_tag,
         error=None if page.member is None else _NOT_PLANNED,

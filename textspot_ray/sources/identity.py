@@ -1,4 +1,4 @@
-"""Names that stay: canonical URIs, image ids, and names of members.
+"""Names that stay: canonical URIs, image ids, names of members, and which ids are taken.
 
 A canonical URI is percent-encoded, so that any file name (quotes, newlines, bytes that are no
 UTF-8) is plain ASCII in a table, and decoding it gives the driver's path back. ``~`` is encoded
@@ -9,25 +9,38 @@ from __future__ import annotations
 
 import os
 import re
+from array import array
+from enum import Enum
+from hashlib import blake2b
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 from textspot_ray.storage.filesystem import LOCAL, split_uri
+from textspot_ray.storage.urls import public_url
 
 _SAFE = "/-._!$&()+,;=:@"
 _PLAIN = re.compile(r"[A-Za-z0-9/\-._!$&()+,;=:@]*\Z")
 _PLAIN_BYTES = re.compile(_PLAIN.pattern.encode())
 _URL_SAFE = "%/-._~!$&'()*+,;=:@?[]"
 _WEB = ("http", "https")
+_FIRST_SLOTS = 1 << 10
+_MAX_LOAD = 0.67
+_RESERVED = re.compile(r"#(?:page|image)=\d+\Z|#~")
 
 
-def canonical(protocol: str, path: str) -> str:
+def canonical(protocol: str, path: str, keep_secrets: bool = False) -> str:
     """Canonical URI of a driver's path.
+
+    Args:
+        protocol: The driver's.
+        path: As the driver wants it.
+        keep_secrets: Leave user info and signatures in URLs, which else are cut.
 
     >>> canonical("file", "/data/my photos/50%.jpg")
     'file:///data/my%20photos/50%25.jpg'
     """
     if protocol in _WEB:  # a URL is encoded already; only what may not be in one is mended
-        return quote(path.partition("#")[0], safe=_URL_SAFE)
+        url = quote(path.partition("#")[0], safe=_URL_SAFE)
+        return url if keep_secrets else public_url(url)
     if protocol == LOCAL:
         return f"file://{encode(path)}"
     return f"{protocol}://{encode(path.lstrip('/') if protocol == 'memory' else path)}"
@@ -91,3 +104,85 @@ def canonical_base(base: str | None) -> str | None:
     if protocol in _WEB:
         return base.rstrip("/") + "/"
     return canonical(protocol, rest).rstrip("/") + "/"
+
+
+def id_problem(image_id: str) -> str | None:
+    """What is wrong with an id of the user's; None if nothing is.
+
+    >>> id_problem("scan-2") is None
+    True
+    """
+    if _RESERVED.search(image_id):
+        return f"the id {image_id!a} looks like one that pages and rows of an image get (#page=N)"
+    return None
+
+
+class Taken(Enum):
+    """What is known of an id."""
+
+    NEW = "new"
+    SAME = "same"  # taken by the same owner
+    OTHER = "other"
+
+
+class IdMap:
+    """Which ids are taken, and by which owner; both by 64-bit hashes, in flat tables.
+
+    Some 24 bytes an id, for archives of tens of millions of images. Two different ids are taken
+    for one with a chance of n²/2⁶⁵: 3·10⁻⁶ for ten million.
+    """
+
+    def __init__(self) -> None:
+        self._keys = array("Q", bytes(8 * _FIRST_SLOTS))
+        self._owners = array("Q", bytes(8 * _FIRST_SLOTS))
+        self._mask = _FIRST_SLOTS - 1
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def take(self, image_id: str, owner: str = "") -> Taken:
+        """Take an id for an owner, unless it is taken."""
+        key, mine = _hash(image_id), _hash(owner)
+        at = key & self._mask
+        while (held := self._keys[at]) != 0:
+            if held == key:
+                return Taken.SAME if self._owners[at] == mine else Taken.OTHER
+            at = (at + 1) & self._mask
+        self._keys[at], self._owners[at] = key, mine
+        self._count += 1
+        if self._count > _MAX_LOAD * (self._mask + 1):
+            self._grow()
+        return Taken.NEW
+
+    def _grow(self) -> None:
+        keys, owners = self._keys, self._owners
+        slots = 2 * (self._mask + 1)
+        self._keys, self._owners = array("Q", bytes(8 * slots)), array("Q", bytes(8 * slots))
+        self._mask = slots - 1
+        for key, owner in zip(keys, owners, strict=True):
+            if key:
+                at = key & self._mask
+                while self._keys[at]:
+                    at = (at + 1) & self._mask
+                self._keys[at], self._owners[at] = key, owner
+
+
+def _hash(text: str) -> int:
+    digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1  # zero marks an empty slot
+
+
+class RepeatedNames:
+    """Numbers names that come again: ``a``, ``a~2``, ``a~3``."""
+
+    def __init__(self) -> None:
+        self._seen = IdMap()
+        self._repeats: dict[str, int] = {}
+
+    def name(self, name: str) -> str:
+        """The name, with a number unless it is the first of its kind."""
+        if self._seen.take(name) is Taken.NEW:
+            return name
+        self._repeats[name] = self._repeats.get(name, 1) + 1
+        return f"{name}~{self._repeats[name]}"

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 
 from textspot_ray.config import ImageConfig, SourceConfig
-from textspot_ray.errors import SourceError
-from textspot_ray.images.formats import SNIFF_BYTES, NameKind, is_image_head, name_kind
-from textspot_ray.records import ImageError, Item, Skipped, Stage
-from textspot_ray.sources.containers import ContainerListing
-from textspot_ray.sources.id_set import IdSet, UserIds
-from textspot_ray.sources.identity import canonical, canonical_base, without_base
-from textspot_ray.sources.lists import ListRow, read_list
-from textspot_ray.sources.parquet import TableFileError, find_image_column, open_parquet
-from textspot_ray.sources.resolve import FOLDER, WEB, Source, Volumes, file_name, join_uri, resolve
-from textspot_ray.sources.selection import NOT_AN_IMAGE, Selection
-from textspot_ray.storage.faults import RetryPolicy, error_kind, hint_for, reason_of
+from textspot_ray.errors import MissingExtraError, SourceError, UsageError
+from textspot_ray.images.formats import NameKind, name_kind
+from textspot_ray.records import ErrorKind, ImageError, Item, Skipped, Stage
+from textspot_ray.sources.identity import (
+    IdMap,
+    Taken,
+    canonical,
+    canonical_base,
+    without_base,
+)
+from textspot_ray.sources.kinds import FILE, FOLDER, kind_of_name
+from textspot_ray.sources.kinds.base import Kind, ListRow, Source, SourceFile
+from textspot_ray.sources.resolve import resolve
+from textspot_ray.sources.selection import NOT_AN_IMAGE, Selection, is_unread_archive, not_read
+from textspot_ray.sources.uris import WEB, file_name, join_uri
+from textspot_ray.storage.faults import RetryPolicy
 from textspot_ray.storage.filesystem import LOCAL
-from textspot_ray.storage.volume import FileInfo, SkippedEntry, Volume
+from textspot_ray.storage.urls import public_url
+from textspot_ray.storage.volume import FileInfo, TimedVolumes
 
 _LOG = logging.getLogger(__name__)
 LISTED_TWICE = "listed twice"
-CONTAINERS = (NameKind.TAR, NameKind.TAR_STREAM, NameKind.ZIP, NameKind.PARQUET)
+_ONCE = RetryPolicy(attempts=1)  # the lister's volumes try again by themselves
 
 
 def list_items(
@@ -31,8 +36,8 @@ def list_items(
 ) -> Iterator[Item | Skipped]:
     """All items of all sources, and everything that was looked at and is none.
 
-    Streamed: memory holds one folder level, and eight to sixteen bytes an item where items might
-    be listed twice (several sources, or a list). The order is that of the sources, by name within
+    Streamed: memory holds one folder level, and some 24 bytes an item where ids might meet
+    (several sources, a list, ids of the user's). The order is that of the sources, by name within
     a folder, as stored within an archive or list. No two items have the same ``image_id``.
 
     Args:
@@ -41,218 +46,207 @@ def list_items(
         retry: How transient faults of storage are tried again.
 
     Raises:
-        SourceError: A source is not there, or a list is broken.
+        SourceError: A source is not there, a list is none, or two images would share an id.
         UsageError: Unknown scheme, or a driver is missing.
     """
     if not config.uris:
         raise SourceError("no source given")
     if config.limit == 0:
         return
-    lister = _Lister(config, retry or RetryPolicy(attempts=4))
-    seen: IdSet | None = None
+    retry = retry or RetryPolicy(attempts=4)
+    lister = Lister(config, retry)
+    taken: IdMap | None = None
     count = 0
+    try:
+        for found in lister.run():
+            if taken is None and lister.ids_may_meet:
+                taken = IdMap()
+            if isinstance(found, Skipped):
+                yield found
+                continue
+            state = Taken.NEW
+            if taken is not None:
+                state = taken.take(found.image_id, _place(found))
+            if state is Taken.OTHER:
+                raise SourceError(_shared_id(found, config, retry))
+            if state is Taken.SAME:
+                yield Skipped(found.image_id, LISTED_TWICE)
+            elif not lister.selection.sampled(found.image_id):
+                yield Skipped(found.image_id, "not in the sample")
+            else:
+                yield found
+                count += 1
+                if count == config.limit:
+                    return
+    finally:
+        lister.close()
+
+
+def _place(item: Item) -> str:
+    """Where an image is, for people; the same for the same image only."""
+    source = public_url(item.source, keep_grants=True)
+    if item.member is None:
+        return source
+    at = "" if item.offset is None else f" at {item.offset}"
+    return f"{source} member {item.member}{at}"
+
+
+def _shared_id(item: Item, config: SourceConfig, retry: RetryPolicy) -> str:
+    """Which two images share an id; the first is looked for afresh, for only hashes are kept."""
+    first = "another image"
+    lister = Lister(config, retry)
     for found in lister.run():
-        if seen is None and lister.may_repeat:
-            seen = IdSet()
-        if isinstance(found, Skipped):
-            yield found
-        elif not lister.selection.sampled(found.image_id):
-            yield Skipped(found.image_id, "not in the sample")
-        elif seen is not None and not seen.add(found.image_id):
-            yield Skipped(found.image_id, LISTED_TWICE)
-        else:
-            yield found
-            count += 1
-            if count == config.limit:
-                return
+        if isinstance(found, Item) and found.image_id == item.image_id:
+            first = _place(found)
+            break
+    lister.close()
+    return (
+        f"two images would share the id {item.image_id!r}: {first} and {_place(item)}; give each "
+        "its own id (--id-column), or leave --base and --id-column out"
+    )
 
 
-class _Lister:
+class SameUrlError(SourceError):
+    """Two URLs that differ only in what is not stored."""
+
+
+class Lister:
+    """What kinds need in order to list: selection, volumes, ids, and each other.
+
+    Attributes:
+        config: What to list.
+        selection: What of it is taken.
+        volumes: Where it is; reads have deadlines and are tried again.
+        ids_may_meet: Whether two items could have one id; known before the first item.
+        file_kind: What lists a single image file.
+    """
+
+    file_kind: Kind = FILE
+
     def __init__(self, config: SourceConfig, retry: RetryPolicy) -> None:
+        self.config = config
         self.selection = Selection(config)
-        self._config = config
-        self._retry = retry
-        self._volumes = Volumes(config.storage_options)
+        self.volumes = TimedVolumes(config.storage_options, retry)
+        self.ids_may_meet = (
+            len(config.uris) > 1 or "{" in config.uris[0] or config.id_column is not None
+        )
         self._base = canonical_base(config.base)
-        self._given = UserIds()
         self._warned = False
-        self._containers = ContainerListing(config, self.selection, retry, self._given)
-        # Whether an image could be listed more than once; known before the first item.
-        self.may_repeat = len(config.uris) > 1 or "{" in config.uris[0]
+        self._urls = IdMap()
 
     def run(self) -> Iterator[Item | Skipped]:
         """Everything of every source."""
-        for uri in self._config.uris:
-            for source in resolve(uri, self._volumes, self._retry):
-                yield from self._explicit(source, uri)
+        for uri in self.config.uris:
+            for source in resolve(uri, self.volumes, _ONCE):
+                yield from self.expand(source)
 
-    def _explicit(self, source: Source, uri: str) -> Iterator[Item | Skipped]:
-        if source.kind is FOLDER:
-            yield from self._folder(source, uri)
-        elif source.kind is NameKind.LIST or (
-            source.kind is NameKind.PARQUET and not self._holds_images(source)
-        ):
-            self.may_repeat = True
-            yield from self._list(source)
-        elif source.kind in CONTAINERS:
-            yield from self._container(source)
-        else:
-            reason = self.selection.filtered(file_name(source.protocol, source.path))
-            yield self._file(source) if reason is None else Skipped(source.uri, reason)
-
-    def _folder(self, source: Source, uri: str) -> Iterator[Item | Skipped]:
-        volume = self._volumes.get(source.protocol)
-        root = source.path.rstrip("/") + "/"
-        pruned: list[Skipped] = []
-        found_any = False
-
-        def descend(path: str) -> bool:
-            relative = path[len(root) :]
-            reason = self.selection.passed_folder(relative)
-            if reason is not None:
-                pruned.append(Skipped(canonical(source.protocol, path), reason))
-            return reason is None and (source.glob is None or source.glob.may_match_below(relative))
-
-        try:
-            for entry in volume.walk(source.path, descend):
-                yield from pruned
-                pruned.clear()
-                relative = entry.path[len(root) :]
-                if source.glob is not None and not source.glob.matches(relative):
-                    continue
-                found_any = True
-                if isinstance(entry, SkippedEntry):
-                    yield self._passed(source.protocol, entry)
-                else:
-                    yield from self._found(volume, source.protocol, entry, relative)
-            yield from pruned
-        except (OSError, TimeoutError) as exc:
-            if isinstance(exc, FileNotFoundError):
-                raise SourceError(f"no such folder: {uri}") from exc
-            hint = hint_for(exc) if source.protocol != LOCAL else ""
-            tail = f" ({hint})" if hint else ""
-            raise SourceError(f"cannot list {uri}: {reason_of(exc)}{tail}") from exc
-        if source.glob is not None and not found_any:
-            raise SourceError(f"nothing matches {uri}")
-
-    def _passed(self, protocol: str, entry: SkippedEntry) -> Item | Skipped:
-        uri = canonical(protocol, entry.path)
-        if entry.fault is None:
-            return Skipped(uri, entry.reason)
-        # What cannot be looked into may hold images: a row says so, or they would just be missing.
-        error = _list_error(entry.fault, f"{entry.reason}: {reason_of(entry.fault)}")
-        return Item(self._id(uri), uri, error=error)
-
-    def _found(
-        self, volume: Volume, protocol: str, entry: FileInfo, relative: str
-    ) -> Iterator[Item | Skipped]:
-        kind = name_kind(relative)
-        reason = self.selection.passed(relative, is_container=kind in CONTAINERS)
-        if reason is not None:
-            yield Skipped(canonical(protocol, entry.path), reason)
-        elif kind is NameKind.IMAGE:
-            yield self._file(Source(kind, protocol, entry.path, entry))
-        elif kind in CONTAINERS:
-            source = Source(kind, protocol, entry.path, entry)
-            if kind is NameKind.PARQUET and not self._holds_images(source):
-                yield Skipped(source.uri, "Parquet without image bytes")
-            else:
-                yield from self._container(source)
-        elif kind is NameKind.UNKNOWN and entry.size != 0:
-            yield self._sniffed(volume, protocol, entry)
-        else:
-            yield Skipped(canonical(protocol, entry.path), NOT_AN_IMAGE)
-
-    def _sniffed(self, volume: Volume, protocol: str, entry: FileInfo) -> Item | Skipped:
-        uri = canonical(protocol, entry.path)
-        try:
-            head = self._retry.call(lambda: volume.read(entry.path, 0, SNIFF_BYTES))
-        except Exception as exc:
-            return Item(self._id(uri), uri, error=_list_error(exc, reason_of(exc)))
-        if is_image_head(head):
-            return self._file(Source(NameKind.IMAGE, protocol, entry.path, entry))
-        return Skipped(uri, NOT_AN_IMAGE)
-
-    def _file(self, source: Source, row: ListRow | None = None) -> Item:
-        uri = source.uri
-        info = source.info
-        if source.protocol in WEB and not self._warned:
+    def expand(self, source: Source) -> Iterator[Item | Skipped]:
+        """Everything in a source, by its kind."""
+        if source.protocol in WEB and source.kind is FILE and not self._warned:
             self._warned = True
             _LOG.warning("images over HTTP have no content tag: changes will not be noticed")
+        return source.kind.list(source, self)
+
+    def close(self) -> None:
+        """Let go of threads."""
+        self.volumes.close()
+
+    def kind_of_name(self, name: str) -> Kind | None:
+        """The kind that a name tells, of containers and lists."""
+        return kind_of_name(name)
+
+    def is_archive(self, name: str) -> bool:
+        """Whether a member's name is that of an archive, which is not opened inside another."""
+        kind = kind_of_name(name)
+        return (kind is not None and kind.holds_members) or is_unread_archive(name)
+
+    def file(self, source: Source) -> SourceFile:
+        """A source's bytes."""
+        volume = self.volumes.get(source.protocol)
+        return SourceFile(volume, source.path, _ONCE, source.info)
+
+    def uri(self, source: Source) -> str:
+        """A source's canonical URI; secrets in URLs stay only where that was asked for."""
+        return canonical(source.protocol, source.path, self.config.keep_url_secrets)
+
+    def check_url(self, source: Source) -> None:
+        """See to it that no two URLs become one when secrets are cut.
+
+        Raises:
+            SameUrlError: They do.
+        """
+        if source.protocol not in WEB or self.config.keep_url_secrets:
+            return
+        told_apart = public_url(source.path, keep_grants=True)
+        public = self.uri(source)
+        if told_apart == public and len(self._urls) == 0:
+            return
+        if self._urls.take(public, told_apart) is Taken.OTHER:
+            raise SameUrlError(
+                f"two URLs are {public} once tokens are cut from them, which are not stored: "
+                "--set source.keep_url_secrets=true stores them"
+            )
+
+    def item_id(self, source: Source) -> str:
+        """The id of an image file, or what the ids of an archive's members start with."""
+        if source.row is not None and source.row.image_id is not None:
+            return source.row.image_id
+        return self.without_base(self.uri(source))
+
+    def without_base(self, uri: str) -> str:
+        """An id from a canonical URI."""
+        return without_base(uri, self._base)
+
+    def rows(self, base: Source, rows: Iterable[ListRow]) -> Iterator[Item | Skipped]:
+        """What the rows of a list stand for."""
+        self.ids_may_meet = True
+        for row in rows:
+            if row.error is not None:
+                yield self._bad_row(base, row, ErrorKind.CORRUPT, row.error)
+                continue
+            try:
+                yield from self._row(base, row)
+            except (MissingExtraError, SameUrlError):
+                raise
+            except UsageError as exc:
+                yield self._bad_row(base, row, ErrorKind.UNSUPPORTED, str(exc))
+
+    def _bad_row(self, base: Source, row: ListRow, kind: ErrorKind, problem: str) -> Item:
+        uri = self.uri(base)
+        message = f"row {row.number} of the list: {problem}"
         return Item(
-            image_id=self._row_id(row, uri) if row else self._id(uri),
-            source=uri,
-            size=info.size if info else None,
-            content_tag=info.tag if info else None,
-            extra=row.extra if row else None,
+            f"{self.without_base(uri)}#~row={row.number}",
+            uri,
+            error=ImageError(Stage.LIST, kind, message),
         )
 
-    def _container(self, source: Source, row: ListRow | None = None) -> Iterator[Item | Skipped]:
-        archive_id = self._row_id(row, source.uri) if row else self._id(source.uri)
-        volume = self._volumes.get(source.protocol)
-        found = self._containers.list(volume, source, archive_id)
-        if row is None or row.extra is None:
-            return found
-        return (replace(f, extra=f.extra or row.extra) if isinstance(f, Item) else f for f in found)
-
-    def _holds_images(self, source: Source) -> bool:
-        """Whether a Parquet file has a column of image bytes; a broken one is taken for one."""
-        volume = self._volumes.get(source.protocol)
-        try:
-            with volume.open(source.path) as file:
-                schema = open_parquet(file).schema_arrow
-        except (TableFileError, OSError):
-            return True
-        try:
-            return find_image_column(schema, self._config.image_column) is not None
-        except TableFileError as exc:
-            raise SourceError(f"{source.uri}: {exc}") from exc
-
-    def _list(self, source: Source) -> Iterator[Item | Skipped]:
-        volume = self._volumes.get(source.protocol)
-        config = self._config
-        name = file_name(source.protocol, source.path)
-        try:
-            with volume.open(source.path) as file:
-                for row in read_list(file, name, config.uri_column, config.id_column):
-                    yield from self._row(source, row)
-        except OSError as exc:
-            raise SourceError(f"cannot read list {source.uri}: {reason_of(exc)}") from exc
-
     def _row(self, base: Source, row: ListRow) -> Iterator[Item | Skipped]:
-        protocol, path = join_uri(base, row.uri)
+        protocol, path = join_uri(base.protocol, base.path, row.uri)
         name = file_name(protocol, path)
-        kind = name_kind(name)
-        reason = self.selection.filtered(name, is_container=kind in CONTAINERS)
+        kind = kind_of_name(name)
+        holds_members = kind is not None and kind.holds_members
+        reason = self.selection.filtered(name, is_container=holds_members)
         uri = canonical(protocol, path)
         if reason is not None:
             yield Skipped(uri, reason)
             return
-        if kind in (NameKind.OTHER, NameKind.LIST):
-            yield Skipped(uri, NOT_AN_IMAGE)
+        if (kind is not None and not holds_members) or (
+            kind is None and name_kind(name) is NameKind.OTHER
+        ):
+            yield Skipped(uri, not_read(name) if kind is None else NOT_AN_IMAGE)
             return
         # A stat is cheap; a request for each of millions of remote entries is not.
         info = self._stat(path) if protocol == LOCAL else None
         if info is not None and info.is_folder:
-            yield from self._folder(Source(FOLDER, protocol, path), row.uri)
-        elif kind in CONTAINERS:
-            yield from self._container(Source(kind, protocol, path, info), row)
-        else:
-            self._volumes.get(protocol)  # an unknown scheme is the list's fault, told now
-            yield self._file(Source(NameKind.IMAGE, protocol, path, info), row)
+            yield from self.expand(
+                Source(FOLDER, protocol, path, is_named=True, given_as=public_url(row.uri))
+            )
+            return
+        self.volumes.get(protocol)  # an unknown scheme is the row's fault, told now
+        yield from self.expand(Source(kind or FILE, protocol, path, info, row=row))
 
     def _stat(self, path: str) -> FileInfo | None:
         try:
-            return self._volumes.get(LOCAL).info(path)
+            return self.volumes.get(LOCAL).info(path)
         except (OSError, ValueError):
             return None  # the reader says what is wrong with it
-
-    def _id(self, uri: str) -> str:
-        return without_base(uri, self._base)
-
-    def _row_id(self, row: ListRow, uri: str) -> str:
-        return self._id(uri) if row.image_id is None else self._given.name(row.image_id, uri)
-
-
-def _list_error(exc: BaseException, message: str) -> ImageError:
-    return ImageError(Stage.LIST, error_kind(exc), message)

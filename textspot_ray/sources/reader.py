@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import IO, TypeVar
 
 from textspot_ray.config import ImageConfig, SourceConfig
-from textspot_ray.errors import StorageError
-from textspot_ray.records import Container, Encoded, ErrorKind, ImageError, Item, Stage
-from textspot_ray.sources.item_bytes import Fetched, Fetcher, StreamReaders, too_large
-from textspot_ray.sources.resolve import Volumes
-from textspot_ray.sources.zip import content_bytes
+from textspot_ray.errors import MissingExtraError, StorageError
+from textspot_ray.records import Encoded, ErrorKind, ImageError, Item, Stage
+from textspot_ray.sources.identity import locate
+from textspot_ray.sources.kinds import access_of
+from textspot_ray.sources.kinds.base import (
+    Access,
+    Beat,
+    ContainerError,
+    ItemStream,
+    MemberError,
+    Ranged,
+    SourceFile,
+    Streamed,
+    Whole,
+    changed,
+    too_large,
+)
+from textspot_ray.sources.uris import WEB
 from textspot_ray.storage.abandonable import AbandonableFuture, AbandonablePool
-from textspot_ray.storage.faults import RetryPolicy
+from textspot_ray.storage.faults import Fault, RetryPolicy, error_kind, fault_of, reason_of
+from textspot_ray.storage.urls import UrlSecrets
+from textspot_ray.storage.volume import Grow, Volume, Volumes
 
+T = TypeVar("T")
 _GROUP_BYTES = 8 << 20
 _GROUP_ITEMS = 64
 _GROUP_GAP = 256 << 10  # reading over a gap is cheaper than a request of its own
 _SLOWEST_BYTES_S = 1e6  # a transfer may take this long on top of the timeout
 _MAX_STUCK = 16
-_IN_PASSES = (Container.TAR_STREAM, Container.PARQUET)
+_CUT_HINT = (
+    "; user info and signatures are cut from URLs: give them in storage_options, or set "
+    "source.keep_url_secrets=true"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What came of one item: its bytes and their digest, or an error."""
+
+    data: bytes | None
+    error: ImageError | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +68,7 @@ class _Group:
 @dataclass(frozen=True, slots=True)
 class _Pending:
     group: _Group
-    ticket: AbandonableFuture[tuple[list[Fetched], float]] | None
+    ticket: AbandonableFuture[tuple[list[_Read], float]] | None
 
 
 class _Typical:
@@ -56,6 +88,46 @@ class _Typical:
         return int(self._bytes) if known is None else known
 
 
+class _Budget:
+    """Bytes that are held of items whose size only the reading tells.
+
+    Whoever reads the group that the consumer waits for may always go on, so that nothing waits in
+    a circle; all others wait while the limit is reached.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held: dict[int, int] = {}  # bytes by group
+        self._first: int | None = None
+        self._changed = threading.Condition()
+
+    def grow(self, group: int, size: int, beat: Beat) -> None:
+        """Hold more bytes; waits until there is room."""
+        with self._changed:
+            while group != self._first and sum(self._held.values()) + size > self._limit:
+                beat()
+                self._changed.wait(1.0)
+            self._held[group] = self._held.get(group, 0) + size
+
+    def wait_for(self, group: int) -> None:
+        """The consumer waits for this group."""
+        with self._changed:
+            self._first = group
+            self._changed.notify_all()
+
+    def release(self, group: int) -> None:
+        """A group has been handed over, or given up."""
+        with self._changed:
+            self._held.pop(group, None)
+            self._changed.notify_all()
+
+    def shut(self) -> None:
+        """Let everybody go on: nothing is waited for any more."""
+        with self._changed:
+            self._limit = 1 << 62
+            self._changed.notify_all()
+
+
 class Reader:
     """Turns items into encoded bytes.
 
@@ -63,7 +135,7 @@ class Reader:
     so that shards in order cost one pass in all.
 
     Args:
-        config: For storage options and the Parquet column.
+        config: For storage options, secrets of its URIs, and the column of tables.
         image: For ``max_bytes``.
         ahead_bytes: Encoded bytes fetched ahead; the largest single item comes on top.
         threads: Files and ranges fetched at the same time.
@@ -86,16 +158,15 @@ class Reader:
         retry: RetryPolicy | None = None,
     ) -> None:
         self._max_bytes = image.max_bytes
-        self._image_column = config.image_column
         self._ahead_bytes = ahead_bytes
         self._threads = threads
         self._timeout_s = timeout_s
-        self._volumes = Volumes(config.storage_options)
-        self._fetcher = Fetcher(self._volumes, retry or RetryPolicy(attempts=4), image.max_bytes)
+        self._fetcher = _Fetcher(config, retry or RetryPolicy(attempts=4), image.max_bytes)
         self._pool = AbandonablePool(threads, "textspot-read")
-        self._lane = AbandonablePool(1, "textspot-pass")
-        self._passes = self._new_passes()
+        self._lane = AbandonablePool(1, "textspot-stream")
+        self._streams = _OpenStream(self._fetcher)
         self._typical = _Typical()
+        self._budget = _Budget(ahead_bytes)
         self._stuck = 0
 
     @property
@@ -128,7 +199,7 @@ class Reader:
                     if group is None:
                         exhausted = True
                         break
-                    pending.append(_Pending(group, self._submit(group)))
+                    pending.append(self._submit(group))
                     ahead += group.size
                 if not pending:
                     return
@@ -139,63 +210,86 @@ class Reader:
             for left in pending:
                 if left.ticket is not None:
                     left.ticket.cancel()
+                self._budget.release(id(left.group))
 
     def close(self) -> None:
         """Let go of threads and open archives."""
+        self._budget.shut()
         self._pool.close()
-        passes = self._passes
-        self._lane.submit(lambda _: passes.close())
+        streams = self._streams
+        self._lane.submit(lambda _: streams.close())
         self._lane.close()
 
-    def _submit(self, group: _Group) -> AbandonableFuture[tuple[list[Fetched], float]] | None:
+    def _submit(self, group: _Group) -> _Pending:
         if group.error is not None:
-            return None
-        pool = self._lane if group.items[0].container in _IN_PASSES else self._pool
-        return pool.submit(lambda ticket: self._fetch(group, ticket))
+            return _Pending(group, None)
+        pool = self._lane if _is_streamed(group.items[0]) else self._pool
+        return _Pending(group, pool.submit(lambda ticket: self._fetch(group, ticket)))
 
     def _fetch(
-        self, group: _Group, ticket: AbandonableFuture[tuple[list[Fetched], float]]
-    ) -> tuple[list[Fetched], float]:
+        self, group: _Group, ticket: AbandonableFuture[tuple[list[_Read], float]]
+    ) -> tuple[list[_Read], float]:
+        """What comes of a group's items."""
         start = time.perf_counter()
-        container = group.items[0].container
-        if container in _IN_PASSES:
-            passes = self._passes
-            fetched = []
+        key = id(group)
+
+        def grow(size: int) -> None:
+            ticket.beat()
+            self._budget.grow(key, size, ticket.beat)
+
+        access = access_of(group.items[0].container)
+        fetched: list[_Read] = []
+        if isinstance(access, Streamed):
+            streams = self._streams
             for item in group.items:
                 ticket.beat()
-                fetched.append(passes.fetch(item, ticket.beat))
-        elif container is Container.FILE:
-            fetched = [self._fetcher.file(item, ticket.beat) for item in group.items]
+                read = streams.fetch(access, item, ticket.beat)
+                fetched.append(read)
+                if read.data and item.size is None:
+                    grow(len(read.data))
+        elif isinstance(access, Ranged):
+            fetched = self._fetcher.ranges(access, group.items, ticket.beat)
+        elif isinstance(access, Whole):
+            unsized = group.items[0].size is None
+            fetched = [
+                self._fetcher.file(item, ticket.beat, grow if unsized else None)
+                for item in group.items
+            ]
         else:
-            fetched = self._fetcher.ranges(group.items, ticket.beat)
+            fetched = [_unknown_container(item) for item in group.items]
         return fetched, time.perf_counter() - start
 
     def _finish(self, pending: _Pending) -> Iterator[Encoded]:
         group = pending.group
-        read_s = 0.0
         if pending.ticket is None:
-            fetched: list[Fetched] = [group.error] * len(group.items) if group.error else []
-        else:
-            try:
-                allowance_s = self._timeout_s + group.size / _SLOWEST_BYTES_S
-                fetched, read_s = pending.ticket.wait(allowance_s)
-            except TimeoutError as exc:
-                self._leave_behind(group)
-                error = ImageError(Stage.READ, ErrorKind.TIMEOUT, f"storage gave {exc}")
-                fetched = [error] * len(group.items)
-        for item, data in zip(group.items, fetched, strict=True):
-            yield self._encoded(item, data, read_s / len(group.items))
+            for item in group.items:
+                yield Encoded(item, None, group.error)
+            return
+        key = id(group)
+        self._budget.wait_for(key)
+        try:
+            allowance_s = self._timeout_s + group.size / _SLOWEST_BYTES_S
+            fetched, read_s = pending.ticket.wait(allowance_s)
+        except TimeoutError as exc:
+            self._leave_behind(group)
+            error = ImageError(Stage.READ, ErrorKind.TIMEOUT, f"storage gave {exc}")
+            fetched, read_s = [_Read(None, error)] * len(group.items), 0.0
+        finally:
+            self._budget.release(key)
+        for item, read in zip(group.items, fetched, strict=True):
+            yield self._encoded(item, read, read_s / len(group.items))
 
-    def _encoded(self, item: Item, data: Fetched, read_s: float) -> Encoded:
-        if isinstance(data, ImageError):
-            return Encoded(item, None, data, read_s)
+    def _encoded(self, item: Item, read: _Read, read_s: float) -> Encoded:
+        data = read.data
+        if data is None:
+            return Encoded(item, None, read.error, read_s)
         self._typical.note(item, len(data))
         if len(data) > self._max_bytes:
-            return Encoded(item, None, too_large(len(data), self._max_bytes), read_s)
+            return Encoded(item, None, _as_error(too_large(len(data), self._max_bytes)), read_s)
         if not data:
             error = ImageError(Stage.READ, ErrorKind.EMPTY_FILE, "the file is empty (0 bytes)")
             return Encoded(item, None, error, read_s)
-        return Encoded(item, data, None, read_s)
+        return Encoded(item, data, None, read_s, read.sha256)
 
     def _leave_behind(self, group: _Group) -> None:
         """A read hangs: go on without its thread, as long as that is not the rule."""
@@ -205,14 +299,196 @@ class Reader:
                 f"storage hangs: {self._stuck} reads did not come back, the last of "
                 f"{group.items[0].source}"
             )
-        if group.items[0].container in _IN_PASSES:
-            self._passes = self._new_passes()
+        if _is_streamed(group.items[0]):
+            self._streams = _OpenStream(self._fetcher)
             self._lane.replace()
         else:
             self._pool.replace()
 
-    def _new_passes(self) -> StreamReaders:
-        return StreamReaders(self._volumes, self._image_column, self._fetcher)
+
+class _Fetcher:
+    """Fetches items by ranges; holds nothing open, so many threads may use it at once."""
+
+    def __init__(self, config: SourceConfig, retry: RetryPolicy, max_bytes: int) -> None:
+        self._volumes = Volumes(config.storage_options)
+        self._secrets = UrlSecrets(config.uris)
+        self._image_column = config.image_column
+        self.retry = retry
+        self.max_bytes = max_bytes
+
+    def place(self, item: Item) -> tuple[Volume, str]:
+        """Volume and driver's path of an item's source."""
+        protocol, path = locate(item.source)
+        if protocol in WEB:
+            path = self._secrets.full(path)
+        return self._volumes.get(protocol), path
+
+    def source(self, item: Item) -> SourceFile:
+        """An item's source."""
+        volume, path = self.place(item)
+        return SourceFile(
+            volume,
+            path,
+            RetryPolicy(attempts=1),  # whole items are tried again
+            max_bytes=self.max_bytes,
+            image_column=self._image_column,
+        )
+
+    def file(self, item: Item, beat: Beat, grow: Grow | None) -> _Read:
+        """A whole file."""
+
+        def attempt() -> _Read:
+            volume, path = self.place(item)
+            counted = grow if grow is not None else lambda _: beat()
+            data, info = self._call(beat, lambda: volume.read_tagged(path, self.max_bytes, counted))
+            if item.content_tag is not None and info.tag != item.content_tag:
+                raise changed(f"size {item.size} -> {info.size} bytes, or a new date or version")
+            if data is None:
+                raise too_large(info.size, self.max_bytes)
+            return _whole(data)
+
+        return self.guarded(item, attempt)
+
+    def ranges(self, access: Ranged, items: tuple[Item, ...], beat: Beat) -> list[_Read]:
+        """Neighbours in one source, by one read."""
+        spans = [access.span(item) for item in items]
+        start, stop = spans[0][0], max(stop for _, stop in spans)
+        try:
+            volume, path = self.place(items[0])
+            block = self._call(beat, lambda: volume.read(path, start, stop))
+        except Exception as exc:
+            return [_Read(None, self.fault(exc, items[0]))] * len(items)
+
+        def more(begin: int, end: int) -> bytes:
+            return self._call(beat, lambda: volume.read(path, begin, end))
+
+        view = memoryview(block)
+        fetched: list[_Read] = []
+        for item, (first, last) in zip(items, spans, strict=True):
+            part = view[first - start : last - start]
+            fetched.append(
+                self.guarded(
+                    item,
+                    lambda item=item, part=part: _whole(  # type: ignore[misc]
+                        access.content(item, part, more, self.max_bytes)
+                    ),
+                )
+            )
+        return fetched
+
+    def guarded(self, item: Item, read: Callable[[], _Read]) -> _Read:
+        """What a read gives, or why it gives nothing."""
+        try:
+            return read()
+        except Exception as exc:
+            return _Read(None, self.fault(exc, item))
+
+    def fault(self, exc: BaseException, item: Item) -> ImageError:
+        """An exception as the item's error."""
+        if isinstance(exc, (MemberError, ContainerError)):
+            return _as_error(exc)
+        if isinstance(exc, MissingExtraError):
+            return ImageError(Stage.READ, ErrorKind.UNSUPPORTED, str(exc))
+        if isinstance(exc, MemoryError):
+            return ImageError(Stage.READ, ErrorKind.TOO_LARGE, "not enough memory to read it")
+        fault = fault_of(exc)
+        attempts = self.retry.attempts if fault.passes else 1
+        message = reason_of(exc)
+        if fault is Fault.DENIED and item.source.startswith(("http://", "https://")):
+            message += _CUT_HINT
+        return ImageError(Stage.READ, error_kind(exc), message, attempts)
+
+    def _call(self, beat: Beat, function: Callable[[], T]) -> T:
+        def attempt() -> T:
+            beat()
+            return function()
+
+        return self.retry.call(attempt)
+
+
+class _OpenStream:
+    """Sources that are read through one open file; the last one stays open where it was.
+
+    Items (and shards) in order then cost one pass in all. For one thread at a time.
+    """
+
+    def __init__(self, fetcher: _Fetcher) -> None:
+        self._fetcher = fetcher
+        self._source: str | None = None
+        self._file: IO[bytes] | None = None
+        self._items: ItemStream | None = None
+        self._damage: tuple[int, ContainerError] | None = None
+        self._beat: Beat = lambda: None
+
+    def fetch(self, access: Streamed, item: Item, beat: Beat) -> _Read:
+        """The next item; going back may mean starting over."""
+        self._beat = beat
+
+        def read() -> _Read:
+            return _whole(self._fetcher.retry.call(lambda: self._read(access, item)))
+
+        return self._fetcher.guarded(item, read)
+
+    def close(self) -> None:
+        """Let go of the open source."""
+        for held in (self._items, self._file):
+            if held is not None:
+                with contextlib.suppress(Exception):
+                    held.close()
+        self._source = self._file = self._items = self._damage = None
+
+    def _read(self, access: Streamed, item: Item) -> bytes:
+        self._beat()
+        offset = item.offset or 0
+        if self._source == item.source and self._damage is not None:
+            at, damage = self._damage
+            if access.is_ordered and offset >= at:  # reading there again would end the same way
+                raise damage
+        try:
+            is_open = self._source == item.source and self._items is not None
+            if not is_open or self._damage is not None or self._items.is_past(item):  # type: ignore[union-attr]
+                damaged = self._damage if self._source == item.source else None
+                self._open(access, item)
+                self._damage = damaged if damaged is not None and offset >= damaged[0] else None
+            assert self._items is not None
+            return self._items.read(item)
+        except MemberError:
+            raise
+        except ContainerError as exc:
+            if self._source == item.source:
+                self._damage = (offset, exc)
+            raise
+        except Exception:
+            self.close()  # where it stopped is unknown: the next try starts over
+            raise
+
+    def _open(self, access: Streamed, item: Item) -> None:
+        self.close()
+        source = self._fetcher.source(item)
+        self._file = source.open()
+        self._source = item.source
+        self._items = access.open(self._file, source, item, lambda: self._beat())
+
+
+def _whole(data: bytes) -> _Read:
+    return _Read(data, None, hashlib.sha256(data).hexdigest())
+
+
+def _as_error(exc: MemberError | ContainerError) -> ImageError:
+    return ImageError(Stage.READ, exc.kind, str(exc))
+
+
+def _unknown_container(item: Item) -> _Read:
+    message = f"a container of kind {item.container!r}: a newer textspot-ray planned it"
+    return _Read(None, ImageError(Stage.READ, ErrorKind.UNSUPPORTED, message))
+
+
+def _access(item: Item) -> Access | None:
+    return access_of(item.container)
+
+
+def _is_streamed(item: Item) -> bool:
+    return isinstance(_access(item), Streamed)
 
 
 def _groups(items: Iterable[Item], max_bytes: int, typical: _Typical) -> Iterator[_Group]:
@@ -221,8 +497,9 @@ def _groups(items: Iterable[Item], max_bytes: int, typical: _Typical) -> Iterato
     size = 0
     for item in items:
         error = item.error
-        if error is None and (_known_bytes(item) or 0) > max_bytes:
-            error = too_large(_known_bytes(item), max_bytes)
+        known = _known_bytes(item) or 0
+        if error is None and known > max_bytes:
+            error = _as_error(too_large(known, max_bytes))
         if held and (error is not None or not _joins(held, size + typical.estimate(item), item)):
             yield _Group(tuple(held), size)
             held, size = [], 0
@@ -237,20 +514,25 @@ def _groups(items: Iterable[Item], max_bytes: int, typical: _Typical) -> Iterato
 
 def _joins(held: list[Item], size: int, item: Item) -> bool:
     last = held[-1]
-    if item.container is Container.FILE or item.source != last.source:
-        return False
-    if item.container is not last.container:
+    if item.container != last.container or item.source != last.source:
         return False
     if len(held) >= _GROUP_ITEMS or size > _GROUP_BYTES:
         return False
-    if item.container in _IN_PASSES:
+    if item.size is None:
+        return False  # one by one, so that the window holds what they turn out to be
+    access = _access(item)
+    if isinstance(access, Streamed):
         return True
-    end = (last.offset or 0) + (last.size or 0)
-    return end <= (item.offset or 0) <= end + _GROUP_GAP
+    if not isinstance(access, Ranged):
+        return False
+    end = access.span(last)[1]
+    start = access.span(item)[0]
+    return access.span(last)[0] <= start <= end + _GROUP_GAP
 
 
 def _known_bytes(item: Item) -> int | None:
-    """Bytes that an item will take in memory; of a zip's members when inflated."""
-    if item.size is None:
-        return None
-    return max(item.size, content_bytes(item.content_tag) or 0)
+    """Bytes that an item will take in memory, as far as the plan knows."""
+    access = _access(item)
+    if isinstance(access, (Ranged, Streamed)):
+        return access.bytes_held(item)
+    return item.size

@@ -5,18 +5,30 @@ from __future__ import annotations
 import re
 from fnmatch import translate
 from hashlib import blake2b
+from typing import Final
 
 from textspot_ray.config import SourceConfig
-from textspot_ray.images.formats import NESTED_SUFFIXES, NameKind, name_kind
 
-NOT_AN_IMAGE = "not an image"
-NESTED = "archive inside an archive"
-HIDDEN = "hidden file"
-MACOS = "macOS metadata"
-OUTPUT = "output of textspot"
+NOT_AN_IMAGE: Final = "not an image"
+NESTED: Final = "archive inside an archive"
+UNREAD_ARCHIVE: Final = "archive of a kind that is not read"
+HIDDEN: Final = "hidden file"
+MACOS: Final = "macOS metadata"
+SYSTEM: Final = "thumbnails or recycle bin of a system"
+OUTPUT: Final = "output of textspot"
 _HIDDEN = re.compile(r"(?:^|/)\.(?!\.?(?:/|\Z))")
 _OUTPUT = re.compile(r"(?:^|/)_textspot(?:/|\Z)")
 _MACOS = re.compile(r"(?:^|/)(?:__MACOSX(?:/|\Z)|\._)")
+_SYSTEM = re.compile(
+    r"(?:^|/)(?:@eaDir|#recycle|#snapshot|@Recycle|@Recently-Snapshot|\$RECYCLE\.BIN|RECYCLER|"
+    r"System Volume Information|\.thumbnails|\.Trash(?:es|-\d+)?|lost\+found)(?:/|\Z)"
+)
+# Archives, and single files under a compression, that no kind reads; case ignored.
+UNREAD_ARCHIVES: Final = (
+    "rar", "cbr", "arj", "lzh", "lha", "cab", "iso", "dmg",
+    "gz", "zst", "zstd", "bz2", "xz", "lz", "lz4",
+)  # fmt: skip
+_PART = re.compile(r"\.(?:z\d\d|r\d\d|(?:7z|zip|tar|rar)\.\d{3})\Z", re.IGNORECASE)
 
 
 class Selection:
@@ -25,22 +37,23 @@ class Selection:
     def __init__(self, config: SourceConfig) -> None:
         self._include = _compile(config.include)
         self._exclude = _compile(config.exclude)
+        self._system_folders = config.system_folders
         self._limit_hash = None if config.sample is None else int(config.sample * 2**64)
 
-    def passed_folder(self, path: str) -> str | None:
+    def skipped_folder(self, path: str) -> str | None:
         """Why a folder is not gone into, or None."""
-        return _hidden(path)
+        return self._hidden(path)
 
-    def passed(self, path: str, is_container: bool = False) -> str | None:
-        """Why a path relative to its source is passed over, or None.
+    def skipped(self, path: str, is_container: bool = False) -> str | None:
+        """Why a path relative to its source is skipped, or None.
 
         Patterns match the whole path or its last part. Archives are only excluded by name: what
         is to be included is their members' to say.
         """
-        return _hidden(path) or self.filtered(path, is_container)
+        return self._hidden(path) or self.filtered(path, is_container)
 
     def filtered(self, path: str, is_container: bool = False) -> str | None:
-        """As `passed`, by the user's patterns alone: for what was named one by one."""
+        """As `skipped`, by the user's patterns alone: for what was named one by one."""
         if self._exclude and _matches(self._exclude, path):
             return "excluded by pattern"
         if self._include and not is_container and not _matches(self._include, path):
@@ -54,25 +67,33 @@ class Selection:
         digest = blake2b(image_id.encode("utf-8", "replace"), digest_size=8, person=b"sample")
         return int.from_bytes(digest.digest(), "big") < self._limit_hash
 
+    def _hidden(self, path: str) -> str | None:
+        if _OUTPUT.search(path):
+            return OUTPUT
+        if self._system_folders:
+            path = _SYSTEM.sub("/", path)  # what they are called hides nothing
+            path = re.sub(r"(?:^|/)__MACOSX(?=/|\Z)", "", path)
+        elif _SYSTEM.search(path):
+            return SYSTEM
+        if _MACOS.search(path):
+            return MACOS
+        return HIDDEN if _HIDDEN.search(path) else None
 
-def member_kind(name: str) -> NameKind:
-    """As `name_kind`, for names inside an archive: containers there are not opened."""
-    kind = name_kind(name)
-    if kind in (NameKind.TAR, NameKind.TAR_STREAM, NameKind.ZIP):
-        return NameKind.TAR
-    if kind in (NameKind.PARQUET, NameKind.LIST):
-        return NameKind.OTHER
-    if kind is NameKind.UNKNOWN and name.rpartition(".")[2].lower() in NESTED_SUFFIXES:
-        return NameKind.TAR
-    return kind
+
+def not_read(name: str) -> str:
+    """Why a file that is no image and no source is skipped."""
+    if is_unread_archive(name):
+        return UNREAD_ARCHIVE
+    return NOT_AN_IMAGE
 
 
-def _hidden(path: str) -> str | None:
-    if _MACOS.search(path):
-        return MACOS
-    if _OUTPUT.search(path):
-        return OUTPUT
-    return HIDDEN if _HIDDEN.search(path) else None
+def is_unread_archive(name: str) -> bool:
+    """Whether a name says that it is an archive, or a part of one, that is not read.
+
+    >>> is_unread_archive("a.rar"), is_unread_archive("b.7z.001"), is_unread_archive("c.jpg")
+    (True, True, False)
+    """
+    return name.rpartition(".")[2].lower() in UNREAD_ARCHIVES or _PART.search(name) is not None
 
 
 def _compile(patterns: tuple[str, ...]) -> re.Pattern[str] | None:

@@ -28,6 +28,11 @@ class AbandonableFuture(Generic[T]):
         """Show that the work goes on."""
         self._beat_s = time.monotonic()
 
+    @property
+    def left_behind(self) -> bool:
+        """Whether `wait` has given up on it."""
+        return self._left_behind
+
     def cancel(self) -> None:
         """Nobody wants the result; work that has not begun is not done."""
         self._cancelled = True

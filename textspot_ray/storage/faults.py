@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Final, TypeVar
 
 from textspot_ray.records import ErrorKind
+from textspot_ray.storage.urls import without_secrets
 
 T = TypeVar("T")
 
@@ -113,7 +114,11 @@ def reason_of(exc: BaseException) -> str:
     if isinstance(exc, FileNotFoundError) and exc.errno is None:
         exc = exc.__cause__ or FileNotFoundError("no such file")
     text = (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__
-    return " ".join(text.split())[:300]
+    return without_secrets(" ".join(text.split()))[:300]
+
+
+class SilentHostError(TimeoutError):
+    """A host that has not answered for several requests in a row: not worth asking twice."""
 
 
 @dataclass(slots=True)
@@ -149,7 +154,8 @@ class RetryPolicy:
             try:
                 return function(attempt)
             except Exception as exc:
-                if attempt + 1 >= self.attempts or not fault_of(exc).passes:
+                is_last = attempt + 1 >= self.attempts or isinstance(exc, SilentHostError)
+                if is_last or not fault_of(exc).passes:
                     raise
             self.tally.n += 1
             # Full jitter keeps thousands of readers from coming back at the same moment.

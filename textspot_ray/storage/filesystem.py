@@ -28,6 +28,7 @@ _OPTION_NAMES = {
     LOCAL: (LOCAL, "local"),
 }
 _EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure", "abfs": "azure", "http": "http", "https": "http"}
+_PAGE_TIMEOUT_S = 300.0  # drivers have time-outs of their own; this is for when they hang
 _PAGE = 1000  # entries fetched from an asynchronous listing at a time
 
 
@@ -186,7 +187,7 @@ def _walk_pages(fs: Any, pages: Pages) -> Iterator[RemoteEntry]:
 
     while True:
         try:
-            page = asyncio.run_coroutine_threadsafe(take(), fs.loop).result()
+            page = asyncio.run_coroutine_threadsafe(take(), fs.loop).result(_PAGE_TIMEOUT_S)
         except OSError:
             raise
         except Exception as exc:  # not all drivers' own are

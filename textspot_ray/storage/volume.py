@@ -1,6 +1,6 @@
 """Reading sources: one interface over the local disk and fsspec's drivers.
 
-Faults are the driver's own exceptions; `retry.fault_of` tells what they mean.
+Faults are the driver's own exceptions; `faults.fault_of` tells what they mean.
 """
 
 # ruff: noqa: PTH116 - a Path object for each of ten million files costs more than its stat().
@@ -13,11 +13,20 @@ import os
 import stat as stat_bits
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, TypeVar, cast
 
+from textspot_ray.storage.abandonable import AbandonablePool
+from textspot_ray.storage.faults import RetryPolicy
 from textspot_ray.storage.filesystem import LOCAL, content_tag, open_filesystem, walk_remote
 
+T = TypeVar("T")
 Descend = Callable[[str], bool]
+Grow = Callable[[int], None]
+_SLOWEST_BYTES_S = 1e6  # a transfer may take this long on top of the longest silence
+
+
+def no_growth(size: int) -> None:
+    """For those who do not count what is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +72,18 @@ class Volume:
         """Bytes from ``start`` to ``stop``, fewer if the file ends before."""
         raise NotImplementedError
 
-    def read_tagged(self, path: str, max_bytes: int) -> tuple[bytes | None, FileInfo]:
-        """A whole file and its tag as of the reading; None for more than ``max_bytes``."""
+    def read_tagged(
+        self, path: str, max_bytes: int, grow: Grow = no_growth
+    ) -> tuple[bytes | None, FileInfo]:
+        """A whole file and its tag as of the reading.
+
+        Args:
+            path: Driver's path.
+            max_bytes: A larger file is not read (None instead of its bytes), whatever size its
+                store told before.
+            grow: Called with the bytes that are about to be held, or that have just come; may
+                wait until there is room for them.
+        """
         raise NotImplementedError
 
     def open(self, path: str) -> IO[bytes]:
@@ -80,7 +99,30 @@ def open_volume(protocol: str, options: Mapping[str, Any] | None = None) -> Volu
     """
     if protocol == LOCAL:
         return LocalVolume()
-    return RemoteVolume(protocol, open_filesystem(protocol, options))
+    fs = open_filesystem(protocol, options)
+    if protocol in ("http", "https"):
+        from textspot_ray.storage.web import WebVolume
+
+        return WebVolume(protocol, fs)
+    return RemoteVolume(protocol, fs)
+
+
+class Volumes:
+    """The volumes in use, one a protocol."""
+
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        self._options = options
+        self._open: dict[str, Volume] = {}
+
+    def get(self, protocol: str) -> Volume:
+        """The volume of a protocol.
+
+        Raises:
+            UsageError: Unknown protocol or missing driver.
+        """
+        if protocol not in self._open:
+            self._open[protocol] = open_volume(protocol, self._options)
+        return self._open[protocol]
 
 
 class LocalVolume(Volume):
@@ -142,12 +184,17 @@ class LocalVolume(Volume):
         finally:
             os.close(descriptor)
 
-    def read_tagged(self, path: str, max_bytes: int) -> tuple[bytes | None, FileInfo]:
+    def read_tagged(
+        self, path: str, max_bytes: int, grow: Grow = no_growth
+    ) -> tuple[bytes | None, FileInfo]:
         descriptor = _open_regular(path)
         try:
             info = _local_info(path, os.fstat(descriptor))
             size = info.size or 0
-            return (None if size > max_bytes else _pread(descriptor, 0, size)), info
+            if size > max_bytes:
+                return None, info
+            grow(size)
+            return _pread(descriptor, 0, size), info
         finally:
             os.close(descriptor)
 
@@ -188,29 +235,31 @@ class RemoteVolume(Volume):
                 return b""
             raise
 
-    def read_tagged(self, path: str, max_bytes: int) -> tuple[bytes | None, FileInfo]:
-        web = self.protocol in ("http", "https")
-        info = self._web_info(path) if web else self.info(path)
+    def read_tagged(
+        self, path: str, max_bytes: int, grow: Grow = no_growth
+    ) -> tuple[bytes | None, FileInfo]:
+        info = self.info(path)
         if info.is_folder:
             raise FileNotFoundError(errno.ENOENT, "is a folder", path)
         if info.size is None:
-            return self._read_bounded(path, max_bytes), info
+            return self._read_bounded(path, max_bytes, grow), info
         if info.size > max_bytes:
             return None, info
+        grow(info.size)
         data = bytes(self._fs.cat_file(path))
-        if len(data) != info.size and not web:  # a web server may send it compressed
+        if len(data) != info.size:
             raise OSError(errno.EIO, f"got {len(data)} of {info.size} bytes", path)
         return data, info
 
-    def _read_bounded(self, path: str, max_bytes: int) -> bytes | None:
+    def _read_bounded(self, path: str, max_bytes: int, grow: Grow) -> bytes | None:
         """Read what tells no size: it may never end."""
-        options = {"block_size": 0} if self.protocol in ("http", "https") else {}
-        with self._fs.open(path, "rb", **options) as file:
+        with self._fs.open(path, "rb") as file:
             parts, left = [], max_bytes
             while part := file.read(min(2**20, left + 1)):
                 left -= len(part)
                 if left < 0:
                     return None
+                grow(len(part))
                 parts.append(part)
         return b"".join(parts)
 
@@ -220,19 +269,155 @@ class RemoteVolume(Volume):
         file: IO[bytes] = self._fs.open(path, "rb", block_size=4 * 2**20)
         return file
 
-    def _web_info(self, path: str) -> FileInfo:
-        try:
-            return self._info(path, self._fs.info(path))
-        except FileNotFoundError:
-            raise
-        except Exception:  # a server that knows no HEAD: the GET decides
-            return FileInfo(path, None, None)
-
     def _info(self, path: str, found: Mapping[str, Any]) -> FileInfo:
         size = found.get("size")
         return FileInfo(
             path, None if size is None else int(size), content_tag(self.protocol, found)
         )
+
+
+class TimedVolume(Volume):
+    """Another volume's reads under a deadline and retries, for those who list.
+
+    A driver that never comes back costs its thread, not the listing.
+
+    Args:
+        volume: Where to read.
+        retry: How transient faults are tried again.
+        timeout_s: Longest wait for an answer, on top of a second a megabyte; None to wait as
+            long as it takes, in the caller's own thread.
+    """
+
+    def __init__(self, volume: Volume, retry: RetryPolicy, timeout_s: float | None = 60.0) -> None:
+        self.protocol = volume.protocol
+        self._volume = volume
+        self._retry = retry
+        self._timeout_s = timeout_s
+        self._pool = AbandonablePool(1, "textspot-list")
+
+    def info(self, path: str) -> FileInfo:
+        return self.timed(lambda: self._volume.info(path))
+
+    def walk(
+        self, root: str, descend: Descend = lambda _: True
+    ) -> Iterator[FileInfo | SkippedEntry]:
+        return self._volume.walk(root, descend)
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        return self.timed(
+            lambda: self._volume.read(path, start, stop), 0 if stop is None else stop - start
+        )
+
+    def read_tagged(
+        self, path: str, max_bytes: int, grow: Grow = no_growth
+    ) -> tuple[bytes | None, FileInfo]:
+        return self.timed(lambda: self._volume.read_tagged(path, max_bytes, grow), max_bytes)
+
+    def open(self, path: str) -> IO[bytes]:
+        opened = self.timed(lambda: self._volume.open(path))
+        if self._timeout_s is None:
+            return opened
+        file = _TimedFile(opened, self)
+        return cast("IO[bytes]", io.BufferedReader(file, 4 * 2**20))
+
+    def timed(self, call: Callable[[], T], size: int = 0) -> T:
+        """The result of a call into the driver.
+
+        Raises:
+            TimeoutError: No answer in time, in any of the tries.
+        """
+        if self._timeout_s is None:
+            return self._retry.call(call)
+        allowance_s = self._timeout_s + size / _SLOWEST_BYTES_S
+
+        def attempt() -> T:
+            ticket = self._pool.submit(lambda _: call())
+            try:
+                return ticket.wait(allowance_s)
+            finally:
+                if ticket.left_behind:
+                    self._pool.replace()
+
+        return self._retry.call(attempt)
+
+    def shut(self) -> None:
+        """Let go of the thread."""
+        self._pool.close()
+
+
+class TimedVolumes(Volumes):
+    """Volumes whose reads have deadlines and are tried again.
+
+    Reads of the local disk are only tried again: a thread for each stat() would cost more.
+
+    Args:
+        options: fsspec options by protocol.
+        retry: How transient faults are tried again.
+        timeout_s: As of `TimedVolume`.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any] | None,
+        retry: RetryPolicy,
+        timeout_s: float = 60.0,
+    ) -> None:
+        super().__init__(options)
+        self._retry = retry
+        self._timeout_s = timeout_s
+        self._timed: dict[str, TimedVolume] = {}
+
+    def get(self, protocol: str) -> Volume:
+        if protocol not in self._timed:
+            timeout_s = None if protocol == LOCAL else self._timeout_s
+            self._timed[protocol] = TimedVolume(super().get(protocol), self._retry, timeout_s)
+        return self._timed[protocol]
+
+    def close(self) -> None:
+        """Let go of threads."""
+        for volume in self._timed.values():
+            volume.shut()
+
+
+class _TimedFile(io.RawIOBase):
+    def __init__(self, file: IO[bytes], volume: TimedVolume) -> None:
+        self._file = file
+        self._timed = volume.timed
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            self._at = self._timed(lambda: self._file.seek(offset, whence))
+        else:
+            self._at = offset if whence == io.SEEK_SET else self._at + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+
+        def read() -> bytes:
+            if self._file.tell() != self._at:  # also where a try before this one stopped
+                self._file.seek(self._at)
+            return self._file.read(len(view))
+
+        data = self._timed(read, len(view))
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 def _type_of(entry: os.DirEntry[str]) -> str:

@@ -90,11 +90,32 @@ def test_columns_pass_through(folder: Path, suffix: str) -> None:
     assert [e.data for e in read_all(items)] == [picture(0), picture(1)]
 
 
-def test_one_id_for_two_images_becomes_two(folder: Path) -> None:
-    path = write(folder / "l.csv", "id,path\n7,in/a.jpg\n7,in/c.png\n7,in/a.jpg\n")
+def test_one_id_for_two_images_is_refused_and_both_are_named(folder: Path) -> None:
+    path = write(folder / "l.csv", "id,path\n7,in/a.jpg\n7,in/a.jpg\n8,in/c.png\n")
     items, reasons = listed(path, id_column="id")
-    assert [i.image_id for i in items] == ["7", "7~2"]
+    assert [i.image_id for i in items] == ["7", "8"]
     assert reasons == {"listed twice": 1}
+    write(path, "id,path\n7,in/a.jpg\n8,in/b b.jpg\n7,in/c.png\n")
+    with pytest.raises(SourceError, match=r"share the id '7': .*/in/a\.jpg and .*/in/c\.png"):
+        listed(path, id_column="id")
+
+
+def test_ids_of_the_users_never_meet_ours(folder: Path) -> None:
+    write(folder / "in/t.tar", tar_bytes([("x.jpg", picture(4)), ("x.jpg", picture(5))]))
+    path = write(folder / "l.csv", "id,path\nt,in/t.tar\nt#x.jpg~2,in/a.jpg\n")
+    with pytest.raises(SourceError, match=r"share the id 't#x\.jpg~2'"):
+        listed(path, id_column="id")
+    items, _ = listed(write(path, "id,path\nt#page=1,in/a.jpg\nt,in/c.png\n"), id_column="id")
+    assert [i.error is None for i in items] == [False, True]
+    assert items[0].error is not None and "#page" in items[0].error.message
+
+
+def test_base_cannot_make_two_images_one(folder: Path) -> None:
+    path = write(folder / "l.csv", f"id,path\nin/c.png,in/a.jpg\n,{folder}/in/c.png\n")
+    items, _ = listed(path, id_column="id", base=str(folder))
+    assert [i.image_id for i in items] == ["in/c.png", "l.csv#~row=3"]
+    with pytest.raises(SourceError, match=r"share the id 'in/c\.png'"):
+        listed(path, folder / "in", id_column="id", base=str(folder))
 
 
 def test_archives_in_lists_pass_columns_to_their_members(folder: Path) -> None:
@@ -111,35 +132,49 @@ def test_csv_of_one_column_without_heading(folder: Path) -> None:
 
 def test_column_is_guessed_or_asked_for(folder: Path) -> None:
     assert len(listed(write(folder / "l.csv", "n,thing\n1,in/a.jpg\n"), uri_column="thing")[0]) == 1
+    assert len(listed(write(folder / "l.csv", "one,two\nx,in/a.jpg\n"))[0]) == 1  # by its look
     with pytest.raises(SourceError, match=r"source\.uri_column"):
-        listed(write(folder / "l.csv", "one,two\nx,in/a.jpg\n"))
+        listed(write(folder / "l.csv", "one,two\nx,y\n"))
     with pytest.raises(SourceError, match="no column 'zzz'"):
         listed(folder / "l.csv", uri_column="zzz")
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "says"),
+    ("name", "text", "row", "says"),
     [
-        ("l.csv", "path,n\nin/a.jpg\n", "line 2: 1 fields where the heading has 2"),
-        ("l.csv", "path\n,\n", "line 2: 2 fields"),
-        ("l.jsonl", '{"path": "a.jpg"}\nnot json\n', "line 2 is not JSON"),
-        ("l.jsonl", "[1]\n", "line 1: a JSON object"),
-        ("l.jsonl", '{"path": ""}\n', "row 1: column 'path' is empty"),
-        ("l.txt", b"a\0b\n", "binary data"),
-        ("l.txt", "s4://bucket/a.jpg\n", "unknown scheme s4"),
+        ("l.csv", "path,n\nin/a.jpg,1\nin/a.jpg\n{},2\n", 3, "1 fields where the heading has 2"),
+        ("l.csv", "url,n\nin/a.jpg,1\n,7\n{},2\n", 3, "column 'url' is empty"),
+        ("l.csv", "url,n\n,7\nin/a.jpg,1\n{},2\n", 2, "column 'url' is empty"),
+        ("l.jsonl", '{"path": "in/a.jpg"}\nnot json\n{"path": "%s"}\n', 2, "not JSON"),
+        ("l.jsonl", '[1]\n{"path": "in/a.jpg"}\n{"path": "%s"}\n', 1, "a JSON object"),
+        ("l.jsonl", '{"path": "in/a.jpg"}\n{"path": ""}\n{"path": "%s"}\n', 2, "is empty"),
+        ("l.txt", "in/a.jpg\ns4://bucket/a.jpg\n{}\n", 2, "unknown scheme s4"),
     ],
 )
-def test_broken_lists_name_the_line(folder: Path, name: str, text: Any, says: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        listed(write(folder / name, text))
-    assert says in str(caught.value) and "\n" not in str(caught.value)
+def test_a_bad_row_is_an_error_row_and_the_rest_is_read(
+    folder: Path, name: str, text: str, row: int, says: str
+) -> None:
+    path = write(folder / name, text.replace("{}", "in/c.png").replace("%s", "in/c.png"))
+    items, _ = listed(path)
+    bad = [i for i in items if i.error is not None]
+    assert [i.image_id.rpartition("/")[2] for i in bad] == [f"{name}#~row={row}"]
+    assert bad[0].error is not None and says in bad[0].error.message
+    assert f"row {row} of the list" in bad[0].error.message
+    assert names(i for i in items if i.error is None) == ["a.jpg", "c.png"]
+    assert [e.error == bad[0].error for e in read_all(bad)] == [True]
+
+
+def test_what_is_no_list_at_all_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="binary data") as caught:
+        listed(write(folder / "l.txt", b"a\0b\n"))
+    assert "\n" not in str(caught.value)
 
 
 def test_id_column_needs_columns_and_values(folder: Path) -> None:
     with pytest.raises(SourceError, match="needs a list with columns"):
         listed(write(folder / "l.txt", "in/a.jpg\n"), id_column="id")
-    with pytest.raises(SourceError, match="row 1: no value"):
-        listed(write(folder / "l.csv", "id,path\n,in/a.jpg\n"), id_column="id")
+    items, _ = listed(write(folder / "l.csv", "id,path\n,in/a.jpg\n"), id_column="id")
+    assert items[0].error is not None and "no value in --id-column" in items[0].error.message
 
 
 def test_broken_parquet_list_given_by_name_is_a_row_not_a_silence(folder: Path) -> None:
@@ -150,3 +185,74 @@ def test_broken_parquet_list_given_by_name_is_a_row_not_a_silence(folder: Path) 
 def test_empty_lists_have_no_items(folder: Path) -> None:
     for name in ("l.txt", "l.csv", "l.jsonl"):
         assert listed(write(folder / name, "")) == ([], {})
+
+
+# ---------------------------------------------------------------- lists as people have them
+
+
+def test_lists_without_a_heading(folder: Path) -> None:
+    path = write(folder / "l.csv", "in/a.jpg,cat\nin/c.png,dog\n")
+    items, _ = listed(path)
+    assert names(items) == ["a.jpg", "c.png"]
+    assert json.loads(items[0].extra or "") == {"column_2": "cat"}
+    assert len(listed(path, header="yes", uri_column="in/a.jpg")[0]) == 1
+    assert len(listed(write(path, "x,in/a.jpg\n"), header="no", uri_column="column_2")[0]) == 1
+
+
+def test_tsv_captions_that_begin_with_a_quote(folder: Path) -> None:
+    rows = ["url\tcaption", 'in/a.jpg\t"hello', "in/b b.jpg\tx", 'in/c.png\t5" screen"']
+    items, _ = listed(write(folder / "l.tsv", "\n".join(rows) + "\n"))
+    assert names(items) == ["a.jpg", "b%20b.jpg", "c.png"]
+    assert [json.loads(i.extra or "")["caption"] for i in items] == ['"hello', "x", '5" screen"']
+    rows = ["url\tcaption", '"in/a.jpg"\t"say ""x"""', '"in/c.png"\t"two\nlines"']
+    items, _ = listed(write(folder / "l.tsv", "\n".join(rows) + "\n"))
+    assert [json.loads(i.extra or "")["caption"] for i in items] == ['say "x"', "two\nlines"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+@pytest.mark.parametrize("suffix", ["txt", "csv", "tsv", "jsonl"])
+def test_lists_in_other_encodings(folder: Path, encoding: str, suffix: str) -> None:
+    text = {
+        "txt": "in/a.jpg\r\nin/b b.jpg\r\n",
+        "csv": "path,ü\r\nin/a.jpg,é\r\nin/b b.jpg,x\r\n",
+        "tsv": 'path\tn\r\nin/a.jpg\t"é\r\nin/b b.jpg\tx\r\n',
+        "jsonl": '{"path": "in/a.jpg", "n": "é"}\r\n{"path": "in/b b.jpg"}\r\n',
+    }[suffix]
+    items, reasons = listed(write(folder / f"l.{suffix}", text.encode(encoding)))
+    assert names(items) == ["a.jpg", "b%20b.jpg"] and not reasons
+    assert [e.error for e in read_all(items)] == [None, None]
+
+
+def test_labels_of_paddle_ocr_and_quoted_or_windows_paths(folder: Path) -> None:
+    label = '[{"transcription": "HELLO"}]'
+    text = f'in/a.jpg\t{label}\n"in/b b.jpg"\nin\\c.png\n'
+    items, _ = listed(write(folder / "l.txt", text))
+    assert names(items) == ["a.jpg", "b%20b.jpg", "c.png"]
+    assert json.loads(items[0].extra or "") == {"label": [{"transcription": "HELLO"}]}
+    assert [e.data for e in read_all(items)] == [picture(i) for i in range(3)]
+
+
+def test_rows_with_several_images(folder: Path) -> None:
+    row = {"id": "q1", "images": ["in/a.jpg", "in/c.png"], "conversations": [{"from": "x.jpg"}]}
+    path = write(folder / "l.jsonl", json.dumps(row) + "\n")
+    items, _ = listed(path)
+    assert names(items) == ["a.jpg", "c.png"]
+    assert set(json.loads(items[1].extra or "")) == {"id", "conversations"}
+    items, _ = listed(path, id_column="id")
+    assert [i.image_id for i in items] == ["q1", "q1#image=2"]
+
+
+def test_hugging_face_paths_in_a_list(folder: Path) -> None:
+    path = write(folder / "l.jsonl", '{"image": {"bytes": null, "path": "in/a.jpg"}, "t": "x"}\n')
+    assert names(listed(path)[0]) == ["a.jpg"]
+    table = pa.table({"image": [{"bytes": None, "path": "in/c.png"}]})
+    pq.write_table(table.cast(pa.schema([("image", pa.struct([("bytes", pa.binary()),
+                   ("path", pa.string())]))])), folder / "l.parquet")  # fmt: skip
+    assert [e.data for e in read_all(listed(folder / "l.parquet")[0])] == [picture(2)]
+
+
+def test_captions_of_megabytes_are_cut_not_kept(folder: Path) -> None:
+    rows = [{"path": "in/a.jpg", "caption": "x" * 2_000_000, "n": 1}]
+    items, _ = listed(write(folder / "l.jsonl", json.dumps(rows[0]) + "\n"))
+    extra = json.loads(items[0].extra or "")
+    assert extra["n"] == 1 and extra["caption"] == "x" * 65_536 + "…"

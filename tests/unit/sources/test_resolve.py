@@ -16,7 +16,7 @@ from tests.support.archives import listed, names, picture, read_all, tar_bytes, 
 from textspot_ray.config import ImageConfig
 from textspot_ray.errors import SourceError
 from textspot_ray.records import ErrorKind
-from textspot_ray.sources.resolve import Glob, expand_braces, parse
+from textspot_ray.sources.uris import Glob, expand_braces, parse
 
 
 @pytest.mark.parametrize(

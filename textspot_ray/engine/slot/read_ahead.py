@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from textspot_ray.engine.slot.ports import Events, ItemRead, ReaderFailed
-from textspot_ray.records import Container, Encoded, Item, Shard
+from textspot_ray.records import Encoded, Item, Shard
+from textspot_ray.sources.kinds import is_ordered
 
 
 class Fetches(Protocol):
@@ -185,4 +186,4 @@ def read_deadline_s(item: Item, min_deadline_s: float) -> float:
     Storage has time-outs and retries of its own, which must be given time to end by themselves. A
     compressed tar may have to be streamed past hours of members before the first one arrives.
     """
-    return 60.0 * min_deadline_s if item.container is Container.TAR_STREAM else 5.0 * min_deadline_s
+    return (60.0 if is_ordered(item.container) else 5.0) * min_deadline_s

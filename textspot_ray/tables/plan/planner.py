@@ -10,7 +10,8 @@ import numpy as np
 
 from textspot_ray.config import OutputConfig
 from textspot_ray.errors import StorageError
-from textspot_ray.records import Container, Item, ShardId, Skipped
+from textspot_ray.records import Item, ShardId, Skipped
+from textspot_ray.sources.kinds import is_ordered
 from textspot_ray.tables.commit.commit_record import new_attempt
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.ids import hash_ids, hash_tags
@@ -307,4 +308,4 @@ class ShardPlanner:
 
 
 def _stream(item: Item) -> str | None:
-    return item.source if item.container is Container.TAR_STREAM else None
+    return item.source if is_ordered(item.container) else None

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from textspot_ray.errors import TableError
-from textspot_ray.records import Container, ErrorKind, ImageError, Item, ShardId, Stage
+from textspot_ray.records import ErrorKind, ImageError, Item, ShardId, Stage
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import STATE
 from textspot_ray.tables.ids import hash_ids, hash_tags
@@ -163,7 +163,7 @@ def blank_items(store: Store, seqs: Iterable[int], image_ids: Sequence[str]) -> 
 
 
 def _blank(rows: pa.Table, gone: pa.Array) -> pa.Table:
-    empty = {"image_id": b"", "source": b"", "container": str(Container.FILE), "tag": 0}
+    empty = {"image_id": b"", "source": b"", "container": "file", "tag": 0}
     for at, field in enumerate(rows.schema):
         if field.name not in ("id_hi", "id_lo"):
             blank = pa.scalar(empty.get(field.name), field.type)
@@ -299,7 +299,7 @@ def _item(row: dict[str, object]) -> Item:
     return Item(
         image_id=text("image_id") or "",
         source=text("source") or "",
-        container=Container(str(row["container"])),
+        container=str(row["container"]),
         member=text("member"),
         offset=number("offset"),
         size=number("size"),

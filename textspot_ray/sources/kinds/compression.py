@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import IO, Protocol, cast
+from typing import IO, Any, Protocol, cast
 
 import zstandard
+
+from textspot_ray.records import ErrorKind
+from textspot_ray.sources.kinds.base import MAX_DECODER_BYTES, ContainerError
 
 _CHUNK = 1 << 20
 _MAGIC: tuple[tuple[bytes, str], ...] = (
@@ -19,12 +23,21 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xfd7zXZ\0", "xz"),
 )
 _TRAILING_GARBAGE = "Not a gzipped file"
+_XZ_STEP = 64 << 10  # bytes decoded at a time: what comes before damage in a step is lost with it
+_XZ_OVERHEAD = 2 << 20  # of the decoder, besides its dictionary
 # What decompressors raise for damaged input; each has its own.
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, ValueError)
 
 
-class DamagedStreamError(ValueError):
-    """Compressed data that cannot be read further."""
+class DamagedStreamError(ContainerError):
+    """Compressed data that cannot be read further.
+
+    ``is_trailing`` tells bytes that follow whole compressed data and are none themselves.
+    """
+
+    def __init__(self, message: str, kind: ErrorKind = ErrorKind.BROKEN_ARCHIVE) -> None:
+        super().__init__(message, kind)
+        self.is_trailing = message.startswith(_TRAILING_GARBAGE)
 
 
 class Cursor(Protocol):
@@ -125,7 +138,7 @@ class StreamCursor:
             while self._next(_CHUNK):
                 pass
         except DamagedStreamError as exc:
-            if not str(exc).startswith(_TRAILING_GARBAGE):  # which gzip itself ignores
+            if not exc.is_trailing:  # which gzip itself ignores
                 raise
 
     def _next(self, count: int) -> bytes:
@@ -133,6 +146,13 @@ class StreamCursor:
             part = self._file.read(count)
         except DAMAGE as exc:
             reason = " ".join(str(exc).split()) or type(exc).__name__
+            if "memory" in reason.lower():  # xz: "Memory usage limit exceeded", zstd: "too much"
+                limit = f"{MAX_DECODER_BYTES >> 20} MiB"
+                raise DamagedStreamError(
+                    f"its compression asks for more than {limit} of memory: pack it anew with a "
+                    "smaller dictionary or window",
+                    ErrorKind.TOO_LARGE,
+                ) from exc
             raise DamagedStreamError(reason) from exc
         except OSError as exc:
             if exc.errno is None and str(exc) == "Invalid data stream":  # bz2's way to say so
@@ -150,7 +170,51 @@ def decompress(file: IO[bytes], compression: str) -> IO[bytes]:
     if compression == "bzip2":
         return cast("IO[bytes]", bz2.BZ2File(file, mode="rb"))
     if compression == "xz":
-        return cast("IO[bytes]", lzma.LZMAFile(file, mode="rb"))
+        return cast("IO[bytes]", io.BufferedReader(_XzFile(file), _XZ_STEP))
     # As much as `zstd --long` asks for; more would be memory that the archive decides on.
-    decompressor = zstandard.ZstdDecompressor(max_window_size=2**27)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_DECODER_BYTES)
     return cast("IO[bytes]", decompressor.stream_reader(file, read_across_frames=True))
+
+
+class _XzFile(io.RawIOBase):
+    """Streams of xz one after the other; `lzma.LZMAFile` knows no limit of memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._decoder: lzma.LZMADecompressor | None = None
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        while True:
+            if self._decoder is None and not self._begin():
+                return 0
+            assert self._decoder is not None
+            data = b""
+            if self._decoder.needs_input and not self._rest:
+                self._rest = self._file.read(_CHUNK)
+                if not self._rest:
+                    raise EOFError("compressed data ends before its end mark")
+            rest, self._rest = self._rest, b""
+            data = self._decoder.decompress(rest, min(len(view), _XZ_STEP))
+            if self._decoder.eof:
+                self._rest, self._decoder = self._decoder.unused_data, None
+            if data:
+                view[: len(data)] = data
+                return len(data)
+
+    def _begin(self) -> bool:
+        """Whether another stream follows, behind padding of zeros."""
+        self._rest = self._rest.lstrip(b"\0")
+        while not self._rest:
+            block = self._file.read(_CHUNK)
+            if not block:
+                return False
+            self._rest = block.lstrip(b"\0")
+        self._decoder = lzma.LZMADecompressor(
+            lzma.FORMAT_XZ, memlimit=MAX_DECODER_BYTES + _XZ_OVERHEAD
+        )
+        return True

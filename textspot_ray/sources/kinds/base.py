@@ -1,0 +1,425 @@
+"""What a kind of container is: how it is recognised, how it lists, how an item's bytes are read.
+
+A new kind is one module beside this one and its name in `kinds.KINDS`. It subclasses
+
+* `Kind`, or `ArchiveKind` for what holds members: names and first bytes it goes by, and `list`
+  (or `members`), which yields an `Item` for each image and a `Skipped` for everything else;
+* `Ranged` or `Streamed` for each container name that its items are stored under: how the bytes of
+  such an item are read, in any order by ranges, or from one open source in the order listed.
+
+Whatever is wrong with one member is a `MemberError`, with the whole container a `ContainerError`;
+faults of storage are the driver's own exceptions. All become rows of the errors table.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING, ClassVar
+
+from textspot_ray.errors import TextspotError
+from textspot_ray.images.formats import NameKind, is_image_head, name_kind
+from textspot_ray.records import ErrorKind, ImageError, Item, Skipped, Stage
+from textspot_ray.sources.identity import RepeatedNames, member_id, member_text
+from textspot_ray.sources.selection import NESTED, NOT_AN_IMAGE
+from textspot_ray.storage.faults import RetryPolicy, error_kind, reason_of
+from textspot_ray.storage.filesystem import LOCAL
+from textspot_ray.storage.volume import FileInfo, Volume
+
+if TYPE_CHECKING:
+    from textspot_ray.sources.listing import Lister
+    from textspot_ray.sources.uris import Glob
+
+Beat = Callable[[], None]
+ReadRange = Callable[[int, int], bytes]
+MAX_DECODER_BYTES = 128 << 20  # of a decompressor's window or dictionary; `zstd --long` takes that
+HEAD_BYTES = 512
+
+
+class ContainerError(Exception):
+    """A container cannot be read, or not further; what came before is good."""
+
+    def __init__(self, message: str, kind: ErrorKind = ErrorKind.BROKEN_ARCHIVE) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class MemberError(Exception):
+    """One member cannot be read; its neighbours may."""
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def changed(detail: str) -> MemberError:
+    """The source is not what was planned."""
+    return MemberError(
+        ErrorKind.CHANGED,
+        f"changed since it was planned ({detail}): run again with --on-changed redo",
+    )
+
+
+def too_large(size: int | None, max_bytes: int) -> MemberError:
+    """More bytes than ``image.max_bytes`` allows."""
+    what = f"{size} bytes" if size is not None else "the file"
+    return MemberError(ErrorKind.TOO_LARGE, f"{what}: more than image.max_bytes = {max_bytes}")
+
+
+@dataclass(frozen=True, slots=True)
+class ListRow:
+    """One row of a list: the URI as written, the id it gives, its other columns as JSON.
+
+    With ``error`` it stands for a row that cannot be used; ``number`` (from 1) names it.
+    """
+
+    uri: str
+    image_id: str | None = None
+    extra: str | None = None
+    error: str | None = None
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One thing to list.
+
+    Attributes:
+        kind: What it is.
+        protocol: Of its volume.
+        path: Where the driver finds it.
+        info: What the store says of it, if it was asked.
+        glob: Pattern on paths below a folder, or None for all.
+        row: The row of a list that names it.
+        is_named: Whether the user or a list named it, or it was found in a folder.
+        given_as: As it was named, for messages.
+    """
+
+    kind: Kind
+    protocol: str
+    path: str
+    info: FileInfo | None = None
+    glob: Glob | None = None
+    row: ListRow | None = None
+    is_named: bool = False
+    given_as: str = ""
+
+
+class SourceFile:
+    """A file's bytes under the retries of a run.
+
+    Args:
+        volume: Where it is.
+        path: Its driver's path.
+        retry: How transient faults are tried again.
+        info: What is known of it.
+        max_bytes: Of one item.
+        image_column: Of a table, as the user chose it.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        path: str,
+        retry: RetryPolicy,
+        info: FileInfo | None = None,
+        max_bytes: int = 1 << 62,
+        image_column: str | None = None,
+    ) -> None:
+        self.volume = volume
+        self.path = path
+        self.max_bytes = max_bytes
+        self.image_column = image_column
+        self._retry = retry
+        self._info = info
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a read costs next to nothing."""
+        return self.volume.protocol == LOCAL
+
+    def info(self) -> FileInfo:
+        """What its store says of it."""
+        if self._info is None:
+            self._info = self._retry.call(lambda: self.volume.info(self.path))
+        return self._info
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Bytes from ``start`` to ``stop``, fewer if the file ends before."""
+        return self._retry.call(lambda: self.volume.read(self.path, start, stop))
+
+    def open(self) -> IO[bytes]:
+        """A seekable file of one's own."""
+        return self._retry.call(lambda: self.volume.open(self.path))
+
+
+class Ranged(ABC):
+    """Items that are stretches of their source: read in any order, neighbours by one read."""
+
+    @abstractmethod
+    def span(self, item: Item) -> tuple[int, int]:
+        """First and last byte to fetch; `content` can ask for more."""
+
+    @abstractmethod
+    def content(self, item: Item, part: memoryview, more: ReadRange, max_bytes: int) -> bytes:
+        """The image's bytes.
+
+        Args:
+            item: What to read.
+            part: The bytes of its span, fewer if the source ends before.
+            more: Reads other bytes of the source.
+            max_bytes: Of the result.
+
+        Raises:
+            MemberError: It is not there, or larger, or damaged.
+        """
+
+    def bytes_held(self, item: Item) -> int | None:
+        """Bytes that the item takes in memory, as far as the plan knows."""
+        return item.size
+
+
+class ItemStream(ABC):
+    """One open source whose items are read in the order listed."""
+
+    @abstractmethod
+    def is_past(self, item: Item) -> bool:
+        """Whether the item can only be read by opening the source anew."""
+
+    @abstractmethod
+    def read(self, item: Item) -> bytes:
+        """The bytes of an item that it is not past.
+
+        Raises:
+            MemberError: This item cannot be read.
+            ContainerError: Nor can what follows.
+        """
+
+    def close(self) -> None:  # noqa: B027 (nothing to do for most)
+        """Let go of what is held besides the file."""
+
+
+class Streamed(ABC):
+    """Items that are read from one open source.
+
+    ``is_ordered``: going back costs a start from the beginning, so that one process should take
+    all shards of the source, in order, and its first item may be long in coming.
+    """
+
+    is_ordered: ClassVar[bool] = False
+
+    @abstractmethod
+    def open(self, file: IO[bytes], source: SourceFile, item: Item, beat: Beat) -> ItemStream:
+        """Begin to read.
+
+        Args:
+            file: The open source; the caller closes it.
+            source: The same source, for reads by ranges.
+            item: The first that is wanted.
+            beat: To be called while nothing comes of long work, so that it is not taken to hang.
+        """
+
+    def bytes_held(self, item: Item) -> int | None:
+        """Bytes that the item takes in memory, as far as the plan knows."""
+        return item.size
+
+
+class Whole:
+    """Items that are whole files of their own."""
+
+
+Access = Whole | Ranged | Streamed
+
+
+class Kind(ABC):
+    """A kind of thing that items are listed from.
+
+    Attributes:
+        label: For messages.
+        suffixes: Ends of file names that tell the kind, lower case, without the first dot.
+        access: Container names that its items are stored under, and how those are read. Plans and
+            tables hold these names: they stay for ever.
+        holds_members: Whether it is a file with items inside.
+    """
+
+    label: ClassVar[str] = ""
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    access: ClassVar[Mapping[str, Access]] = {}
+    holds_members: ClassVar[bool] = False
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether a file begins like one of this kind; ``head`` is its first 512 bytes."""
+        return False
+
+    @abstractmethod
+    def list(self, source: Source, lister: Lister) -> Iterator[Item | Skipped]:
+        """Everything in a source: images, and what is skipped and why.
+
+        Args:
+            source: What to list.
+            lister: Selection, volumes, and other kinds for what is found inside.
+
+        Raises:
+            SourceError: The user named something that cannot be used at all.
+        """
+
+
+class ArchiveKind(Kind):
+    """A file with members; damage becomes an item with an error, behind what came before it."""
+
+    holds_members = True
+
+    @abstractmethod
+    def members(self, archive: Archive) -> Iterator[Item | Skipped]:
+        """Its members, in the order stored.
+
+        Raises:
+            ContainerError: It cannot be read, or not further.
+        """
+
+    def list(self, source: Source, lister: Lister) -> Iterator[Item | Skipped]:
+        archive = Archive(self, source, lister)
+        extra = source.row.extra if source.row is not None else None
+        for found in self._guarded(archive):
+            if isinstance(found, Item) and extra is not None and found.extra is None:
+                found = replace(found, extra=extra)
+            yield found
+
+    def _guarded(self, archive: Archive) -> Iterator[Item | Skipped]:
+        try:
+            info = archive.file.info()
+            if info.size == 0:
+                raise ContainerError("the file is empty (0 bytes)")
+            yield from self.members(archive)
+        except ContainerError as exc:
+            yield archive.broken(exc.kind, str(exc))
+        except TextspotError:
+            raise
+        except Exception as exc:
+            reason = f"{reason_of(exc)} (run again to list the rest)"
+            yield archive.broken(error_kind(exc), reason)
+
+
+class Archive:
+    """One archive being listed: its members' ids, which of them are images, and what is skipped.
+
+    Attributes:
+        file: Its bytes.
+        source: What is listed.
+        id: What its members' ids start with.
+        uri: Its canonical URI.
+        container: The name that items are stored under.
+        count: Members so far.
+    """
+
+    def __init__(self, kind: Kind, source: Source, lister: Lister) -> None:
+        self.source = source
+        self.lister = lister
+        self.file = lister.file(source)
+        self.id = lister.item_id(source)
+        self.uri = lister.uri(source)
+        self.container = next(iter(kind.access))
+        self.count = 0
+        self._label = kind.label
+        self._names = RepeatedNames()
+        self._n_broken = 0
+
+    def wants_head(self, name: bytes) -> bool:
+        """Whether only its first bytes can tell if a member is an image."""
+        text = _plain(name)
+        return (
+            name_kind(text) is NameKind.UNKNOWN
+            and not self.lister.is_archive(text)
+            and self.lister.selection.skipped(text) is None
+        )
+
+    def member(
+        self,
+        name: bytes,
+        *,
+        offset: int | None = None,
+        size: int | None = None,
+        tag: str | None = None,
+        head: bytes = b"",
+        skip: str | None = None,
+        error: ImageError | None = None,
+    ) -> Item | Skipped:
+        """A member's item, or why there is none.
+
+        Args:
+            name: As stored.
+            offset: Where its reader finds it.
+            size: Of its data in the archive, in bytes.
+            tag: Changes when its content does.
+            head: Its first bytes, where `wants_head`.
+            skip: Why it is no regular file, or None.
+            error: Why its data cannot be read, or None.
+        """
+        self.count += 1
+        reason = skip or self._skipped(name, head, error)
+        if reason is not None:
+            return Skipped(member_id(self.id, name), reason)
+        return Item(
+            self._names.name(member_id(self.id, name)),
+            self.uri,
+            self.container,
+            member=member_text(name),
+            offset=offset,
+            size=size,
+            content_tag=tag,
+            error=error,
+        )
+
+    def broken(self, kind: ErrorKind, reason: str, span: tuple[int, int] | None = None) -> Item:
+        """An item that stands for what cannot be listed.
+
+        Args:
+            kind: What is wrong.
+            reason: In one line.
+            span: First byte and end of what is left out, where the listing goes on behind it.
+        """
+        before = f"; {self.count} entries before that are read" if self.count else ""
+        message = f"{self._label}: {reason}{before if span is None else ''}"
+        return Item(
+            self.id if span is None else span_id(self.id, span),
+            self.uri,
+            self.container,
+            content_tag=self.file.info().tag if self._knows_tag() else None,
+            error=ImageError(Stage.LIST, kind, message),
+        )
+
+    def gap(self, span: tuple[int, int], reason: str) -> Skipped:
+        """Bytes that are no member; counted, with offset and size in the name."""
+        return Skipped(span_id(self.id, span), reason)
+
+    def _knows_tag(self) -> bool:
+        return self.file._info is not None
+
+    def _skipped(self, name: bytes, head: bytes, error: ImageError | None) -> str | None:
+        text = _plain(name)
+        reason = self.lister.selection.skipped(text)
+        if reason is not None:
+            return reason
+        if self.lister.is_archive(text):
+            return NESTED
+        kind = name_kind(text)
+        if kind is NameKind.IMAGE:
+            return None
+        if kind is NameKind.UNKNOWN and (is_image_head(head) or error is not None):
+            return None
+        return NOT_AN_IMAGE
+
+
+def span_id(archive_id: str, span: tuple[int, int]) -> str:
+    """Name of a stretch of bytes; no member's id looks like it, for ``~`` is encoded there.
+
+    >>> span_id("s3://b/a.tar", (512, 1024))
+    's3://b/a.tar#~bytes=512-1024'
+    """
+    return f"{archive_id}#~bytes={span[0]}-{span[1]}"
+
+
+def _plain(raw: bytes) -> str:
+    """A name to judge by; archives made on Windows may have backslashes."""
+    return raw.decode("utf-8", "replace").replace("\\", "/")

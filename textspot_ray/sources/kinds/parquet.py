@@ -1,0 +1,131 @@
+"""Parquet files that hold images, or lists of them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from textspot_ray.sources.kinds.base import ContainerError
+from textspot_ray.sources.kinds.tables import (
+    ImageColumn,
+    ImageTable,
+    TableAccess,
+    TableKind,
+    guarded,
+)
+
+# Rows decoded at a time: of images one, for a page may repeat a value of 200 MiB; of other
+# columns so few that even captions of megabytes stay within some hundred MiB.
+_IMAGE_ROWS = 1
+_LIST_ROWS = 32
+_BUFFER_BYTES = 4 << 20  # and no pre-buffering: else a whole column chunk is read
+
+
+class ParquetKind(TableKind):
+    """Parquet."""
+
+    label = "Parquet"
+    suffixes = ("parquet", "pq")
+
+    def recognises(self, head: bytes) -> bool:
+        return head.startswith(b"PAR1")
+
+    def open_table(self, file: IO[bytes]) -> ImageTable:
+        return _ParquetTable(file)
+
+
+class _ParquetTable(ImageTable):
+    def __init__(self, file: IO[bytes]) -> None:
+        try:
+            self._file = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+            self.schema = self._file.schema_arrow
+        except (pa.ArrowException, OSError) as exc:
+            raise guarded(exc, "not a whole Parquet file") from exc
+        metadata = self._file.metadata
+        self._starts = [0]
+        for group in range(metadata.num_row_groups):
+            self._starts.append(self._starts[-1] + metadata.row_group(group).num_rows)
+        leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
+        self._leaves: list[str] = [leaf.path for leaf in leaves]
+
+    def records(self, columns: list[str]) -> Iterator[dict[str, Any]]:
+        if not columns:  # an iterator over no columns has no rows
+            for _ in range(self._starts[-1]):
+                yield {}
+            return
+        for batch in self._batches(None, _LIST_ROWS, columns):
+            yield from batch.to_pylist()
+
+    def scalars(self, column: ImageColumn, start: int = 0, bare: bool = False) -> Iterator[Any]:
+        leaves = self._leaves_of(column, bare)
+        if not 0 <= start < self._starts[-1]:
+            return
+        first = bisect_right(self._starts, start) - 1
+        for group in range(first, len(self._starts) - 1):
+            at = self._starts[group]
+            for batch in self._batches([group], _IMAGE_ROWS, leaves):
+                values = batch.column(0)
+                del batch
+                for i in range(len(values)):
+                    if at >= start:
+                        yield values[i]
+                    at += 1
+
+    def is_all_null(self, column: ImageColumn) -> bool:
+        if column.form != "struct":
+            return False
+        wanted = set(self._leaves_of(column, False))
+        index = [
+            i for i, path in enumerate(self._leaves) if path in wanted and path.endswith("bytes")
+        ]
+        metadata = self._file.metadata
+        groups = range(metadata.num_row_groups)
+        if not index or not groups:
+            return False
+        for group in groups:
+            chunk = metadata.row_group(group).column(index[0])
+            stats = chunk.statistics
+            if stats is None or not stats.has_null_count or stats.null_count != chunk.num_values:
+                return False
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _batches(self, groups: list[int] | None, rows: int, columns: list[str]) -> Iterator[Any]:
+        try:
+            yield from self._file.iter_batches(
+                batch_size=rows, row_groups=groups, columns=columns, use_threads=False
+            )
+        except (pa.ArrowException, OSError) as exc:
+            raise guarded(exc, "Parquet data cannot be read") from exc
+
+    def _leaves_of(self, column: ImageColumn, bare: bool) -> list[str]:
+        """Physical columns: list levels are named as the writer pleased."""
+        found = []
+        for path in self._leaves:
+            parts = path.split(".")
+            if parts[0] != column.path[0] or not _is_subsequence(column.path, parts):
+                continue
+            if column.form != "struct" or parts[-1] in ("bytes", "path"):
+                found.append(path)
+        if column.form == "struct":
+            paths = [p for p in found if p.endswith(".path")] if column.has_path else []
+            if bare and paths:
+                return paths
+            return [p for p in found if p.endswith(".bytes")] + paths
+        if not found:
+            raise ContainerError(f"no column {column.name!r} in the file")
+        return found
+
+
+def _is_subsequence(short: tuple[str, ...], long: list[str]) -> bool:
+    parts = iter(long)
+    return all(name in parts for name in short)
+
+
+ParquetKind.access = {"parquet": TableAccess(ParquetKind())}
