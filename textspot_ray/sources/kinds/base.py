@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, ClassVar
 
-from textspot_ray.errors import TextspotError
+from textspot_ray.errors import MissingExtraError, TextspotError
 from textspot_ray.images.formats import NameKind, is_image_head, name_kind
 from textspot_ray.records import ErrorKind, ImageError, Item, Skipped, Stage
 from textspot_ray.sources.identity import RepeatedNames, member_id, member_text
@@ -294,6 +294,8 @@ class ArchiveKind(Kind):
             yield from self.members(archive)
         except ContainerError as exc:
             yield archive.broken(exc.kind, str(exc))
+        except MissingExtraError as exc:
+            yield archive.broken(ErrorKind.UNSUPPORTED, str(exc))
         except TextspotError:
             raise
         except Exception as exc:

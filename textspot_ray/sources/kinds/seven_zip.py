@@ -59,16 +59,16 @@ class SevenZipKind(ArchiveKind):
                         name, tag="7z:0-0", size=0, skip=None if is_file else "directory"
                     )
                     continue
-                head, error = b"", None
+                head, error, size = b"", None, int(entry["uncompressed"])
                 if archive.wants_head(name):
                     try:
-                        head = listing.head(number)
+                        head = listing.read(number, min(HEAD_BYTES, size), lambda: None)
                     except (MemberError, ContainerError) as exc:
                         error = ImageError(Stage.LIST, exc.kind, str(exc))
                 yield archive.member(
                     name,
                     offset=number,
-                    size=int(entry["uncompressed"]),
+                    size=size,
                     tag=_tag(entry),
                     head=head,
                     skip="symbolic link in a 7z" if _is_link(entry) else None,
@@ -107,7 +107,11 @@ class _Contents:
         files = getattr(self._archive, "files", None)
         self.files: list[dict[str, Any]] = list(files.files_list) if files is not None else []
         self._runs: list[Any] = []
-        self._starts: list[int] = []
+        self._starts: list[int] = []  # byte of the file where each run begins
+        self._packed: list[int] = []  # and its bytes there
+        self._places: list[tuple[int, int]] = []  # run of each member, and its offset within
+        self._stream: _Run | None = None
+        self._damage: dict[int, tuple[int, MemberError]] = {}
         streams = getattr(getattr(self._archive, "header", None), "main_streams", None)
         if streams is not None and self.files:
             self._runs = list(streams.unpackinfo.folders)
@@ -116,21 +120,45 @@ class _Contents:
             for run in self._runs:
                 count = max((c.get("numinstreams", 1) for c in run.coders), default=1)
                 self._starts.append(at)
-                run_size = sum(sizes[first : first + count])
-                run.packed_bytes = run_size
-                at, first = at + run_size, first + count
+                self._packed.append(sum(sizes[first : first + count]))
+                at, first = at + self._packed[-1], first + count
+        numbers = {id(run): i for i, run in enumerate(self._runs)}
+        used = [0] * len(self._runs)
+        for entry in self.files:
+            i = numbers.get(id(entry.get("folder")), -1)
+            self._places.append((i, used[i] if i >= 0 else 0))
+            if i >= 0:
+                used[i] += int(entry["uncompressed"])
 
-    def run_of(self, number: int) -> int:
-        """Which compressed run holds a member's data."""
-        run = self.files[number]["folder"]
-        return next(i for i, known in enumerate(self._runs) if known is run)
-
-    def decoder(self, run: int) -> Any:
-        """A decompressor at the start of a run; the file is placed there, too.
+    def read(self, number: int, count: int, beat: Beat) -> bytes:
+        """The first bytes of a member's content; cheap in the order stored.
 
         Raises:
-            MemberError: Its method is unknown, encrypted, or takes too much memory.
+            MemberError: Its method is unknown, encrypted, or takes too much memory; or its run is
+                damaged before its end.
         """
+        run, offset = self._places[number]
+        if run < 0:
+            return b""
+        if run in self._damage and offset + count > self._damage[run][0]:
+            raise self._damage[run][1]  # decompressing there again would end the same way
+        stream = self._stream
+        if stream is None or stream.run != run or stream.offset > offset:
+            self._stream = stream = _Run(self._file, self._decoder(run), run)
+        try:
+            stream.skip(offset - stream.offset, beat)
+            return stream.read(count, beat)
+        except ContainerError as exc:
+            self._stream = None
+            error = MemberError(exc.kind, str(exc))
+            self._damage[run] = (stream.offset, error)
+            raise error from exc
+        except BaseException:
+            self._stream = None
+            raise
+
+    def _decoder(self, run: int) -> Any:
+        """A decompressor at the start of a run; the file is placed there, too."""
         from py7zr.compressor import SevenZipDecompressor
         from py7zr.exceptions import UnsupportedCompressionMethodError
 
@@ -138,7 +166,7 @@ class _Contents:
         _check_memory(folder.coders)
         try:
             decoder = SevenZipDecompressor(
-                folder.coders, folder.packed_bytes, folder.unpacksizes, None, None, _CHUNK
+                folder.coders, self._packed[run], folder.unpacksizes, None, None, _CHUNK
             )
         except UnsupportedCompressionMethodError as exc:
             line = " ".join(str(exc.args[-1] if exc.args else exc).split())
@@ -148,22 +176,13 @@ class _Contents:
         self._file.seek(self._starts[run])
         return decoder
 
-    def head(self, number: int) -> bytes:
-        """The first bytes of a member's content, where they are cheap: at the start of a run."""
-        run = self.run_of(number)
-        first = next(i for i, f in enumerate(self.files) if f.get("folder") is self._runs[run])
-        before = sum(int(self.files[i]["uncompressed"]) for i in range(first, number))
-        if before > 64 * _CHUNK:
-            raise MemberError(ErrorKind.UNSUPPORTED, "its kind cannot be told without its name")
-        stream = _Run(self._file, self.decoder(run))
-        stream.skip(before, lambda: None)
-        return stream.read(min(HEAD_BYTES, int(self.files[number]["uncompressed"])), lambda: None)
-
 
 class _Run:
     """One compressed run, forward only."""
 
-    def __init__(self, file: IO[bytes], decoder: Any) -> None:
+    def __init__(self, file: IO[bytes], decoder: Any, run: int) -> None:
+        self.run = run
+        self.offset = 0
         self._file = file
         self._decoder = decoder
 
@@ -192,6 +211,7 @@ class _Run:
                 reason = " ".join(str(exc).split()) or type(exc).__name__
                 raise ContainerError(f"damaged data in a 7z: {reason}") from exc
             if part:
+                self.offset += len(part)
                 return bytes(part)
             if self._file.tell() == at:
                 break
@@ -209,13 +229,9 @@ class SevenZipStream(Streamed):
 
 class _SevenZipItems(ItemStream):
     def __init__(self, file: IO[bytes], source: SourceFile, beat: Beat) -> None:
-        self._file = file
         self._contents = _Contents(file)
         self._max_bytes = source.max_bytes
         self._beat = beat
-        self._stream: _Run | None = None
-        self._run = -1
-        self._next = 0  # the first member that the stream has not passed
 
     def is_past(self, item: Item) -> bool:
         return False  # a run is begun anew without opening the file again
@@ -229,25 +245,7 @@ class _SevenZipItems(ItemStream):
         size = int(files[number]["uncompressed"])
         if size > self._max_bytes:
             raise too_large(size, self._max_bytes)
-        run = self._contents.run_of(number)
-        if self._stream is None or run != self._run or number < self._next:
-            self._stream = None
-            self._stream = _Run(self._file, self._contents.decoder(run))
-            self._run = run
-            self._next = next(
-                i for i, f in enumerate(files) if f.get("folder") is files[number]["folder"]
-            )
-        stream = self._stream
-        try:
-            for passed in range(self._next, number):
-                if files[passed].get("folder") is files[number]["folder"]:
-                    stream.skip(int(files[passed]["uncompressed"]), self._beat)
-                self._next = passed + 1
-            data = stream.read(size, self._beat)
-        except BaseException:
-            self._stream = None
-            raise
-        self._next = number + 1
+        data = self._contents.read(number, size, self._beat)
         digest = files[number].get("digest")
         if digest is not None and zlib.crc32(data) != digest:
             raise MemberError(ErrorKind.CORRUPT, "the 7z member's checksum is wrong")

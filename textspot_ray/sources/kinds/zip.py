@@ -309,7 +309,7 @@ def _directory_at(read_range: ReadRange, record: bytes, end: int) -> _Directory:
     # Bytes in front of the archive (self-extracting programs) shift every offset; bytes between
     # the directory and its end record do not.
     for start in dict.fromkeys((end - length, offset)):
-        if start < 0 or start + length > end or count * _CENTRAL.size > length:
+        if start < 0 or start + length > end:
             continue
         if read_range(start, start + 4) != b"PK\x01\x02":
             continue
