@@ -69,6 +69,7 @@ class WebVolume(Volume):
         if stop is not None and stop <= start:
             return b""
         limit = None if stop is None else stop - start
+        data: bytes
         data, _ = self._run(path, lambda url: self._get(url, start, stop, limit, no_growth))
         return data
 
@@ -81,7 +82,7 @@ class WebVolume(Volume):
         return data, FileInfo(path, len(data), None)
 
     def open(self, path: str) -> IO[bytes]:
-        return io.BufferedReader(_WebFile(self, path), _BUFFER)  # type: ignore[return-value]
+        return io.BufferedReader(_WebFile(self, path), _BUFFER)
 
     def _run(self, path: str, work: Callable[[str], Awaitable[Any]]) -> Any:
         from fsspec.asyn import sync
@@ -110,7 +111,8 @@ class WebVolume(Volume):
 
     def _patience_s(self, url: str) -> float:
         n = self._timeouts.get(urlsplit(url).netloc.rpartition("@")[2], 0)
-        return max(min(_LEAST_SILENCE_S, self._silence_s), self._silence_s / 2 ** min(n, 10))
+        patience_s: float = self._silence_s / 2.0 ** min(n, 10)
+        return max(min(_LEAST_SILENCE_S, self._silence_s), patience_s)
 
     async def _request(self, method: str, url: str, **headers: str) -> Any:
         import aiohttp

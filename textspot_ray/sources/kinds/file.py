@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from textspot_ray.images.formats import is_image_head
 from textspot_ray.records import Item, Skipped
 from textspot_ray.sources.kinds.base import Kind, Source, Whole
 from textspot_ray.sources.uris import file_name
+
+if TYPE_CHECKING:
+    from textspot_ray.sources.listing import Lister
 
 
 class FileKind(Kind):
@@ -19,7 +22,7 @@ class FileKind(Kind):
     def recognises(self, head: bytes) -> bool:
         return is_image_head(head)
 
-    def list(self, source: Source, lister: Any) -> Iterator[Item | Skipped]:
+    def list(self, source: Source, lister: Lister) -> Iterator[Item | Skipped]:
         if source.is_named and source.row is None:
             reason = lister.selection.filtered(file_name(source.protocol, source.path))
             if reason is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from textspot_ray.errors import SourceError
 from textspot_ray.images.formats import SNIFF_BYTES, NameKind, is_image_head, name_kind
@@ -16,13 +16,16 @@ from textspot_ray.storage.filesystem import LOCAL
 from textspot_ray.storage.urls import public_url
 from textspot_ray.storage.volume import FileInfo, SkippedEntry
 
+if TYPE_CHECKING:
+    from textspot_ray.sources.listing import Lister
+
 
 class FolderKind(Kind):
     """A folder, or what a glob pattern matches below one."""
 
     label = "folder"
 
-    def list(self, source: Source, lister: Any) -> Iterator[Item | Skipped]:
+    def list(self, source: Source, lister: Lister) -> Iterator[Item | Skipped]:
         volume = lister.volumes.get(source.protocol)
         root = source.path.rstrip("/") + "/"
         given_as = public_url(source.given_as or source.path)
@@ -59,7 +62,7 @@ class FolderKind(Kind):
             raise SourceError(f"nothing matches {given_as}")
 
 
-def _not_looked_into(source: Source, entry: SkippedEntry, lister: Any) -> Item | Skipped:
+def _not_looked_into(source: Source, entry: SkippedEntry, lister: Lister) -> Item | Skipped:
     uri = canonical(source.protocol, entry.path)
     if entry.fault is None:
         return Skipped(uri, entry.reason)
@@ -69,7 +72,9 @@ def _not_looked_into(source: Source, entry: SkippedEntry, lister: Any) -> Item |
     return Item(lister.without_base(uri), uri, error=error)
 
 
-def _found(source: Source, entry: FileInfo, relative: str, lister: Any) -> Iterator[Item | Skipped]:
+def _found(
+    source: Source, entry: FileInfo, relative: str, lister: Lister
+) -> Iterator[Item | Skipped]:
     protocol = source.protocol
     kind = lister.kind_of_name(relative)
     is_container = kind is not None and kind.holds_members
@@ -77,7 +82,7 @@ def _found(source: Source, entry: FileInfo, relative: str, lister: Any) -> Itera
     if reason is not None:
         yield Skipped(canonical(protocol, entry.path), reason)
         return
-    if is_container:
+    if kind is not None and is_container:
         yield from lister.expand(Source(kind, protocol, entry.path, entry))
         return
     by_name = NameKind.OTHER if kind is not None else name_kind(relative)
@@ -90,7 +95,7 @@ def _found(source: Source, entry: FileInfo, relative: str, lister: Any) -> Itera
 
 
 def _sniffed(
-    source: Source, entry: FileInfo, relative: str, lister: Any
+    source: Source, entry: FileInfo, relative: str, lister: Lister
 ) -> Iterator[Item | Skipped]:
     uri = canonical(source.protocol, entry.path)
     found = Source(lister.file_kind, source.protocol, entry.path, entry)

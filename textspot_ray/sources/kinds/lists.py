@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from textspot_ray.errors import SourceError
 from textspot_ray.images.formats import NameKind, name_kind
@@ -20,6 +20,9 @@ from textspot_ray.sources.identity import id_problem
 from textspot_ray.sources.kinds.base import Kind, ListRow, Source
 from textspot_ray.sources.uris import file_name
 from textspot_ray.storage.faults import reason_of
+
+if TYPE_CHECKING:
+    from textspot_ray.sources.listing import Lister
 
 IsContainer = Callable[[str], bool]
 _URI_NAMES: Final = (
@@ -39,7 +42,7 @@ class ListKind(Kind):
     label = "list"
     suffixes = ("txt", "lst", "list", "csv", "tsv", "jsonl", "ndjson")
 
-    def list(self, source: Source, lister: Any) -> Iterator[Item | Skipped]:
+    def list(self, source: Source, lister: Lister) -> Iterator[Item | Skipped]:
         name = file_name(source.protocol, source.path)
         config = lister.config
         file = lister.file(source)
@@ -238,7 +241,7 @@ def _text(file: IO[bytes]) -> io.TextIOWrapper:
         encoding = "utf-16-le"
     elif len(head) == 4 and head[0] == head[2] == 0 and head[1] and head[3]:
         encoding = "utf-16-be"
-    return io.TextIOWrapper(buffered, encoding, errors="surrogateescape", newline="")  # type: ignore[arg-type]
+    return io.TextIOWrapper(buffered, encoding, errors="surrogateescape", newline="")
 
 
 def _limited(text: io.TextIOWrapper, name: str) -> Iterator[str]:

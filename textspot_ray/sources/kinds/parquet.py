@@ -9,6 +9,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from textspot_ray.records import ErrorKind
 from textspot_ray.sources.kinds.base import ContainerError
 from textspot_ray.sources.kinds.tables import (
     ImageColumn,
@@ -22,6 +23,9 @@ from textspot_ray.sources.kinds.tables import (
 # columns so few that even captions of megabytes stay within some hundred MiB.
 _IMAGE_ROWS = 1
 _LIST_ROWS = 32
+# A page is decompressed whole. Writers make one of up to 1,024 rows, however large they are.
+_MAX_PAGE_BYTES = 1 << 30
+_MAX_PAGE_HEADER = 64 << 10  # bytes; statistics in it hold values
 _BUFFER_BYTES = 4 << 20  # and no pre-buffering: else a whole column chunk is read
 
 
@@ -40,6 +44,8 @@ class ParquetKind(TableKind):
 
 class _ParquetTable(ImageTable):
     def __init__(self, file: IO[bytes]) -> None:
+        self._raw = file
+        self._checked: set[tuple[int, int]] = set()
         try:
             self._file = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
             self.schema = self._file.schema_arrow
@@ -97,12 +103,38 @@ class _ParquetTable(ImageTable):
         self._file.close()
 
     def _batches(self, groups: list[int] | None, rows: int, columns: list[str]) -> Iterator[Any]:
+        self._check_pages(groups, columns)
         try:
             yield from self._file.iter_batches(
                 batch_size=rows, row_groups=groups, columns=columns, use_threads=False
             )
         except (pa.ArrowException, OSError) as exc:
             raise guarded(exc, "Parquet data cannot be read") from exc
+
+    def _check_pages(self, groups: list[int] | None, columns: list[str]) -> None:
+        """Refuse pages that would take more memory than a reader may.
+
+        Raises:
+            ContainerError: There is one.
+        """
+        metadata = self._file.metadata
+        for group in range(metadata.num_row_groups) if groups is None else groups:
+            for i, path in enumerate(self._leaves):
+                if (group, i) in self._checked or not any(
+                    path == c or path.startswith(f"{c}.") for c in columns
+                ):
+                    continue
+                self._checked.add((group, i))
+                chunk = metadata.row_group(group).column(i)
+                if chunk.total_uncompressed_size <= _MAX_PAGE_BYTES:
+                    continue
+                size = _largest_page(self._raw, chunk)
+                if size > _MAX_PAGE_BYTES:
+                    raise ContainerError(
+                        f"a page of {size} bytes in column {path!r}, more than {_MAX_PAGE_BYTES}: "
+                        "write it anew with fewer rows in a row group",
+                        ErrorKind.TOO_LARGE,
+                    )
 
     def _leaves_of(self, column: ImageColumn, bare: bool) -> list[str]:
         """Physical columns: list levels are named as the writer pleased."""
@@ -121,6 +153,84 @@ class _ParquetTable(ImageTable):
         if not found:
             raise ContainerError(f"no column {column.name!r} in the file")
         return found
+
+
+def _largest_page(file: IO[bytes], chunk: Any) -> int:
+    """Bytes of the largest page of a column chunk, decompressed, as the pages' headers say."""
+    at = chunk.data_page_offset
+    if chunk.has_dictionary_page and chunk.dictionary_page_offset:
+        at = min(at, chunk.dictionary_page_offset)
+    stop, largest = at + chunk.total_compressed_size, 0
+    while at < stop:
+        file.seek(at)
+        header = _PageHeader(file.read(_MAX_PAGE_HEADER))
+        if header.compressed < 0 or header.length <= 0:
+            break  # damaged: told when the data are read
+        largest = max(largest, header.uncompressed)
+        at += header.length + header.compressed
+    return largest
+
+
+class _PageHeader:
+    """The first fields of parquet.thrift's PageHeader, in Thrift's compact protocol."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self.uncompressed = self.compressed = -1
+        try:
+            self._struct(top=True)
+        except (IndexError, RecursionError):
+            self._at = -1
+        self.length = self._at
+
+    def _struct(self, top: bool = False) -> None:
+        field = 0
+        while (head := self._byte()) != 0:
+            field = field + (head >> 4) if head >> 4 else self._zigzag()
+            kind = head & 15
+            if top and kind == 5 and field in (2, 3):
+                value = self._zigzag()
+                if field == 2:
+                    self.uncompressed = value
+                else:
+                    self.compressed = value
+            else:
+                self._skip(kind)
+
+    def _skip(self, kind: int) -> None:
+        if kind in (1, 2):  # true and false have no value
+            return
+        if kind == 3:
+            self._at += 1
+        elif kind in (4, 5, 6):
+            self._varint()
+        elif kind == 7:
+            self._at += 8
+        elif kind == 8:
+            self._at += self._varint()
+        elif kind == 12:
+            self._struct()
+        else:  # lists, sets and maps: a page's header has none
+            raise IndexError
+
+    def _byte(self) -> int:
+        value = self._data[self._at]
+        self._at += 1
+        return value
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+            shift += 7
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)
 
 
 def _is_subsequence(short: tuple[str, ...], long: list[str]) -> bool:

@@ -93,7 +93,7 @@ class _Contents:
         self._file = file
         _check_header(file)
         try:
-            self._archive = py7zr.SevenZipFile(file, "r")  # type: ignore[arg-type]
+            self._archive = py7zr.SevenZipFile(file, "r")
         except py7zr.PasswordRequired as exc:
             raise ContainerError("encrypted: decrypt it first", ErrorKind.UNSUPPORTED) from exc
         except (ArchiveError, EOFError, ValueError, IndexError, KeyError, TypeError, struct.error,

@@ -14,7 +14,7 @@ import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -38,6 +38,9 @@ from textspot_ray.sources.kinds.base import (
 from textspot_ray.sources.kinds.lists import extra_json, table_rows
 from textspot_ray.sources.uris import file_name
 from textspot_ray.storage.faults import Fault, fault_of
+
+if TYPE_CHECKING:
+    from textspot_ray.sources.listing import Lister
 
 _IMAGE_NAMES: Final = (
     "image", "images", "image_bytes", "bytes", "img", "jpg", "jpeg", "png", "webp", "content",
@@ -120,7 +123,7 @@ class TableKind(ArchiveKind):
             ContainerError: It is none, or damaged.
         """
 
-    def list(self, source: Source, lister: Any) -> Iterator[Item | Skipped]:
+    def list(self, source: Source, lister: Lister) -> Iterator[Item | Skipped]:
         try:
             column = self._column(source, lister)
         except AmbiguousColumnError as exc:
@@ -156,14 +159,15 @@ class TableKind(ArchiveKind):
             lengths = _lengths(table, column) if column.is_list else None
             for number, row in enumerate(table.records(others)):
                 archive.count += 1
-                image_id, error = f"{archive.id}#{number}", None
+                image_id = f"{archive.id}#{number}"
+                error: ImageError | None = None
                 if id_column is not None and row.get(id_column) is not None:
                     given = str(row[id_column])
-                    problem = id_problem(given)
-                    if problem is None:
+                    wrong = id_problem(given)
+                    if wrong is None:
                         image_id = given
                     else:
-                        error = ImageError(Stage.LIST, ErrorKind.CORRUPT, problem)
+                        error = ImageError(Stage.LIST, ErrorKind.CORRUPT, wrong)
                 extra = extra_json({k: v for k, v in row.items() if k != id_column})
                 length = 1 if lengths is None else next(lengths, 1)
                 if length == 0:
@@ -181,7 +185,7 @@ class TableKind(ArchiveKind):
                     )
             table.close()
 
-    def _column(self, source: Source, lister: Any) -> ImageColumn | None:
+    def _column(self, source: Source, lister: Lister) -> ImageColumn | None:
         with lister.file(source).open() as file:
             table = self.open_table(file)
             try:
@@ -189,7 +193,7 @@ class TableKind(ArchiveKind):
             finally:
                 table.close()
 
-    def _list_uris(self, source: Source, lister: Any) -> Iterator[Item | Skipped]:
+    def _list_uris(self, source: Source, lister: Lister) -> Iterator[Item | Skipped]:
         name = file_name(source.protocol, source.path)
         with lister.file(source).open() as file:
             table = self.open_table(file)
