@@ -76,9 +76,10 @@ class WebVolume(Volume):
     def read_tagged(
         self, path: str, max_bytes: int, grow: Grow = no_growth
     ) -> tuple[bytes | None, FileInfo]:
-        data, size = self._run(path, lambda url: self._get(url, 0, None, max_bytes + 1, grow))
-        if len(data) > max_bytes:
-            return None, FileInfo(path, size, None)
+        try:
+            data, _ = self._run(path, lambda url: self._get(url, 0, None, None, grow, max_bytes))
+        except _TooLongError as exc:
+            return None, FileInfo(path, exc.size, None)
         return data, FileInfo(path, len(data), None)
 
     def open(self, path: str) -> IO[bytes]:
@@ -135,9 +136,19 @@ class WebVolume(Volume):
             return _length(answer)
 
     async def _get(
-        self, url: str, start: int, stop: int | None, limit: int | None, grow: Grow
+        self,
+        url: str,
+        start: int,
+        stop: int | None,
+        limit: int | None,
+        grow: Grow,
+        max_bytes: int = 1 << 62,
     ) -> tuple[bytes, int | None]:
-        """At most ``limit`` bytes from ``start`` on, and the size of the whole if told."""
+        """At most ``limit`` bytes from ``start`` on, and the size of the whole if told.
+
+        Raises:
+            _TooLongError: The body is longer than ``max_bytes``.
+        """
         headers = {}
         if start or stop is not None:
             last = "" if stop is None else str(stop - 1)
@@ -152,11 +163,21 @@ class WebVolume(Volume):
             skip = 0 if is_part else start
             if skip > _MAX_SKIP:
                 raise OSError(errno.EIO, "the server has no ranges: download it first")
-            return await self._body(url, answer, skip, limit, grow), size
+            if (size or 0) > max_bytes:
+                raise _TooLongError(size)
+            return await self._body(url, answer, skip, limit, grow, max_bytes), size
         finally:
             answer.close()  # a body that nobody wants is not read to its end
 
-    async def _body(self, url: str, answer: Any, skip: int, limit: int | None, grow: Grow) -> bytes:
+    async def _body(
+        self,
+        url: str,
+        answer: Any,
+        skip: int,
+        limit: int | None,
+        grow: Grow,
+        max_bytes: int = 1 << 62,
+    ) -> bytes:
         import asyncio
 
         parts: list[bytes] = []
@@ -173,12 +194,23 @@ class WebVolume(Volume):
             if limit is not None and have + len(part) > limit:
                 part = part[: limit - have]
             have += len(part)
+            if have > max_bytes:
+                parts.clear()  # the exception's frames would hold them
+                raise _TooLongError(None)
             parts.append(part)
             if grow is not no_growth:
                 await asyncio.get_running_loop().run_in_executor(None, grow, len(part))
             if limit is not None and have >= limit:
                 break
         return b"".join(parts)
+
+
+class _TooLongError(Exception):
+    """A body is longer than wanted; ``size`` as its server says."""
+
+    def __init__(self, size: int | None) -> None:
+        super().__init__(size)
+        self.size = size
 
 
 class _WebFile(io.RawIOBase):
