@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Final, TypeVar
 
 from textspot_ray.records import ErrorKind
-from textspot_ray.storage.urls import without_secrets
+from textspot_ray.redaction import redact_text
 
 T = TypeVar("T")
 
@@ -114,7 +114,7 @@ def reason_of(exc: BaseException) -> str:
     if isinstance(exc, FileNotFoundError) and exc.errno is None:
         exc = exc.__cause__ or FileNotFoundError("no such file")
     text = (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__
-    return without_secrets(" ".join(text.split()))[:300]
+    return redact_text(" ".join(text.split()))[:300]
 
 
 class SilentHostError(TimeoutError):

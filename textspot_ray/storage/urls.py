@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
-
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>]+")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -57,23 +54,6 @@ def public_url(url: str, keep_grants: bool = False) -> str:
     if netloc == parts.netloc and query == parts.query:
         return url
     return urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment))
-
-
-def without_secrets(text: str) -> str:
-    """A message in which every URL is its public form.
-
-    >>> without_secrets("403 at https://a:b@h/x?sig=1, given up")
-    '403 at https://h/x, given up'
-    """
-    if "://" not in text:
-        return text
-
-    def cut(match: re.Match[str]) -> str:
-        url = match[0]
-        tail = url[len(url.rstrip(",.;:)]")) :]
-        return public_url(url[: len(url) - len(tail)]) + tail
-
-    return _URL.sub(cut, text)
 
 
 class UrlSecrets:
