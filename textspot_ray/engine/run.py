@@ -20,15 +20,23 @@ from textspot_ray.engine.signals import StopRequest, stop_on_signals
 from textspot_ray.engine.slot.events import RateLimitedLog
 from textspot_ray.engine.slot.slot import Job, Report
 from textspot_ray.engine.status_writer import StatusWriter
-from textspot_ray.errors import AbortedError, ExitCode, TextspotError, UsageError
+from textspot_ray.errors import (
+    AbortedError,
+    ExitCode,
+    FingerprintError,
+    TextspotError,
+    UsageError,
+)
 from textspot_ray.records import Counts, ErrorKind, RunReport
-from textspot_ray.storage.stores import open_store
+from textspot_ray.sources.identity import canonical_base
+from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.ledger import Ledger, open_ledger
 from textspot_ray.tables.driver_status import RunState
 from textspot_ray.tables.maintenance.retry_failed import TRANSIENT, retry_tasks
 from textspot_ray.tables.maintenance.vacuum import finish as sweep
 from textspot_ray.tables.maintenance.vacuum import vacuum_state
 from textspot_ray.tables.plan.plan import Plan, Task
+from textspot_ray.tables.status import read_run, run_ids
 
 if TYPE_CHECKING:
     from textspot_ray.engine.slot.open_shards import ShardOutcome
@@ -141,6 +149,8 @@ class _Run:
         self.plan = Plan(store)
         self.plan.refresh()
         self._is_new = self.plan.n_shards == 0
+        if not self._is_new:
+            _check_ids(store, config)
         self._facts = {
             "config": config_to_dict(config),
             "started_at": time.time(),
@@ -320,6 +330,30 @@ class _Run:
             self.ledger.record_run(self.run_id, facts)
         except Exception as exc:  # must not hide why the run ended
             _LOG.warning("the run's record could not be stored: %s", self._redact(str(exc)))
+
+
+def _check_ids(store: Store, config: RunConfig) -> None:
+    """See to it that images are named as when the table was begun: else all would be new.
+
+    Raises:
+        FingerprintError: ``--base`` or ``--id-column`` differ.
+    """
+    now = config_to_dict(config)["source"]
+    for run_id in run_ids(store):
+        then = read_run(store, run_id).get("config")
+        if not isinstance(then, dict) or not isinstance(then.get("source"), dict):
+            continue
+        for key, option in (("base", "--base"), ("id_column", "--id-column")):
+            old, new = then["source"].get(key), now[key]
+            if key == "base":
+                old, new = canonical_base(old), canonical_base(new)
+            if old != new:
+                raise FingerprintError(
+                    f"{store.uri} was begun with {option} {then['source'].get(key) or '(none)'}, "
+                    f"not {now[key] or '(none)'}: every image would get a second id; give the "
+                    "same, or another --out"
+                )
+        return
 
 
 def _facts(report: RunReport) -> dict[str, object]:

@@ -197,3 +197,18 @@ def test_a_store_without_exclusive_puts_needs_a_word(tmp_path, monkeypatch):
     output = dataclasses.replace(config.output, unsafe_single_driver=True)
     allowed = dataclasses.replace(config, output=output)
     assert run(allowed, parts=scripted_parts(source)).counts.images == 1
+
+
+@pytest.mark.parametrize("changed", [{"base": "/elsewhere"}, {"base": None}, {"id_column": "k"}])
+def test_images_are_named_as_when_the_table_was_begun(tmp_path, changed):
+    folder = write_images(tmp_path / "in", plain_scripts(4))
+    config = scripted_config(tmp_path / "out")
+    source = dataclasses.replace(config.source, base=str(tmp_path))
+    config = dataclasses.replace(config, source=source)
+    run(config, parts=scripted_parts(folder))
+    again = dataclasses.replace(source, base=f"{tmp_path}/x/..", limit=None)
+    run(dataclasses.replace(config, source=again), parts=scripted_parts(folder))
+    other = dataclasses.replace(config, source=dataclasses.replace(source, **changed))
+    with pytest.raises(FingerprintError, match=r"was begun with --.*, or another --out"):
+        run(other, parts=scripted_parts(folder))
+    assert open_tables(str(tmp_path / "out")).read("images").num_rows == 4

@@ -29,6 +29,9 @@ from textspot_ray.tables.schema import clean_text
 MAX_SEGMENT_ITEMS = 100_000
 _FIRST_SEGMENTS = (2_048, 16_384)  # small, so that work starts while a long listing goes on
 _BATCH = 2_048
+# Pass-through columns are held until their segment is stored: of large ones it gets fewer items.
+_BATCH_BYTES = 8 << 20
+_MAX_SEGMENT_BYTES = 64 << 20
 _MAX_EXAMPLES = 20
 
 
@@ -96,14 +99,16 @@ def update_plan(
     plan.index()
     update = _Update(plan, output, run_id, on_changed, dry_run, on_segment)
     batch: list[Item] = []
+    batch_bytes = 0
     for entry in listing:
         if isinstance(entry, Skipped):
             update.skip(entry)
             continue
         batch.append(entry)
-        if len(batch) >= _BATCH:
+        batch_bytes += len(entry.extra or "")
+        if len(batch) >= _BATCH or batch_bytes >= _BATCH_BYTES:
             update.take(batch)
-            batch = []
+            batch, batch_bytes = [], 0
     update.take(batch)
     return update.finish()
 
@@ -133,6 +138,7 @@ class _Update:
         self._cutter: ShardPlanner | None = None
         self._pending: list[Item] = []
         self._pending_ids: set[str] = set()
+        self._pending_bytes = 0
         self._changed: dict[int, Item] = {}  # by ordinal
         self._skipped: dict[str, int] = {}
         self._examples: list[Skipped] = []
@@ -160,11 +166,15 @@ class _Update:
                 continue
             self._pending.append(item)
             self._pending_ids.add(item.image_id)
+            self._pending_bytes += len(item.extra or "")
         if len(known):
             self._compare(found[known], [batch[row] for row in known])
         done = self._n["segments"]
         target = _FIRST_SEGMENTS[done] if done < len(_FIRST_SEGMENTS) else MAX_SEGMENT_ITEMS
-        if len(self._pending) >= min(target, MAX_SEGMENT_ITEMS):
+        if (
+            len(self._pending) >= min(target, MAX_SEGMENT_ITEMS)
+            or self._pending_bytes >= _MAX_SEGMENT_BYTES
+        ):
             self._flush(last=False)
         if len(self._changed) >= MAX_SEGMENT_ITEMS:
             self._flush_changed()
@@ -204,6 +214,7 @@ class _Update:
             # Another driver's segment took the number: what it lists is no longer new.
             found = self._plan.index().find(*hash_ids(item.image_id for item in items))
             self._pending = [item for item, at in zip(items, found, strict=True) if at < 0]
+        self._pending_bytes = 0
         if not self._dry_run:
             self._pending_ids.clear()
 

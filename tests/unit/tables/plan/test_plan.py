@@ -317,3 +317,12 @@ def test_ids_that_users_give_may_look_like_pages_or_be_no_utf8(store):
     retried = [item.image_id for task in tasks for item in plan.load(task).items]
     assert sorted(retried) == ["a", "a#page=3", "b%FF"]
     assert update_plan(Plan(store), items, OUTPUT, "r").new == 0
+
+
+def test_segments_of_large_columns_hold_fewer_items(tmp_path, monkeypatch):
+    monkeypatch.setattr(planner, "_BATCH_BYTES", 5_000)
+    monkeypatch.setattr(planner, "_MAX_SEGMENT_BYTES", 20_000)
+    plan = Plan(open_store(str(tmp_path / "out"), create=True))
+    items = [make_item(i, extra=f'{{"caption": "{"x" * 1000}"}}') for i in range(100)]
+    summary = update_plan(plan, items, OutputConfig(), "run")
+    assert summary.new == 100 and summary.segments == 5
