@@ -396,7 +396,9 @@ def seen_by_tools(path: Path) -> dict[str, set[str]]:
             )
             if done.returncode in (0, 1):
                 lines = done.stdout.splitlines()
-                seen[tool] = {n[7:] for n in lines if n.startswith("Path = ")} - {str(path)}
+                # 7-Zip shows sparse members of pax archives under their stand-in's name.
+                paths = {n[7:].replace("GNUSparseFile.0/", "") for n in lines if "Path = " in n[:7]}
+                seen[tool] = paths - {str(path)}
             break
     return seen
 

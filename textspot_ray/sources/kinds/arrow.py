@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from textspot_ray.sources.kinds.base import ContainerError
 from textspot_ray.sources.kinds.tables import (
     ImageColumn,
     ImageTable,
@@ -16,6 +17,7 @@ from textspot_ray.sources.kinds.tables import (
 )
 
 _MAGIC = b"ARROW1"
+_CONTINUES = b"\xff\xff\xff\xff"  # before each message of a stream
 
 
 class ArrowKind(TableKind):
@@ -64,8 +66,27 @@ class _ArrowTable(ImageTable):
                         yield reader.get_batch(i)
                 else:
                     yield from reader
+                    self._check_end()
         except (pa.ArrowException, OSError) as exc:
             raise guarded(exc, "Arrow data cannot be read") from exc
+
+    def _check_end(self) -> None:
+        """See to it that a stream ended where its file does, and by its end mark.
+
+        Arrow takes both a cut between two messages and a zeroed message for the end.
+
+        Raises:
+            ContainerError: It did not.
+        """
+        at = self._file.tell()
+        rest = self._file.read(1 << 16).lstrip(b"\0")
+        if rest:
+            raise ContainerError(f"the stream ends at byte {at}, but bytes follow")
+        self._file.seek(0)
+        is_old = self._file.read(4) != _CONTINUES  # before Arrow 0.15: no such marks
+        self._file.seek(max(0, at - 8))
+        if not is_old and self._file.read(8) != _CONTINUES + bytes(4):
+            raise ContainerError(f"the stream ends without an end mark at byte {at}")
 
     def _opened(self) -> Any:
         try:
