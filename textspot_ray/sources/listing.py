@@ -24,7 +24,7 @@ from textspot_ray.sources.uris import WEB, file_name, join_uri
 from textspot_ray.storage.faults import RetryPolicy
 from textspot_ray.storage.filesystem import LOCAL
 from textspot_ray.storage.urls import public_url
-from textspot_ray.storage.volume import FileInfo, TimedVolumes
+from textspot_ray.storage.volume import FileInfo, LocalVolume, TimedVolumes
 
 _LOG = logging.getLogger(__name__)
 LISTED_TWICE = "listed twice"
@@ -84,7 +84,9 @@ def list_items(
 
 def _place(item: Item) -> str:
     """Where an image is, for people; the same for the same image only."""
-    source = public_url(item.source, keep_grants=True)
+    source = item.source
+    if source.startswith(("http://", "https://")):
+        source = public_url(source, keep_grants=True)
     if item.member is None:
         return source
     at = "" if item.offset is None else f" at {item.offset}"
@@ -133,6 +135,7 @@ class Lister:
         self._base = canonical_base(config.base)
         self._warned = False
         self._urls = IdMap()
+        self._local = LocalVolume()
 
     def run(self) -> Iterator[Item | Skipped]:
         """Everything of every source."""
@@ -247,6 +250,6 @@ class Lister:
 
     def _stat(self, path: str) -> FileInfo | None:
         try:
-            return self.volumes.get(LOCAL).info(path)
+            return self._local.info(path)
         except (OSError, ValueError):
             return None  # the reader says what is wrong with it
