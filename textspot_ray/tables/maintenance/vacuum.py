@@ -57,8 +57,8 @@ def is_numbered(path: str) -> bool:
 def finish(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
     """Sweep after a run that ended cleanly: from then on ``words/*.parquet`` is the words table.
 
-    Retries and redos of compacted shards become visible (see `absorb_pending`). Parts that a retry or
-    redo has replaced go at once, for the sake of that promise; files that compact has replaced
+    Retries and redos of compacted shards become visible (see `absorb_pending`). Parts that a retry
+    or redo has replaced go at once, for the sake of that promise; files that compact has replaced
     stay for the grace period.
     """
     absorb_pending(ledger)

@@ -268,7 +268,7 @@ class _Check:
             known = (self.tally.index.find(hi, lo) >= 0) | ~first
             self._name("duplicate", part.path, ids, known, "is there more than once")
             wrong = (with_words != (n_words > 0)) | (n_words < 0)
-            self._name("status", part.path, ids, wrong, "has a status that does not fit its n_words")
+            self._name("status", part.path, ids, wrong, "has a status unlike its n_words")
             new = ~known
             self.tally.index.add(hi[new], lo[new], np.zeros(int(new.sum()), np.uint64))
             if self._deep:
