@@ -22,6 +22,9 @@ from textspot_ray.errors import ConfigError
 from textspot_ray.redaction import REDACTED, Redactor, redact_options, redact_text, unsafe_paths
 
 _OPTIONS = "storage_options"
+# Keys of older versions, in files and in records of runs, that mean nothing any more: an
+# inference has `engine.threads_per_inference` threads, however many a detector has.
+_OBSOLETE = frozenset({"engine.streams"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Where and how the work runs; nothing here changes results."""
+    """Where and how the work runs; nothing here but ``threads_per_inference`` changes results."""
 
     kind: str = "ray"  # ray | local
     address: str | None = None  # of a running Ray cluster; None = start Ray on this machine
@@ -103,7 +106,7 @@ class EngineConfig:
     cpus_per_slot: float | None = None  # None = sized per node
     detectors_per_slot: int = 1
     threads: int | None = None  # inference threads of one detector; None = from the slot's share
-    streams: int = 2  # inferences side by side in one detector; threads of one wait for each other
+    threads_per_inference: int = 1  # of the detector; more change results and take less memory
     in_flight: int = 3  # images ahead in one slot
     max_bytes_in_flight: int = 512 * 2**20  # encoded bytes plus features, one slot
     actor_max_uss_bytes: int = 3 * 2**30  # recycle an actor past this
@@ -118,7 +121,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         _choice("engine.kind", self.kind, ("ray", "local"))
         _choice("engine.log_format", self.log_format, ("text", "json"))
-        for name in ("detectors_per_slot", "streams", "in_flight", "max_deaths"):
+        for name in ("detectors_per_slot", "threads_per_inference", "in_flight", "max_deaths"):
             _at_least(f"engine.{name}", getattr(self, name), 1)
         if self.status_s <= 0:
             raise ConfigError(f"engine.status_s must be above 0, not {self.status_s}")
@@ -294,6 +297,8 @@ def _build(cls: type[Any], data: Any, prefix: str) -> Any:
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in data.items():
+        if f"{prefix}{key}" in _OBSOLETE:
+            continue
         if key not in hints:
             near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)
             hint = f"; did you mean {prefix}{near[0]}?" if near else ""

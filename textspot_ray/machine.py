@@ -11,14 +11,44 @@ _BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, Arm
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-def int8_note(cpuinfo: Path = _CPUINFO) -> str | None:
-    """A line of warning if int8 models will not be fast here; None if they will, or who knows.
+def cpu_flags(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
+    """Instruction sets of the CPU; empty where they are not known.
 
     Args:
         cpuinfo: The kernel's description of the CPU; absent on other systems than Linux.
     """
-    flags = _flags(cpuinfo)
-    if flags is None or _DOT_PRODUCTS & flags:
+    try:
+        text = cpuinfo.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        if line.startswith(("flags", "Features")):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def has_int8_dot_product(cpuinfo: Path = _CPUINFO) -> bool | None:
+    """Whether int8 models run by the 8-bit dot product; None if that is not known.
+
+    Args:
+        cpuinfo: As of `cpu_flags`.
+    """
+    flags = cpu_flags(cpuinfo)
+    return bool(_DOT_PRODUCTS & flags) if flags else None
+
+
+def has_bf16(cpuinfo: Path = _CPUINFO) -> bool:
+    """Whether the CPU multiplies bfloat16 by itself; False where nobody knows."""
+    return bool(_BF16 & cpu_flags(cpuinfo))
+
+
+def int8_note(cpuinfo: Path = _CPUINFO) -> str | None:
+    """A line of warning if int8 models will not be fast here; None if they will, or who knows.
+
+    Args:
+        cpuinfo: As of `cpu_flags`.
+    """
+    if has_int8_dot_product(cpuinfo) is not False:
         return None
     return (
         f"this {platform.machine()} CPU has no 8-bit dot product (VNNI): int8 will run, "
@@ -29,20 +59,4 @@ def int8_note(cpuinfo: Path = _CPUINFO) -> str | None:
 
 def has_int8(cpuinfo: Path = _CPUINFO) -> bool:
     """Whether the CPU has an 8-bit dot product; False where nobody knows."""
-    return bool(_DOT_PRODUCTS & (_flags(cpuinfo) or frozenset()))
-
-
-def has_bf16(cpuinfo: Path = _CPUINFO) -> bool:
-    """Whether the CPU multiplies bfloat16 by itself; False where nobody knows."""
-    return bool(_BF16 & (_flags(cpuinfo) or frozenset()))
-
-
-def _flags(cpuinfo: Path) -> frozenset[str] | None:
-    try:
-        text = cpuinfo.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    for line in text.splitlines():
-        if line.startswith(("flags", "Features")):
-            return frozenset(line.partition(":")[2].split())
-    return None
+    return bool(has_int8_dot_product(cpuinfo))

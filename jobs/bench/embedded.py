@@ -132,7 +132,7 @@ def against_rapidocr(options: Options, python: Path | None, precision: str | Non
             engine=EngineConfig(
                 kind="local",
                 threads=options.cores,
-                streams=options.streams,
+                threads_per_inference=max(1, options.cores // options.streams),
                 in_flight=options.cores + 2,
             ),
         )

@@ -60,7 +60,11 @@ def stage_table(tables: Sequence[Stages]) -> str:
 
 def settings_yaml(threads: int, streams: int, actors: int, note: str) -> str:
     """The swept settings in the form that ``--config`` takes."""
-    engine = {"threads": threads, "streams": streams, "detectors_per_slot": actors}
+    engine = {
+        "threads": threads,
+        "threads_per_inference": max(1, threads // streams),
+        "detectors_per_slot": actors,
+    }
     return f"# {note}\n" + yaml.safe_dump({"engine": engine}, sort_keys=False)
 
 

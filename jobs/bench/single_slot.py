@@ -29,8 +29,11 @@ def open_slot(job: Job) -> Steps:
 
 def _local_slot(job: Job) -> Slot:
     from textspot_ray.engine.local import ChildWorker
+    from textspot_ray.engine.sizing import available_cpus, share_threads
 
-    return Slot(job, lambda events: [ChildWorker(job.recipe.models, events, job.detect_threads)])
+    threads = share_threads(available_cpus(), job.config.engine)
+    models = job.recipe.models
+    return Slot(job, lambda events: [ChildWorker(models, events, threads.detect_calls)], threads)
 
 
 class _RaySlot:

@@ -239,7 +239,7 @@ def _pipeline(
     engine = EngineConfig(
         kind=kind,
         threads=threads or options.cores,
-        streams=streams or options.streams,
+        threads_per_inference=max(1, (threads or options.cores) // (streams or options.streams)),
         detectors_per_slot=actors,
         in_flight=options.cores + 2,
     )

@@ -80,7 +80,7 @@ class FakeRunner:
             put_commit_record(self._store, marker)
             settled.append(ShardOutcome(task.shard, task.gen, marker, marker.counts))
         n = int(self._done)
-        vitals = SlotMetrics(
+        metrics = SlotMetrics(
             self._node,
             dict.fromkeys(STAGES, 1.5),
             dict.fromkeys(QUEUES, 2),
@@ -93,8 +93,8 @@ class FakeRunner:
             wants=len(self._tasks) < 2,
             idle=not self._tasks,
             deaths=0,
-            notes=(),
-            vitals=vitals,
+            events=(),
+            metrics=metrics,
         )
         Costs.slots_s += time.thread_time() - began
         return FakeRef(report)

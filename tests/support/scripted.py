@@ -62,7 +62,7 @@ class ScriptedModels:
     def recognizer(self) -> ScriptedRecognizer:
         return ScriptedRecognizer()
 
-    def sized(self, detector_threads: int, recognizer_threads: int) -> ScriptedModels:
+    def sized(self, threads: object) -> ScriptedModels:
         return self
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from tests.support.bundles import ALPHABET, GRID, draw_word
 from textspot_ray.config import RunConfig
 from textspot_ray.engine.components import Components, components_from
+from textspot_ray.engine.sizing import Threads
 from textspot_ray.engine.slot.ports import Detects, Models, Reads
 from textspot_ray.records import DetectedPage
 
@@ -37,8 +38,8 @@ class BrakedModels:
     def recognizer(self) -> Reads:
         return self.inner.recognizer()
 
-    def sized(self, detector_threads: int, recognizer_threads: int) -> BrakedModels:
-        return replace(self, inner=self.inner.sized(detector_threads, recognizer_threads))
+    def sized(self, threads: Threads) -> BrakedModels:
+        return replace(self, inner=self.inner.sized(threads))
 
 
 class BrakedDetector:

@@ -17,6 +17,7 @@ from textspot_ray.config import EngineConfig
 from textspot_ray.deploy.pod_size import GIB, worker_size
 from textspot_ray.doctor.finding import CheckResult, fail, ok, warn
 from textspot_ray.engine.sizing import available_cpus, slots_of_node
+from textspot_ray.machine import cpu_flags
 from textspot_ray.spotting.bundle import cache_folder
 
 _INT8: Final = ("avx512_vnni", "avx_vnni", "amx_int8")
@@ -26,26 +27,13 @@ _MIN_FILES: Final = 4096  # Ray opens a socket or two an actor, storage one a re
 _MIN_FREE: Final = (("cache", GIB), ("tmp", 2 * GIB))
 
 
-def cpu_flags(cpuinfo: str) -> frozenset[str]:
-    """Instruction sets out of the text of ``/proc/cpuinfo``."""
-    for line in cpuinfo.splitlines():
-        if line.startswith(("flags", "Features")):
-            return frozenset(line.partition(":")[2].split())
-    return frozenset()
-
-
-def check_cpu(cpuinfo: str | None = None) -> Iterator[CheckResult]:
+def check_cpu(flags: frozenset[str] | None = None) -> Iterator[CheckResult]:
     """Which precisions this CPU is fast at.
 
     Args:
-        cpuinfo: Instead of what ``/proc/cpuinfo`` says.
+        flags: Instruction sets, instead of this machine's.
     """
-    if cpuinfo is None:
-        try:
-            cpuinfo = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-        except OSError:
-            cpuinfo = ""
-    flags = cpu_flags(cpuinfo)
+    flags = cpu_flags() if flags is None else flags
     if not flags:
         yield warn(
             "cpu", f"{platform.machine()}, features unknown", "measure: python -m jobs.bench"

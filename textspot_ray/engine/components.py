@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from textspot_ray.engine.arithmetic import arithmetic_of
 from textspot_ray.engine.sizing import available_cpus, share_threads
 from textspot_ray.engine.slot.ports import BundleModels
 from textspot_ray.engine.slot.slot import Recipe
@@ -56,11 +57,12 @@ def components_from(config: RunConfig) -> Components:
     threads = share_threads(available_cpus(), config.engine)
     # pinned: a precision that goes by the CPU must not differ from node to node
     settings = pinned(
-        settings_from(config, threads=threads.detector, streams=config.engine.streams)
+        settings_from(config, threads=threads.detector, streams=threads.streams)
     )
     resolved = resolve(settings)  # checks the files' sha256
     check_graphs(resolved)  # like all of the above, before any source or output is touched
-    fingerprint = result_fingerprint(settings)
+    precision = resolved.precision
+    fingerprint = {**result_fingerprint(settings), **arithmetic_of(precision, config.engine)}
     return Components(
         Recipe(
             BundleModels(settings, threads.recognizer),

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from textspot_ray.engine.control import Control
 from textspot_ray.engine.local_child import DetectCall, Loaded, RecogniseCall, Reply, Setup
+from textspot_ray.engine.sizing import available_cpus, share_threads
 from textspot_ray.engine.slot.ports import (
     Answered,
     Died,
@@ -171,10 +172,12 @@ def run_local(control: Control) -> None:
     """Run until no task is left or a stop has drained the slot."""
     job = control.job
 
-    def make_workers(events: Events) -> list[Worker]:
-        return [ChildWorker(job.recipe.models, events, job.detect_threads)]
+    threads = share_threads(available_cpus(), job.config.engine)
 
-    slot = Slot(job, make_workers)
+    def make_workers(events: Events) -> list[Worker]:
+        return [ChildWorker(job.recipe.models, events, threads.detect_calls)]
+
+    slot = Slot(job, make_workers, threads)
     try:
         _drive(control, slot)
     finally:

@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 
 from textspot_ray.engine.slot.process_setup import MemoryGauge
 from textspot_ray.engine.slot.slot import Report
-from textspot_ray.engine.slot.slot_metrics import ClusterMetrics, FleetTally
+from textspot_ray.engine.slot.slot_metrics import ClusterMetrics, ClusterTally
 from textspot_ray.records import Counts
 
 _RATE_WINDOW_S: Final = 60.0
@@ -36,7 +36,7 @@ class Progress:
         final: Whether this is the last report.
         open_items: Items done in shards that are not committed yet.
         failures: Failed images of this run by kind.
-        fleet: The slots: where they are, what waits in them, what they hold.
+        cluster: The slots: where they run, what waits in them, their memory.
     """
 
     items_total: int
@@ -52,7 +52,7 @@ class Progress:
     final: bool = False
     open_items: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
-    fleet: ClusterMetrics = field(default_factory=ClusterMetrics)
+    cluster: ClusterMetrics = field(default_factory=ClusterMetrics)
 
 
 OnProgress = Callable[[Progress], None]
@@ -62,13 +62,13 @@ class Tally:
     """Adds up what slots report."""
 
     def __init__(self, items_before: int) -> None:
-        self._items_before = items_before
+        self._items_earlier = items_before
         self._items_skipped = 0
         self._began_s = time.monotonic()
         self._open: dict[int, Counts] = {}
         self._rates: list[tuple[float, int]] = []
         self.items_total = items_before
-        self._fleet = FleetTally()
+        self._cluster = ClusterTally()
         self._gauge = MemoryGauge(interval_s=5.0)
         self.counts = Counts()
         self.shards = 0
@@ -85,7 +85,7 @@ class Tally:
                 self.counts += settled.counts
                 self.shards += 1
         self._open[slot] = report.open_counts
-        self._fleet.add(slot, report.vitals)
+        self._cluster.add(slot, report.metrics)
 
     def add_others(self, items: int) -> None:
         """Another driver has done a task of so many items."""
@@ -94,11 +94,11 @@ class Tally:
     def forget(self, slot: int) -> None:
         """A slot is gone, with what it had not committed."""
         self._open.pop(slot, None)
-        self._fleet.forget(slot)
+        self._cluster.forget(slot)
 
-    def again(self, shards: int) -> None:
+    def count_retries(self, shards: int) -> None:
         """So many shards are begun again on another slot."""
-        self._fleet.again("shard", shards)
+        self._cluster.count_retries("shard", shards)
 
     def progress(self, *, planning: bool = False, final: bool = False) -> Progress:
         """The sums now."""
@@ -112,7 +112,7 @@ class Tally:
         rate = (counts.images - images) / (now - since) if now > since else 0.0
         if final:
             rate = counts.images / max(self.elapsed_s, 1e-9)
-        done = self._items_before + self._items_skipped + counts.items
+        done = self._items_earlier + self._items_skipped + counts.items
         left = max(self.items_total - done, 0)
         return Progress(
             items_total=max(self.items_total, done),
@@ -128,7 +128,7 @@ class Tally:
             final=final,
             open_items=counts.items - self.counts.items,
             failures=counts.failures,
-            fleet=self._fleet.fleet(self._gauge.uss_bytes()),
+            cluster=self._cluster.metrics(self._gauge.uss_bytes()),
         )
 
 

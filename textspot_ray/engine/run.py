@@ -165,14 +165,14 @@ class _Run:
         self._looked_at = (-1, -1)
         self._refreshed_s = time.monotonic()
         self._shown_s = 0.0
-        self._notes = RateLimitedLog(_LOG)
+        self._slot_log = RateLimitedLog(_LOG)
 
     def __enter__(self) -> _Run:
         return self
 
     def __exit__(self, kind: object, value: object, trace: object) -> None:
-        self._notes.flush()
-        # no more than a fall-back: a run that got so far has told how it ended
+        self._slot_log.flush()
+        # a fallback: a run that got this far has written how it ended
         reason = self._redact(str(value or "it ended without a report"))
         self._status.close(RunState.FAILED, reason)
         if self._planning is not None:
@@ -251,7 +251,7 @@ class _Run:
         return listing
 
     def _tasks_of(self, seq: int) -> Iterator[Task]:
-        """A new segment's tasks, without shards that an older segment has brought already."""
+        """A new segment's tasks, without shards that an older segment listed already."""
         tasks = self.plan.tasks_of(seq, self.ledger)
         return (task for task in tasks if task.shard.plan == seq or task.gen > 0)
 
@@ -261,7 +261,7 @@ class _Run:
             return
         settled = len(self.ledger.settled()), self._tally.shards
         if settled == self._looked_at:
-            return  # the last look has brought nothing forward
+            return  # nothing has changed since the last look
         self._looked_at = settled
         self.plan.refresh()
         self.ledger.refresh()
@@ -272,8 +272,8 @@ class _Run:
         return self._tally.progress(planning=planning, final=final)
 
     def _on_report(self, slot: int, report: Report) -> None:
-        for note in report.notes:
-            self._notes.write(slot, note)
+        for event in report.events:
+            self._slot_log.write(slot, event)
         self._tally.add(slot, report)
         for settled in report.settled:
             self._settle(slot, settled)
@@ -289,7 +289,7 @@ class _Run:
 
     def _on_lost(self, slot: int) -> None:
         self._tally.forget(slot)
-        self._tally.again(self._dispatch.give_back(slot))
+        self._tally.count_retries(self._dispatch.give_back(slot))
 
     def _finish(self) -> RunReport:
         if self._stop:

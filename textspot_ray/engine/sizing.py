@@ -18,10 +18,22 @@ _MIN_SLOT_CPUS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """Inference threads of a slot's workers."""
+    """Inference threads of a slot's workers.
+
+    Attributes:
+        detector: Of one detector.
+        recognizer: Of the recogniser, which gives each word one thread.
+        streams: Inferences at a time in one detector.
+    """
 
     detector: int
     recognizer: int
+    streams: int
+
+    @property
+    def detect_calls(self) -> int:
+        """Calls a detecting worker takes at once: one decodes while each stream infers."""
+        return self.streams + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +79,10 @@ def share_threads(cpus: float, engine: EngineConfig) -> Threads:
     so the two overlap rather than divide the cores.
     """
     detector = engine.threads or max(1, int(cpus / engine.detectors_per_slot + 0.25))
-    return Threads(detector, max(1, round(cpus * RECOGNIZER_SHARE)))
+    streams = max(1, detector // engine.threads_per_inference)
+    recognizer = max(1, round(cpus * RECOGNIZER_SHARE))
+    # also where there are fewer cores: the order of summation must be the same
+    return Threads(streams * engine.threads_per_inference, recognizer, streams)
 
 
 def slots_of_node(cpus: float, engine: EngineConfig) -> tuple[int, SlotShape]:

@@ -103,7 +103,7 @@ class StatusWriter:
 
 
 def _with_figures(base: RunStatus, progress: Progress) -> RunStatus:
-    fleet = progress.fleet
+    cluster = progress.cluster
     return replace(
         base,
         planning=progress.planning,
@@ -117,11 +117,11 @@ def _with_figures(base: RunStatus, progress: Progress) -> RunStatus:
         images_per_s=round(progress.images_per_s, 3),
         eta_s=None if progress.eta_s is None else round(progress.eta_s, 1),
         shards_done=progress.shards_done,
-        slots=dict(fleet.slots),
-        n_slots=sum(fleet.slots.values()),
-        n_nodes=len(fleet.slots),
-        stage_s=dict(fleet.stage_s),
-        waiting=dict(fleet.waiting),
-        memory_bytes=dict(fleet.memory_bytes),
-        retries=dict(fleet.retries),
+        slots=dict(cluster.slots),
+        n_slots=sum(cluster.slots.values()),
+        n_nodes=len(cluster.slots),
+        stage_s=dict(cluster.stage_s),
+        waiting=dict(cluster.waiting),
+        memory_bytes=dict(cluster.memory_bytes),
+        retries=dict(cluster.retries),
     )

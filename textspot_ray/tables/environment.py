@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from textspot_ray._version import __version__
+from textspot_ray.machine import cpu_flags
 
 _PACKAGES = ("openvino", "opencv-python-headless", "numpy", "pyarrow", "ray")
 # The instruction sets that decide which kernels run, and so the last digits of confidences.
@@ -21,7 +21,7 @@ def describe_environment(extra: Mapping[str, str] | None = None) -> dict[str, st
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "node": platform.node(),
-        "cpu_flags": " ".join(flag for flag in _FLAGS if flag in _cpu_flags()),
+        "cpu_flags": " ".join(flag for flag in _FLAGS if flag in cpu_flags()),
     }
     for package in _PACKAGES:
         try:
@@ -29,14 +29,3 @@ def describe_environment(extra: Mapping[str, str] | None = None) -> dict[str, st
         except PackageNotFoundError:
             continue
     return {**facts, **(extra or {})}
-
-
-def _cpu_flags() -> frozenset[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return frozenset()
-    for line in text.splitlines():
-        if line.startswith(("flags", "Features")):
-            return frozenset(line.partition(":")[2].split())
-    return frozenset()

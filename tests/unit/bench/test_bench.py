@@ -120,7 +120,7 @@ def test_rounds_are_whole_shards_of_one_size(stub: Path, photo: Path) -> None:
             work / "tables",
             images=5,
             rounds=3,
-            engine=EngineConfig(kind="local", threads=1, streams=1),
+            engine=EngineConfig(kind="local", threads=1),
         )
         try:
             assert [pipeline() for _ in range(3)] == [6, 6, 6]
@@ -134,7 +134,7 @@ def test_swept_settings_are_a_configuration(tmp_path: Path) -> None:
     path = tmp_path / "best.yaml"
     path.write_text(settings_yaml(8, 4, 2, "the fastest"))
     engine = load_config(path).engine
-    assert (engine.threads, engine.streams, engine.detectors_per_slot) == (8, 4, 2)
+    assert (engine.threads, engine.threads_per_inference, engine.detectors_per_slot) == (8, 2, 2)
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textspot_ray.config import EngineConfig
-from textspot_ray.engine.sizing import available_cpus, shape_for_slots, share_threads, slots_of_node
+from textspot_ray.config import EngineConfig, RunConfig
+from textspot_ray.engine.sizing import (
+    Threads,
+    available_cpus,
+    shape_for_slots,
+    share_threads,
+    slots_of_node,
+)
+from textspot_ray.engine.slot.limits import limits_from
 from textspot_ray.engine.slot.ports import BundleModels
 from textspot_ray.spotting.settings import SpotterSettings
 
@@ -58,9 +65,18 @@ def test_an_asked_for_number_of_slots_divides_the_nodes(nodes, slots, cpus):
 
 
 def test_models_take_the_threads_of_their_slot():
-    models = BundleModels(SpotterSettings(threads=64, streams=2), 9).sized(8, 1)
-    assert (models.settings.threads, models.settings.streams) == (8, 2)
+    models = BundleModels(SpotterSettings(threads=64, streams=2), 9).sized(Threads(8, 1, 8))
+    assert (models.settings.threads, models.settings.streams) == (8, 8)
     assert models.recognizer_threads == 1
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 8, 64])
+def test_an_inference_has_one_thread_on_any_number_of_cores(cpus):
+    threads = share_threads(cpus, EngineConfig())
+    assert threads.streams == threads.detector == cpus
+    two = share_threads(cpus, EngineConfig(threads_per_inference=2))
+    assert two.detector == 2 * two.streams >= 2
+    assert limits_from(RunConfig(), threads.streams).in_flight >= threads.detect_calls
 
 
 def test_threads_do_not_exceed_the_share():

@@ -274,7 +274,8 @@ class RunnerActor:
         node = str(ray.get_runtime_context().get_node_id())
         try:
             # several Ray nodes may be on one machine, and a machine's name says little in a cloud
-            self._slot = Slot(self._job, self._make_workers, f"{platform.node()}/{node[:8]}")
+            name = f"{platform.node()}/{node[:8]}"
+            self._slot = Slot(self._job, self._make_workers, self._shape.threads, name)
         except TextspotError as exc:
             return RemoteError(str(exc), int(exc.exit_code))
         return node
@@ -296,7 +297,7 @@ class RunnerActor:
 
     def _make_workers(self, events: Events) -> list[Worker]:
         threads, bundles = self._shape.threads, self._shape.bundles
-        models = self._job.recipe.models.sized(threads.detector, threads.recognizer)
+        models = self._job.recipe.models.sized(threads)
         workers: list[Worker] = []
         for index in range(1, len(bundles)):
             last = index == len(bundles) - 1
@@ -305,7 +306,7 @@ class RunnerActor:
             name = "recogniser" if last else f"detector {index}" if many else "detector"
             options = {
                 **in_group(self._group, index, bundles[index]["CPU"]),
-                "max_concurrency": 2 if last else self._job.detect_threads,
+                "max_concurrency": 2 if last else threads.detect_calls,
             }
             workers.append(ActorWorker(name, stage, models, events, options))
         return workers

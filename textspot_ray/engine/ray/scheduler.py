@@ -94,9 +94,9 @@ class Scheduler:
 
     control: Control
     cluster: RayCluster
-    _seats: list[SlotHandle] = field(default_factory=list)
+    _slots: list[SlotHandle] = field(default_factory=list)
     _made: int = 0
-    _barren_losses: int = 0
+    _losses_without_progress: int = 0
     _last_loss: str = ""
     _looked_s: float = float("-inf")
     _leaving_s: float = 0.0
@@ -110,7 +110,7 @@ class Scheduler:
             coming = control.turn()
             draining = control.draining
             if draining:
-                if control.drain_is_over or not any(not seat.idle for seat in self._seats):
+                if control.drain_is_over or not any(not slot.idle for slot in self._slots):
                     return
             elif not coming and not control.dispatch.busy:
                 return
@@ -123,15 +123,15 @@ class Scheduler:
 
     def dismiss(self) -> None:
         """Let the slots end their workers by themselves, for as long as that is quick."""
-        closing = [seat.runner.close.remote() for seat in self._seats if seat.opened]
+        closing = [slot.runner.close.remote() for slot in self._slots if slot.opened]
         if closing:
             ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_S)
 
     def close(self) -> None:
         """End all slots at once; their actors end with their placement groups."""
-        for seat in self._seats:
-            self._remove(seat)
-        self._seats.clear()
+        for slot in self._slots:
+            self._remove(slot)
+        self._slots.clear()
 
     # Who is there.
 
@@ -146,20 +146,20 @@ class Scheduler:
         self._forget_gone({node.id for node in nodes})
         if engine.slots is not None:
             shape = shape_for_slots([node.cpus for node in nodes], engine, engine.slots)
-            self._add(None, shape, engine.slots - len(self._seats))
+            self._add(None, shape, engine.slots - len(self._slots))
             return
         room = 0
         for node in nodes:
             count, shape = slots_of_node(node.cpus, engine)
             room += count
-            here = sum(seat.node == node.id for seat in self._seats)
+            here = sum(slot.node == node.id for slot in self._slots)
             self._add(node, shape, count - here)
         self._note_room(room > 0, nodes, now)
 
     def _note_room(self, there_is: bool, nodes: list[Node], now: float) -> None:
         """Workers may all be gone for a while and come again; wait for them, but not for ever."""
         engine = self.control.job.config.engine
-        if there_is or any(seat.opened for seat in self._seats):
+        if there_is or any(slot.opened for slot in self._slots):
             self._roomless_s = None
             return
         if self._roomless_s is None:
@@ -181,11 +181,11 @@ class Scheduler:
 
     def _forget_gone(self, alive: set[str]) -> None:
         """Slots that wait for a place on a node that is gone would wait for ever."""
-        for seat in list(self._seats):
-            if seat.node is not None and not seat.opened and seat.node not in alive:
-                self._seats.remove(seat)
-                self._remove(seat)
-                self.control.on_lost(seat.number)
+        for slot in list(self._slots):
+            if slot.node is not None and not slot.opened and slot.node not in alive:
+                self._slots.remove(slot)
+                self._remove(slot)
+                self.control.on_lost(slot.number)
 
     def _make_leave(self) -> None:
         """Empty the slots of nodes that are told to go: what is whole is committed, the rest
@@ -195,18 +195,18 @@ class Scheduler:
         if now - self._leaving_s >= _LEAVING_S:
             self._leaving_s = now
             leaving = self.cluster.leaving()
-            for seat in self._seats:
-                if seat.where in leaving and seat.leave_by_s is None:
-                    seat.leave_by_s = now + DRAIN_S
-                    extra = {"slot": seat.number}
-                    _LOG.warning("slot %d leaves: its node is told to go", seat.number, extra=extra)
-        for seat in list(self._seats):
-            if seat.leave_by_s is None:
+            for slot in self._slots:
+                if slot.where in leaving and slot.leave_by_s is None:
+                    slot.leave_by_s = now + DRAIN_S
+                    extra = {"slot": slot.number}
+                    _LOG.warning("slot %d leaves: its node is told to go", slot.number, extra=extra)
+        for slot in list(self._slots):
+            if slot.leave_by_s is None:
                 continue
-            if (seat.idle and seat.ref is None) or now > seat.leave_by_s:
-                self._seats.remove(seat)
-                self._remove(seat)
-                self.control.on_lost(seat.number)
+            if (slot.idle and slot.ref is None) or now > slot.leave_by_s:
+                self._slots.remove(slot)
+                self._remove(slot)
+                self.control.on_lost(slot.number)
                 self._looked_s = float("-inf")
 
     def _add(self, node: Node | None, shape: SlotShape, count: int) -> None:
@@ -224,39 +224,39 @@ class Scheduler:
             actor = ray.remote(RunnerActor).options(**ALONE, **options)
             runner = actor.remote(self.control.job, shape, group)
             ref, now = runner.open.remote(), time.monotonic()
-            self._seats.append(SlotHandle(self._made, wish, group, runner, ref, now))
+            self._slots.append(SlotHandle(self._made, wish, group, runner, ref, now))
             self._made += 1
 
-    def _remove(self, seat: SlotHandle) -> None:
+    def _remove(self, slot: SlotHandle) -> None:
         with contextlib.suppress(Exception):
-            ray.kill(seat.runner, no_restart=True)
+            ray.kill(slot.runner, no_restart=True)
         with contextlib.suppress(Exception):
-            remove_placement_group(seat.group)
+            remove_placement_group(slot.group)
 
-    def _lose(self, seat: SlotHandle, reason: str) -> None:
+    def _lose(self, slot: SlotHandle, reason: str) -> None:
         """A slot is gone: its tasks go to others, and a fresh one takes its place."""
-        self._seats.remove(seat)
-        self._remove(seat)
+        self._slots.remove(slot)
+        self._remove(slot)
         blame = _NODE_BLAME if reason in (NODE_DIED, UNREACHABLE) else 1.0
-        losses = self.control.dispatch.losses(seat.number, blame)
-        self.control.on_lost(seat.number)
+        losses = self.control.dispatch.losses(slot.number, blame)
+        self.control.on_lost(slot.number)
         _LOG.warning(
             "slot %d is gone (%s); its shards are done again",
-            seat.number,
+            slot.number,
             reason,
-            extra={"slot": seat.number},
+            extra={"slot": slot.number},
         )
         limit = self.control.job.config.engine.max_deaths
         if losses >= limit:
             raise AbortedError(
                 f"a shard has ended its slot's runner too often; the last time: {reason}"
             )
-        if not seat.has_progress:
-            self._barren_losses += 1
-            if self._barren_losses >= limit + len(self._seats):
+        if not slot.has_progress:
+            self._losses_without_progress += 1
+            if self._losses_without_progress >= limit + len(self._slots):
                 raise AbortedError(
-                    f"{self._barren_losses} slots ended without a finished image in between; "
-                    f"the last time: {reason}"
+                    f"{self._losses_without_progress} slots ended without a finished image in "
+                    f"between; the last time: {reason}"
                 )
         self._looked_s = float("-inf")
 
@@ -264,21 +264,21 @@ class Scheduler:
 
     def _feed(self, draining: bool) -> None:
         dispatch = self.control.dispatch
-        for seat in self._seats:
-            if seat.ref is not None or not seat.opened:
+        for slot in self._slots:
+            if slot.ref is not None or not slot.opened:
                 continue
-            ending = draining or seat.leave_by_s is not None
-            task = dispatch.take(seat.number) if seat.wants and not ending else None
-            if task is None and seat.idle:
+            ending = draining or slot.leave_by_s is not None
+            task = dispatch.take(slot.number) if slot.wants and not ending else None
+            if task is None and slot.idle:
                 continue
             tasks = [task] if task is not None else []
-            more = not ending and dispatch.has_for(seat.number)
-            seat.ref = seat.runner.step.remote(tasks, _STEP_S, more, ending)
-            seat.since_s = time.monotonic()
-            seat.idle = False
+            more = not ending and dispatch.has_for(slot.number)
+            slot.ref = slot.runner.step.remote(tasks, _STEP_S, more, ending)
+            slot.since_s = time.monotonic()
+            slot.idle = False
 
     def _collect(self) -> None:
-        open_calls = {seat.ref: seat for seat in self._seats if seat.ref is not None}
+        open_calls = {slot.ref: slot for slot in self._slots if slot.ref is not None}
         if not open_calls:
             time.sleep(_TURN_S / 5)
             return
@@ -289,50 +289,50 @@ class Scheduler:
                 time.sleep(_GATHER_S)
             ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
         for ref in ready:
-            seat = open_calls[ref]
-            seat.ref = None
+            slot = open_calls[ref]
+            slot.ref = None
             try:
                 answer = ray.get(ref, timeout=_SILENCE_S)
             except Exception as exc:  # the runner's process, its node, or a fault of ours in it
                 module = missing_module(exc)
-                if module and not seat.opened:
+                if module and not slot.opened:
                     raise UsageError(not_installed(module)) from exc
-                self._lose(seat, describe_end(exc)[0])
+                self._lose(slot, describe_end(exc)[0])
                 continue
-            self._take(seat, answer)
+            self._take(slot, answer)
 
-    def _take(self, seat: SlotHandle, answer: Report | RemoteError | str) -> None:
+    def _take(self, slot: SlotHandle, answer: Report | RemoteError | str) -> None:
         if isinstance(answer, RemoteError):
             raise answer.error()
         if isinstance(answer, str):
-            seat.opened = seat.placed = True
-            seat.where = answer
+            slot.opened = slot.placed = True
+            slot.where = answer
             return
         if answer.settled or answer.open_counts.images:
-            seat.has_progress = True
-            self._barren_losses = 0
-        seat.wants, seat.idle = answer.wants, answer.idle
-        self.control.on_report(seat.number, answer)
+            slot.has_progress = True
+            self._losses_without_progress = 0
+        slot.wants, slot.idle = answer.wants, answer.idle
+        self.control.on_report(slot.number, answer)
 
     def _watch(self) -> None:
         engine = self.control.job.config.engine
         now = time.monotonic()
-        for seat in list(self._seats):
-            waited_s = now - seat.since_s
-            if seat.opened:
-                if seat.ref is not None and waited_s > max(_SILENCE_S, 5 * engine.min_deadline_s):
-                    self._lose(seat, f"no word from it for {waited_s:.0f} s")
-            elif not seat.placed and waited_s > min(2.0, engine.pending_timeout_s):
-                if seat.group.wait(0):
-                    seat.placed, seat.since_s = True, now
+        for slot in list(self._slots):
+            waited_s = now - slot.since_s
+            if slot.opened:
+                if slot.ref is not None and waited_s > max(_SILENCE_S, 5 * engine.min_deadline_s):
+                    self._lose(slot, f"no word from it for {waited_s:.0f} s")
+            elif not slot.placed and waited_s > min(2.0, engine.pending_timeout_s):
+                if slot.group.wait(0):
+                    slot.placed, slot.since_s = True, now
                 elif waited_s > engine.pending_timeout_s:
-                    self._on_pending(seat, waited_s)
-            elif seat.placed and waited_s > engine.start_timeout_s:
-                self._lose(seat, f"its runner did not start within {waited_s:.0f} s")
+                    self._on_pending(slot, waited_s)
+            elif slot.placed and waited_s > engine.start_timeout_s:
+                self._lose(slot, f"its runner did not start within {waited_s:.0f} s")
 
-    def _on_pending(self, seat: SlotHandle, waited_s: float) -> None:
-        need = sum(bundle.get("CPU", 0.0) for bundle in seat.group.bundle_specs)
-        if any(other.opened for other in self._seats):
+    def _on_pending(self, slot: SlotHandle, waited_s: float) -> None:
+        need = sum(bundle.get("CPU", 0.0) for bundle in slot.group.bundle_specs)
+        if any(other.opened for other in self._slots):
             if not self._warned:
                 self._warned = True
                 _LOG.warning(

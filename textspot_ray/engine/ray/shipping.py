@@ -19,6 +19,7 @@ import ray
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from textspot_ray.engine.sizing import Threads
 from textspot_ray.engine.slot.ports import BundleModels, Detects, Reads
 from textspot_ray.engine.slot.slot import Job
 from textspot_ray.errors import BundleError
@@ -58,9 +59,9 @@ class ShippedModels:
         """Compile the bundle's encoder and decoder."""
         return self.local().recognizer()
 
-    def sized(self, detector_threads: int, recognizer_threads: int) -> ShippedModels:
-        """With the threads of a slot's share."""
-        return replace(self, models=self.models.sized(detector_threads, recognizer_threads))
+    def sized(self, threads: Threads) -> ShippedModels:
+        """With the threads of a slot."""
+        return replace(self, models=self.models.sized(threads))
 
     def local(self) -> BundleModels:
         """The recipe on this node, whose bundle is unpacked if need be.

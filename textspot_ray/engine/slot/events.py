@@ -1,4 +1,4 @@
-"""What happens to images, for the log: which image, of which shard, at which try; and not too much.
+"""What goes wrong with images, for the log: the image, its shard, the attempt; limited in rate.
 
 A line is text for people, or a JSON object with the fields ``time``, ``level``, ``message``,
 ``slot``, ``shard``, ``image`` and ``attempt`` for collectors (``engine.log_format``).
@@ -27,7 +27,7 @@ class SlotEvent:
         message: What.
         image: The image's id, if it is about one.
         shard: The shard, as in the names of its files.
-        attempt: The image's how-manyth try this was, from 1.
+        attempt: Number of the attempt at the image, from 1.
     """
 
     message: str
@@ -37,13 +37,13 @@ class SlotEvent:
 
     def __str__(self) -> str:
         where = [self.image, self.shard and f"shard {self.shard}"]
-        where += [f"try {self.attempt}"] if self.attempt else []
-        told = ", ".join(filter(None, where))
-        return f"{self.message} ({told})" if told else self.message
+        where += [f"attempt {self.attempt}"] if self.attempt else []
+        place = ", ".join(filter(None, where))
+        return f"{self.message} ({place})" if place else self.message
 
 
 class RateLimitedLog:
-    """Writes slots' notes, at most `PER_MINUTE`; of the rest it tells the number."""
+    """Logs slots' events, at most `PER_MINUTE`, and the number of those left out."""
 
     def __init__(self, log: logging.Logger, per_minute: int = PER_MINUTE) -> None:
         self._log = log
@@ -51,20 +51,20 @@ class RateLimitedLog:
         self._since_s = time.monotonic()
         self._written = self._dropped = 0
 
-    def write(self, slot: int, note: SlotEvent) -> None:
-        """Log a note of a slot."""
+    def write(self, slot: int, event: SlotEvent) -> None:
+        """Log an event of a slot."""
         if time.monotonic() - self._since_s >= 60.0:
             self.flush()
         if self._written >= self._per_minute:
             self._dropped += 1
             return
         self._written += 1
-        fields = {name: getattr(note, name) for name in _FIELDS[1:] if getattr(note, name)}
-        extra = {"note": note.message, "slot": slot, **fields}
-        self._log.warning("slot %d: %s", slot, note, extra=extra)
+        fields = {name: getattr(event, name) for name in _FIELDS[1:] if getattr(event, name)}
+        extra = {"note": event.message, "slot": slot, **fields}
+        self._log.warning("slot %d: %s", slot, event, extra=extra)
 
     def flush(self) -> None:
-        """Tell how many were left out, and begin another minute."""
+        """Log how many were left out, and begin another minute."""
         if self._dropped:
             self._log.warning(
                 "%d more such lines left out; textspot errors lists every failed image",

@@ -1,4 +1,4 @@
-"""The failure ladder: which image is to blame for a worker's end, and when the job must stop.
+"""The failure policy: which image is to blame for a worker's end, and when the job must stop.
 
 A worker's end makes suspects of the images that were with it. Each suspect is run again alone. One
 that ends its worker twice while alone is quarantined. Ends from outside (killed, out of memory,
@@ -30,7 +30,7 @@ class FailurePolicy:
         self._deaths_in_a_row = 0
         self._faulty_in_a_row = 0
         self._stuck_reads_in_a_row = 0
-        self._notes: deque[SlotEvent] = deque(maxlen=100)
+        self._events: deque[SlotEvent] = deque(maxlen=100)
         self.suspects: deque[PageTask] = deque()
         self.deaths = 0
 
@@ -43,15 +43,15 @@ class FailurePolicy:
         """A worker did the blank image."""
         self._deaths_in_a_row = 0
 
-    def note(self, message: str, task: PageTask | None = None) -> None:
-        """Keep a line for the log, about a page or none."""
-        self._notes.append(SlotEvent(message) if task is None else _about(task, message))
+    def record(self, message: str, task: PageTask | None = None) -> None:
+        """Keep an event for the log, about a page or none."""
+        self._events.append(SlotEvent(message) if task is None else _about(task, message))
 
-    def take_notes(self) -> tuple[SlotEvent, ...]:
-        """Notes since the last call."""
-        notes = tuple(self._notes)
-        self._notes.clear()
-        return notes
+    def take_slot_events(self) -> tuple[SlotEvent, ...]:
+        """Events since the last call."""
+        events = tuple(self._events)
+        self._events.clear()
+        return events
 
     def finished(self, result: ImageResult) -> None:
         """An image has come to its end.
@@ -91,9 +91,9 @@ class FailurePolicy:
         self.deaths += 1
         self._deaths_in_a_row += 1
         for task, _ in tasks:
-            self.note(f"{worker} ended: {reason}; this image was with it", task)
+            self.record(f"{worker} ended: {reason}; this image was with it", task)
         if not tasks:
-            self.note(f"{worker} ended: {reason}; no image was with it")
+            self.record(f"{worker} ended: {reason}; no image was with it")
         if self._deaths_in_a_row >= self._max_deaths:
             raise AbortedError(
                 f"the {worker} process ended {self._deaths_in_a_row} times without a finished "
@@ -119,7 +119,7 @@ class FailurePolicy:
         """A call ended in an exception: the image's error, or None if it is to run again."""
         if lost and task.faults_alone < self._max_deaths:
             task.faults_alone += 1
-            self.note(f"{message}; again", task)
+            self.record(f"{message}; again", task)
             self.suspects.append(task)
             return None
         return ImageError(stage, ErrorKind.INTERNAL, message)
@@ -135,7 +135,7 @@ class FailurePolicy:
             AbortedError: It happened too often in a row.
         """
         message = f"storage gave no data within {limit_s:.0f} s"
-        self._notes.append(SlotEvent(message, image=item.image_id))
+        self._events.append(SlotEvent(message, image=item.image_id))
         self._stuck_reads_in_a_row += 1
         if self._stuck_reads_in_a_row >= self._max_deaths:
             raise AbortedError(

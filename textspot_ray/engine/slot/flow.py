@@ -24,12 +24,12 @@ class Flow:
 
     def __init__(
         self,
-        crew: WorkerPool,
+        workers: WorkerPool,
         window: int,
         max_feature_bytes: int,
         weigh: Callable[[bytes], float],
     ) -> None:
-        self._crew = crew
+        self._workers = workers
         self._window = window
         self._max_feature_bytes = max_feature_bytes
         self._weigh = weigh
@@ -64,11 +64,11 @@ class Flow:
 
     def dispatch(self, suspects: deque[PageTask]) -> None:
         """Send what can be sent."""
-        while self._detected and (member := self._crew.least_busy(Stage.RECOGNISE)) is not None:
+        while self._detected and (handle := self._workers.least_busy(Stage.RECOGNISE)) is not None:
             task = self._detected.popleft()
             assert task.detected is not None
-            member.open(task.ticket, Stage.RECOGNISE, partial(len, task.detected.detections))
-            member.worker.recognise(task.ticket, task.features)
+            handle.open(task.ticket, Stage.RECOGNISE, partial(len, task.detected.detections))
+            handle.worker.recognise(task.ticket, task.features)
         while suspects and suspects[0].shard.dropped:
             suspects.popleft()
         if suspects:
@@ -95,11 +95,11 @@ class Flow:
         self._reserve(task, 0)
         task.features = None
 
-    def lost_with(self, member: WorkerHandle) -> list[tuple[PageTask, Stage]]:
+    def lost_with(self, handle: WorkerHandle) -> list[tuple[PageTask, Stage]]:
         """Pages that a worker's end stops, each with the stage it was at."""
         tasks = [
             (self._active[ticket], call.stage)
-            for ticket, call in member.calls.items()
+            for ticket, call in handle.calls.items()
             if ticket in self._active
         ]
         # Features that only the dead process had are gone with it; on Ray they outlive it.
@@ -111,15 +111,15 @@ class Flow:
         return enough or not self._active
 
     def _detect(self, tasks: deque[PageTask]) -> bool:
-        member = self._crew.least_busy(Stage.DETECT)
-        if member is None:
+        handle = self._workers.least_busy(Stage.DETECT)
+        if handle is None:
             return False
         task = tasks.popleft()
         assert task.encoded.data is not None
         self._active[task.ticket] = task
         self._reserve(task, EXPECTED_FEATURE_BYTES)
-        member.open(task.ticket, Stage.DETECT, partial(self._weigh, task.encoded.data))
-        member.worker.detect(task.ticket, task.encoded.data, task.page)
+        handle.open(task.ticket, Stage.DETECT, partial(self._weigh, task.encoded.data))
+        handle.worker.detect(task.ticket, task.encoded.data, task.page)
         return True
 
     def _reserve(self, task: PageTask, size: int) -> None:

@@ -31,12 +31,12 @@ class Limits:
     max_deaths: int = 5
 
 
-def limits_from(config: RunConfig) -> Limits:
-    """The limits that a configuration sets."""
+def limits_from(config: RunConfig, streams: int = 1) -> Limits:
+    """The limits that a configuration sets, for a detector with so many streams."""
     engine = config.engine
     half = engine.max_bytes_in_flight // 2
     return Limits(
-        in_flight=max(engine.in_flight, engine.streams + 2),  # decoding, inferring, reading
+        in_flight=max(engine.in_flight, streams + 2),  # decoding, inferring, reading
         max_encoded_bytes=half,
         max_feature_bytes=half,
         max_uss_bytes=engine.actor_max_uss_bytes,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from textspot_ray.records import DetectedPage, Encoded, Readings, Stage
 
 if TYPE_CHECKING:
+    from textspot_ray.engine.sizing import Threads
     from textspot_ray.spotting.settings import SpotterSettings
     from textspot_ray.tables.commit.commit_record import CommitRecord
 
@@ -50,8 +51,8 @@ class Models(Protocol):
     def recognizer(self) -> Reads:
         """Load the recogniser."""
 
-    def sized(self, detector_threads: int, recognizer_threads: int) -> Models:
-        """The same models for a slot with so many inference threads for each."""
+    def sized(self, threads: Threads) -> Models:
+        """The same models with the inference threads of a slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,10 @@ class BundleModels:
         threads = family.recognizer_threads(self.settings.threads, self.recognizer_threads)
         return load_recognizer(replace(self.settings, threads=threads, streams=1))
 
-    def sized(self, detector_threads: int, recognizer_threads: int) -> BundleModels:
-        """With the threads of a slot's share, which need not be this machine's."""
-        settings = replace(self.settings, threads=detector_threads)
-        return BundleModels(settings, recognizer_threads)
+    def sized(self, threads: Threads) -> BundleModels:
+        """With the threads of a slot, which need not be on this machine."""
+        settings = replace(self.settings, threads=threads.detector, streams=threads.streams)
+        return BundleModels(settings, threads.recognizer)
 
 
 class Worker(Protocol):

@@ -184,6 +184,6 @@ def read_deadline_s(item: Item, min_deadline_s: float) -> float:
     """How long one item may take to arrive.
 
     Storage has time-outs and retries of its own, which must be given time to end by themselves. A
-    compressed tar may have to be streamed past hours of members before the first one arrives.
+    compressed tar may have to be streamed past hours of handles before the first one arrives.
     """
     return (60.0 if is_ordered(item.container) else 5.0) * min_deadline_s

@@ -77,20 +77,20 @@ class ShardRunner:
         redact: Callable[[str], str] = redact_text,
     ) -> None:
         self._redact = redact
-        self._crew = WorkerPool(workers)
+        self._workers = WorkerPool(workers)
         self._read_ahead = read_ahead
         self._events = events
         self._assemble = assemble
         self._limits = limits
         self._deadlines = Deadlines(limits.min_deadline_s)
-        self._ladder = FailurePolicy(limits.max_deaths)
-        self._window = limits.in_flight * self._crew.detectors
-        self._flow = Flow(self._crew, self._window, limits.max_feature_bytes, weigh)
+        self._policy = FailurePolicy(limits.max_deaths)
+        self._window = limits.in_flight * self._workers.detectors
+        self._flow = Flow(self._workers, self._window, limits.max_feature_bytes, weigh)
         self._tickets = itertools.count(_PROBE + 1)
-        self._shelf = OpenShards(events, read_ahead.release)
+        self._open = OpenShards(events, read_ahead.release)
         self._settled: list[ShardOutcome] = []
         self._stage_s = dict.fromkeys(STAGES, 0.0)
-        self._again = 0
+        self._image_retries = 0
         self._draining = False
 
     # What the slot asks.
@@ -98,57 +98,57 @@ class ShardRunner:
     @property
     def wants_shard(self) -> bool:
         """Whether another shard should be offered now, so that the workers never wait for one."""
-        if self._draining or len(self._shelf) >= _MAX_OPEN_SHARDS:
+        if self._draining or len(self._open) >= _MAX_OPEN_SHARDS:
             return False
-        return self._shelf.unread + len(self._flow.ready) < 4 * self._window
+        return self._open.unread + len(self._flow.ready) < 4 * self._window
 
     @property
     def idle(self) -> bool:
         """Whether no shard is open."""
-        return not len(self._shelf)
+        return not len(self._open)
 
     @property
     def open_counts(self) -> Counts:
         """What is done in shards that have no marker yet."""
-        return self._shelf.counts
+        return self._open.counts
 
     @property
     def deaths(self) -> int:
         """Deaths of workers so far."""
-        return self._ladder.deaths
+        return self._policy.deaths
 
     @property
-    def vitals(self) -> SlotMetrics:
+    def metrics(self) -> SlotMetrics:
         """What waits and what was done again; node and own memory are the slot's to add."""
         flow = self._flow
         return SlotMetrics(
             stage_s=dict(self._stage_s),
             waiting={
-                "read": self._shelf.unread,
-                "detect": len(flow.ready) + len(self._ladder.suspects),
+                "read": self._open.unread,
+                "detect": len(flow.ready) + len(self._policy.suspects),
                 "detecting": flow.detecting,
                 "recognise": flow.recognising,
-                "commit": self._shelf.committing,
+                "commit": self._open.committing,
             },
-            memory_bytes=self._crew.memory_bytes,
-            retries={"image": self._again, "storage": self._read_ahead.retries},
+            memory_bytes=self._workers.memory_bytes,
+            retries={"image": self._image_retries, "storage": self._read_ahead.retries},
         )
 
-    def take_notes(self) -> tuple[SlotEvent, ...]:
-        """Notes on what went wrong since the last call."""
-        return self._ladder.take_notes()
+    def take_slot_events(self) -> tuple[SlotEvent, ...]:
+        """What went wrong since the last call."""
+        return self._policy.take_slot_events()
 
     def start(self) -> None:
         """Start the workers, ahead of the first shard."""
-        for member in self._crew.members:
-            if member.state is State.DOWN:
-                member.start()
+        for handle in self._workers.handles:
+            if handle.state is State.DOWN:
+                handle.start()
 
     def offer(self, shard: Shard, writer: Writes) -> None:
         """Take on a shard."""
-        opened = self._shelf.add(shard, writer)
+        opened = self._open.add(shard, writer)
         self._read_ahead.add(opened.key, shard)
-        self._shelf.commit_if_complete(opened)  # it may have no items
+        self._open.commit_if_complete(opened)  # it may have no items
 
     def pump(self, timeout_s: float, *, more: bool = True) -> list[ShardOutcome]:
         """Work until shards are settled, another one is wanted, or the time is up.
@@ -164,13 +164,13 @@ class ShardRunner:
         end = time.monotonic() + timeout_s
         while True:
             self._watch()
-            self._flow.dispatch(self._ladder.suspects)
+            self._flow.dispatch(self._policy.suspects)
             left = end - time.monotonic()
             if self._settled or left <= 0 or (more and self.wants_shard):
                 break
             if self._draining and self.idle:
                 break
-            self._take_events(min(left, _TICK_S))
+            self._await_events(min(left, _TICK_S))
         settled, self._settled = self._settled, []
         return settled
 
@@ -178,27 +178,27 @@ class ShardRunner:
         """Start no more images; shards that are whole when those in flight end are committed."""
         self._draining = True
         self._read_ahead.clear()
-        self._shelf.drop_unstarted(task.shard.key for task in self._flow.ready)
+        self._open.drop_unstarted(task.shard.key for task in self._flow.ready)
         self._flow.ready.clear()
 
     def close(self) -> None:
         """End the workers and drop what is not committed."""
         self._read_ahead.clear()
-        self._crew.stop()
-        self._shelf.close()
+        self._workers.stop()
+        self._open.close()
 
     # The turn.
 
     def _watch(self) -> None:
-        for member in self._crew.members:
-            reason = member.overdue(self._deadlines, self._limits.start_timeout_s)
+        for handle in self._workers.handles:
+            reason = handle.overdue(self._deadlines, self._limits.start_timeout_s)
             if reason is not None:
-                self._on_end(member, reason, ErrorKind.STALLED, blame=True)
-            if member.may_recycle and not self._flow.holds_features:
-                self._ladder.note(f"{member.name} recycled: it had grown over the memory limit")
-                member.stop()
-            if member.state is State.DOWN and not (self._draining and self.idle):
-                member.start()
+                self._on_end(handle, reason, ErrorKind.STALLED, blame=True)
+            if handle.may_recycle and not self._flow.holds_features:
+                self._policy.record(f"{handle.name} recycled: it had grown over the memory limit")
+                handle.stop()
+            if handle.state is State.DOWN and not (self._draining and self.idle):
+                handle.start()
         awaited = self._read_ahead.awaited
         if awaited is None:
             return
@@ -206,10 +206,10 @@ class ShardRunner:
         if time.monotonic() - awaited.since_s > limit_s:
             stuck = self._read_ahead.abandon()
             if stuck is not None:
-                error = self._ladder.read_stalled(stuck.item, limit_s)
+                error = self._policy.read_stalled(stuck.item, limit_s)
                 self._on_no_data(stuck.shard_key, stuck.index, Encoded(stuck.item, None, error))
 
-    def _take_events(self, timeout_s: float) -> None:
+    def _await_events(self, timeout_s: float) -> None:
         try:
             self._handle(self._events.get(timeout=timeout_s))
             while True:
@@ -225,32 +225,32 @@ class ShardRunner:
                 if epoch == self._read_ahead.epoch:
                     raise as_fault(error, "the reader failed")
             case Committed():
-                self._settled.append(self._shelf.committed(event))
+                self._settled.append(self._open.committed(event))
             case _:
-                member = self._crew.find(event.worker, event.generation)
-                if member is not None and member.state is not State.DOWN:
-                    self._on_worker(member, event)
+                handle = self._workers.find(event.worker, event.generation)
+                if handle is not None and handle.state is not State.DOWN:
+                    self._on_worker(handle, event)
 
-    def _on_worker(self, member: WorkerHandle, event: Event) -> None:
+    def _on_worker(self, handle: WorkerHandle, event: Event) -> None:
         match event:
             case Started():
-                self._on_started(member)
+                self._on_started(handle)
             case Refused(_, _, message, exit_code):
                 error = TextspotError(message)
                 error.exit_code = ExitCode(exit_code)
                 raise error
             case Answered():
-                self._on_answered(member, event)
+                self._on_answered(handle, event)
             case Raised():
-                self._on_raised(member, event)
+                self._on_raised(handle, event)
             case Died(_, _, reason, system):
-                self._on_end(member, reason, ErrorKind.CRASHED, blame=not system)
+                self._on_end(handle, reason, ErrorKind.CRASHED, blame=not system)
 
     # What happens.
 
     def _on_read(self, event: ItemRead) -> None:
-        self._ladder.read()
-        shard = self._shelf.find(event.shard_key)
+        self._policy.read()
+        shard = self._open.find(event.shard_key)
         if event.encoded.data is None or shard is None:
             self._read_ahead.decoded()
             self._on_no_data(event.shard_key, event.index, event.encoded)
@@ -259,7 +259,7 @@ class ShardRunner:
         self._flow.ready.append(PageTask(next(self._tickets), shard, event.index, 0, event.encoded))
 
     def _on_no_data(self, shard_key: int, index: int, encoded: Encoded) -> None:
-        shard = self._shelf.find(shard_key)
+        shard = self._open.find(shard_key)
         if shard is None:
             return
         shard.read(index, 0)
@@ -268,23 +268,23 @@ class ShardRunner:
         task = PageTask(next(self._tickets), shard, index, 0, encoded)
         self._finish(task, task.failed(error))
 
-    def _on_started(self, member: WorkerHandle) -> None:
-        if not self._ladder.wants_probe:
-            member.state = State.READY
+    def _on_started(self, handle: WorkerHandle) -> None:
+        if not self._policy.wants_probe:
+            handle.state = State.READY
             return
-        member.state = State.PROBING
-        member.since_s = time.monotonic()
-        if Stage.DETECT in member.worker.stages:
-            member.worker.detect(_PROBE, blank_png(), 0)
+        handle.state = State.PROBING
+        handle.since_s = time.monotonic()
+        if Stage.DETECT in handle.worker.stages:
+            handle.worker.detect(_PROBE, blank_png(), 0)
         else:
-            member.worker.recognise(_PROBE, None)
+            handle.worker.recognise(_PROBE, None)
 
-    def _on_answered(self, member: WorkerHandle, event: Answered) -> None:
+    def _on_answered(self, handle: WorkerHandle, event: Answered) -> None:
         if event.ticket == _PROBE:
-            self._ladder.probed()
-            member.state = State.READY
+            self._policy.probed()
+            handle.state = State.READY
             return
-        call = member.close(event.ticket, event.uss_bytes, self._limits.max_uss_bytes)
+        call = handle.close(event.ticket, event.uss_bytes, self._limits.max_uss_bytes)
         task = self._flow.find(event.ticket)
         if call is None or task is None:
             return
@@ -310,7 +310,7 @@ class ShardRunner:
         if pages == 1 or shard.dropped:
             return
         if self._draining:
-            self._shelf.drop(shard)
+            self._open.drop(shard)
             return
         # Pages go before the next items, or bytes of half-done items would pile up.
         for page in range(min(pages, limit) - 1, 0, -1):
@@ -338,7 +338,7 @@ class ShardRunner:
         self._flow.end(task)
         for stage in STAGES:
             self._stage_s[stage] += getattr(result, f"{stage}_s")
-        self._ladder.finished(result)
+        self._policy.finished(result)
         shard = task.shard
         if shard.dropped:
             return
@@ -346,35 +346,35 @@ class ShardRunner:
             shard.set_pages(task.index, 1)
             self._read_ahead.decoded()
         shard.finish(task.index, result)
-        self._shelf.commit_if_complete(shard)
+        self._open.commit_if_complete(shard)
 
-    def _on_raised(self, member: WorkerHandle, event: Raised) -> None:
+    def _on_raised(self, handle: WorkerHandle, event: Raised) -> None:
         if event.ticket == _PROBE:
             reason = f"a blank image raised {event.message}"
-            self._on_end(member, reason, ErrorKind.CRASHED, blame=False)
+            self._on_end(handle, reason, ErrorKind.CRASHED, blame=False)
             return
-        call = member.close(event.ticket, 0, self._limits.max_uss_bytes)
+        call = handle.close(event.ticket, 0, self._limits.max_uss_bytes)
         task = self._flow.find(event.ticket)
         if call is None or task is None:
             return
-        error = self._ladder.raised(task, call.stage, event.message, lost=event.lost)
+        error = self._policy.raised(task, call.stage, event.message, lost=event.lost)
         if error is None:
             self._take_back(task)
         else:
             self._finish(task, task.failed(error))
 
-    def _on_end(self, member: WorkerHandle, reason: str, kind: ErrorKind, *, blame: bool) -> None:
-        tasks = self._flow.lost_with(member)
+    def _on_end(self, handle: WorkerHandle, reason: str, kind: ErrorKind, *, blame: bool) -> None:
+        tasks = self._flow.lost_with(handle)
         alone = self._flow.alone
-        member.stop()
-        for task, error in self._ladder.ended(
-            member.name, reason, kind, tasks, alone=alone, blame=blame
+        handle.stop()
+        for task, error in self._policy.ended(
+            handle.name, reason, kind, tasks, alone=alone, blame=blame
         ):
             self._finish(task, task.failed(error))
         for task, _ in tasks:
             self._take_back(task)
 
     def _take_back(self, task: PageTask) -> None:
-        self._again += 1
+        self._image_retries += 1
         self._flow.end(task)
         task.reset(next(self._tickets))

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from textspot_ray.config import redactor_of
+from textspot_ray.engine.arithmetic import check_arithmetic
+from textspot_ray.engine.sizing import Threads
 from textspot_ray.engine.slot.events import SlotEvent
 from textspot_ray.engine.slot.limits import limits_from
 from textspot_ray.engine.slot.open_shards import ShardOutcome
@@ -63,15 +65,10 @@ class Job:
     fingerprint: dict[str, str]
     recipe: Recipe
 
-    @property
-    def detect_threads(self) -> int:
-        """Calls a detecting worker takes at once: one decodes while each stream infers."""
-        return self.config.engine.streams + 1
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a step has brought.
+    """What came of a step.
 
     Attributes:
         settled: Shards that are committed now, by this slot or before it came to them.
@@ -79,8 +76,8 @@ class Report:
         wants: Whether the slot wants another task.
         idle: Whether it has none left.
         deaths: Workers that ended, since the slot began.
-        notes: What it met with, for the log.
-        vitals: Where the slot is, what waits in it and what it holds.
+        events: What went wrong, for the log.
+        metrics: Where the slot runs, what waits in it and its memory.
     """
 
     settled: tuple[ShardOutcome, ...]
@@ -88,8 +85,8 @@ class Report:
     wants: bool
     idle: bool
     deaths: int
-    notes: tuple[SlotEvent, ...]
-    vitals: SlotMetrics = field(default_factory=SlotMetrics)
+    events: tuple[SlotEvent, ...]
+    metrics: SlotMetrics = field(default_factory=SlotMetrics)
 
 
 class Slot:
@@ -98,23 +95,29 @@ class Slot:
     Args:
         job: What the run is.
         make_workers: Makes the slot's workers, given where they put their answers.
+        threads: What its workers run with.
         node: What the place is called in reports; default the machine's name.
     """
 
     def __init__(
-        self, job: Job, make_workers: Callable[[Events], list[Worker]], node: str = ""
+        self,
+        job: Job,
+        make_workers: Callable[[Events], list[Worker]],
+        threads: Threads,
+        node: str = "",
     ) -> None:
         self._node = node or platform.node()
         self._gauge = MemoryGauge()
         output = job.config.output
         self._job = job
+        check_arithmetic(job.fingerprint, job.config.engine)
         self._store = open_store(output.uri, output.storage_options)
         self._digest = fingerprint_digest(job.fingerprint)
         self._plan = Plan(self._store)
         self._environment = describe_environment()
         events = Events()
         workers = make_workers(events)
-        limits = limits_from(job.config)
+        limits = limits_from(job.config, threads.streams)
         window = limits.in_flight * len(workers)
         read_ahead = ReadAhead(
             job.recipe.make_reader,
@@ -158,8 +161,8 @@ class Slot:
             wants=self._runner.wants_shard,
             idle=self._runner.idle,
             deaths=self._runner.deaths,
-            notes=self._runner.take_notes(),
-            vitals=self._vitals(),
+            events=self._runner.take_slot_events(),
+            metrics=self._metrics(),
         )
 
     def close(self) -> None:
@@ -167,12 +170,12 @@ class Slot:
         self._runner.close()
         self._plan.close()
 
-    def _vitals(self) -> SlotMetrics:
-        found = self._runner.vitals
-        again = dict(found.retries)
-        again["storage"] = again.get("storage", 0) + self._store.retries
+    def _metrics(self) -> SlotMetrics:
+        found = self._runner.metrics
+        retries = dict(found.retries)
+        retries["storage"] = retries.get("storage", 0) + self._store.retries
         memory = {**found.memory_bytes, "runner": self._gauge.uss_bytes()}
-        return replace(found, node=self._node, memory_bytes=memory, retries=again)
+        return replace(found, node=self._node, memory_bytes=memory, retries=retries)
 
     def _take(self, task: Task) -> ShardOutcome | None:
         if read_commit_record(self._store, task.shard, task.gen) is not None:

@@ -1,4 +1,4 @@
-"""How slots are, beside what they have done: where they run, what waits in them, what they hold."""
+"""Metrics of slots: where they run, what waits in them, their memory, times and retries."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SlotMetrics:
 
 @dataclass(frozen=True, slots=True)
 class ClusterMetrics:
-    """All slots of a run: sums, but for memory, of which the largest is told.
+    """All slots of a run: sums; of memory, the largest process of each kind.
 
     Attributes:
         slots: Slots by node.
@@ -53,17 +53,17 @@ class ClusterMetrics:
     retries: Mapping[str, float] = field(default_factory=dict)
 
 
-class FleetTally:
-    """Adds up what slots tell of themselves."""
+class ClusterTally:
+    """Adds up the metrics that slots report."""
 
     def __init__(self) -> None:
         self._slots: dict[int, SlotMetrics] = {}
         self._stage_s: dict[str, float] = {}  # of slots that are gone
         self._retries: dict[str, float] = {}
 
-    def add(self, slot: int, vitals: SlotMetrics) -> None:
+    def add(self, slot: int, metrics: SlotMetrics) -> None:
         """Take a slot's newest."""
-        self._slots[slot] = vitals
+        self._slots[slot] = metrics
 
     def forget(self, slot: int) -> None:
         """A slot is gone."""
@@ -72,23 +72,23 @@ class FleetTally:
             self._stage_s = _sum([self._stage_s, gone.stage_s])
             self._retries = _sum([self._retries, gone.retries])
 
-    def again(self, what: str, n: int = 1) -> None:
+    def count_retries(self, what: str, n: int = 1) -> None:
         """Something is done again that no slot knows of."""
         self._retries = _sum([self._retries, {what: n}])
 
-    def fleet(self, driver_bytes: int = 0) -> ClusterMetrics:
+    def metrics(self, driver_bytes: int = 0) -> ClusterMetrics:
         """The sums now."""
         live = self._slots.values()
         memory: dict[str, int] = {"driver": driver_bytes} if driver_bytes else {}
-        for vitals in live:
-            for part, size in vitals.memory_bytes.items():
+        for metrics in live:
+            for part, size in metrics.memory_bytes.items():
                 memory[part] = max(size, memory.get(part, 0))
         return ClusterMetrics(
-            slots=Counter(vitals.node for vitals in live),
-            stage_s=_sum([self._stage_s, *(vitals.stage_s for vitals in live)]),
-            waiting=_sum(vitals.waiting for vitals in live),
+            slots=Counter(metrics.node for metrics in live),
+            stage_s=_sum([self._stage_s, *(metrics.stage_s for metrics in live)]),
+            waiting=_sum(metrics.waiting for metrics in live),
             memory_bytes=memory,
-            retries=_sum([self._retries, *(vitals.retries for vitals in live)]),
+            retries=_sum([self._retries, *(metrics.retries for metrics in live)]),
         )
 
 

@@ -139,35 +139,35 @@ class WorkerPool:
     """All workers of a slot."""
 
     def __init__(self, workers: list[Worker]) -> None:
-        self.members = [WorkerHandle(worker) for worker in workers]
+        self.handles = [WorkerHandle(worker) for worker in workers]
 
     def find(self, name: str, generation: int) -> WorkerHandle | None:
-        """The member whose present process sent an event; None if that process is history."""
-        for member in self.members:
-            if member.name == name:
-                return member if member.generation == generation else None
+        """The worker whose present process sent an event; None if it has been replaced since."""
+        for handle in self.handles:
+            if handle.name == name:
+                return handle if handle.generation == generation else None
         return None
 
     def least_busy(self, stage: Stage) -> WorkerHandle | None:
-        """The member to send a call of this stage to, if any can take it."""
-        able = [member for member in self.members if member.takes(stage)]
-        return min(able, key=lambda member: len(member.calls), default=None)
+        """The handle to send a call of this stage to, if any can take it."""
+        able = [handle for handle in self.handles if handle.takes(stage)]
+        return min(able, key=lambda handle: len(handle.calls), default=None)
 
     @property
     def detectors(self) -> int:
         """Number of workers that detect."""
-        return sum(Stage.DETECT in member.worker.stages for member in self.members)
+        return sum(Stage.DETECT in handle.worker.stages for handle in self.handles)
 
     @property
     def memory_bytes(self) -> dict[str, int]:
         """Memory of the largest process of each kind, as it last said itself."""
         largest: dict[str, int] = {}
-        for member in self.members:
-            kind = member.name.partition(" ")[0]  # ``detector 2``
-            largest[kind] = max(member.uss_bytes, largest.get(kind, 0))
+        for handle in self.handles:
+            kind = handle.name.partition(" ")[0]  # ``detector 2``
+            largest[kind] = max(handle.uss_bytes, largest.get(kind, 0))
         return largest
 
     def stop(self) -> None:
         """End every process."""
-        for member in self.members:
-            member.stop()
+        for handle in self.handles:
+            handle.stop()

@@ -58,6 +58,7 @@ TABLE_FILE = f"{STATE}/table.json"
 RUNS = f"{STATE}/runs/"
 FOLD_AT = 1000  # unabsorbed records
 _TRIES = 10
+_SUM = "sha256 "  # how the names of a bundle's checksums begin
 _READERS = 16  # records are tiny: on object stores their latency counts, not their bytes
 
 
@@ -385,12 +386,23 @@ def _read_table(store: Store) -> _TableFile | None:
 
 def _check_fingerprint(uri: str, there: Mapping[str, str], now: Mapping[str, str]) -> None:
     differing = sorted(key for key in {*there, *now} if there.get(key) != now.get(key))
-    if differing:
-        named = "; ".join(
-            f"{key}: {there.get(key, 'absent')} there, {now.get(key, 'absent')} now"
-            for key in differing
-        )
-        raise FingerprintError(
-            f"{uri} holds a table made with other settings ({named}); "
-            "use the same settings or another output folder"
-        )
+    if not differing:
+        return
+    sums = [key for key in differing if key.startswith(_SUM)]
+    # another bundle or precision has other files: their checksums say nothing more
+    if {"bundle", "precision"} & set(differing):
+        differing = [key for key in differing if key not in sums]
+    named = "; ".join(
+        f"{key}: {_short(key, there.get(key))} there, {_short(key, now.get(key))} now"
+        for key in differing
+    )
+    raise FingerprintError(
+        f"{uri} holds a table made with other settings ({named}); "
+        "use the same settings or another output folder"
+    )
+
+
+def _short(key: str, value: str | None) -> str:
+    if value is None:
+        return "absent"
+    return value[:12] if key.startswith(_SUM) else value

@@ -12,6 +12,7 @@ import pytest
 from tests.support.stub_bundle import draw, write_stub_bundle
 from textspot_ray.config import RunConfig
 from textspot_ray.engine.ray.shipping import ShippedModels, ship_bundle
+from textspot_ray.engine.sizing import Threads
 from textspot_ray.engine.slot.ports import BundleModels
 from textspot_ray.engine.slot.slot import Job, Recipe
 from textspot_ray.errors import BundleError
@@ -47,7 +48,7 @@ def test_a_node_without_the_bundle_unpacks_it_once(shipped: ShippedModels, tmp_p
     assert folder.is_relative_to(tmp_path / "node")
     load_bundle(str(folder)).verify("f32")
     before = {name: (folder / name).stat().st_mtime_ns for name in FILES}
-    assert unpacked(shipped.sized(2, 1)) == folder  # the next actor
+    assert unpacked(shipped.sized(Threads(2, 1, 2))) == folder  # the next actor
     assert {name: (folder / name).stat().st_mtime_ns for name in FILES} == before
     import cv2
 

@@ -19,7 +19,7 @@ LOG = logging.getLogger("textspot_ray.tests.notes")
 def test_an_image_that_kills_is_told_with_its_shard_at_each_try() -> None:
     bench = Bench()
     bench.run(["words=a", "do=crash", "words=b"])
-    told = [note for note in bench.runner.take_notes() if note.image == "mem://1"]
+    told = [note for note in bench.runner.take_slot_events() if note.image == "mem://1"]
     assert [note.attempt for note in told] == [1, 2, 3]
     assert all("SIGSEGV" in note.message for note in told)
     assert {note.shard for note in told} == {str(bench.writers[0].shard)}
@@ -29,7 +29,7 @@ def test_a_note_as_text(caplog: pytest.LogCaptureFixture) -> None:
     RateLimitedLog(LOG).write(3, SlotEvent("it ended", "file:///a.jpg", "000001-000002", 2))
     RateLimitedLog(LOG).write(3, SlotEvent("recycled"))
     assert caplog.messages == [
-        "slot 3: it ended (file:///a.jpg, shard 000001-000002, try 2)",
+        "slot 3: it ended (file:///a.jpg, shard 000001-000002, attempt 2)",
         "slot 3: recycled",
     ]
 

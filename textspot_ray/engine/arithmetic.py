@@ -1,0 +1,66 @@
+"""What of a machine changes results, and how far its kind may: one table is of one arithmetic."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from textspot_ray.errors import UsageError
+from textspot_ray.machine import has_int8_dot_product
+
+if TYPE_CHECKING:
+    from textspot_ray.config import EngineConfig
+
+INT8_KEY: Final = "int8_arithmetic"
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far the same setting may differ between CPU types.
+
+    Attributes:
+        box_px: Of a coordinate, pixels of the original image.
+        confidence: Of detection and text.
+    """
+
+    box_px: float
+    confidence: float
+
+
+TOLERANCE: Final = Tolerance(box_px=0.5, confidence=0.001)
+
+
+def arithmetic_of(precision: str, engine: EngineConfig) -> dict[str, str]:
+    """The part of a table's fingerprint that the machine and its use decide, where it matters.
+
+    In f32 and with the 8-bit dot product, CPUs agree within `TOLERANCE`. Without that instruction
+    OpenVINO's int8 rounds otherwise: of 111 words of eight photographs, seven were not found.
+    The threads of one inference decide in which order partial sums are added.
+
+    Returns:
+        Nothing for what is usual, so that tables of older versions agree.
+    """
+    found = {}
+    if engine.threads_per_inference != 1:
+        found["threads_per_inference"] = str(engine.threads_per_inference)
+    if precision == "int8" and has_int8_dot_product() is False:
+        found[INT8_KEY] = "without 8-bit dot product"
+    return found
+
+
+def check_arithmetic(fingerprint: Mapping[str, str], engine: EngineConfig) -> None:
+    """Whether a slot's machine calculates as the table's fingerprint says.
+
+    Raises:
+        UsageError: It does not, so that its rows would not be those of the other machines.
+    """
+    precision = fingerprint.get("precision", "")
+    here = arithmetic_of(precision, engine).get(INT8_KEY)
+    if here != fingerprint.get(INT8_KEY):
+        raise UsageError(
+            f"the CPU of {platform.node()} and that of the driver differ in the 8-bit dot product "
+            "(VNNI), by which int8 models find other words: use --precision f32, or nodes of one "
+            "kind"
+        )
