@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from textspot_ray.export.layout import page_lines
 from textspot_ray.query.pages import Page
 from textspot_ray.query.pictures import Picture
 from textspot_ray.query.views import TableViews
-from textspot_ray.reading_order import text_lines
 from textspot_ray.web.html import jpeg_uri
 
 # what a filter by script looks for in a word: RE2's classes
@@ -131,7 +131,7 @@ def words_data(page: Page, marked: Collection[int] = ()) -> list[dict[str, Any]]
             "l": line,
             "hit": word.word_index in marked,
         }
-        for line, words in enumerate(text_lines(page.words))
+        for line, words in enumerate(page_lines(page))
         for word in words
     ]
 

@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 import webbrowser
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def render(
     ) as pictures:
         images = [
             image_data(
-                page,
+                replace(page, source=settings.source_roots.move(page.source)),
                 notes.get(page.image_id),
                 marked=marked.get(page.image_id, ()),
                 picture=picture,

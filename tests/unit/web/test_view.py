@@ -22,6 +22,7 @@ from textspot_ray.query.charts import Bar, bar_chart, line_chart, nice_top, numb
 from textspot_ray.query.figures import compute
 from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
+from textspot_ray.query.source_roots import parse_roots
 from textspot_ray.query.views import TableViews, open_views
 from textspot_ray.records import ErrorKind
 from textspot_ray.web.html import ZOOM, asset, json_in_html, standalone
@@ -254,6 +255,19 @@ def test_large_pictures_can_be_whole(real_table: str) -> None:
         np.frombuffer(base64.b64decode(source.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR
     )
     assert pixels is not None and pixels.shape[:2] == (1200, 1600)
+
+
+def test_moved_pictures_are_shown_and_linked_where_they_are(
+    real_table: str, tmp_path: Path
+) -> None:
+    (tmp_path / "src").rename(tmp_path / "moved here")
+    roots = parse_roots([f"{tmp_path / 'src'}={tmp_path / 'moved here'}"])
+    with open_views(real_table) as tables:
+        page = render(tables, sample_ids(tables, 10), ViewSettings(source_roots=roots))
+    images = json.loads(parse(page).data)["images"]
+    assert len(images) == 3
+    for image in images:
+        assert image["src"] and "/moved%20here/img_" in image["original"]
 
 
 @pytest.mark.parametrize(
