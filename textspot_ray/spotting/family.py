@@ -76,10 +76,6 @@ class RegionDetector(Protocol):
         """How a picture of that size is tiled, where it may be shrunk by ``over`` at most."""
 
     @property
-    def tile_factor(self) -> float:
-        """How many times further than ``image.tile_over`` pictures are shrunk before tiles pay."""
-
-    @property
     def joins_pieces(self) -> bool:
         """Whether a region that tiles cut may be put together from its pieces."""
 

@@ -55,7 +55,6 @@ class PageDetector:
     def __init__(self, settings: SpotterSettings) -> None:
         self._rules = settings.image
         self._regions = family_named(settings.model).load_detector(settings)
-        self._tile_over = settings.image.tile_over * self._regions.tile_factor
 
     @property
     def requests(self) -> Any:
@@ -122,11 +121,11 @@ class PageDetector:
         if self._rules.tiles == "off":
             found = [(window, look(window)) for window in passes]
             return found, any(f.saturated for _, f in found)
-        zoom_below = self._regions.tiling(width, height, self._tile_over).zoom_below
+        zoom_below = self._regions.tiling(width, height, self._rules.tile_over).zoom_below
         return look_closer(passes, look, shrink_of, self._rules.tile_overlap, zoom_below)
 
     def _passes(self, width: int, height: int) -> tuple[TileWindow, ...]:
-        rule = self._regions.tiling(width, height, self._tile_over)
+        rule = self._regions.tiling(width, height, self._rules.tile_over)
         over = rule.over if self._rules.tiles == "auto" else math.inf
         return plan_passes(width, height, *rule.input_size, over, self._rules.tile_overlap)
 
@@ -137,7 +136,7 @@ class PageDetector:
         """Width and height at which an image must at least be decoded: no larger than needed."""
         wide, high = self._regions.decode_size(width, height)
         if len(self._passes(width, height)) > 1:
-            over = self._regions.tiling(width, height, self._tile_over).over
+            over = self._regions.tiling(width, height, self._rules.tile_over).over
             wide, high = max(wide, int(width / over)), max(high, int(height / over))
         return wide, high
 

@@ -125,7 +125,6 @@ class WordRegions:
     """The detector's boxes as regions; see `textspot_ray.spotting.family.RegionDetector`."""
 
     joins_pieces = False  # features are cut out by the detector itself
-    tile_factor = 1.0
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 # Lines are cut out of a picture so many times finer than the detector's input: what is just large
 # enough to be found would be too small to be read.
 _FINER = 2.0
+# A picture that is shrunk so many times more than one of its area needs to be is a long one.
+_LONG = 2.0
 
 
 class LinesFamily:
@@ -149,11 +152,19 @@ class LineRegions:
 
     def __init__(self, detector: LineDetector, longest_side: int, tile_factor: float) -> None:
         self._detector = detector
-        self.tile_factor = tile_factor
+        self._tile_factor = tile_factor
         self._longest = longest_side
 
     def tiling(self, width: int, height: int, over: float) -> TilingRule:
-        """By the largest input."""
+        """Later than a detector of words, but long receipts and panoramas at once.
+
+        Fitted by their long side these would be shrunk far more than their pixels ask for: at
+        ``finest`` all tiles together are one full input, or the picture is not shrunk at all.
+        """
+        over *= self._tile_factor
+        finest = max(1.0, math.sqrt(width * height) / self._longest)
+        if max(width, height) / self._longest > _LONG * finest:
+            over = min(finest, over)
         return TilingRule((self._longest, self._longest), over)
 
     def decode_size(self, width: int, height: int) -> tuple[int, int]:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 STRIP_HEIGHT = 48
 MIN_STRIP = 96  # pixels: the smallest bucket
-BUCKET = 32
-MAX_STRIP = 3200  # pixels; longer lines are squeezed to it
+# Widths up to a limit are rounded up to a multiple: some 70 shapes in all.
+BUCKETS = ((640, 32), (1280, 64), (6400, 128))
+MAX_STRIP = 6400  # pixels, some 250 characters; longer lines are squeezed to it
 MAX_COLUMNS = 1_000_000  # of all strips of a page: 144 MB
 PADDING = 128  # grey: zero after the recogniser's normalisation
 _MARGIN = 3  # pixels around a line that interpolation may look at
@@ -59,7 +60,8 @@ class LineStrips:
 
 def padded_width(width: int) -> int:
     """Width of a strip's bucket."""
-    return max(MIN_STRIP, math.ceil(width / BUCKET) * BUCKET)
+    step = next(step for limit, step in BUCKETS if width <= limit)
+    return max(MIN_STRIP, math.ceil(width / step) * step)
 
 
 def columns_of(polygon: Sequence[float]) -> int:

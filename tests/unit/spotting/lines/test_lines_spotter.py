@@ -121,6 +121,27 @@ def test_pieces_of_a_line_that_no_pass_shows_whole_are_joined(tmp_path: Path) ->
     assert words[0].box[2] == pytest.approx(200 + 0.8 * 22 * len(text), abs=12)
 
 
+def test_a_long_receipt_is_read_at_its_own_size(bundle: str) -> None:
+    image = dark(300, 6000)
+    for row in range(12):
+        draw_line(image, f"row{row}", 40, 100 + 490 * row, 18)  # 4 px in the picture as a whole
+    result = TextSpotter.load(bundle, threads=2).spot(image)
+    assert [w.text for w in result.words] == [f"row{row}" for row in range(12)]
+    assert result.info is not None and result.info.tiles > 5
+
+
+def test_more_lines_than_fit_into_memory_are_told(
+    bundle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textspot_ray.spotting.lines.strips.MAX_COLUMNS", 300)
+    image = dark()
+    for row in range(4):
+        draw_line(image, f"row{row}", 40, 40 + 100 * row, 40)
+    result = TextSpotter.load(bundle, threads=1).spot(image)
+    assert len(result.words) == 1
+    assert result.info is not None and result.info.saturated
+
+
 def test_features_travel_with_their_sizes(bundle: str) -> None:
     image = dark()
     draw_line(image, "abc", 100, 60, 40)
