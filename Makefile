@@ -19,7 +19,7 @@ $(BIN)/.runtime: pyproject.toml
 
 $(BIN)/.test: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,browse]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,browse,ppocr]'
 	@touch $@ $(BIN)/.runtime
 
 $(BIN)/.dev: $(BIN)/.test
