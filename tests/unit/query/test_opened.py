@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from pathlib import Path
 
 import cv2
@@ -103,3 +105,29 @@ def test_the_documented_cookbook_is_of_today() -> None:
     documented = (Path(__file__).parents[3] / "docs" / "cookbook.md").read_text()
     for recipe in RECIPES:
         assert recipe.sql in documented, "run textspot query DIR --cookbook --out docs/cookbook.md"
+
+
+def test_the_example_notebook_runs(tmp_path: Path) -> None:
+    pytest.importorskip("pandas", reason="the extra [pandas] is not installed")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "1.png"), np.zeros((480, 640, 3), np.uint8))
+    write_run(str(tmp_path / "out"), [str(folder)], lambda _: [word("exit", 20, 60)])
+    notebook = json.loads((Path(__file__).parents[3] / "docs" / "notebook.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert sum('TABLE = "demo-out"' in cell for cell in cells) == 1
+    names: dict[str, object] = {}
+    shown = []
+    for cell in cells:
+        body = ast.parse(cell.replace('"demo-out"', repr(str(tmp_path / "out"))))
+        last = body.body.pop()
+        if isinstance(last, ast.Expr):
+            exec(compile(body, "cell", "exec"), names)
+            shown.append(eval(compile(ast.Expression(last.value), "cell", "eval"), names))
+        else:
+            body.body.append(last)
+            exec(compile(body, "cell", "exec"), names)
+    assert "1 images, 1 words" in repr(shown[0])
+    assert shown[1]["text"].tolist() == ["exit"]
+    assert shown[2][0][0] == "exit"
+    assert shown[3].size == (640, 480)
