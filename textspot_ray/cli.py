@@ -44,7 +44,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "search": Command("find words: exact, prefix, fuzzy, phrases, in a box", "commands.search"),
         "view": Command("one HTML page of images with their words", "commands.view"),
         "browse": Command("the same live in a browser, for large tables", "commands.browse"),
-        "export": Command("TSV, hOCR, ALTO, JSON lines, text, ICDAR, COCO", "commands.export"),
+        "export": Command("hOCR, ALTO, PAGE, COCO, PDF, word crops and more", "commands.export"),
         "evaluate": Command("score a table against ground truth", "commands.evaluate"),
         "diff": Command("compare two tables of the same images", "commands.diff"),
         "stats": Command("figures and plots of a table", "commands.stats"),

@@ -219,9 +219,8 @@ class _Job:
 
     def to_folder(self, pages: Iterable[Page], out: str) -> None:
         folder = Folder(out, self._settings.storage_options)
-        there = list(folder.files())
         names = self._each(pages, folder.write)
-        self.report.stale = names.stale(there)
+        self.report.stale = names.stale(folder.files())
 
     def to_zip(self, pages: Iterable[Page], out: str) -> None:
         with (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from typing import Any, ClassVar
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from textspot_ray.export.formats import TextWriter
@@ -24,12 +25,13 @@ class Writer(TextWriter):
 
     def page(self, layout: PageLayout, number: int) -> str:
         """The page, with a line's words after each other in reading order."""
+        name = _uri(layout.name)
         data = {
             "@context": "http://iiif.io/api/presentation/3/context.json",
-            "id": f"{layout.name}#words",
+            "id": f"{name}#words",
             "type": "AnnotationPage",
             "items": [
-                _annotation(layout, word, n)
+                _annotation(layout, name, word, n)
                 for n, line in enumerate(layout.lines)
                 for word in line.words
             ],
@@ -37,17 +39,22 @@ class Writer(TextWriter):
         return json.dumps(data, ensure_ascii=False, indent=1) + "\n"
 
 
-def _annotation(layout: PageLayout, word: PageWord, line: int) -> dict[str, Any]:
+def _uri(name: str) -> str:
+    """The name as a relative reference; a URL stays as it is."""
+    return name if "://" in name else quote(name)
+
+
+def _annotation(layout: PageLayout, name: str, word: PageWord, line: int) -> dict[str, Any]:
     x0, y0, x1, y1 = layout.clipped(word.box)
     corners = " ".join(f"{x:.2f},{y:.2f}" for x, y in layout.polygon(word))
     return {
-        "id": f"{layout.name}#word{word.word_index}",
+        "id": f"{name}#word{word.word_index}",
         "type": "Annotation",
         "motivation": "supplementing",
         "body": {"type": "TextualBody", "value": word.text, "format": "text/plain"},
         "target": {
             "type": "SpecificResource",
-            "source": layout.name,
+            "source": name,
             "selector": [
                 {
                     "type": "FragmentSelector",

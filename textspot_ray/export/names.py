@@ -74,7 +74,8 @@ class ImageNames:
         if not self.prefix:
             return name
         joint = "" if self.prefix.endswith(("/", "=")) else "/"
-        return f"{self.prefix}{joint}{quote(name) if '://' in self.prefix else name}"
+        is_url = "://" in self.prefix or "?" in self.prefix
+        return f"{self.prefix}{joint}{quote(name) if is_url else name}"
 
 
 def image_names(tables: TableViews, relative_to: str | None = None, prefix: str = "") -> ImageNames:

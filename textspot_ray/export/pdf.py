@@ -63,14 +63,13 @@ def write_pdf(
     _require()
     if is_folder(out):
         folder = Folder(out, options)
-        there = list(folder.files())
         files = FileNames("pdf", ".pdf", names)
         for page, image in with_pixels(pages, pictures, report):
             with _Document() as document:
                 document.add(PageLayout(page, names.name(page)), image)
                 folder.write(files.take(page), document.save())
             report.files += 1
-        report.stale = files.stale(there)
+        report.stale = files.stale(folder.files())
         return
     if not out.lower().endswith(".pdf"):
         raise UsageError(f"--out {out}: give a folder, or a file that ends in .pdf")

@@ -18,7 +18,13 @@ from typing import IO, Any
 
 from textspot_ray.errors import StorageError, TextspotError, UsageError
 from textspot_ray.storage.faults import reason_of
-from textspot_ray.storage.filesystem import LOCAL, native_path, open_filesystem, split_uri
+from textspot_ray.storage.filesystem import (
+    LOCAL,
+    native_path,
+    open_filesystem,
+    split_uri,
+    walk_remote,
+)
 
 Options = Mapping[str, Any]
 
@@ -68,6 +74,18 @@ def open_text(out: str | None, options: Options | None = None) -> Iterator[IO[st
                 text.detach()
 
 
+def local_path(out: str) -> Path:
+    """The path of a file that can only be written on this machine.
+
+    Raises:
+        UsageError: It is a URI of other storage.
+    """
+    protocol, rest = split_uri(out)
+    if protocol != LOCAL:
+        raise UsageError(f"{out}: this can be written on this machine only: give a path")
+    return Path(rest)
+
+
 class Folder:
     """A folder to write whole files to; files of the same names are replaced.
 
@@ -90,15 +108,12 @@ class Folder:
                 Path(self._root or "/").mkdir(parents=True, exist_ok=True)
 
     def files(self) -> Iterator[str]:
-        """Names of the files that are there, relative to the folder."""
+        """Names of the files that are there, relative to the folder, streamed."""
         with _told(self._out):
             if self._fs is not None:
-                try:
-                    found = self._fs.find(self._root)
-                except FileNotFoundError:
-                    return
-                for path in found:
-                    yield str(path).removeprefix(self._root).lstrip("/")
+                with contextlib.suppress(FileNotFoundError):
+                    for entry in walk_remote(self._fs, self._root):
+                        yield entry.path.removeprefix(self._root).lstrip("/")
                 return
             for folder, _, names in os.walk(self._root or "/"):
                 for name in names:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from textspot_ray.errors import UsageError
+from textspot_ray.query.destination import local_path
 from textspot_ray.query.figures import charts
 from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
@@ -213,7 +214,7 @@ def write_page(page: str, out: str | None, show: bool = False) -> Path:
                 file.write(page.encode("utf-8", "replace"))
                 path = Path(file.name)
         else:
-            path = Path(out)
+            path = local_path(out)
             path.write_bytes(page.encode("utf-8", "replace"))
     except OSError as exc:
         raise UsageError(f"cannot write {out}: {exc.strerror or exc}") from exc

@@ -114,3 +114,9 @@ def test_moved_pictures_are_found_also_in_archives(
     assert html.read_text().count("data:image/jpeg") == 2
     with pytest.raises(UsageError, match="OLD=NEW"):
         run_command("export", [table, "-f", "crops", "-o", out, "--source-root", "x"])
+
+
+def test_pages_are_local_files_or_refused(table: str) -> None:
+    with pytest.raises(UsageError, match="on this machine only"):
+        run_command("view", [table, "--out", "s3://bucket/page.html"])
+    assert not Path("s3:").exists()
