@@ -155,8 +155,9 @@ class Folder:
 @contextlib.contextmanager
 def _local_file(target: Path) -> Iterator[IO[bytes]]:
     with _told(str(target)):
-        if target.exists() and not target.is_file() and not target.is_dir():
-            with target.open("wb") as file:  # a pipe or a device: nothing to rename
+        if target.is_symlink() or (target.exists() and not target.is_file()):
+            # a device, a pipe, or a link to one (/dev/stdout): it must stay what it is
+            with target.open("wb") as file:
                 yield file
             return
         name = target.name.encode("utf-8", "surrogateescape")[:240]

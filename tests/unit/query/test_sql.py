@@ -372,3 +372,17 @@ def test_damage_is_told_with_its_own_exit_code(
         assert main(arguments) == ExitCode.ABORTED, arguments
         shown = capsys.readouterr().err
         assert "textspot verify" in shown and shown.count("\n") == 1, arguments
+
+
+def test_links_and_pipes_stay_what_they_are(table: str, tmp_path: Path) -> None:
+    real, link = tmp_path / "real.csv", tmp_path / "link.csv"
+    real.write_text("before")
+    link.symlink_to(real)
+    run_command("query", [table, "SELECT 1 AS n", "--out", str(link)])
+    assert link.is_symlink() and real.read_text() == "n\n1\n"
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    run_command("query", [table, "SELECT 2 AS n", "--out", str(pipe)])
+    assert reader.communicate(timeout=30)[0] == "n\n2\n"
+    assert sorted(path.name for path in tmp_path.glob("*.part")) == []
