@@ -332,11 +332,6 @@ class RunReport:
     elapsed_s: float
     signal: int = 0
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether a signal ended the run early."""
-        return self.signal != 0
-
 
 if TYPE_CHECKING:
     Image = NDArray[np.uint8]  # H x W x 3, BGR

@@ -318,7 +318,7 @@ class FakeGauge:
 
 def progress(**changed: Any) -> Progress:
     facts: dict[str, Any] = {
-        "items_total": 10,
+        "items_planned": 10,
         "items_done": 4,
         "images": 3,
         "words": 7,

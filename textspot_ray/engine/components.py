@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from textspot_ray.engine.arithmetic import arithmetic_of
 from textspot_ray.engine.sizing import available_cpus, share_threads
+from textspot_ray.engine.slot.limits import limits_from
 from textspot_ray.engine.slot.ports import BundleModels
 from textspot_ray.engine.slot.slot import Recipe
 from textspot_ray.records import DetectedPage, Encoded, ImageResult, Readings
@@ -66,7 +67,9 @@ def components_from(config: RunConfig) -> Components:
     return Components(
         Recipe(
             BundleModels(settings, threads.recognizer),
-            partial(Reader, config.source, config.image),
+            partial(
+                Reader, config.source, config.image, ahead_bytes=limits_from(config).max_ahead_bytes
+            ),
             partial(assemble_result, make_words=words_of(settings)),
             partial(count_passes, rules=config.image),
         ),

@@ -116,7 +116,3 @@ class Dispatch:
                     break
                 group.append(following)
             self._window.append(group)
-
-
-def _position(task: Task) -> tuple[int, int]:
-    return task.shard.plan, task.shard.index

@@ -23,7 +23,7 @@ class Progress:
     """How far a run is. Images include those of shards that are not committed yet.
 
     Attributes:
-        items_total: Items planned so far, those of earlier runs included.
+        items_planned: Items planned so far, those of earlier runs included.
         items_done: Items finished, those of earlier runs included.
         images: Images (pages) finished by this run.
         words: Words found by this run.
@@ -39,7 +39,7 @@ class Progress:
         cluster: The slots: where they run, what waits in them, their memory.
     """
 
-    items_total: int
+    items_planned: int
     items_done: int
     images: int
     words: int
@@ -67,7 +67,7 @@ class Tally:
         self._began_s = time.monotonic()
         self._open: dict[int, Counts] = {}
         self._rates: list[tuple[float, int]] = []
-        self.items_total = items_before
+        self.items_planned = items_before
         self._cluster = ClusterTally()
         self._gauge = MemoryGauge(interval_s=5.0)
         self.counts = Counts()
@@ -113,9 +113,9 @@ class Tally:
         if final:
             rate = counts.images / max(self.elapsed_s, 1e-9)
         done = self._items_earlier + self._items_skipped + counts.items
-        left = max(self.items_total - done, 0)
+        left = max(self.items_planned - done, 0)
         return Progress(
-            items_total=max(self.items_total, done),
+            items_planned=max(self.items_planned, done),
             items_done=done,
             images=counts.images,
             words=counts.words,
@@ -144,7 +144,7 @@ def line(progress: Progress) -> str:
     """One line of progress."""
     known = "+" if progress.planning else ""
     return (
-        f"{progress.items_done}/{progress.items_total}{known} images  "
+        f"{progress.items_done}/{progress.items_planned}{known} images  "
         f"{progress.images_per_s:.1f} images/s  {progress.words} words  "
         f"{progress.failed} failed  {_eta(progress)}"
     )
@@ -199,9 +199,9 @@ class _Bar:
         failed = f"{progress.failed:,} failed"
         self._bars.update(
             self._task,
-            total=max(progress.items_total, 1),
+            total=max(progress.items_planned, 1),
             completed=progress.items_done,
-            done=f"{progress.items_done:,}/{progress.items_total:,}{known} images",
+            done=f"{progress.items_done:,}/{progress.items_planned:,}{known} images",
             rate=f"{progress.images_per_s:.1f} images/s",
             words=f"{progress.words:,} words",
             failed=f"[red]{failed}[/red]" if progress.failed else failed,

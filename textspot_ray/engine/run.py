@@ -241,7 +241,7 @@ class _Run:
         if now - self._refreshed_s >= _REFRESH_S:
             self._refreshed_s = now
             self.ledger.refresh()  # what other drivers have done is not handed out
-        self._tally.items_total = self.plan.n_items
+        self._tally.items_planned = self.plan.n_items
         if now - self._shown_s >= _PROGRESS_S:
             self._shown_s = now
             progress = self._progress()

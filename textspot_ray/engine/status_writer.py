@@ -12,7 +12,7 @@ import os
 import platform
 import threading
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Final
 
 from textspot_ray.redaction import redact_text
@@ -103,25 +103,20 @@ class StatusWriter:
 
 
 def _with_figures(base: RunStatus, progress: Progress) -> RunStatus:
+    """The account with all figures that progress has under the same names."""
     cluster = progress.cluster
-    return replace(
-        base,
-        planning=progress.planning,
-        items_planned=progress.items_total,
-        items_done=progress.items_done,
-        open_items=progress.open_items,
-        images=progress.images,
-        words=progress.words,
-        failed=progress.failed,
-        failures=dict(progress.failures),
-        images_per_s=round(progress.images_per_s, 3),
-        eta_s=None if progress.eta_s is None else round(progress.eta_s, 1),
-        shards_done=progress.shards_done,
-        slots=dict(cluster.slots),
-        n_slots=sum(cluster.slots.values()),
-        n_nodes=len(cluster.slots),
-        stage_s=dict(cluster.stage_s),
-        waiting=dict(cluster.waiting),
-        memory_bytes=dict(cluster.memory_bytes),
-        retries=dict(cluster.retries),
-    )
+    known = {field.name for field in fields(RunStatus)}
+    figures = {
+        field.name: getattr(part, field.name)
+        for part in (progress, cluster)
+        for field in fields(part)
+        if field.name in known
+    }
+    eta_s = progress.eta_s
+    figures |= {
+        "images_per_s": round(progress.images_per_s, 3),
+        "eta_s": None if eta_s is None else round(eta_s, 1),
+        "n_slots": sum(cluster.slots.values()),
+        "n_nodes": len(cluster.slots),
+    }
+    return replace(base, **figures)

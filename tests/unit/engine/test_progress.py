@@ -22,7 +22,7 @@ def report(done=0, open_=0, other=False):
 
 def test_open_shards_count_until_their_slot_is_lost():
     tally = Tally(items_before=100)
-    tally.items_total = 200
+    tally.items_planned = 200
     tally.add(0, report(done=10, open_=5))
     tally.add(1, report(open_=7))
     now = tally.progress()
@@ -33,7 +33,7 @@ def test_open_shards_count_until_their_slot_is_lost():
 
 def test_work_of_another_driver_is_done_but_not_ours():
     tally = Tally(0)
-    tally.items_total = 50
+    tally.items_planned = 50
     tally.add(0, report(done=10, other=True))
     tally.add_others(10)
     now = tally.progress()
@@ -44,7 +44,7 @@ def test_rate_and_eta(monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     tally = Tally(0)
-    tally.items_total = 100
+    tally.items_planned = 100
     tally.progress()
     clock[0] += 10
     tally.add(0, report(open_=20))
@@ -79,7 +79,7 @@ def test_a_terminal_gets_a_bar_with_rate_words_failures_and_time_left(monkeypatc
     out = Terminal()
     show = console(2.0, out)
     tally = Tally(0)
-    tally.items_total = 4000
+    tally.items_planned = 4000
     tally.add(0, report(open_=2))
     show(tally.progress())
     show(tally.progress(final=True))

@@ -18,7 +18,7 @@ from textspot_ray.tables.driver_status import RunState, read_statuses
 
 
 def progress(**changed) -> Progress:
-    facts = dict(items_total=10, items_done=4, images=3, words=7, failed=1, shards_done=2,
+    facts = dict(items_planned=10, items_done=4, images=3, words=7, failed=1, shards_done=2,
                  images_per_s=1.5, eta_s=None, elapsed_s=9.0)  # fmt: skip
     return Progress(**{**facts, **changed})
 

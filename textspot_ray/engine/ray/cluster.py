@@ -25,7 +25,7 @@ from textspot_ray.engine.sizing import available_cpus
 from textspot_ray.errors import AbortedError, UsageError
 from textspot_ray.import_path import package_root
 
-_KNOCK_S: Final = 10.0
+_CONNECT_S: Final = 10.0
 _VERSIONS: Final = re.compile(r"Ray: (\S+)\s+Python: (\S+)", re.DOTALL)
 _TOKEN_FILE: Final = Path("~/.ray/auth_token")
 
@@ -60,15 +60,15 @@ def join(address: str, **options: Any) -> None:
     check_reachable(address)
     if not address.startswith("ray://"):  # its server has a working folder of its own
         options["job_config"] = OwnPathJobConfig()
-    with _hushed() as said:
+    with capture_stderr() as captured:
         try:
             ray.init(address=address, **options)
         except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as exc:
-            raise joining_fault(address, exc, said()) from exc
+            raise joining_fault(address, exc, captured()) from exc
 
 
 def check_reachable(address: str) -> None:
-    """Find out in seconds whether anything listens; Ray itself would try for minutes.
+    """Find out in seconds whether anything listens; Ray itself tries for minutes.
 
     Raises:
         UsageError: Nothing does.
@@ -77,22 +77,22 @@ def check_reachable(address: str) -> None:
     if not host or not port.isdigit():
         return  # ``auto``
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
     except OSError as exc:
         raise UsageError(
             f"no Ray cluster answers at {address}: check the address and that the head runs ({exc})"
         ) from exc
 
 
-def joining_fault(address: str, exc: BaseException, said: str = "") -> UsageError:
+def joining_fault(address: str, exc: BaseException, captured: str = "") -> UsageError:
     """What a failure to join means.
 
     Args:
         address: Where to.
         exc: What Ray raised.
-        said: What Ray wrote to the standard error meanwhile, which often says more.
+        captured: What Ray wrote to the standard error meanwhile, which often says more.
     """
-    text = f"{exc} {said}"
+    text = f"{exc} {captured}"
     pairs = _VERSIONS.findall(str(exc))
     if "ersion mismatch" in text and len(pairs) >= 2:
         (ray_there, python_there), (ray_here, python_here) = pairs[:2]
@@ -111,7 +111,7 @@ def joining_fault(address: str, exc: BaseException, said: str = "") -> UsageErro
     line = " ".join(str(exc).split())[:300]
     if isinstance(exc, ConnectionError):
         return UsageError(
-            f"what listens at {address} is no Ray head that lets us in: give the address of the "
+            f"the server at {address} is no Ray head, or refuses us: give the address of the "
             "head's GCS (port 6379 by default; 8265 is the dashboard's, for textspot submit), from "
             f"a machine on which Ray runs, or ray://HOST:10001 ({line})"
         )
@@ -130,15 +130,15 @@ def _token_advice() -> str:
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[Callable[[], str]]:
-    """Keep what Ray's native code writes to the standard error, to tell one line instead.
+def capture_stderr() -> Iterator[Callable[[], str]]:
+    """Keep what Ray's native code writes to the standard error, so that one line can say it.
 
-    What it wrote is passed on if all went well.
+    Gives a function that returns the text so far. The text is passed on if nothing was raised.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
 
-        def said() -> str:
+        def captured() -> str:
             sys.stderr.flush()
             kept.seek(0)
             return kept.read().decode(errors="replace")
@@ -146,8 +146,8 @@ def _hushed() -> Iterator[Callable[[], str]]:
         own = os.dup(2)
         os.dup2(kept.fileno(), 2)
         try:
-            yield said
-            words = said().encode()
+            yield captured
+            words = captured().encode()
         finally:
             os.dup2(own, 2)
             os.close(own)
@@ -236,7 +236,7 @@ class RayCluster:
             ray.shutdown()
 
     def nodes(self) -> list[Node]:
-        """Live nodes that have CPUs to give and have not been told to go."""
+        """Live nodes that have CPUs and are not being drained."""
         leaving = self.leaving()
         return [
             Node(node["NodeID"], node["NodeManagerAddress"], node["Resources"]["CPU"])

@@ -51,7 +51,7 @@ def _by(
 
 METRICS: Final[dict[str, Metric]] = {
     "textspot_items_planned": _one(
-        "Items in the plan, those of earlier runs included", lambda p: p.items_total
+        "Items in the plan, those of earlier runs included", lambda p: p.items_planned
     ),
     "textspot_items_done": _one(
         "Items finished, those of earlier runs included", lambda p: p.items_done

@@ -26,6 +26,7 @@ from textspot_ray.engine.ray.actors import (
 from textspot_ray.engine.ray.cluster import Node, RayCluster
 from textspot_ray.engine.ray.shipping import ship_bundle
 from textspot_ray.engine.sizing import SlotShape, shape_for_slots, slots_of_node
+from textspot_ray.engine.slot.limits import step_deadline_s
 from textspot_ray.engine.slot.slot import Report
 from textspot_ray.errors import AbortedError, UsageError
 
@@ -33,8 +34,7 @@ _LOG = logging.getLogger(__name__)
 _STEP_S: Final = 1.0  # a slot reports at least so often
 _TURN_S: Final = 0.25
 _LOOK_S: Final = 10.0  # between two looks at the cluster's nodes
-_LEAVING_S: Final = 2.0  # between two looks for nodes that are told to go
-_SILENCE_S: Final = 300.0  # storage's retries must have room in a step
+_LEAVING_S: Final = 2.0  # between two looks for nodes that are being drained
 _CLOSE_S: Final = 5.0
 _MANY: Final = 100  # slots, from which on a turn for each report would be most of the work
 _GATHER_S: Final = 0.02
@@ -67,10 +67,10 @@ class SlotHandle:
         since_s: When that call was sent.
         opened: Whether the runner is there.
         placed: Whether its placement group has its resources.
-        fruitful: Whether it has finished an image.
+        has_progress: Whether it has finished an image.
         wants: Whether it wants a task.
         idle: Whether it has none.
-        leave_by_s: When it must be gone from a node that is told to go; None while it may stay.
+        leave_by_s: When it must be gone from a node that is being drained; None while it may stay.
     """
 
     number: int
@@ -115,11 +115,15 @@ class Scheduler:
             elif not coming and not control.dispatch.busy:
                 return
             else:
-                self._staff()
-            self._make_leave()
+                self._place_slots()
+            self._drain_leaving()
             self._feed(draining)
             self._collect()
             self._watch()
+
+    @property
+    def _silence_s(self) -> float:
+        return step_deadline_s(self.control.job.config.engine.min_deadline_s)
 
     def dismiss(self) -> None:
         """Let the slots end their workers by themselves, for as long as that is quick."""
@@ -133,9 +137,9 @@ class Scheduler:
             self._remove(slot)
         self._slots.clear()
 
-    # Who is there.
+    # Placing slots.
 
-    def _staff(self) -> None:
+    def _place_slots(self) -> None:
         """Have a slot wherever there should be one: also on nodes that came later."""
         now = time.monotonic()
         if now - self._looked_s < _LOOK_S:
@@ -187,10 +191,8 @@ class Scheduler:
                 self._remove(slot)
                 self.control.on_lost(slot.number)
 
-    def _make_leave(self) -> None:
-        """Empty the slots of nodes that are told to go: what is whole is committed, the rest
-        goes to others, and the slot ends before the node does.
-        """
+    def _drain_leaving(self) -> None:
+        """Drain the slots of leaving nodes: what is whole is committed, the rest goes to others."""
         now = time.monotonic()
         if now - self._leaving_s >= _LEAVING_S:
             self._leaving_s = now
@@ -199,7 +201,9 @@ class Scheduler:
                 if slot.where in leaving and slot.leave_by_s is None:
                     slot.leave_by_s = now + DRAIN_S
                     extra = {"slot": slot.number}
-                    _LOG.warning("slot %d leaves: its node is told to go", slot.number, extra=extra)
+                    _LOG.warning(
+                        "slot %d leaves: its node is being drained", slot.number, extra=extra
+                    )
         for slot in list(self._slots):
             if slot.leave_by_s is None:
                 continue
@@ -260,7 +264,7 @@ class Scheduler:
                 )
         self._looked_s = float("-inf")
 
-    # What they do.
+    # Feeding slots.
 
     def _feed(self, draining: bool) -> None:
         dispatch = self.control.dispatch
@@ -292,7 +296,7 @@ class Scheduler:
             slot = open_calls[ref]
             slot.ref = None
             try:
-                answer = ray.get(ref, timeout=_SILENCE_S)
+                answer = ray.get(ref, timeout=self._silence_s)
             except Exception as exc:  # the runner's process, its node, or a fault of ours in it
                 module = missing_module(exc)
                 if module and not slot.opened:
@@ -320,7 +324,7 @@ class Scheduler:
         for slot in list(self._slots):
             waited_s = now - slot.since_s
             if slot.opened:
-                if slot.ref is not None and waited_s > max(_SILENCE_S, 5 * engine.min_deadline_s):
+                if slot.ref is not None and waited_s > self._silence_s:
                     self._lose(slot, f"no word from it for {waited_s:.0f} s")
             elif not slot.placed and waited_s > min(2.0, engine.pending_timeout_s):
                 if slot.group.wait(0):

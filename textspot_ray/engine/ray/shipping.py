@@ -1,7 +1,7 @@
-"""Brings the driver's bundle to nodes that lack it: once a node, through Ray, verified by sha256.
+"""Ships the driver's bundle to nodes that lack it: once per node, through Ray, verified by sha256.
 
 So a published model is fetched on one machine alone, clusters without a way to the publisher work,
-and no node runs other files of the same name than the table's fingerprint tells.
+and no node runs other files under the same name than those in the table's fingerprint.
 """
 
 from __future__ import annotations
@@ -82,18 +82,18 @@ class ShippedModels:
 
     def _unpacked(self) -> Path:
         state = repr((self.precision, sorted(self.sha256s.items())))
-        shelf = cache_folder() / "shipped"
-        folder = shelf / hashlib.sha256(state.encode()).hexdigest()[:16]
+        shipped = cache_folder() / "shipped"
+        folder = shipped / hashlib.sha256(state.encode()).hexdigest()[:16]
         try:
-            shelf.mkdir(parents=True, exist_ok=True)
-            with FileLock(shelf / f".{folder.name}.lock", timeout=_LOCK_TIMEOUT_S):
+            shipped.mkdir(parents=True, exist_ok=True)
+            with FileLock(shipped / f".{folder.name}.lock", timeout=_LOCK_TIMEOUT_S):
                 if not self._is_sound(folder):
                     self._unpack(folder)
         except Timeout as exc:
             raise BundleError(f"{folder} stays locked; delete its lock file") from exc
         except OSError as exc:
             raise BundleError(
-                f"the model cannot be brought to this node: {folder}: {exc.strerror or exc}; "
+                f"the model cannot be written on this node: {folder}: {exc.strerror or exc}; "
                 "TEXTSPOT_CACHE names another place"
             ) from exc
         return folder

@@ -59,7 +59,7 @@ class Flow:
         return sum(task.detected is not None for task in self._active.values())
 
     def find(self, ticket: int) -> PageTask | None:
-        """The page of a ticket, None if that try is over."""
+        """The page of a ticket, None if that attempt is over."""
         return self._active.get(ticket)
 
     def dispatch(self, suspects: deque[PageTask]) -> None:
@@ -88,7 +88,7 @@ class Flow:
         self._detected.append(task)
 
     def end(self, task: PageTask) -> None:
-        """A page is in motion no longer: finished, or to be tried again."""
+        """A page is in motion no longer: finished, or to be run again."""
         self._active.pop(task.ticket, None)
         if task in self._detected:
             self._detected.remove(task)

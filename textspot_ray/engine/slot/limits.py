@@ -1,4 +1,4 @@
-"""What bounds a slot: images, bytes and deaths, and the deadlines of its stages."""
+"""What bounds a slot: images, bytes, deaths, and every deadline."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import Final
 
 from textspot_ray.config import RunConfig
-from textspot_ray.records import DetectedPage, Readings, Stage
+from textspot_ray.records import DetectedPage, Item, Readings, Stage
+from textspot_ray.sources.kinds import is_ordered
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What bounds a slot.
 
-    The fields are those of `EngineConfig`, with the bytes in flight divided among encoded images
-    and features.
+    The fields are those of `EngineConfig`, with one budget, the bytes in flight, divided: half for
+    features, three eighths for encoded images until they are done, and an eighth for what the
+    reader has requested ahead of them.
     """
 
     in_flight: int = 3
-    max_encoded_bytes: int = 256 * 2**20
+    max_encoded_bytes: int = 192 * 2**20
+    max_ahead_bytes: int = 64 * 2**20
     max_feature_bytes: int = 256 * 2**20
     max_uss_bytes: int = 3 * 2**30
     max_pages: int = 10_000
@@ -34,11 +37,12 @@ class Limits:
 def limits_from(config: RunConfig, streams: int = 1) -> Limits:
     """The limits that a configuration sets, for a detector with so many streams."""
     engine = config.engine
-    half = engine.max_bytes_in_flight // 2
+    eighth = engine.max_bytes_in_flight // 8
     return Limits(
         in_flight=max(engine.in_flight, streams + 2),  # decoding, inferring, reading
-        max_encoded_bytes=half,
-        max_feature_bytes=half,
+        max_encoded_bytes=3 * eighth,
+        max_ahead_bytes=eighth,
+        max_feature_bytes=4 * eighth,
         max_uss_bytes=engine.actor_max_uss_bytes,
         max_pages=config.image.max_pages,
         min_deadline_s=engine.min_deadline_s,
@@ -47,7 +51,29 @@ def limits_from(config: RunConfig, streams: int = 1) -> Limits:
     )
 
 
-FACTOR: Final = 20.0  # times the median; see DESIGN.md, "Failure ladder"
+# One owner of time-outs, the inner ones shorter than the outer ones that wait for them: a request
+# of storage (`sources.reader`: 60 s of silence, tried 4 times) < an item < a step of a slot.
+_ITEM: Final = 5.0  # times the deadline of a stage
+_STREAMED_ITEM: Final = 60.0
+_SILENCE_S: Final = 300.0
+_SILENCE: Final = 5.0
+
+
+def read_deadline_s(item: Item, min_deadline_s: float) -> float:
+    """How long one item may take to arrive.
+
+    Storage has time-outs and retries of its own, which must be given time to end by themselves. A
+    compressed tar may have to be streamed past hours of members before the first one arrives.
+    """
+    return (_STREAMED_ITEM if is_ordered(item.container) else _ITEM) * min_deadline_s
+
+
+def step_deadline_s(min_deadline_s: float) -> float:
+    """How long a slot on another machine may be silent in a step, storage's retries included."""
+    return max(_SILENCE_S, _SILENCE * min_deadline_s)
+
+
+FACTOR: Final = 20.0  # times the median; see DESIGN.md, "Failure policy"
 _WINDOW: Final = 101
 _REFRESH: Final = 16  # answers between two looks at the median
 
@@ -92,12 +118,12 @@ def weight_of(answer: DetectedPage | Readings) -> float:
     return answer.info.tiles if answer.info is not None else 1.0
 
 
-MOST: Final = 5.0  # times its deadline, a call may take whatever the machine does
+MAX_STRETCH: Final = 5.0  # times its deadline, a call may take whatever the machine does
 _REFRESH_S: Final = 0.25
 
 
 def run_delays_s(pid: int) -> dict[int, float]:
-    """Seconds each thread of a process has waited for a core; empty where it is not told."""
+    """Seconds each thread of a process has waited for a core; empty where that is not known."""
     delays: dict[int, float] = {}
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -118,7 +144,7 @@ class Starving:
     since_s: float
     delays_s: dict[int, float]
     _share: float = field(default=0.0, init=False)
-    _told_s: float = field(default=float("-inf"), init=False)
+    _looked_at_s: float = field(default=float("-inf"), init=False)
 
     @classmethod
     def begin(cls, pid: int) -> Starving:
@@ -133,8 +159,8 @@ class Starving:
     def share(self) -> float:
         """Share of the time since then that its most delayed thread waited, 0 to 1."""
         now = time.monotonic()
-        if now - self._told_s >= _REFRESH_S:
-            self._told_s = now
+        if now - self._looked_at_s >= _REFRESH_S:
+            self._looked_at_s = now
             self._share = self._look(now - self.since_s)
         return self._share
 
@@ -155,4 +181,4 @@ def allowed_s(limit_s: float, share: float) -> float:
     >>> allowed_s(60.0, 0.0), allowed_s(60.0, 0.5), allowed_s(60.0, 1.0)
     (60.0, 120.0, 300.0)
     """
-    return limit_s * min(MOST, 1.0 / max(1.0 - share, 1e-9))
+    return limit_s * min(MAX_STRETCH, 1.0 / max(1.0 - share, 1e-9))

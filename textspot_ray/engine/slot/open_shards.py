@@ -63,7 +63,7 @@ class OpenShard:
 
     @property
     def unread(self) -> int:
-        """Items that the reader has not brought yet."""
+        """Items that have not been read yet."""
         return len(self.shard.items) - self.n_read
 
     @property
@@ -97,7 +97,7 @@ class OpenShard:
             self.release(entry.size)
 
     def commit(self, events: Events) -> None:
-        """Commit, and tell how it ended."""
+        """Commit, and post how it ended."""
         try:
             events.put(Committed(self.key, self.writer.commit()))
         except BaseException as exc:  # carried over to the runner's thread
@@ -106,15 +106,15 @@ class OpenShard:
 
 @dataclass(slots=True, eq=False)
 class PageTask:
-    """A page, what is known of it so far, and what its workers met with.
+    """A page, what is known of it so far, and what went wrong with it.
 
     Attributes:
-        ticket: Number of the present try; late answers carry older ones.
+        ticket: Number of the present attempt; late answers carry older ones.
         reserved: Bytes of features set aside for it.
         suspect: It was in flight when a worker ended, and must run alone.
         deaths_alone: How often a worker ended while this was the only image in flight.
         faults_alone: The same, by faults that no image causes.
-        attempt: The how-manyth try this is, from 1.
+        attempt: Number of the attempt, from 1.
     """
 
     ticket: int
@@ -175,7 +175,7 @@ class OpenShards:
 
     @property
     def unread(self) -> int:
-        """Items of all shards that the reader has not brought yet."""
+        """Items of all shards that have not been read yet."""
         return sum(shard.unread for shard in self._shards.values())
 
     @property

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from textspot_ray.engine.slot.ports import Events, ItemRead, ReaderFailed
 from textspot_ray.records import Encoded, Item, Shard
-from textspot_ray.sources.kinds import is_ordered
 
 
 class Fetches(Protocol):
@@ -178,12 +177,3 @@ class ReadAhead:
         if self._waiting >= self._max_items:
             return False
         return self._held_bytes < self._max_bytes or self._held_bytes == 0
-
-
-def read_deadline_s(item: Item, min_deadline_s: float) -> float:
-    """How long one item may take to arrive.
-
-    Storage has time-outs and retries of its own, which must be given time to end by themselves. A
-    compressed tar may have to be streamed past hours of handles before the first one arrives.
-    """
-    return (60.0 if is_ordered(item.container) else 5.0) * min_deadline_s

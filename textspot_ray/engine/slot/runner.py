@@ -17,7 +17,7 @@ from typing import Any, Final
 from textspot_ray.engine.slot.events import SlotEvent
 from textspot_ray.engine.slot.failure_policy import FailurePolicy
 from textspot_ray.engine.slot.flow import Flow
-from textspot_ray.engine.slot.limits import Deadlines, Limits, weight_of
+from textspot_ray.engine.slot.limits import Deadlines, Limits, read_deadline_s, weight_of
 from textspot_ray.engine.slot.open_shards import (
     OpenShards,
     PageTask,
@@ -39,7 +39,7 @@ from textspot_ray.engine.slot.ports import (
     Worker,
     blank_png,
 )
-from textspot_ray.engine.slot.read_ahead import ReadAhead, read_deadline_s
+from textspot_ray.engine.slot.read_ahead import ReadAhead
 from textspot_ray.engine.slot.slot_metrics import STAGES, SlotMetrics
 from textspot_ray.engine.slot.worker_pool import State, WorkerHandle, WorkerPool
 from textspot_ray.errors import ExitCode, TextspotError

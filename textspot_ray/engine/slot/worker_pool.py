@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from textspot_ray.engine.slot.limits import MOST, Deadlines, Starving, allowed_s
+from textspot_ray.engine.slot.limits import MAX_STRETCH, Deadlines, Starving, allowed_s
 from textspot_ray.engine.slot.ports import Worker
 from textspot_ray.records import Stage
 
@@ -127,7 +127,7 @@ class WorkerHandle:
     def _is_over(self, open_s: float, limit_s: float) -> bool:
         if open_s <= limit_s:
             return False
-        if open_s > MOST * limit_s or self.worker.pid is None:
+        if open_s > MAX_STRETCH * limit_s or self.worker.pid is None:
             return True
         # A runner that was starved itself has not looked in time.
         if self.starving is None or self.starving.age_s < min(_LEAST_LOOK_S, limit_s / 4):
@@ -149,7 +149,7 @@ class WorkerPool:
         return None
 
     def least_busy(self, stage: Stage) -> WorkerHandle | None:
-        """The handle to send a call of this stage to, if any can take it."""
+        """The worker to send a call of this stage to, if any can take it."""
         able = [handle for handle in self.handles if handle.takes(stage)]
         return min(able, key=lambda handle: len(handle.calls), default=None)
 

@@ -108,5 +108,5 @@ def test_a_cache_that_cannot_be_written_is_one_line(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TEXTSPOT_CACHE", str(tmp_path / "file"))
-    with pytest.raises(BundleError, match=r"cannot be brought to this node.*TEXTSPOT_CACHE"):
+    with pytest.raises(BundleError, match=r"cannot be written on this node.*TEXTSPOT_CACHE"):
         shipped.local()
