@@ -20,7 +20,6 @@ from tests.support.crd_fields import faults
 from textspot_ray._version import __version__
 from textspot_ray.commands import submit
 from textspot_ray.config import load_config
-from textspot_ray.deploy.kubernetes import USER_ID
 from textspot_ray.deploy.pre_stop import GRACE_S
 from textspot_ray.engine.progress import Progress
 from textspot_ray.engine.ray.metrics import METRICS, RayMetrics, both
@@ -154,7 +153,10 @@ def test_the_image_is_pinned_non_root_and_has_no_tools_left() -> None:
     stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)
     assert re.search(r"ARG BASE=python:3\.11\.\d+-slim-\w+\n", stages[0])
     last = stages[-1]
-    assert f"USER {USER_ID}:{USER_ID}" in last
+    _, job = yaml.safe_load_all((INFRA / "k8s" / "rayjob.yaml").read_text())
+    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    user = head["securityContext"]["runAsUser"]
+    assert f"USER {user}:{user}" in last
     assert "HEALTHCHECK" in last
     assert "pip install" not in last
     assert not re.search(r"\b(gcc|g\+\+|build-essential|make)\b", DOCKERFILE)

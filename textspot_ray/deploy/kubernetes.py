@@ -1,12 +1,14 @@
-"""Kubernetes manifests for KubeRay and the pods in them, rendered from the configuration of a run.
+"""Kubernetes manifests for KubeRay, from templates and the configuration of a run.
 
-Field names and meanings: KubeRay's ``ray.io/v1`` types (RayJob, RayCluster), which
-``tests/helpers/crd_fields.py`` states again for the tests.
+What is the same in every manifest stands in ``templates/*.yaml``; this module sets what a run and
+its sizes decide. Field names and meanings: KubeRay's ``ray.io/v1`` types (RayJob, RayCluster).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -23,9 +25,31 @@ from textspot_ray.storage.filesystem import LOCAL, split_uri
 Manifest = dict[str, Any]
 
 DEFAULT_IMAGE: Final = "textspot-ray:0.1.0"
-SUBMITTER_RETRIES: Final = 2  # only of sending the job; the job's own are `retries`
-IDLE_S: Final = 120  # a worker without a slot goes after this
 PENDING_S: Final = 900.0  # a new cloud node takes minutes to come
+HEAD_CPUS: Final = 2
+HEAD_BYTES: Final = 8 * GIB  # the driver's plan and ledger, Ray's own tables
+HEAD_STORE_BYTES: Final = GIB // 2  # images and features never come here
+_SHARED_SLACK: Final = GIB // 8
+
+
+@dataclass(frozen=True, slots=True)
+class PodVolume:
+    """A persistent volume claim and where it is mounted."""
+
+    claim: str
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> PodVolume:
+        """From ``CLAIM:/path``.
+
+        Raises:
+            UsageError: It is not of that form.
+        """
+        claim, _, path = text.partition(":")
+        if not claim or not path.startswith("/"):
+            raise UsageError(f"--volume takes CLAIM:/path, not {text!r}")
+        return cls(claim, path.rstrip("/") or "/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +103,18 @@ def render_job(config: RunConfig, options: KubeOptions) -> list[Manifest]:
     """
     size = worker_size(options.worker_cpus, config.engine)
     inside = configure(config, options, size)
-    entry = ["python", "-m", "textspot_ray.deploy.job_entry"]
-    entry += ["run", "--config", f"{CONFIG_DIR}/run.yaml"]
-    job: Manifest = {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayJob",
-        "metadata": _metadata(options),
-        "spec": {
-            "entrypoint": " ".join(entry),
-            "submissionMode": "K8sJobMode",
-            "submitterConfig": {"backoffLimit": SUBMITTER_RETRIES},
-            "backoffLimit": options.retries,
-            "activeDeadlineSeconds": options.deadline_s,
-            "shutdownAfterJobFinishes": True,
-            "ttlSecondsAfterFinished": options.ttl_s,
-            **({"suspend": True} if options.queue else {}),
-            "rayClusterSpec": _cluster_spec(config, options, size),
+    job = _template("rayjob")
+    _patch(
+        job,
+        {
+            "metadata": _metadata(options),
+            "spec.backoffLimit": options.retries,
+            "spec.activeDeadlineSeconds": options.deadline_s,
+            "spec.ttlSecondsAfterFinished": options.ttl_s,
+            "spec.suspend": bool(options.queue) or None,
+            "spec.rayClusterSpec": _cluster(config, options, size)["spec"],
         },
-    }
+    )
     return [_config_map(inside, options), job]
 
 
@@ -108,13 +126,7 @@ def render_cluster(config: RunConfig, options: KubeOptions) -> list[Manifest]:
     """
     size = worker_size(options.worker_cpus, config.engine)
     inside = configure(config, options, size)
-    cluster: Manifest = {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayCluster",
-        "metadata": _metadata(options),
-        "spec": _cluster_spec(config, options, size),
-    }
-    return [_config_map(inside, options), cluster]
+    return [_config_map(inside, options), _cluster(config, options, size)]
 
 
 def configure(config: RunConfig, options: KubeOptions, size: WorkerSize) -> RunConfig:
@@ -176,62 +188,136 @@ def dump(manifests: list[Manifest], header: str = "") -> str:
     return "".join(f"# {line}\n" for line in header.splitlines()) + body
 
 
-def _cluster_spec(config: RunConfig, options: KubeOptions, size: WorkerSize) -> Manifest:
-    pods = Pods(
-        image=options.image,
-        secrets=options.secrets,
-        service_account=options.service_account,
-        volumes=options.volumes,
-        config_map=options.name,
-        fetch_model=config.model.name if config.model.name in published_names() else None,
-    )
+def _cluster(config: RunConfig, options: KubeOptions, size: WorkerSize) -> Manifest:
     # Kueue admits a job whole: it must know all pods it will have
     least = options.max_workers if options.queue else options.min_workers
     scales = least < options.max_workers
-    worker: Manifest = {
-        "groupName": "workers",
-        "replicas": least,
-        "minReplicas": least,
-        "maxReplicas": options.max_workers,
-        "rayStartParams": {
-            "num-cpus": str(size.cpus),
-            "num-gpus": "0",
-            "object-store-memory": str(size.object_store_bytes),
-            "metrics-export-port": "8080",
-        },
-        "template": pods.worker(size, spot=options.spot),
+    cluster = _template("raycluster")
+    head, worker = "spec.headGroupSpec", "spec.workerGroupSpecs.0"
+    changes: dict[str, Any] = {
+        "metadata": _metadata(options),
+        "spec.rayVersion": version("ray"),
+        f"{head}.rayStartParams.object-store-memory": str(HEAD_STORE_BYTES),
+        f"{head}.template": _head_pod(config, options),
+        f"{worker}.replicas": least,
+        f"{worker}.minReplicas": least,
+        f"{worker}.maxReplicas": options.max_workers,
+        f"{worker}.rayStartParams.num-cpus": str(size.cpus),
+        f"{worker}.rayStartParams.object-store-memory": str(size.object_store_bytes),
+        f"{worker}.template": _worker_pod(config, options, size),
     }
-    head: Manifest = {
-        "rayStartParams": {
-            "num-cpus": "0",  # the driver's cores are its own: no slot may take them
-            "num-gpus": "0",
-            "object-store-memory": str(HEAD_STORE_BYTES),
-            "dashboard-host": "0.0.0.0",
-            "metrics-export-port": "8080",
-        },
-        "template": pods.head(),
+    if not scales:
+        changes |= {"spec.enableInTreeAutoscaling": None, "spec.autoscalerOptions": None}
+    _patch(cluster, changes)
+    return cluster
+
+
+def _head_pod(config: RunConfig, options: KubeOptions) -> Manifest:
+    """The pod of the head and the driver; never on a node that may be taken away."""
+    ports = {"gcs": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080}
+    pod = _pod("head", config, options, ports, HEAD_CPUS, HEAD_BYTES, HEAD_STORE_BYTES)
+    pod["spec"] |= _template("spot")["head"]
+    return pod
+
+
+def _worker_pod(config: RunConfig, options: KubeOptions, size: WorkerSize) -> Manifest:
+    pod = _pod(
+        "worker",
+        config,
+        options,
+        {"metrics": 8080},
+        size.cpus,
+        size.memory_bytes,
+        size.object_store_bytes,
+    )
+    if options.spot:
+        pod["spec"] |= _template("spot")["worker"]
+    return pod
+
+
+def _pod(
+    role: str,
+    config: RunConfig,
+    options: KubeOptions,
+    ports: Mapping[str, int],
+    cpus: int,
+    memory_bytes: int,
+    store_bytes: int,
+) -> Manifest:
+    pod = _template("pod")
+    amount = {"cpu": str(cpus), "memory": _mebibytes(memory_bytes)}
+    env_from = [{"secretRef": {"name": secret}} for secret in options.secrets] or None
+    container, init = "spec.containers.0", "spec.initContainers.0"
+    changes: dict[str, Any] = {
+        "metadata.labels.textspot-ray/role": role,
+        "spec.terminationGracePeriodSeconds": GRACE_S,
+        "spec.serviceAccountName": options.service_account,
+        f"{container}.name": f"ray-{role}",
+        f"{container}.image": options.image,
+        f"{container}.ports": [{"name": n, "containerPort": p} for n, p in ports.items()],
+        f"{container}.resources.requests": dict(amount),
+        f"{container}.resources.limits": dict(amount),
+        f"{container}.envFrom": env_from,
+        "spec.volumes.0.configMap.name": options.name,
+        "spec.volumes.2.emptyDir.sizeLimit": _mebibytes(store_bytes + _SHARED_SLACK),
     }
-    spec: Manifest = {"rayVersion": version("ray")}
-    if scales:
-        spec["enableInTreeAutoscaling"] = True
-        spec["autoscalerOptions"] = {
-            "idleTimeoutSeconds": IDLE_S,
-            "upscalingMode": "Default",
-            "resources": {
-                "requests": {"cpu": "500m", "memory": "512Mi"},
-                "limits": {"cpu": "500m", "memory": "512Mi"},
-            },
+    if config.model.name in published_names():
+        changes |= {
+            f"{init}.image": options.image,
+            f"{init}.command.5": config.model.name,
+            f"{init}.envFrom": env_from,
         }
-    return {**spec, "headGroupSpec": head, "workerGroupSpecs": [worker]}
+    else:
+        changes["spec.initContainers"] = None
+    _patch(pod, changes)
+    for place, volume in enumerate(options.volumes):
+        name = f"volume-{place}"
+        pod["spec"]["containers"][0]["volumeMounts"].append(
+            {"name": name, "mountPath": volume.path}
+        )
+        pod["spec"]["volumes"].append(
+            {"name": name, "persistentVolumeClaim": {"claimName": volume.claim}}
+        )
+    return pod
 
 
 def _config_map(config: RunConfig, options: KubeOptions) -> Manifest:
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
+    config_map = _template("configmap")
+    changes = {
         "metadata": _metadata(options, queued=False),
         "data": {"run.yaml": dump_config(config)},
     }
+    _patch(config_map, changes)
+    return config_map
+
+
+def _template(name: str) -> Manifest:
+    text = resources.files(__package__).joinpath("templates", f"{name}.yaml").read_text("utf-8")
+    loaded: Manifest = yaml.safe_load(text)
+    return loaded
+
+
+def _patch(manifest: Manifest, changes: Mapping[str, Any]) -> None:
+    """Set values by dotted paths; None takes the key out.
+
+    Raises:
+        KeyError, IndexError: The template has no such place.
+    """
+    for path, value in changes.items():
+        *places, last = path.split(".")
+        node: Any = manifest
+        for place in places:
+            node = node[int(place) if isinstance(node, list) else place]
+        key = int(last) if isinstance(node, list) else last
+        node[key]  # must be in the template
+        if value is None:
+            del node[key]
+        else:
+            node[key] = value
+
+
+def _mebibytes(size: int) -> str:
+    return f"{-(-size // 2**20)}Mi"
 
 
 def _metadata(options: KubeOptions, queued: bool = True) -> Manifest:
@@ -276,198 +362,3 @@ def _text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _text)
-
-
-CONFIG_DIR: Final = "/etc/textspot"
-CACHE_DIR: Final = "/var/cache/textspot"  # fetched bundles, compiled models: local disk
-USER_ID: Final = 1000  # the image's user
-HEAD_CPUS: Final = 2
-HEAD_BYTES: Final = 8 * GIB  # the driver's plan and ledger, Ray's own tables
-HEAD_STORE_BYTES: Final = GIB // 2  # images and features never come here
-_SHARED_SLACK: Final = GIB // 8
-_PREEMPT: Final = ["python", "-m", "textspot_ray.deploy.pre_stop"]
-
-# Labels and taints by which the providers mark spot nodes.
-SPOT_LABELS: Final = (
-    ("cloud.google.com/gke-spot", "true"),
-    ("eks.amazonaws.com/capacityType", "SPOT"),
-    ("karpenter.sh/capacity-type", "spot"),
-    ("kubernetes.azure.com/scalesetpriority", "spot"),
-)
-SPOT_TAINTS: Final = (
-    ("cloud.google.com/gke-spot", "true"),
-    ("kubernetes.azure.com/scalesetpriority", "spot"),
-    ("karpenter.sh/capacity-type", "spot"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class PodVolume:
-    """A persistent volume claim and where it is mounted."""
-
-    claim: str
-    path: str
-
-    @classmethod
-    def parse(cls, text: str) -> PodVolume:
-        """From ``CLAIM:/path``.
-
-        Raises:
-            UsageError: It is not of that form.
-        """
-        claim, _, path = text.partition(":")
-        if not claim or not path.startswith("/"):
-            raise UsageError(f"--volume takes CLAIM:/path, not {text!r}")
-        return cls(claim, path.rstrip("/") or "/")
-
-
-@dataclass(frozen=True, slots=True)
-class Pods:
-    """What head and workers have in common.
-
-    Attributes:
-        fetch_model: A published bundle that an init container brings before Ray starts.
-    """
-
-    image: str
-    secrets: tuple[str, ...]
-    service_account: str | None
-    volumes: tuple[PodVolume, ...]
-    config_map: str
-    fetch_model: str | None
-
-    def head(self) -> Manifest:
-        """The pod of the head and the driver; never on a node that may be taken away."""
-        ports = [("gcs", 6379), ("dashboard", 8265), ("client", 10001), ("metrics", 8080)]
-        never_spot = [
-            {"key": key, "operator": "NotIn", "values": [value]} for key, value in SPOT_LABELS
-        ]
-        spec = self._spec(
-            "ray-head", HEAD_CPUS, HEAD_BYTES, HEAD_STORE_BYTES + _SHARED_SLACK, ports
-        )
-        spec["affinity"] = {
-            "nodeAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": {
-                    "nodeSelectorTerms": [{"matchExpressions": never_spot}]
-                }
-            }
-        }
-        return {"metadata": {"labels": {"textspot-ray/role": "head"}}, "spec": spec}
-
-    def worker(self, size: WorkerSize, *, spot: bool) -> Manifest:
-        """The pod of a worker."""
-        spec = self._spec(
-            "ray-worker",
-            size.cpus,
-            size.memory_bytes,
-            size.object_store_bytes + _SHARED_SLACK,
-            [("metrics", 8080)],
-        )
-        if spot:
-            spec["affinity"] = {
-                "nodeAffinity": {
-                    "preferredDuringSchedulingIgnoredDuringExecution": [
-                        {
-                            "weight": 100,
-                            "preference": {
-                                "matchExpressions": [
-                                    {"key": key, "operator": "In", "values": [value]}
-                                ]
-                            },
-                        }
-                        for key, value in SPOT_LABELS
-                    ]
-                }
-            }
-            spec["tolerations"] = [
-                {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}
-                for key, value in SPOT_TAINTS
-            ]
-        return {"metadata": {"labels": {"textspot-ray/role": "worker"}}, "spec": spec}
-
-    def _spec(
-        self,
-        name: str,
-        cpus: int,
-        memory_bytes: int,
-        shared_bytes: int,
-        ports: list[tuple[str, int]],
-    ) -> Manifest:
-        # requests = limits: the quality of service that is evicted last, and what Ray is told is
-        # what it has
-        amount = {"cpu": str(cpus), "memory": f"{-(-memory_bytes // 2**20)}Mi"}
-        container: Manifest = {
-            "name": name,
-            "image": self.image,
-            "imagePullPolicy": "IfNotPresent",
-            "ports": [{"name": label, "containerPort": port} for label, port in ports],
-            "resources": {"requests": dict(amount), "limits": dict(amount)},
-            "env": [
-                {"name": "TEXTSPOT_CACHE", "value": CACHE_DIR},
-                {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
-            ],
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "capabilities": {"drop": ["ALL"]},
-            },
-            "lifecycle": {"preStop": {"exec": {"command": list(_PREEMPT)}}},
-            "volumeMounts": self._mounts(),
-        }
-        env_from = [{"secretRef": {"name": secret}} for secret in self.secrets]
-        if env_from:
-            container["envFrom"] = env_from
-        spec: Manifest = {
-            "terminationGracePeriodSeconds": GRACE_S,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER_ID,
-                "runAsGroup": USER_ID,
-                "fsGroup": USER_ID,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-        }
-        if self.service_account:
-            spec["serviceAccountName"] = self.service_account
-        if self.fetch_model:
-            spec["initContainers"] = [self._fetch(env_from)]
-        spec["containers"] = [container]
-        spec["volumes"] = self._volumes(shared_bytes)
-        return spec
-
-    def _fetch(self, env_from: list[Manifest]) -> Manifest:
-        amount = {"cpu": "1", "memory": "2Gi"}
-        return {
-            "name": "fetch-model",
-            "image": self.image,
-            "command": ["python", "-m", "textspot_ray", "models", "fetch", self.fetch_model],
-            "env": [{"name": "TEXTSPOT_CACHE", "value": CACHE_DIR}],
-            **({"envFrom": env_from} if env_from else {}),
-            "resources": {"requests": dict(amount), "limits": dict(amount)},
-            "volumeMounts": [{"name": "cache", "mountPath": CACHE_DIR}],
-        }
-
-    def _mounts(self) -> list[Manifest]:
-        fixed = [("config", CONFIG_DIR), ("cache", CACHE_DIR), ("shm", "/dev/shm"), ("tmp", "/tmp")]
-        mounts: list[Manifest] = [{"name": name, "mountPath": path} for name, path in fixed]
-        mounts[0]["readOnly"] = True
-        mounts += [
-            {"name": f"volume-{place}", "mountPath": volume.path}
-            for place, volume in enumerate(self.volumes)
-        ]
-        return mounts
-
-    def _volumes(self, shared_bytes: int) -> list[Manifest]:
-        shared = f"{-(-shared_bytes // 2**20)}Mi"
-        return [
-            {"name": "config", "configMap": {"name": self.config_map}},
-            {"name": "cache", "emptyDir": {"sizeLimit": "4Gi"}},
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared}},
-            {"name": "tmp", "emptyDir": {"sizeLimit": "20Gi"}},
-            *(
-                {
-                    "name": f"volume-{place}",
-                    "persistentVolumeClaim": {"claimName": volume.claim},
-                }
-                for place, volume in enumerate(self.volumes)
-            ),
-        ]

@@ -57,9 +57,7 @@ def components_from(config: RunConfig) -> Components:
 
     threads = share_threads(available_cpus(), config.engine)
     # pinned: a precision that goes by the CPU must not differ from node to node
-    settings = pinned(
-        settings_from(config, threads=threads.detector, streams=threads.streams)
-    )
+    settings = pinned(settings_from(config, threads=threads.detector, streams=threads.streams))
     resolved = resolve(settings)  # checks the files' sha256
     check_graphs(resolved)  # like all of the above, before any source or output is touched
     precision = resolved.precision
