@@ -47,6 +47,9 @@ class SourceConfig:
     storage_options: dict[str, Any] = field(default_factory=dict)  # fsspec options, by protocol
 
     def __post_init__(self) -> None:
+        for name in ("uris", "include", "exclude"):
+            if isinstance(value := getattr(self, name), (str, list)):
+                object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         _choice("source.on_changed", self.on_changed, ("keep", "redo"))
         _choice("source.header", self.header, ("auto", "yes", "no"))
         if self.limit is not None and self.limit < 0:
@@ -161,6 +164,27 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+
+    def __post_init__(self) -> None:
+        for section in dataclasses.fields(self):
+            value = getattr(self, section.name)
+            if isinstance(value, dict):  # as in YAML
+                built = _build(_SECTIONS[section.name], value, f"{section.name}.")
+                object.__setattr__(self, section.name, built)
+            elif not isinstance(value, _SECTIONS[section.name]):
+                wanted = _SECTIONS[section.name].__name__
+                raise ConfigError(
+                    f"{section.name} must be a dict or {wanted}, not {type(value).__name__}"
+                )
+
+
+_SECTIONS: dict[str, type[Any]] = {
+    "source": SourceConfig,
+    "image": ImageConfig,
+    "model": ModelConfig,
+    "engine": EngineConfig,
+    "output": OutputConfig,
+}
 
 
 def load_config(path: str | Path | None = None, overrides: typing.Iterable[str] = ()) -> RunConfig:

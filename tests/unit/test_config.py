@@ -9,6 +9,7 @@ import pytest
 
 from textspot_ray.config import (
     RunConfig,
+    SourceConfig,
     config_from_dict,
     config_to_dict,
     dump_config,
@@ -106,3 +107,20 @@ def test_off_is_a_word_and_not_false(tmp_path: Path) -> None:
     assert load_config(None, ["image.tiles=off"]).image.tiles == "off"
     stored = load_config(None, ["source.storage_options={s3: {anon: true}}"])
     assert stored.source.storage_options == {"s3": {"anon": True}}
+
+
+def test_sections_may_be_dicts_and_are_checked() -> None:
+    config = RunConfig(source={"uris": ["a"], "limit": 3}, output={"uri": "b"})
+    assert config == config_from_dict(
+        {"source": {"uris": ["a"], "limit": 3}, "output": {"uri": "b"}}
+    )
+    with pytest.raises(ConfigError, match=r"source\.limits; did you mean source\.limit"):
+        RunConfig(source={"limits": 3})
+    with pytest.raises(ConfigError, match="engine must be a dict or EngineConfig, not str"):
+        RunConfig(engine="ray")
+    assert SourceConfig(uris="one").uris == ("one",)
+    assert SourceConfig(uris=["one", "two"]).uris == ("one", "two")
+
+
+def test_keys_of_older_versions_are_passed_over() -> None:
+    assert load_config(None, ["engine.streams=2"]) == RunConfig()

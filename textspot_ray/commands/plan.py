@@ -63,6 +63,7 @@ class _Survey:
 
     def plan(self) -> PlanSummary:
         """Count what the sources hold against what the output has planned."""
+        from textspot_ray.engine.components import fingerprint_of
         from textspot_ray.errors import TableError
         from textspot_ray.storage.stores import open_store
         from textspot_ray.tables.commit.ledger import open_ledger
@@ -74,7 +75,8 @@ class _Survey:
         plan = Plan(store)
         if output.uri:
             try:
-                self.already = open_ledger(store, create=False).counts().items
+                fingerprint = fingerprint_of(self._config)
+                self.already = open_ledger(store, fingerprint, create=False).counts().items
             except TableError:
                 self.already = None
         return update_plan(plan, self._items(), output, "plan", dry_run=True)

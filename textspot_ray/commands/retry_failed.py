@@ -36,6 +36,7 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.commands.summary import print_report
     from textspot_ray.config import redactor_of
     from textspot_ray.engine.progress import console
+    from textspot_ray.engine.ray.token import protect_own_ray
     from textspot_ray.engine.run import exit_code, retry
     from textspot_ray.engine.slot.events import set_up_logging
     from textspot_ray.tables.status import error_rows
@@ -47,6 +48,7 @@ def main(args: argparse.Namespace) -> int:
         return ExitCode.OK
     config = _stored_config(args)
     set_up_logging(config.engine.log_format, redactor_of(config))
+    protect_own_ray(config.engine)
     report = retry(config, kinds=kinds, on_progress=console(config.engine.progress_s))
     print_report(report)
     return exit_code(report)

@@ -28,6 +28,7 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.config import dump_config, redactor_of
     from textspot_ray.engine.progress import console
     from textspot_ray.engine.ray.metrics import RayMetrics, both
+    from textspot_ray.engine.ray.token import protect_own_ray
     from textspot_ray.engine.run import exit_code, run
     from textspot_ray.engine.slot.events import set_up_logging
     from textspot_ray.machine import int8_note
@@ -35,6 +36,7 @@ def main(args: argparse.Namespace) -> int:
 
     config = run_config(args)
     set_up_logging(config.engine.log_format, redactor_of(config))
+    protect_own_ray(config.engine)
     bundle = load_bundle(config.model.name)
     precision = bundle.resolve_precision(config.model.precision)
     if precision == "int8":

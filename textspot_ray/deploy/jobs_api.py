@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import tempfile
 import time
@@ -27,13 +28,19 @@ from textspot_ray.storage.filesystem import LOCAL, split_uri
 
 DEFAULT_ADDRESS: Final = "http://127.0.0.1:8265"
 CONFIG_FILE: Final = "run.yaml"
-ENTRYPOINT: Final = f"python -m textspot_ray run --config {CONFIG_FILE}"
+# A job's command is run by a shell, in which `python` need not be the interpreter that Ray and this
+# package are installed for. The shell's parent is a process of Ray: its library tells which one is.
+ENTRYPOINT: Final = (
+    "lib=$(grep -om1 '/.*/ray/_raylet[^/]*so$' /proc/$PPID/maps 2>/dev/null); "
+    'py="${lib%/lib*/python*/site-packages/ray/*}/bin/python"; [ -x "$py" ] || py=python; '
+    f'exec "$py" -P -m textspot_ray run --config {CONFIG_FILE}'
+)
 _CONNECT_S: Final = 10.0
 _REFUSED: Final = (401, 403)
 _RECONNECTS: Final = 30  # in a row without an answer
 _RECONNECT_S: Final = 2.0
 _ENDED: Final = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
-_NOT_INSTALLED: Final = ("No module named textspot_ray", "No module named 'textspot_ray'")
+_NOT_INSTALLED: Final = re.compile(r"(?:(\S+): )?No module named '?textspot_ray")
 
 Echo = Callable[[str], None]
 
@@ -224,10 +231,11 @@ def _outcome(info: Any, tail: str) -> ExitCode:
         return ExitCode.OK
     if status == "STOPPED":
         return ExitCode.TERMINATED
-    if any(words in tail for words in _NOT_INSTALLED):
+    if (missing := _NOT_INSTALLED.search(tail)) is not None:
+        python = missing[1] or "the python of the head node"
         raise AbortedError(
-            "textspot-ray is not installed on the cluster: use the image of infra/docker on every "
-            "node, or pip install the same version there"
+            f"{python} cannot import textspot_ray: use the image of infra/docker on every node, or "
+            "pip install the same version for the interpreter that Ray runs with there"
         )
     code = getattr(info, "driver_exit_code", None)
     if code == -signal.SIGTERM:  # before it had its handlers

@@ -50,7 +50,6 @@ def components_from(config: RunConfig) -> Components:
     from textspot_ray.spotting.settings import (
         pinned,
         resolve,
-        result_fingerprint,
         settings_from,
     )
     from textspot_ray.spotting.spotter import words_of
@@ -60,8 +59,6 @@ def components_from(config: RunConfig) -> Components:
     settings = pinned(settings_from(config, threads=threads.detector, streams=threads.streams))
     resolved = resolve(settings)  # checks the files' sha256
     check_graphs(resolved)  # like all of the above, before any source or output is touched
-    precision = resolved.precision
-    fingerprint = {**result_fingerprint(settings), **arithmetic_of(precision, config.engine)}
     return Components(
         Recipe(
             BundleModels(settings, threads.recognizer),
@@ -71,10 +68,23 @@ def components_from(config: RunConfig) -> Components:
             partial(assemble_result, make_words=words_of(settings)),
             partial(count_passes, rules=config.image),
         ),
-        fingerprint,
+        fingerprint_of(config),
         partial(list_items, config.source, config.image),
         resolved.bundle.spec.text_threshold,
     )
+
+
+def fingerprint_of(config: RunConfig) -> dict[str, str]:
+    """Everything that changes results, by name: what a table must have in common.
+
+    Raises:
+        BundleError: The model cannot be used.
+    """
+    from textspot_ray.spotting.settings import pinned, resolve, result_fingerprint, settings_from
+
+    settings = pinned(settings_from(config))
+    precision = resolve(settings, verify=False).precision
+    return {**result_fingerprint(settings), **arithmetic_of(precision, config.engine)}
 
 
 def assemble_result(

@@ -16,6 +16,7 @@ from textspot_ray.engine.slot.slot_metrics import ClusterMetrics, ClusterTally
 from textspot_ray.records import Counts
 
 _RATE_WINDOW_S: Final = 60.0
+_WAITING_S: Final = 10.0  # without a slot, until it is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Progress:
         elapsed_s: Seconds since the run began.
         planning: Whether sources are still being listed.
         final: Whether this is the last report.
+        waiting_s: Seconds since any slot works; 0 while one does.
         open_items: Items done in shards that are not committed yet.
         failures: Failed images of this run by kind.
         cluster: The slots: where they run, what waits in them, their memory.
@@ -50,6 +52,7 @@ class Progress:
     elapsed_s: float
     planning: bool = False
     final: bool = False
+    waiting_s: float = 0.0
     open_items: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
     cluster: ClusterMetrics = field(default_factory=ClusterMetrics)
@@ -65,6 +68,7 @@ class Tally:
         self._items_earlier = items_before
         self._items_skipped = 0
         self._began_s = time.monotonic()
+        self._worked_s = self._began_s  # when a slot was last there
         self._open: dict[int, Counts] = {}
         self._rates: list[tuple[float, int]] = []
         self.items_planned = items_before
@@ -106,6 +110,9 @@ class Tally:
         for part in self._open.values():
             counts += part
         now = time.monotonic()
+        cluster = self._cluster.metrics(self._gauge.uss_bytes())
+        if cluster.slots:
+            self._worked_s = now
         self._rates = [r for r in self._rates if now - r[0] <= _RATE_WINDOW_S]
         self._rates.append((now, counts.images))
         since, images = self._rates[0]
@@ -128,7 +135,8 @@ class Tally:
             final=final,
             open_items=counts.items - self.counts.items,
             failures=counts.failures,
-            cluster=self._cluster.metrics(self._gauge.uss_bytes()),
+            waiting_s=now - self._worked_s,
+            cluster=cluster,
         )
 
 
@@ -153,6 +161,8 @@ def line(progress: Progress) -> str:
 def _eta(progress: Progress) -> str:
     if progress.final:
         return f"{_duration(progress.elapsed_s)} in all"
+    if progress.waiting_s > _WAITING_S:
+        return f"waiting for workers since {_duration(progress.waiting_s)}"
     return "ETA " + ("?" if progress.eta_s is None else _duration(progress.eta_s))
 
 

@@ -29,6 +29,7 @@ from textspot_ray.errors import (
 )
 from textspot_ray.records import Counts, ErrorKind, RunReport
 from textspot_ray.sources.identity import canonical_base
+from textspot_ray.storage.filesystem import split_uri
 from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.ledger import Ledger, open_ledger
 from textspot_ray.tables.driver_status import RunState
@@ -69,6 +70,7 @@ def run(
     """
     if not config.source.uris and parts is None:
         raise UsageError("nothing to do: name at least one source")
+    _refuse_memory(config)
     with _without_secrets(config):
         parts = parts or components_from(config)
         with stop_on_signals() as stop, _Run(config, parts, on_progress, stop) as job:
@@ -87,7 +89,7 @@ def retry(
 
     Args:
         config: As of the run that made the table.
-        kinds: Which failures; by default those that may pass.
+        kinds: Which failures; by default transient ones.
         on_progress: As in `run`.
         parts: As in `run`.
 
@@ -99,6 +101,18 @@ def retry(
         with stop_on_signals() as stop, _Run(config, parts, on_progress, stop) as job:
             job.give(retry_tasks(job.plan, job.ledger, kinds))
             return job.work()
+
+
+def _refuse_memory(config: RunConfig) -> None:
+    """What lies in one process's memory is not there for Ray's workers."""
+    if config.engine.kind != "ray":
+        return
+    for uri in (config.output.uri, *config.source.uris):
+        if split_uri(uri)[0] == "memory":
+            raise UsageError(
+                f"{uri} is in the memory of this process, where Ray's workers cannot reach it: "
+                "use --engine local, or another place"
+            )
 
 
 @contextlib.contextmanager
@@ -306,7 +320,7 @@ class _Run:
             shards_total=self.plan.n_shards,
             skipped=dict(summary.skipped) if summary is not None else {},
             elapsed_s=self._tally.elapsed_s,
-            signal=self._stop.signal,
+            signal=0 if self._is_through() else self._stop.signal,
         )
         self._record(report)
         last = self._progress(final=True)
@@ -319,8 +333,13 @@ class _Run:
                 f"{report.shards_total - report.shards_done} of {report.shards_total} shards are "
                 f"not committed although no task is left; run again, and report this if it stays"
             )
-        self._status.close(RunState.STOPPED if self._stop else RunState.DONE)
+        self._status.close(RunState.STOPPED if report.signal else RunState.DONE)
         return report
+
+    def _is_through(self) -> bool:
+        """Whether nothing is left to do, so that a signal came too late to stop anything."""
+        listed = self._planning is None or self._planning.summary is not None
+        return listed and not self._dispatch.busy
 
     def _record(self, report: RunReport | None, error: str | None = None) -> None:
         facts = dict(self._facts, ended_at=time.time(), error=error)

@@ -23,24 +23,29 @@ if TYPE_CHECKING:
     from textspot_ray.storage.stores import Store
 
 _LOG = logging.getLogger(__name__)
+_FIRST_S: Final = 2.0
 _LAST_S: Final = 10.0  # the last file is waited for so long
 
 
 class StatusWriter:
     """Keeps ``_textspot/status/<run>.json`` up to date; call it with the run's progress.
 
+    The first files come soon after each other, then further and further apart, so that a run is
+    seen to work from its first seconds.
+
     Args:
         store: The output folder; best one of its own, with few retries.
         run_id: The run.
-        every_s: Seconds between two writes.
+        interval_s: Seconds between two writes, in the long run.
     """
 
     def __init__(self, store: Store, run_id: str, interval_s: float) -> None:
         self._store = store
         self._run_id = run_id
-        self._every_s = interval_s
+        self._interval_s = interval_s
+        self._every_s = min(_FIRST_S, interval_s)
         self._started_at = time.time()
-        self._turned_at = self._started_at
+        self._last_loop_at = self._started_at
         self._state = RunState.STARTING
         self._progress: Progress | None = None
         self._note = ""
@@ -52,7 +57,7 @@ class StatusWriter:
     def __call__(self, progress: Progress, *, draining: bool = False) -> None:
         """Take the newest figures; a mere assignment."""
         self._progress = progress
-        self._turned_at = time.time()
+        self._last_loop_at = time.time()
         self._state = RunState.DRAINING if draining else RunState.WORKING
 
     def close(self, state: RunState, note: str = "") -> None:
@@ -60,7 +65,7 @@ class StatusWriter:
         if self._end.is_set():
             return
         self._state, self._note = state, " ".join(note.split())
-        self._turned_at = time.time()
+        self._last_loop_at = time.time()
         self._end.set()
         self._thread.join(_LAST_S)
 
@@ -73,7 +78,7 @@ class StatusWriter:
             pid=os.getpid(),
             started_at=self._started_at,
             written_at=time.time(),
-            turned_at=self._turned_at,
+            turned_at=self._last_loop_at,
             every_s=self._every_s,
             note=self._note,
         )
@@ -88,6 +93,7 @@ class StatusWriter:
             if ending:
                 return
             self._end.wait(self._every_s)
+            self._every_s = min(1.5 * self._every_s, self._interval_s)
 
     def _write(self) -> None:
         try:

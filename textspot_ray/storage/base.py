@@ -100,6 +100,8 @@ class Store:
             first = self.put_if_absent(path, b"first")
             second = self.put_if_absent(path, b"second")
             kept = self.read(path)
+        except FileNotFoundError as exc:  # a driver that loses what it is given
+            raise StorageError(f"{self.uri}: a file just written is not there") from exc
         except BaseException:
             with contextlib.suppress(Exception):  # the first fault is the one to tell
                 self.delete(path)

@@ -7,6 +7,7 @@ Each driver has a file of its own; `read_statuses` gives them all and `fold_stat
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
+import psutil
 
 from textspot_ray.storage.stores import Entry, Store
 from textspot_ray.tables.commit.commit_record import STATE
@@ -24,6 +26,7 @@ MAX_NODES: Final = 40  # named one by one
 MAX_NOTE: Final = 300  # characters
 _MISSED: Final = 3  # files that a living driver may be late with
 _KEEP_S: Final = 3600.0
+_CLOCK_S: Final = 60.0  # that a process's start may be off by, in another clock
 _LATE_S: Final = 60.0  # a driver takes a turn several times a second
 
 
@@ -54,7 +57,7 @@ class RunStatus:
         started_at: Unix time, seconds, by the driver's clock.
         written_at: When this was written.
         turned_at: When the driver last had a look at its work; long before ``written_at`` it hangs.
-        every_s: Seconds between two writes.
+        every_s: Seconds until the next is written.
         planning: Whether sources are still being listed.
         items_planned, items_done: Of the whole plan, as the driver knows it.
         open_items: Items of ``items_done`` whose shards are not committed yet.
@@ -112,7 +115,9 @@ class SeenStatus:
 
     @property
     def stale(self) -> bool:
-        """Whether a driver that says it works has been silent for too long."""
+        """Whether a driver that says it works has been silent for too long or is gone."""
+        if not self.status.state.ended and _is_gone(self.status):
+            return True
         limit_s = _MISSED * self.status.every_s + 10.0  # a put may be tried again for a while
         return not self.status.state.ended and self.age_s > limit_s
 
@@ -146,6 +151,19 @@ class Live:
     images_per_s: float
     open_items: int
     planning: bool
+
+
+def _is_gone(status: RunStatus) -> bool:
+    """Whether the driver's process was on this machine and is no more."""
+    if status.host != platform.node():
+        return False
+    try:
+        created_at = psutil.Process(status.pid).create_time()
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
+    return bool(created_at > status.started_at + _CLOCK_S)  # another process got its number
 
 
 def put_status(store: Store, status: RunStatus) -> None:

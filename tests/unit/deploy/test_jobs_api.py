@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -94,7 +97,7 @@ def test_what_travels_is_the_configuration_bound_to_that_cluster() -> None:
     assert sent.source == RUN.source
     assert sent.output == RUN.output
     assert sent.engine.address == "auto"
-    assert client.sent["entrypoint"] == "python -m textspot_ray run --config run.yaml"
+    assert client.sent["entrypoint"].endswith(" -m textspot_ray run --config run.yaml")
     assert not Path(client.sent["runtime_env"]["working_dir"]).exists()
 
 
@@ -189,7 +192,7 @@ def test_a_job_that_never_ran_says_why() -> None:
 
 def test_a_cluster_without_the_package_is_named_so() -> None:
     log = "/usr/bin/python: No module named textspot_ray\n"
-    with pytest.raises(AbortedError, match="not installed on the cluster"):
+    with pytest.raises(AbortedError, match=r"^/usr/bin/python cannot import textspot_ray"):
         follow(FakeClient(log, [], [Info("FAILED", 1, "exit 1")]))
 
 
@@ -386,3 +389,25 @@ def test_workers_of_another_form_are_refused(workers: str) -> None:
 def test_apply_alone_is_refused() -> None:
     with pytest.raises(UsageError, match="--apply goes with"):
         command.main(parse("s3://p/", "--out", "s3://t", "--apply"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("has_ray", [True, False])
+def test_the_driver_runs_with_the_interpreter_that_ray_runs_with(
+    tmp_path: Path, has_ray: bool
+) -> None:
+    """Whatever ``python`` is on the PATH of the shell that Ray starts."""
+    fake = tmp_path / "bin" / "python"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\necho fake\n")
+    fake.chmod(0o755)
+    asked = "-c 'import sys; print(sys.prefix, sys.flags.safe_path)'"
+    command = submit.ENTRYPOINT.replace("-m textspot_ray run --config run.yaml", asked)
+    program = f"import subprocess\n{'import ray' if has_ray else ''}\n" + (
+        f"subprocess.run({command!r}, shell=True)"
+    )
+    environment = {**os.environ, "PATH": f"{fake.parent}:/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == (f"{sys.prefix} True\n" if has_ray else "fake\n"), done.stderr

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import signal
 
 import pytest
 
@@ -16,7 +18,7 @@ from tests.support.scripted import (
     write_images,
 )
 from tests.support.tables_equal import rows
-from textspot_ray.config import SourceConfig
+from textspot_ray.config import OutputConfig, SourceConfig
 from textspot_ray.engine.run import exit_code, retry, run
 from textspot_ray.errors import (
     AbortedError,
@@ -212,3 +214,32 @@ def test_images_are_named_as_when_the_table_was_begun(tmp_path, changed):
     with pytest.raises(FingerprintError, match=r"was begun with --.*, or another --out"):
         run(other, parts=scripted_parts(folder))
     assert open_tables(str(tmp_path / "out")).read("images").num_rows == 4
+
+
+@pytest.mark.parametrize("where", ["out", "source"])
+def test_memory_is_no_place_for_ray(tmp_path, where):
+    config = scripted_config(tmp_path / "out", kind="ray")
+    if where == "out":
+        config = dataclasses.replace(config, output=OutputConfig(uri="memory://x"))
+    else:
+        config = dataclasses.replace(config, source=SourceConfig(uris=("memory://x",)))
+    with pytest.raises(UsageError, match="--engine local"):
+        run(config, parts=scripted_parts(tmp_path))
+
+
+def test_a_signal_after_the_last_image_stops_nothing(tmp_path):
+    folder = write_images(tmp_path / "in", plain_scripts(4))
+    sent = []
+
+    def interrupt_at_the_end(progress):
+        if progress.shards_done and not progress.planning and not sent:
+            sent.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    report = run(
+        scripted_config(tmp_path / "out"),
+        parts=scripted_parts(folder),
+        on_progress=interrupt_at_the_end,
+    )
+    assert sent and report.shards_done == report.shards_total == 1
+    assert exit_code(report) is ExitCode.OK

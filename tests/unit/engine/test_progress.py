@@ -95,3 +95,21 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
     show = console(0.0, out)
     show(Tally(0).progress(final=True))
     assert out.getvalue().startswith("0/0 images") and "\x1b" not in out.getvalue()
+
+
+def test_without_a_slot_it_says_so_instead_of_guessing(monkeypatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    tally = Tally(0)
+    tally.items_planned = 10
+    now[0] += 5
+    tally.add(0, report(open_=2))
+    assert tally.progress().waiting_s == 0
+    now[0] += 3
+    tally.forget(0)
+    now[0] += 20
+    waiting = tally.progress()
+    assert waiting.waiting_s == 23
+    assert line(waiting).endswith("waiting for workers since 0:23")
+    tally.add(1, report(open_=2))
+    assert "ETA" in line(tally.progress())

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
 import threading
 import time
 
@@ -9,12 +14,13 @@ import pytest
 
 from tests.support.scripted import plain_scripts, scripted_config, scripted_parts, write_images
 from textspot_ray.cli import main
+from textspot_ray.engine import status_writer
 from textspot_ray.engine.progress import Progress
 from textspot_ray.engine.run import run
 from textspot_ray.engine.status_writer import StatusWriter
 from textspot_ray.errors import AbortedError, StorageError
 from textspot_ray.storage.stores import open_store
-from textspot_ray.tables.driver_status import RunState, read_statuses
+from textspot_ray.tables.driver_status import RunState, RunStatus, SeenStatus, read_statuses
 
 
 def progress(**changed) -> Progress:
@@ -144,3 +150,28 @@ def test_status_tells_a_killed_driver_from_a_living_one(tmp_path, capsys):
     assert "no word for 12 min" in stale and "run the same command again" in stale
     (now_line,) = [line for line in lines if line.startswith("now ")]
     assert "2.5 images/s by 1 driver(s)" in now_line and "3 items done and not" in now_line
+
+
+def test_a_driver_of_this_machine_that_is_gone_is_stale_at_once(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    now = time.time()
+    here = RunStatus("r", RunState.STARTING, platform.node(), os.getpid(), now, now, now, 30.0)
+    gone = dataclasses.replace(here, pid=ended.pid)
+    assert not SeenStatus(here, 1.0).stale
+    assert SeenStatus(gone, 1.0).stale
+    assert not SeenStatus(dataclasses.replace(gone, host="elsewhere"), 1.0).stale
+    # the number was given to another process since
+    reused = dataclasses.replace(here, started_at=now - 10**7)
+    assert SeenStatus(reused, 1.0).stale
+
+
+def test_the_first_files_come_soon(tmp_path, monkeypatch):
+    monkeypatch.setattr(status_writer, "_FIRST_S", 0.02)
+    store = open_store(str(tmp_path), create=True)
+    writer = StatusWriter(store, "r", 1000.0)
+    writer(progress(images=3))
+    wait_until(lambda: [one.status.images for one in read_statuses(store)] == [3])
+    (seen,) = read_statuses(store)
+    assert seen.status.every_s < 100
+    writer.close(RunState.DONE)
