@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from textspot_ray.engine.arithmetic import arithmetic_of
 from textspot_ray.engine.sizing import available_cpus, share_threads
 from textspot_ray.engine.slot.limits import limits_from
-from textspot_ray.engine.slot.ports import BundleModels
+from textspot_ray.engine.slot.ports import EXPECTED_FEATURE_BYTES, BundleModels, PageWork
 from textspot_ray.engine.slot.slot import Recipe
 from textspot_ray.records import DetectedPage, Encoded, ImageResult, Readings
 from textspot_ray.spotting.composite.contract import INPUT_HEIGHT, INPUT_WIDTH
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from textspot_ray.config import ImageConfig, RunConfig
     from textspot_ray.engine.planning import Listing
     from textspot_ray.spotting.family import WordsOf
+
+_COPIES: Final = 2  # of the pixels, while they are turned upright or resized
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def components_from(config: RunConfig) -> Components:
                 Reader, config.source, config.image, ahead_bytes=limits_from(config).max_ahead_bytes
             ),
             partial(assemble_result, make_words=words_of(settings)),
-            partial(count_passes, rules=config.image),
+            partial(estimate_work, rules=config.image),
         ),
         fingerprint_of(config),
         partial(list_items, config.source, config.image),
@@ -102,30 +104,39 @@ def assemble_result(
     return replace(result, sha256=encoded.sha256)
 
 
-def count_passes(data: bytes, rules: ImageConfig) -> float:
-    """How many passes of the detector an image takes, as its header has it; 1 if that is unclear.
+def estimate_work(data: bytes, rules: ImageConfig) -> PageWork:
+    """What an encoded image will ask of a detector, as its header has it.
 
-    For deadlines only, so the published input size stands for every bundle's. A deadline is 20
-    times what is usual: no less than a tenth is told of the passes that a page of very many words
-    takes.
+    For deadlines and memory only, so the published input size stands for every bundle's. A deadline
+    is 20 times what is usual: no less than a tenth is counted of the passes that a page of very
+    many words takes.
+
+    Args:
+        data: The encoded image.
+        rules: Of tiling.
     """
     import io
+    import math
 
     from PIL import Image
 
     from textspot_ray.spotting.cutting import MAX_PARTS
     from textspot_ray.spotting.tiling import plan_passes
 
-    if rules.tiles == "off":
-        return 1.0
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
+    except Image.DecompressionBombError:  # more than Pillow likes, and maybe within our limit
+        width = height = math.isqrt(rules.max_pixels)
     except Exception:  # whatever is wrong with it is the decoder's to tell
-        return 1.0
+        return PageWork()
     if width * height > rules.max_pixels:
-        return 1.0
-    planned = len(
-        plan_passes(width, height, INPUT_WIDTH, INPUT_HEIGHT, rules.tile_over, rules.tile_overlap)
-    )
-    return max(planned, (planned + MAX_PARTS) / 10)
+        return PageWork()  # refused from the header
+    passes, looks = 1, 1.0
+    if rules.tiles != "off":
+        size = (width, height, INPUT_WIDTH, INPUT_HEIGHT)
+        passes = len(plan_passes(*size, rules.tile_over, rules.tile_overlap))
+        looks = max(passes, (passes + MAX_PARTS) / 10)
+    # a pass finds a quarter of what it could: a page of text tiled; photographs have less
+    features = passes * EXPECTED_FEATURE_BYTES // 4
+    return PageWork(looks, _COPIES * 3 * width * height + features)

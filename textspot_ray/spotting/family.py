@@ -93,9 +93,12 @@ class RegionDetector(Protocol):
         """The regions whose features a page may have; mostly all."""
 
     def features(
-        self, decoded: Decoded, findings: Sequence[WindowFindings], kept: Sequence[Seen]
+        self, decoded: Decoded, findings: list[WindowFindings], kept: Sequence[Seen]
     ) -> Features:
-        """Features of the kept regions, in their order; ``row`` counts over all findings."""
+        """Features of the kept regions, in their order; ``row`` counts over all findings.
+
+        The findings may be taken out of the list, to let their memory go.
+        """
 
     def no_features(self) -> Features:
         """Features of a page without regions."""

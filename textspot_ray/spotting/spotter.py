@@ -100,8 +100,11 @@ class PageDetector:
         if len(made) > 1:
             seen = merge(seen, width, height, joins=self._regions.joins_pieces)
         kept = self._regions.fitting(seen)
-        features = self._regions.features(decoded, [found for _, found in made], kept)
-        info = _info(decoded, tiles=len(made), saturated=lost or len(kept) < len(seen))
+        saturated = lost or len(kept) < len(seen)
+        info = _info(decoded, tiles=len(made), saturated=saturated)
+        findings = [found for _, found in made]
+        made.clear()  # so that each window's features go as soon as they are copied
+        features = self._regions.features(decoded, findings, kept)
         detections = tuple(s.detection for s in kept)
         return DetectedPage(info, detections, feature_bytes=features.nbytes), features
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
+from textspot_ray.engine.slot.limits import Limits
 from textspot_ray.engine.slot.open_shards import PageTask
-from textspot_ray.engine.slot.ports import EXPECTED_FEATURE_BYTES
+from textspot_ray.engine.slot.ports import EXPECTED_FEATURE_BYTES, PageWork
 from textspot_ray.engine.slot.worker_pool import WorkerHandle, WorkerPool
 from textspot_ray.records import DetectedPage, Stage
 
@@ -16,24 +16,32 @@ from textspot_ray.records import DetectedPage, Stage
 class Flow:
     """Sends pages to workers.
 
-    At most ``window`` pages are in motion. Bytes for their features are reserved, at the worst,
-    before they are detected, and given back when they are finished; the recogniser never has to
-    ask, so nothing can wait in a circle. Suspects go alone. ``weigh`` tells how many passes an
-    encoded image will take, for the deadlines.
+    At most ``window`` pages are in motion. Bytes for their features are reserved before they are
+    detected, and given back when they are finished; the recogniser never has to ask, so nothing can
+    wait in a circle. Bytes for pixels and features inside the detector are reserved while it has
+    the page; one that needs more than there is goes when no other is in motion. Suspects go alone.
+
+    Args:
+        workers: Of the slot.
+        window: Pages in motion.
+        limits: Give the bytes.
+        weigh: What an encoded image will ask of the detector.
     """
 
     def __init__(
         self,
         workers: WorkerPool,
         window: int,
-        max_feature_bytes: int,
-        weigh: Callable[[bytes], float],
+        limits: Limits,
+        weigh: Callable[[bytes], PageWork],
     ) -> None:
         self._workers = workers
         self._window = window
-        self._max_feature_bytes = max_feature_bytes
+        self._max_feature_bytes = limits.max_feature_bytes
+        self._max_detect_bytes = limits.max_detect_bytes * max(1, workers.detectors)
         self._weigh = weigh
         self._feature_bytes = 0
+        self._detect_bytes = 0
         self._detected: deque[PageTask] = deque()  # waiting for a recogniser
         self._active: dict[int, PageTask] = {}  # started and not finished, by ticket
         self.ready: deque[PageTask] = deque()  # read, not started
@@ -67,7 +75,7 @@ class Flow:
         while self._detected and (handle := self._workers.least_busy(Stage.RECOGNISE)) is not None:
             task = self._detected.popleft()
             assert task.detected is not None
-            handle.open(task.ticket, Stage.RECOGNISE, partial(len, task.detected.detections))
+            handle.open(task.ticket, Stage.RECOGNISE, len(task.detected.detections))
             handle.worker.recognise(task.ticket, task.features)
         while suspects and suspects[0].shard.dropped:
             suspects.popleft()
@@ -77,13 +85,14 @@ class Flow:
             return
         if any(task.suspect for task in self._active.values()):
             return
-        while self.ready and len(self._active) < self._window and self._has_room():
+        while self.ready and len(self._active) < self._window and self._has_room(self.ready[0]):
             if not self._detect(self.ready):
                 return
 
     def detected(self, task: PageTask, page: DetectedPage, features: Any) -> None:
         """A page has boxes that must be read."""
         task.detected, task.features = page, features
+        self._reserve_detector(task, 0)
         self._reserve(task, page.feature_bytes)
         self._detected.append(task)
 
@@ -93,6 +102,7 @@ class Flow:
         if task in self._detected:
             self._detected.remove(task)
         self._reserve(task, 0)
+        self._reserve_detector(task, 0)
         task.features = None
 
     def lost_with(self, handle: WorkerHandle) -> list[tuple[PageTask, Stage]]:
@@ -106,9 +116,18 @@ class Flow:
         tasks += [(task, Stage.RECOGNISE) for task in self._detected if task.features is None]
         return tasks
 
-    def _has_room(self) -> bool:
-        enough = self._feature_bytes + EXPECTED_FEATURE_BYTES <= self._max_feature_bytes
-        return enough or not self._active
+    def _has_room(self, task: PageTask) -> bool:
+        if not self._active:
+            return True
+        if self._feature_bytes + EXPECTED_FEATURE_BYTES > self._max_feature_bytes:
+            return False
+        return self._detect_bytes + self._work_of(task).n_bytes <= self._max_detect_bytes
+
+    def _work_of(self, task: PageTask) -> PageWork:
+        if task.work is None:
+            assert task.encoded.data is not None
+            task.work = self._weigh(task.encoded.data)
+        return task.work
 
     def _detect(self, tasks: deque[PageTask]) -> bool:
         handle = self._workers.least_busy(Stage.DETECT)
@@ -117,11 +136,17 @@ class Flow:
         task = tasks.popleft()
         assert task.encoded.data is not None
         self._active[task.ticket] = task
+        work = self._work_of(task)
         self._reserve(task, EXPECTED_FEATURE_BYTES)
-        handle.open(task.ticket, Stage.DETECT, partial(self._weigh, task.encoded.data))
+        self._reserve_detector(task, work.n_bytes)
+        handle.open(task.ticket, Stage.DETECT, work.passes)
         handle.worker.detect(task.ticket, task.encoded.data, task.page)
         return True
 
     def _reserve(self, task: PageTask, size: int) -> None:
         self._feature_bytes += size - task.reserved
         task.reserved = size
+
+    def _reserve_detector(self, task: PageTask, size: int) -> None:
+        self._detect_bytes += size - task.detector_reserved
+        task.detector_reserved = size

@@ -20,13 +20,15 @@ class Limits:
 
     The fields are those of `EngineConfig`, with one budget, the bytes in flight, divided: half for
     features, three eighths for encoded images until they are done, and an eighth for what the
-    reader has requested ahead of them.
+    reader has requested ahead of them. Pixels and features inside a detector may take a third of
+    the memory at which it is replaced; the models and the largest single image come on top.
     """
 
     in_flight: int = 3
     max_encoded_bytes: int = 192 * 2**20
     max_ahead_bytes: int = 64 * 2**20
     max_feature_bytes: int = 256 * 2**20
+    max_detect_bytes: int = 2**30
     max_uss_bytes: int = 3 * 2**30
     max_pages: int = 10_000
     min_deadline_s: float = 60.0
@@ -43,6 +45,7 @@ def limits_from(config: RunConfig, streams: int = 1) -> Limits:
         max_encoded_bytes=3 * eighth,
         max_ahead_bytes=eighth,
         max_feature_bytes=4 * eighth,
+        max_detect_bytes=engine.actor_max_uss_bytes // 3,
         max_uss_bytes=engine.actor_max_uss_bytes,
         max_pages=config.image.max_pages,
         min_deadline_s=engine.min_deadline_s,

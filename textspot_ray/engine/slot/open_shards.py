@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from textspot_ray.engine.slot.ports import Committed, Events
+from textspot_ray.engine.slot.ports import Committed, Events, PageWork
 from textspot_ray.errors import AbortedError, TextspotError
 from textspot_ray.records import (
     Counts,
@@ -110,7 +110,9 @@ class PageTask:
 
     Attributes:
         ticket: Number of the present attempt; late answers carry older ones.
+        work: What it asks of the detector, once that has been looked up.
         reserved: Bytes of features set aside for it.
+        detector_reserved: Bytes set aside for it inside the detector.
         suspect: It was in flight when a worker ended, and must run alone.
         deaths_alone: How often a worker ended while this was the only image in flight.
         faults_alone: The same, by faults that no image causes.
@@ -124,7 +126,9 @@ class PageTask:
     encoded: Encoded
     detected: DetectedPage | None = None
     features: Any = None
+    work: PageWork | None = None
     reserved: int = 0
+    detector_reserved: int = 0
     suspect: bool = False
     deaths_alone: int = 0
     faults_alone: int = 0

@@ -25,6 +25,19 @@ if TYPE_CHECKING:
 EXPECTED_FEATURE_BYTES: Final = 100 * 64 * 28 * 28 * 4
 
 
+@dataclass(frozen=True, slots=True)
+class PageWork:
+    """What a page is expected to ask of a detector.
+
+    Attributes:
+        passes: Of the model.
+        n_bytes: Of pixels and features, held until the page's features are handed on.
+    """
+
+    passes: float = 1.0
+    n_bytes: int = 0
+
+
 class Detects(Protocol):
     """What a worker needs of a `PageDetector`; called from several threads at once."""
 

@@ -32,6 +32,7 @@ from textspot_ray.engine.slot.ports import (
     Event,
     Events,
     ItemRead,
+    PageWork,
     Raised,
     ReaderFailed,
     Refused,
@@ -73,7 +74,7 @@ class ShardRunner:
         events: Events,
         assemble: Assemble,
         limits: Limits,
-        weigh: Callable[[bytes], float] = lambda data: 1.0,
+        weigh: Callable[[bytes], PageWork] = lambda data: PageWork(),
         redact: Callable[[str], str] = redact_text,
     ) -> None:
         self._redact = redact
@@ -85,7 +86,7 @@ class ShardRunner:
         self._deadlines = Deadlines(limits.min_deadline_s)
         self._policy = FailurePolicy(limits.max_deaths)
         self._window = limits.in_flight * self._workers.detectors
-        self._flow = Flow(self._workers, self._window, limits.max_feature_bytes, weigh)
+        self._flow = Flow(self._workers, self._window, limits, weigh)
         self._tickets = itertools.count(_PROBE + 1)
         self._open = OpenShards(events, read_ahead.release)
         self._settled: list[ShardOutcome] = []

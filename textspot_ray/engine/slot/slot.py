@@ -17,7 +17,7 @@ from textspot_ray.engine.sizing import Threads
 from textspot_ray.engine.slot.events import SlotEvent
 from textspot_ray.engine.slot.limits import limits_from
 from textspot_ray.engine.slot.open_shards import ShardOutcome
-from textspot_ray.engine.slot.ports import Events, Models, Worker
+from textspot_ray.engine.slot.ports import Events, Models, PageWork, Worker
 from textspot_ray.engine.slot.process_setup import MemoryGauge
 from textspot_ray.engine.slot.read_ahead import Fetches, ReadAhead
 from textspot_ray.engine.slot.runner import Assemble, ShardRunner
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from textspot_ray.config import RunConfig
 
 
-def one_pass(data: bytes) -> float:
-    """The weight of an image that is never tiled."""
-    return 1.0
+def small_page(data: bytes) -> PageWork:
+    """The work of an image that is never tiled and never large."""
+    return PageWork()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class Recipe:
         models: Makes the detector and the recogniser, in their own processes.
         make_reader: Makes the archive reader, in the runner's process.
         assemble: Puts a page's detections and readings together.
-        weigh: How many passes of the detector an encoded image takes.
+        weigh: What an encoded image will ask of a detector.
     """
 
     models: Models
     make_reader: Callable[[], Fetches]
     assemble: Assemble
-    weigh: Callable[[bytes], float] = one_pass
+    weigh: Callable[[bytes], PageWork] = small_page
 
 
 @dataclass(frozen=True, slots=True)

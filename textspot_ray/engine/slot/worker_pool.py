@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -30,7 +29,7 @@ class Call:
 
     stage: Stage
     since_s: float
-    weigh: Callable[[], float]  # only asked of calls that are late
+    weight: float  # see `limits.Deadlines`
 
 
 @dataclass(slots=True)
@@ -86,9 +85,9 @@ class WorkerHandle:
         # Features that lie in this process must be read before it is recycled.
         return not (self.recycle and stage is self.first_stage)
 
-    def open(self, ticket: int, stage: Stage, weigh: Callable[[], float]) -> None:
+    def open(self, ticket: int, stage: Stage, weight: float) -> None:
         """Note a call that is being sent."""
-        self.calls[ticket] = Call(stage, time.monotonic(), weigh)
+        self.calls[ticket] = Call(stage, time.monotonic(), weight)
 
     def close(self, ticket: int, uss_bytes: int, max_uss_bytes: int) -> Call | None:
         """Note an answer; a process grown past the limit is marked to be recycled."""
@@ -115,7 +114,7 @@ class WorkerHandle:
             late = late or open_s > deadlines.limit_s(call.stage) / 2
             if open_s <= deadlines.limit_s(call.stage):
                 continue
-            if self._is_over(open_s, deadlines.limit_s(call.stage, call.weigh())):
+            if self._is_over(open_s, deadlines.limit_s(call.stage, call.weight)):
                 return f"{call.stage} gave no answer within {open_s:.0f} s"
         pid = self.worker.pid
         if not late or pid is None:

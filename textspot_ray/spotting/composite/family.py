@@ -160,12 +160,30 @@ class WordRegions:
         return seen
 
     def features(
-        self, decoded: Decoded, findings: Sequence[WindowFindings], kept: Sequence[Seen]
+        self, decoded: Decoded, findings: list[WindowFindings], kept: Sequence[Seen]
     ) -> NDArray[np.float32]:
-        """Rows of the findings' features."""
-        rows: NDArray[np.float32] = np.concatenate([found.rows for found in findings])
-        wanted = [seen.row for seen in kept]
-        return rows if wanted == list(range(len(rows))) else rows[wanted]
+        """Rows of the findings' features; each window's are let go once they are copied.
+
+        A page of many tiles has thousands of words: all rows and those kept would not fit side by
+        side.
+        """
+        from textspot_ray.spotting.composite.contract import FEATURE_SHAPE
+
+        if len(findings) == 1 and [seen.row for seen in kept] == [*range(len(findings[0].rows))]:
+            only: NDArray[np.float32] = findings[0].rows
+            return only
+        places: dict[int, list[int]] = {}
+        for place, seen in enumerate(kept):
+            places.setdefault(seen.row, []).append(place)
+        rows = np.empty((len(kept), *FEATURE_SHAPE), np.float32)
+        first = 0
+        while findings:
+            found = findings.pop(0)
+            for number in range(len(found.rows)):
+                for place in places.get(first + number, ()):
+                    rows[place] = found.rows[number]
+            first += len(found.rows)
+        return rows
 
     def no_features(self) -> NDArray[np.float32]:
         """No rows."""

@@ -211,7 +211,7 @@ class LineRegions:
         return [s for i, s in enumerate(seen) if i in kept]
 
     def features(
-        self, decoded: Decoded, findings: Sequence[WindowFindings], kept: Sequence[Seen]
+        self, decoded: Decoded, findings: list[WindowFindings], kept: Sequence[Seen]
     ) -> LineStrips:
         """The lines' strips."""
         import numpy as np

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from textspot_ray.config import ImageConfig
-from textspot_ray.engine.components import count_passes
+from textspot_ray.engine.components import estimate_work
 from textspot_ray.engine.slot.limits import Deadlines
 from textspot_ray.engine.slot.ports import blank_png
 from textspot_ray.records import Stage
@@ -39,8 +39,8 @@ def test_a_tiled_image_gets_its_time():
 def test_passes_are_told_by_the_header():
     rules = ImageConfig()
     # one, and a tenth of what a page of very many words may take besides
-    assert count_passes(blank_png(1280, 768), rules) == 8.5
-    assert count_passes(blank_png(5120, 3072), rules) > 8.5
-    assert count_passes(blank_png(5120, 3072), ImageConfig(tiles="off")) == 1
-    assert count_passes(b"no image", rules) == 1
-    assert count_passes(blank_png(30_000, 10)[:60] + b"\0" * 50, rules) >= 1
+    assert estimate_work(blank_png(1280, 768), rules).passes == 8.5
+    assert estimate_work(blank_png(5120, 3072), rules).passes > 8.5
+    assert estimate_work(blank_png(5120, 3072), ImageConfig(tiles="off")).passes == 1
+    assert estimate_work(b"no image", rules).passes == 1
+    assert estimate_work(blank_png(30_000, 10)[:60] + b"\0" * 50, rules).passes >= 1
