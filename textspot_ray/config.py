@@ -298,11 +298,11 @@ def _set(data: dict[str, Any], override: str) -> None:
     path, sep, text = override.partition("=")
     keys = path.strip().split(".")
     if not sep or not all(keys):
-        raise ConfigError(f"--set takes section.key=value, not {_told(override, override)}")
+        raise ConfigError(f"--set takes section.key=value, not {_redacted(override, override)}")
     try:
         value = yaml.load(text, _Loader) if text else None
     except yaml.YAMLError as exc:
-        raise ConfigError(f"--set {path}: {_told(path, text)} is not a YAML value") from exc
+        raise ConfigError(f"--set {path}: {_redacted(path, text)} is not a YAML value") from exc
     node = data
     for key in keys[:-1]:
         child = node.setdefault(key, {})
@@ -316,8 +316,8 @@ def _build(cls: type[Any], data: Any, prefix: str) -> Any:
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        told = _told(prefix, data)
-        raise ConfigError(f"{prefix.rstrip('.')} must be a section with keys, not {told}")
+        shown = _redacted(prefix, data)
+        raise ConfigError(f"{prefix.rstrip('.')} must be a section with keys, not {shown}")
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in data.items():
@@ -358,7 +358,7 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
         if origin is tuple and isinstance(value, str):
             return (value,)
     wanted = " or ".join(getattr(o, "__name__", str(o)) for o in options if o is not type(None))
-    raise ConfigError(f"{name} must be {wanted}, not {_told(name, value)}")
+    raise ConfigError(f"{name} must be {wanted}, not {_redacted(name, value)}")
 
 
 def _plain(value: Any) -> Any:
@@ -379,14 +379,16 @@ def _shown(value: Any, key: str = "") -> Any:
     return redact_text(value) if isinstance(value, str) else value
 
 
-def _told(name: str, value: Any) -> str:
-    """A wrong value as an error may tell it."""
+def _redacted(name: str, value: Any) -> str:
+    """A wrong value as an error may show it."""
     return "what is given" if _OPTIONS in name else redact_text(repr(value))
 
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {_told(name, value)}")
+        raise ConfigError(
+            f"{name} must be one of {', '.join(choices)}, not {_redacted(name, value)}"
+        )
 
 
 def _at_least(name: str, value: float, least: float) -> None:

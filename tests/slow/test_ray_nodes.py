@@ -137,7 +137,7 @@ def test_a_node_that_is_told_to_go_commits_what_is_whole_and_gives_back_the_rest
     happenings = Happenings((60, tell))
     run(config, parts=scripted_parts(folder), on_progress=happenings)
     assert happenings.done.is_set()
-    (leaves,) = [r for r in caplog.records if "leaves: its node is told to go" in r.message]
+    (leaves,) = [r for r in caplog.records if "leaves: its node is being drained" in r.message]
     assert not [r for r in caplog.records if "is gone" in r.message]
     assert leaves.created - times["told"] < 15
     print(f"the node was empty {times['empty'] - times['told']:.1f} s and gone "

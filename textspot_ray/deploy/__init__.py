@@ -1,1 +1,1 @@
-"""Where runs are sent: Ray's Jobs API, Kubernetes, and what nodes do when told to stop."""
+"""Where runs are sent: Ray's Jobs API, Kubernetes, and what nodes do when they must stop."""

@@ -29,7 +29,7 @@ from textspot_ray.storage.filesystem import LOCAL, split_uri
 DEFAULT_ADDRESS: Final = "http://127.0.0.1:8265"
 CONFIG_FILE: Final = "run.yaml"
 # A job's command is run by a shell, in which `python` need not be the interpreter that Ray and this
-# package are installed for. The shell's parent is a process of Ray: its library tells which one is.
+# package are installed for. The shell's parent is a process of Ray: its library shows which one is.
 ENTRYPOINT: Final = (
     "lib=$(grep -om1 '/.*/ray/_raylet[^/]*so$' /proc/$PPID/maps 2>/dev/null); "
     'py="${lib%/lib*/python*/site-packages/ray/*}/bin/python"; [ -x "$py" ] || py=python; '
@@ -201,7 +201,7 @@ def follow(
             reason = f" ({_line(broken)})" if broken is not None else ""
             raise AbortedError(
                 f"lost sight of job {job_id} at {cluster.address}{reason}; it may still run: "
-                "textspot status on its output folder tells"
+                "see textspot status on its output folder"
             )
         time.sleep(reconnect_s)
 

@@ -22,7 +22,7 @@ class WorkerSize:
     """A worker pod: whole CPUs, and memory for its slots at their limits.
 
     Attributes:
-        cpus: Requested, limited, and told to Ray.
+        cpus: Requested, limited, and given to Ray.
         slots: How many it holds.
         cpus_per_slot: Of each.
         memory_bytes: Of the container; shared memory counts.

@@ -1,8 +1,8 @@
-"""What a node does when it is told to go: drain, then stop Ray.
+"""What a node does before it is stopped: drain, then stop Ray.
 
 Run as the container's preStop hook (``python -m textspot_ray.deploy.pre_stop``). On the head, the
 driver gets SIGTERM: it starts no more images and commits the shards that are whole. A worker is
-drained: Ray tells the driver (`RayCluster.leaving`), which lets the node's slots commit what is
+drained: the driver sees it (`RayCluster.leaving`) and lets the node's slots commit what is
 whole and gives the rest to others. Without the hook, a node that just ends costs its open shards'
 work, and nothing else.
 """

@@ -122,7 +122,7 @@ def compare(nodes: Sequence[NodeFacts], expected: int) -> Iterator[CheckResult]:
             "one minor version on all",
         ),
         ("textspot-ray", lambda node: node.package, True, "install one version on all"),
-        ("bundle", lambda node: node.model, False, "a run brings the driver's to the others"),
+        ("bundle", lambda node: node.model, False, "a run ships the driver's to the others"),
         ("openvino", lambda node: node.openvino, False, "results may differ in the last digits"),
         (
             "CPU types",
@@ -142,7 +142,7 @@ def compare(nodes: Sequence[NodeFacts], expected: int) -> Iterator[CheckResult]:
             )
             yield fail("nodes", text, fix) if matters else warn("nodes", text, fix)
     if nodes and all(node.model.startswith("unreadable") for node in nodes):
-        yield ok("nodes", "no node has the bundle; a run brings the driver's")
+        yield ok("nodes", "no node has the bundle; a run ships the driver's")
     skews = [node for node in nodes if abs(node.ahead_s) > _SKEW_S]
     for node in skews:
         yield warn(

@@ -135,7 +135,7 @@ def skew_finding(stamp_s: float, before_s: float, after_s: float) -> CheckResult
         after_s: Our time after it.
     """
     if not stamp_s:
-        return warn("clock", "the store tells no modification times", "clocks were not compared")
+        return warn("clock", "the store has no modification times", "clocks were not compared")
     skew_s = max(before_s - stamp_s - 1.0, stamp_s - after_s - 1.0, 0.0)
     text = f"{skew_s:.0f} s between this machine's clock and the store's"
     if skew_s >= SKEW_FAIL_S:

@@ -44,7 +44,7 @@ def components_from(config: RunConfig) -> Components:
     """The parts that a configuration asks for.
 
     Raises:
-        BundleError: The model cannot be used; told before anything is read.
+        BundleError: The model cannot be used; raised before anything is read.
     """
     from textspot_ray.sources.listing import list_items
     from textspot_ray.sources.reader import Reader
@@ -128,7 +128,7 @@ def estimate_work(data: bytes, rules: ImageConfig) -> PageWork:
             width, height = image.size
     except Image.DecompressionBombError:  # more than Pillow likes, and maybe within our limit
         width = height = math.isqrt(rules.max_pixels)
-    except Exception:  # whatever is wrong with it is the decoder's to tell
+    except Exception:  # the decoder reports what is wrong with it
         return PageWork()
     if width * height > rules.max_pixels:
         return PageWork()  # refused from the header

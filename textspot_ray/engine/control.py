@@ -25,7 +25,7 @@ class Control:
         job: What every slot must know.
         dispatch: Where tasks come from.
         stop: Whether the run was asked to stop.
-        turn: To be called several times a second; tells whether more tasks may still come.
+        turn: To be called several times a second; returns whether more tasks may come.
         on_report: Takes a slot's report.
         on_lost: Told when a slot is gone, with its tasks.
     """

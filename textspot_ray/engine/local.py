@@ -123,7 +123,7 @@ class _Link:
             self.process.wait(timeout=_KILL_TIMEOUT_S)
 
     def _send_all(self) -> None:
-        with contextlib.suppress(OSError):  # the child is gone: the listener tells
+        with contextlib.suppress(OSError):  # the child is gone: the listener posts it
             while (message := self._outbox.get()) is not None:
                 self._connection.send(message)
 
@@ -205,4 +205,4 @@ def _drive(control: Control, slot: Slot) -> None:
         control.on_report(_SLOT, report)
         wants, idle = report.wants, report.idle
         if idle and coming and time.monotonic() - began_s < 0.01:
-            time.sleep(0.02)  # nothing to do until the listing brings a segment
+            time.sleep(0.02)  # nothing to do until the listing adds a segment

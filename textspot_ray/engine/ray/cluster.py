@@ -34,7 +34,7 @@ class OwnPathJobConfig(JobConfig):  # type: ignore[misc]
     """A job whose workers do not import from the driver's working folder.
 
     Ray puts that folder, which may be the very archive that is read, before the workers' own path,
-    unless the job brings a working folder as part of its runtime environment. There is no public
+    unless the job has a working folder in its runtime environment. There is no public
     name for this; a working folder of our own would be packed, sent and unpacked on every node.
     """
 
@@ -249,7 +249,7 @@ class RayCluster:
     def leaving(self) -> frozenset[str]:
         """Ids of nodes that are being drained: preempted, or scaled down."""
         try:
-            # Ray tells this by no public name; its own libraries use this one.
+            # Ray has no public name for this; its own libraries use this one.
             from ray._private.state import state
 
             return frozenset(state.get_draining_nodes())

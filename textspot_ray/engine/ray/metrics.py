@@ -159,8 +159,8 @@ def both(*observers: OnProgress | None) -> OnProgress | None:
     if not present:
         return None
 
-    def tell(progress: Progress) -> None:
+    def observe(progress: Progress) -> None:
         for observer in present:
             observer(progress)
 
-    return tell
+    return observe

@@ -90,7 +90,7 @@ class OpenShard:
         entry = self._entries[index]
         entry.n_done += 1
         whole = entry.n_done == entry.pages
-        self.counts += replace(counts, items=int(whole))  # progress tells of whole items
+        self.counts += replace(counts, items=int(whole))  # progress counts whole items
         if whole:
             del self._entries[index]
             self.n_done += 1
@@ -164,7 +164,7 @@ class OpenShards:
     """Open shards by key.
 
     Args:
-        events: Where the end of a commit is told.
+        events: Where the end of a commit is posted.
         release: Gives an item's bytes back to the reader.
     """
 

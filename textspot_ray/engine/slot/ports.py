@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from textspot_ray.spotting.settings import SpotterSettings
     from textspot_ray.tables.commit.commit_record import CommitRecord
 
-# Reserved for a page's features until the detector has told their size: 100 boxes of the published
+# Reserved for a page's features until the detector has found them: 100 boxes of the published
 # detector, its worst case of one pass. Pages of many tiles or lines may have more.
 EXPECTED_FEATURE_BYTES: Final = 100 * 64 * 28 * 28 * 4
 

@@ -65,7 +65,7 @@ class ReadAhead:
 
     @property
     def retries(self) -> int:
-        """Reads tried again so far, where the reader tells."""
+        """Reads retried so far, if the reader counts them."""
         return self._retries_before + int(getattr(self._reader, "retries", 0))
 
     @property
@@ -138,7 +138,7 @@ class ReadAhead:
                         return
             finally:
                 reader.close()
-        except BaseException as exc:  # told to the runner, which ends the job with it
+        except BaseException as exc:  # the runner ends the job with it
             self._events.put(ReaderFailed(epoch, exc))
 
     def _next_shard(self, epoch: int) -> tuple[int, int, Shard] | None:
