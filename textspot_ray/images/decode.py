@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-import io
-import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
 
+from textspot_ray.images import extras, readers
 from textspot_ray.images.formats import (
     SNIFF_BYTES,
     Format,
     advice,
     describe,
     image_format,
+    looks_like_tga,
     unread_format,
 )
 from textspot_ray.images.headers import (
     BrokenHeaderError,
     CutError,
-    jpeg2000_is_whole,
+    Header,
+    jpeg2000_header,
     jpeg_header,
     png_header,
     png_size,
     webp_header,
 )
-from textspot_ray.images.pixels import on_white, to_bgr, upright
-from textspot_ray.images.tiff import is_camera_raw, isolate, tiff_pages
+from textspot_ray.images.pixels import is_one_colour, upright
+from textspot_ray.images.raster import (
+    Job,
+    Raster,
+    RefusedError,
+    check_memory,
+    is_varied,
+)
+from textspot_ray.images.table import Kind, Reader, choose
+from textspot_ray.images.tiff import is_camera_raw
+from textspot_ray.images.tiff_reader import pages_of, read_tiff_page
 from textspot_ray.records import ErrorKind, ImageError, Stage
 
 if TYPE_CHECKING:
@@ -52,14 +52,8 @@ if TYPE_CHECKING:
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-_REDUCED = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-_PILLOW_LIMIT = threading.Lock()
 _JPEG_LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF, 0xF7})
+_PAGED = frozenset({Format.TIFF, Format.PDF})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +65,10 @@ class Decoded:
         width, height: Pixels of the upright original, also when decoded at a reduced scale.
         scale_x, scale_y: Decoded / original; 1.0 at full size.
         format: Name of the format, as in `images.formats.Format`.
-        pages: Pages in the file (1 but for TIFF).
+        pages: Pages in the file (1 but for TIFF and PDF).
         exif_orientation: 1..8 as stored; already applied.
+        damage: What is wrong with the file though it gave pixels, in one line; None if sound.
+        note: What was assumed of the depth of its values; None where the file says it.
     """
 
     image: Pixels
@@ -83,42 +79,51 @@ class Decoded:
     format: str
     pages: int
     exif_orientation: int
-
-
-Fit = tuple[int, int] | Callable[[int, int], tuple[int, int]]
+    damage: str | None = None
+    note: str | None = None
 
 
 def decode(
-    data: bytes, *, page: int = 0, max_pixels: int, fit: Fit | None = None
+    data: bytes,
+    *,
+    page: int = 0,
+    max_pixels: int,
+    fit: tuple[int, int] | None = None,
+    tiff_levels: bool = False,
+    pdf_dpi: int = 200,
 ) -> Decoded | ImageError:
     """Decode one page of an image.
 
-    Transparency is laid on white, CMYK is converted without a profile (ICC profiles are ignored),
-    16 bits become 8 by dropping the low byte, of an animation the first frame is taken.
+    Which library reads what, and why, is in `images.table`. Transparency is laid on white, or on
+    black or grey where that shows more (`pixels.ground_for`); CMYK is converted without a profile
+    (ICC profiles are ignored); 16 bits become 8 by dropping the low byte, or the high bits that
+    no value uses; of an animation the first frame is taken.
 
     Args:
         data: The encoded file.
-        page: Page of a TIFF, from 0.
+        page: Page of a TIFF or PDF, from 0.
         max_pixels: Refuse larger images, going by the header, before anything is decoded.
-        fit: Width and height (upright) that the caller needs at least, or a function that tells
-            them from the image's own: a JPEG or JPEG 2000 may then be decoded at 1/2, 1/4 or 1/8.
-            None: full size.
+        fit: Width and height (upright) that the caller needs at least: a JPEG or JPEG 2000 may
+            then be decoded at 1/2, 1/4 or 1/8. None: full size.
+        tiff_levels: Take pyramid levels and thumbnails of a TIFF for pages.
+        pdf_dpi: Resolution at which a PDF page is drawn that is no scan.
 
     Returns:
         The image, or an `ImageError` of stage ``decode``; nothing is raised for bad input.
     """
     if not data:
         return _error(ErrorKind.EMPTY_FILE, "the file is empty (0 bytes)")
-    head = data[:SNIFF_BYTES]
-    found = image_format(head)
+    found = image_format(data[:SNIFF_BYTES])
+    if found is None and unread_format(data[:SNIFF_BYTES]) is None and looks_like_tga(data):
+        found = Format.TGA
     if found is None:
         return _no_image(data)
-    job = _Job(data, page, max_pixels, fit)
+    job = Job(data, page, max_pixels, fit, tiff_levels, pdf_dpi)
     try:
-        if page and found is not Format.TIFF:
-            raise _Refused(ErrorKind.CORRUPT, f"a {found} file has no page {page}")
-        return _DECODERS[found](job)
-    except _Refused as exc:
+        if page and found not in _PAGED:
+            raise RefusedError(ErrorKind.CORRUPT, f"a {found} file has no page {page}")
+        return _finish(_tiff(job) if found is Format.TIFF else _one(job, found))
+    except RefusedError as exc:
         return _error(exc.kind, str(exc))
     except CutError as exc:
         return _error(ErrorKind.TRUNCATED, f"cut off {found} file: {exc}")
@@ -128,50 +133,6 @@ def decode(
         text = " ".join(str(exc).split())[:200] or type(exc).__name__
         kind = ErrorKind.TRUNCATED if "truncated" in text.lower() else ErrorKind.CORRUPT
         return _error(kind, f"broken {found} file: {text}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    data: bytes
-    page: int
-    max_pixels: int
-    fit: Fit | None
-
-    def check(self, width: int, height: int) -> None:
-        """Refuse sizes that are impossible or too large."""
-        if width <= 0 or height <= 0:
-            raise BrokenHeaderError(f"impossible size {width} x {height}")
-        if width * height > self.max_pixels:
-            raise _Refused(
-                ErrorKind.TOO_LARGE,
-                f"{width} x {height} = {width * height / 1e6:.0f} Mpx, more than "
-                f"image.max_pixels = {self.max_pixels / 1e6:g} Mpx",
-            )
-
-    def reduction(self, width: int, height: int, orientation: int) -> int:
-        """Largest of 8, 4, 2, 1 that leaves at least `fit` pixels of a stored image."""
-        if self.fit is None:
-            return 1
-        turned = orientation >= 5
-        fit = self.fit
-        if callable(fit):
-            fit = fit(height, width) if turned else fit(width, height)
-        need_x, need_y = fit[::-1] if turned else fit
-        for divisor in (8, 4, 2):
-            if width // divisor >= need_x and height // divisor >= need_y:
-                return divisor
-        return 1
-
-    def by_opencv(self, flags: int) -> Any:
-        """Decode with OpenCV as stored, without turning; None if it cannot."""
-        buffer = np.frombuffer(self.data, np.uint8)
-        return cv2.imdecode(buffer, flags | cv2.IMREAD_IGNORE_ORIENTATION)
-
-
-class _Refused(Exception):
-    def __init__(self, kind: ErrorKind, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 def _error(kind: ErrorKind, message: str) -> ImageError:
@@ -187,166 +148,162 @@ def _no_image(data: bytes) -> ImageError:
     return _error(ErrorKind.NOT_AN_IMAGE, f"not an image but {describe(data)}")
 
 
-def _jpeg(job: _Job) -> Decoded:
-    header = jpeg_header(job.data, job.check)
-    if header.bits != 8 or header.process in _JPEG_LOSSLESS:
-        what = "lossless" if header.process in _JPEG_LOSSLESS else f"{header.bits}-bit"
-        raise _Refused(
-            ErrorKind.UNSUPPORTED, f"{what} JPEG is not supported: convert it to PNG first"
+def _one(job: Job, found: Format) -> Raster:
+    """Anything but a TIFF: header, row of the table, reader."""
+    header, kind = _HEADERS.get(found, _no_header)(job, found)
+    row = choose(kind)
+    if header.width:
+        job.check(header.width, header.height)
+        area = header.width * header.height
+        if row.bytes_per_pixel:
+            divisor = 1
+            if row.reader in (Reader.SIMPLEJPEG, Reader.SIMPLEJPEG_CMYK):
+                divisor = job.reduction(header.width, header.height, header.orientation)
+            check_memory(row.bytes_per_pixel * area / divisor, f"{kind} of {area / 1e6:.0f} Mpx")
+    return READERS[row.reader](job, header, found)
+
+
+def _tiff(job: Job) -> Raster:
+    chain = pages_of(job)
+    first = chain.pages[0]
+    if is_camera_raw(first):
+        row = choose(Kind(Format.RAW))
+        return READERS[row.reader](job, Header(0, 0), Format.RAW)
+    pages = len(chain.pages) + (chain.fault is not None)
+    if job.page < len(chain.pages):
+        page = chain.pages[job.page]
+        job.check(page.width, page.height)
+        return read_tiff_page(job, page, pages)
+    if chain.fault is not None and job.page == len(chain.pages):
+        kind = ErrorKind.TRUNCATED if chain.fault.cut else ErrorKind.CORRUPT
+        raise RefusedError(
+            kind,
+            f"what follows page {job.page} of this TIFF cannot be read ({chain.fault.message}); "
+            f"the {job.page} page{'s' * (job.page > 1)} before are",
         )
-    divisor = job.reduction(header.width, header.height, header.orientation)
+    raise RefusedError(ErrorKind.CORRUPT, f"page {job.page} of a TIFF of {pages} pages")
+
+
+# --- headers, in the table's words ----------------------------------------------------------------
+
+
+def _jpeg_kind(job: Job, found: Format) -> tuple[Header, Kind]:
+    header = jpeg_header(job.data, job.check)
+    words = set()
     if header.channels == 4:
-        image = _jpeg_cmyk(job, header.width, header.height, divisor, header.adobe)
-    else:
-        image = job.by_opencv(_REDUCED[divisor])
-    return _finish(image, header.width, header.height, header.orientation, Format.JPEG)
+        words.add("cmyk")
+    if header.process in _JPEG_LOSSLESS:
+        words.add("lossless")
+    if header.channels not in (1, 3, 4):
+        words.add("odd")
+    return header, Kind(found, bits=header.bits, layout=frozenset(words))
 
 
-def _jpeg_cmyk(job: _Job, width: int, height: int, divisor: int, adobe: bool) -> Pixels:
-    opened: Any = JpegImagePlugin.JpegImageFile(io.BytesIO(job.data))
-    if divisor > 1:
-        opened.draft("CMYK", (width // divisor, height // divisor))
-    opened.load()
-    if opened.mode == "CMYK" and not adobe:
-        # Pillow takes every CMYK JPEG for Adobe's, which stores it inverted.
-        opened = Image.merge("CMYK", [band.point(lambda v: 255 - v) for band in opened.split()])
-    return to_bgr(opened)
+def _png_kind(job: Job, found: Format) -> tuple[Header, Kind]:
+    data = job.data
+    if data[12:16] == b"CgBI":  # Apple's own chunk comes before IHDR
+        length = int.from_bytes(data[8:12], "big")
+        plain = data[:8] + data[8 + 12 + length :]
+        job.check(*png_size(plain))
+        header = replace(png_header(plain), payload=(0, 0))  # offsets of another file
+        return header, Kind(found, layout=frozenset({"apple"}))
+    job.check(*png_size(data))
+    header = png_header(data)
+    words = set()
+    if header.animated:
+        words |= {"animated", "alpha"}
+    elif header.alpha:
+        words |= {"alpha"} | ({"rgba"} if header.process == 6 else set())
+    if header.bits == 16 and header.process == 6 and header.width * header.height > _DEEP_PIXELS:
+        words.add("deep-and-large")
+    return header, Kind(found, bits=header.bits, layout=frozenset(words))
 
 
-def _png(job: _Job) -> Decoded:
-    job.check(*png_size(job.data))
-    header = png_header(job.data)
-    if header.animated or (header.alpha and header.process != 6):
-        image = to_bgr(_loaded(PngImagePlugin.PngImageFile, job))
-    elif header.alpha and header.process == 6:
-        image = job.by_opencv(cv2.IMREAD_UNCHANGED)
-        if image is not None and image.dtype == np.uint16:
-            image = (image >> 8).astype(np.uint8)
-        if image is not None and image.ndim == 3 and image.shape[2] == 4:
-            image = on_white(image)
-    else:
-        image = job.by_opencv(cv2.IMREAD_COLOR)
-    return _finish(image, header.width, header.height, header.orientation, Format.PNG)
+_DEEP_PIXELS = 100_000_000  # OpenCV would need 16 bytes for each of these, and 3 for the result
 
 
-def _webp(job: _Job) -> Decoded:
+def _webp_kind(job: Job, found: Format) -> tuple[Header, Kind]:
     header = webp_header(job.data)
-    job.check(header.width, header.height)
-    if header.alpha or header.animated:
-        image = to_bgr(_loaded(WebPImagePlugin.WebPImageFile, job))
-    else:
-        image = job.by_opencv(cv2.IMREAD_COLOR)
-    return _finish(image, header.width, header.height, header.orientation, Format.WEBP)
+    words = {"alpha"} if header.alpha else set()
+    if header.animated:
+        words.add("animated")
+    return header, Kind(found, layout=frozenset(words))
 
 
-def _bmp(job: _Job) -> Decoded:
-    opened = _loaded(BmpImagePlugin.BmpImageFile, job)
-    width, height = opened.size
-    if opened.mode == "RGBA" and opened.getchannel("A").getextrema() == (0, 0):
-        opened = opened.convert("RGB")  # the fourth byte of many BMPs is filling, not alpha
-    return _finish(to_bgr(opened), width, height, 1, Format.BMP)
+def _jpeg2000_kind(job: Job, found: Format) -> tuple[Header, Kind]:
+    header = jpeg2000_header(job.data)
+    return header, Kind(found, bits=header.bits)
 
 
-def _gif(job: _Job) -> Decoded:
-    opened = _loaded(GifImagePlugin.GifImageFile, job)
-    width, height = opened.size
-    job.check(width, height)  # a frame may be larger than the canvas
-    return _finish(to_bgr(opened), width, height, 1, Format.GIF)
+def _pnm_kind(job: Job, found: Format) -> tuple[Header, Kind]:
+    head = job.data[:SNIFF_BYTES]
+    if head[1:2] in b"7fF":
+        return _pam_header(head), Kind(found, layout=frozenset({"pam"}))
+    return Header(0, 0), Kind(found)
 
 
-def _jpeg2000(job: _Job) -> Decoded:
-    opened = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(job.data))
-    width, height = opened.size
-    job.check(width, height)
-    if not jpeg2000_is_whole(job.data):
-        raise CutError("the end-of-codestream marker is missing")
-    steps = job.reduction(width, height, 1).bit_length() - 1
-    while True:
+def _pam_header(head: bytes) -> Header:
+    """Size of a PAM or PFM from its lines of text."""
+    if head[1:2] == b"7":
+        lines = head.partition(b"ENDHDR")[0].split(b"\n")
+        pairs = dict(line.split(None, 1) for line in lines if len(line.split(None, 1)) == 2)
         try:
-            if steps:
-                opened.reduce = steps
-            opened.load()
-            break
-        except OSError:
-            if not steps:
-                raise
-            steps -= 1  # the file has fewer resolution levels than we would like
-            opened = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(job.data))
-    return _finish(to_bgr(opened), width, height, 1, Format.JPEG2000)
-
-
-def _tiff(job: _Job) -> Decoded:
-    pages = tiff_pages(job.data)
-    if is_camera_raw(pages[0]):
-        name = "camera RAW (DNG, NEF, ARW or alike)"
-        raise _Refused(ErrorKind.UNSUPPORTED, f"{name} is not supported: {advice(name)}")
-    if job.page >= len(pages):
-        raise _Refused(ErrorKind.CORRUPT, f"page {job.page} of a TIFF of {len(pages)} pages")
-    page = pages[job.page]
-    job.check(page.width, page.height)
-    alone = _Job(isolate(job.data, page), 0, job.max_pixels, job.fit)
+            width, height = int(pairs[b"WIDTH"]), int(pairs[b"HEIGHT"])
+            most = int(pairs[b"MAXVAL"])
+        except (KeyError, ValueError) as exc:
+            raise BrokenHeaderError("no size in its header") from exc
+        return Header(width, height, bits=max(8, most.bit_length()) if most > 255 else 8)
+    fields = head.split(None, 3)
     try:
-        image = to_bgr(_loaded(TiffImagePlugin.TiffImageFile, alone))
-    except (SyntaxError, KeyError) as exc:
-        # A pixel layout that Pillow does not know; OpenCV knows a few more.
-        image = alone.by_opencv(cv2.IMREAD_COLOR)
-        if image is None and "unknown" not in str(exc):
-            raise
-        if image is None:
-            raise _Refused(
-                ErrorKind.UNSUPPORTED,
-                f"TIFF of a kind that is not supported ({exc}): convert it to PNG first",
-            ) from exc
-    return _finish(image, page.width, page.height, page.orientation, Format.TIFF, pages=len(pages))
+        return Header(int(fields[1]), int(fields[2]), bits=32)
+    except (IndexError, ValueError) as exc:
+        raise BrokenHeaderError("no size in its header") from exc
 
 
-_DECODERS: dict[Format, Callable[[_Job], Decoded]] = {
-    Format.JPEG: _jpeg,
-    Format.PNG: _png,
-    Format.WEBP: _webp,
-    Format.BMP: _bmp,
-    Format.TIFF: _tiff,
-    Format.GIF: _gif,
-    Format.JPEG2000: _jpeg2000,
+def _no_header(job: Job, found: Format) -> tuple[Header, Kind]:
+    """The library that reads it reads the header, and checks the size before it decodes."""
+    return Header(0, 0), Kind(found)
+
+
+_HEADERS: dict[Format, Callable[[Job, Format], tuple[Header, Kind]]] = {
+    Format.JPEG: _jpeg_kind,
+    Format.PNG: _png_kind,
+    Format.WEBP: _webp_kind,
+    Format.JPEG2000: _jpeg2000_kind,
+    Format.PNM: _pnm_kind,
+}
+READERS: dict[Reader, Callable[[Job, Header, Format], Raster]] = {
+    Reader.SIMPLEJPEG: readers.read_jpeg,
+    Reader.SIMPLEJPEG_CMYK: readers.read_jpeg_cmyk,
+    Reader.IMAGECODECS_JPEG: readers.read_jpeg_imagecodecs,
+    Reader.OPENCV: readers.read_opencv,
+    Reader.OPENCV_ALPHA: readers.read_png_alpha,
+    Reader.OPENCV_PAM: readers.read_pam,
+    Reader.OPENCV_JPEG2000: readers.read_jpeg2000_opencv,
+    Reader.PILLOW: readers.read_pillow,
+    Reader.PILLOW_JPEG2000: readers.read_jpeg2000,
+    Reader.APPLE_PNG: readers.read_apple_png,
+    Reader.PILLOW_HEIF: extras.read_heif,
+    Reader.IMAGECODECS_JPEGXL: extras.read_jpegxl,
+    Reader.IMAGECODECS_JPEGXR: extras.read_jpegxr,
+    Reader.PDFIUM: extras.read_pdf,
+    Reader.RAWPY: extras.read_raw,
 }
 
 
-def _loaded(plugin: Callable[[io.BytesIO], Any], job: _Job) -> Any:
-    """Open with one named plug-in and decode.
-
-    Not with Image.open: that tries every plug-in there is on hostile bytes.
-    """
-    try:
-        return _load(plugin, job)
-    except Image.DecompressionBombError:
-        # Pillow's own limit, which is the process's and not ours to change for good.
-        with _PILLOW_LIMIT:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                return _load(plugin, job)
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
-
-
-def _load(plugin: Callable[[io.BytesIO], Any], job: _Job) -> Any:
-    opened = plugin(io.BytesIO(job.data))
-    job.check(*opened.size)
-    opened.load()
-    return opened
-
-
-def _finish(
-    image: Pixels | None,
-    width: int,
-    height: int,
-    orientation: int,
-    found: Format,
-    pages: int = 1,
-) -> Decoded:
-    if image is None:
-        raise BrokenHeaderError("its image data cannot be decoded")
-    image = upright(image, orientation)
-    if orientation >= 5:
+def _finish(raster: Raster) -> Decoded:
+    """Check what can be checked, and turn the image upright."""
+    image = raster.image
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise BrokenHeaderError(f"decoded to {image.shape} {image.dtype}")
+    payload = raster.payload
+    if payload is not None and is_one_colour(image) and is_varied(payload):
+        raise BrokenHeaderError(
+            f"{len(payload)} bytes of varied data decoded to one colour, which is not believed"
+        )
+    image = upright(image, raster.orientation)
+    width, height = raster.width, raster.height
+    if raster.orientation >= 5:
         width, height = height, width
     decoded_height, decoded_width = image.shape[:2]
     return Decoded(
@@ -355,7 +312,9 @@ def _finish(
         height,
         decoded_width / width,
         decoded_height / height,
-        str(found),
-        pages,
-        orientation,
+        str(raster.format),
+        raster.pages,
+        raster.orientation,
+        raster.damage,
+        raster.note,
     )

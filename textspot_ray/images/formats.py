@@ -16,6 +16,18 @@ class Format(StrEnum):
     TIFF = "tiff"
     GIF = "gif"
     JPEG2000 = "jpeg2000"
+    HEIF = "heif"
+    AVIF = "avif"
+    JPEGXL = "jpegxl"
+    JPEGXR = "jpegxr"
+    PDF = "pdf"
+    RAW = "raw"
+    PNM = "pnm"
+    PCX = "pcx"
+    TGA = "tga"
+    PSD = "psd"
+    QOI = "qoi"
+    ICO = "ico"
 
 
 class NameKind(StrEnum):
@@ -31,13 +43,12 @@ def _words(text: str) -> frozenset[str]:
 
 
 READ_SUFFIXES = _words(
-    "jpg jpeg jpe jfif png apng webp bmp dib tif tiff gif jp2 j2k j2c jpc jpf jpx"
+    "jpg jpeg jpe jfif png apng webp bmp dib tif tiff gif jp2 j2k j2c jpc jpf jpx heic heif hif "
+    "avif jxl jxr wdp pdf pcx tga psd qoi ico cur pbm pgm ppm pnm pam pfm raw cr2 cr3 nef arw dng "
+    "orf rw2 raf pef srw svs ptif"
 )
 # Images that are not read: they become items all the same, so that they are told, not lost.
-UNREAD_SUFFIXES = _words(
-    "heic heif hif avif pdf svg svgz psd jxl djvu djv eps ai ico cur pcx tga exr hdr pbm pgm ppm "
-    "pnm pam qoi dcm dicom jxr wdp raw cr2 cr3 nef arw dng orf rw2 raf pef srw xcf icns"
-)
+UNREAD_SUFFIXES = _words("svg svgz djvu djv eps ai exr hdr dcm dicom xcf icns jls")
 IMAGE_SUFFIXES = READ_SUFFIXES | UNREAD_SUFFIXES
 OTHER_SUFFIXES = _words(
     "txt md rst csv tsv json jsonl ndjson xml html htm css js ts py ipynb c h cpp java sh yaml yml "
@@ -48,40 +59,61 @@ OTHER_SUFFIXES = _words(
 )
 
 _ISO_BRANDS = {
-    b"avif": "AVIF",
-    b"avis": "AVIF",
-    b"crx ": "camera RAW (CR3)",
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), "HEIC"),
-    **dict.fromkeys((b"mif1", b"msf1", b"mif2"), "HEIF"),
+    b"avif": Format.AVIF,
+    b"avis": Format.AVIF,
+    b"crx ": Format.RAW,
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), Format.HEIF),
+    **dict.fromkeys((b"mif1", b"msf1", b"mif2"), Format.HEIF),
 }
+_MAGIC = (
+    (b"\xff\xd8\xff", Format.JPEG),
+    (b"\x89PNG\r\n\x1a\n", Format.PNG),
+    (b"GIF87a", Format.GIF),
+    (b"GIF89a", Format.GIF),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", Format.JPEG2000),
+    (b"\xff\x4f\xff\x51", Format.JPEG2000),
+    (b"\xff\x0a", Format.JPEGXL),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", Format.JPEGXL),
+    (b"II\xbc\x01", Format.JPEGXR),
+    (b"%PDF-", Format.PDF),
+    (b"\xef\xbb\xbf%PDF-", Format.PDF),
+    (b"8BPS\0\x01", Format.PSD),
+    (b"qoif", Format.QOI),
+    (b"\x00\x00\x01\x00", Format.ICO),
+    (b"\x00\x00\x02\x00", Format.ICO),
+    (b"IIRO", Format.RAW),
+    (b"IIRS", Format.RAW),
+    (b"MMOR", Format.RAW),
+    (b"IIU\x00", Format.RAW),
+    (b"FUJIFILMCCD-RAW", Format.RAW),
+    (b"FOVb", Format.RAW),
+    (b"\0MRM", Format.RAW),
+)
 _UNREAD_MAGIC = (
-    (b"%PDF-", "PDF"),
-    (b"8BPS", "Photoshop PSD"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JPEG XL"),
     (b"%!PS", "PostScript"),
     (b"\xc5\xd0\xd3\xc6", "PostScript"),
     (b"AT&TFORM", "DjVu"),
-    (b"\x00\x00\x01\x00", "Windows icon"),
     (b"v/1\x01", "OpenEXR"),
     (b"#?RADIANCE", "Radiance HDR"),
+    (b"#?RGBE", "Radiance HDR"),
     (b"gimp xcf", "GIMP XCF"),
-    (b"qoif", "QOI"),
-    (b"II\xbc\x01", "JPEG XR"),
-    (b"IIRO", "camera RAW (ORF)"),
-    (b"IIRS", "camera RAW (ORF)"),
-    (b"IIU\x00", "camera RAW (RW2)"),
-    (b"FUJIFILMCCD-RAW", "camera RAW (RAF)"),
     (b"icns", "Apple icon"),
+    (b"8BPS\0\x02", "Photoshop PSB"),
+    (b"\x97JB2\r\n\x1a\n", "JBIG2"),
+    (b"DDS ", "DirectDraw surface"),
+    (b"\x01\xda", "SGI image"),
+    (b"SIMPLE  =", "FITS"),
+    (b"\x76\x2f\x31\x01", "OpenEXR"),
 )
 _ADVICE = {
-    "PDF": "render its pages to PNG first, for example: pdftoppm -r 200 -png",
-    "HEIC": "convert it to JPEG first, for example: heif-convert",
-    "HEIF": "convert it to JPEG first, for example: heif-convert",
     "SVG": "render it to PNG first, for example: rsvg-convert",
     "PostScript": "render it to PNG first, for example: gs -sDEVICE=png16m -r200",
+    "DjVu": "convert it to TIFF first, for example: ddjvu -format=tiff",
+    "DICOM": "convert it to PNG first, for example: dcm2img",
 }
-_PNM = re.compile(rb"P[1-7][\s#]")
+_PNM = re.compile(rb"P(?:[1-6]\s+(?:#|\d)|7\n|[fF]\n)")
+# Header sizes of OS/2 and Windows bitmaps, in the first four bytes behind the file header.
+_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _SVG = re.compile(rb"<svg[\s>]", re.IGNORECASE)
 SNIFF_BYTES = 512
 
@@ -97,41 +129,75 @@ def name_kind(name: str) -> NameKind:
 
 
 def image_format(head: bytes) -> Format | None:
-    """The format that is read, by magic bytes; needs the first 16 bytes."""
-    if head.startswith(b"\xff\xd8\xff"):
-        return Format.JPEG
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return Format.PNG
+    """The format that is read, by magic bytes; needs the first 64 bytes.
+
+    TGA has none: `looks_like_tga` needs the whole file.
+    """
+    for magic, found in _MAGIC:
+        if head.startswith(magic):
+            if found is Format.ICO and not _is_icon(head):
+                continue
+            return found
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return Format.WEBP
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return Format.GIF
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return None if head[8:10] == b"CR" else Format.TIFF
-    if head.startswith(b"\x00\x00\x00\x0cjP  \r\n\x87\n") or head.startswith(b"\xff\x4f\xff\x51"):
-        return Format.JPEG2000
-    # "BM" alone also begins words: the reserved fields are zero and the header size is known.
-    if head.startswith(b"BM") and head[6:10] == b"\0\0\0\0" and head[15:18] == b"\0\0\0":
-        return Format.BMP
-    return None
-
-
-def unread_format(head: bytes) -> str | None:
-    """Name of an image format that is known but not read; needs the first 512 bytes."""
+        return Format.RAW if head[8:10] == b"CR" else Format.TIFF
     if head[4:8] == b"ftyp":
         brands = [head[8:12], *(head[i : i + 4] for i in range(16, 64, 4))]
         # mif1 is only the family: AVIF and HEIC files may list it first.
         named = [_ISO_BRANDS[b] for b in brands if b in _ISO_BRANDS]
-        return next((n for n in named if n != "HEIF"), named[0] if named else None)
+        return next((n for n in named if n is not Format.HEIF), named[0] if named else None)
+    # "BM" alone also begins words.
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return Format.BMP
+    if _PNM.match(head):
+        return Format.PNM
+    if head[:1] == b"\n" and head[1:2] in b"\0\x02\x03\x04\x05" and head[2:3] == b"\x01":
+        return Format.PCX if head[3:4] in b"\x01\x02\x04\x08" and len(head) > 3 else None
+    return None
+
+
+def _is_icon(head: bytes) -> bool:
+    """A directory of icons: a count that is small, and a reserved byte that is zero."""
+    return len(head) >= 22 and 0 < int.from_bytes(head[4:6], "little") <= 256 and head[9] == 0
+
+
+def looks_like_tga(data: bytes) -> bool:
+    """Whether a whole file may be a Truevision TGA, which has no magic bytes.
+
+    The footer of version 2 settles it; without one every field of the header must make sense and
+    an uncompressed image must fit the file.
+    """
+    if len(data) < 18 + 1:
+        return False
+    id_bytes, has_map, kind = data[0], data[1], data[2]
+    map_count, map_bits = int.from_bytes(data[5:7], "little"), data[7]
+    width, height = int.from_bytes(data[12:14], "little"), int.from_bytes(data[14:16], "little")
+    bits, descriptor = data[16], data[17]
+    if kind not in (1, 2, 3, 9, 10, 11) or has_map > 1 or not (width and height):
+        return False
+    if bits not in (8, 15, 16, 24, 32) or descriptor & 0xC0:
+        return False
+    if data[-18:-1] == b"TRUEVISION-XFILE." or data[-18:] == b"TRUEVISION-XFILE.\0":
+        return True
+    if has_map == 0 and (any(data[3:8]) or kind in (1, 9)):
+        return False
+    if has_map and (map_bits not in (15, 16, 24, 32) or not 0 < map_count <= 256):
+        return False
+    start = 18 + id_bytes + map_count * ((map_bits + 7) // 8)
+    pixels = width * height * ((bits + 7) // 8)
+    if kind < 8:
+        return start + pixels <= len(data) <= start + pixels + 4096
+    return start < len(data) <= start + pixels * 2 + 4096
+
+
+def unread_format(head: bytes) -> str | None:
+    """Name of an image format that is known but not read; needs the first 512 bytes."""
     for magic, name in _UNREAD_MAGIC:
         if head.startswith(magic):
             return name
-    if head[:4] in (b"II*\0", b"MM\0*") and head[8:10] == b"CR":
-        return "camera RAW (CR2)"
     if head[128:132] == b"DICM":
         return "DICOM"
-    if _PNM.match(head):
-        return "Netpbm"
     if head.lstrip()[:1] == b"<" and _SVG.search(head):
         return "SVG"
     return None
@@ -139,8 +205,6 @@ def unread_format(head: bytes) -> str | None:
 
 def advice(name: str) -> str:
     """What to do about a format that is not read."""
-    if name.startswith("camera RAW"):
-        return "develop it to JPEG or TIFF first"
     return _ADVICE.get(name, "convert it to PNG, JPEG or TIFF first")
 
 

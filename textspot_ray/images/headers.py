@@ -1,7 +1,9 @@
 """Reading image headers without decoding: size, orientation, alpha, and whether the end is there.
 
-Decoders differ in how they treat a file that was cut: some OpenCV versions fill the rest with
-grey and say nothing. So completeness is judged here, from the container's own structure.
+Decoders differ in how they treat a file that was cut: some fill the rest with grey and say
+nothing. So completeness is judged here, from the container's own structure. What a format's
+reference library only warns of (a JPEG without its end mark) is damage, and the image is read;
+what it refuses (a PNG whose data end early) is an error.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ _MAX_STEPS = 100_000  # segments, chunks or boxes; real files have tens, or some
 _NO_LENGTH = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 ORIENTATION_TAG = 0x0112
+_NO_EOI = "the end-of-image marker is missing"
 
 
 class BrokenHeaderError(ValueError):
@@ -43,6 +46,9 @@ class Header:
         animated: More than one frame.
         process: JPEG's SOF marker, PNG's colour type, else 0.
         adobe: JPEG with an Adobe marker (its CMYK is stored inverted).
+        interlaced: PNG in seven passes, which needs the whole image in memory.
+        damage: What is wrong with the container though the image can be read.
+        payload: Where image data start and stop in the file; (0, 0) if that was not looked for.
     """
 
     width: int
@@ -54,10 +60,16 @@ class Header:
     animated: bool = False
     process: int = 0
     adobe: bool = False
+    interlaced: bool = False
+    damage: str | None = None
+    payload: tuple[int, int] = (0, 0)
 
 
 def jpeg_header(data: bytes, check: Callable[[int, int], None]) -> Header:
     """Walk a JPEG's markers from SOI to EOI; bytes behind EOI do not matter.
+
+    The first EXIF block that has an orientation counts, as exiftool, Pillow, OpenCV and libvips
+    have it: some writers add a second block, or go on in one when 64 KiB are full.
 
     Args:
         data: The file.
@@ -65,22 +77,25 @@ def jpeg_header(data: bytes, check: Callable[[int, int], None]) -> Header:
             be found wrong; may raise.
 
     Raises:
-        CutError: No EOI behind the last scan.
+        CutError: The file ends before any image data.
         BrokenHeaderError: No frame header before the scan, or an impossible one; more scans or
             segments than any encoder makes (each scan of a progressive file is a pass over all
             pixels, so that a small file could keep a decoder busy for hours).
     """
     frame: tuple[int, int, int, int, int] | None = None
-    orientation, adobe, scans = 1, False, 0
+    orientation, adobe, scans = 0, False, 0
+    first_scan, damage = 0, None
     at, end = 2, len(data)
     for _ in range(_MAX_STEPS):
         if at + 2 > end:
-            raise CutError("the end-of-image marker is missing")
+            damage = _NO_EOI
+            break
         if data[at] != 0xFF:
             # Some cameras leave bytes between segments; decoders skip to the next marker.
             found = _NEXT_MARKER.search(data, at)
             if found is None:
-                raise CutError("the end-of-image marker is missing")
+                damage = _NO_EOI
+                break
             at = found.start()
         marker = data[at + 1]
         if marker == 0xFF:  # fill bytes
@@ -95,38 +110,54 @@ def jpeg_header(data: bytes, check: Callable[[int, int], None]) -> Header:
                 raise BrokenHeaderError("no image data before the end-of-image marker")
             break
         if at + 2 > end:
-            raise CutError("the file ends inside a marker")
+            damage = _NO_EOI
+            break
         length = data[at] << 8 | data[at + 1]
         body = data[at + 2 : at + length]
-        if length < 2:
+        if length < 2 and not scans:
             raise BrokenHeaderError(f"marker segment 0x{marker:02x} of impossible length")
-        if at + length > end:
-            raise CutError("the file ends inside a header segment")
-        if marker in _SOF or marker == 0xF7:
+        if at + length > end or length < 2:
+            damage = _NO_EOI
+            break
+        if (marker in _SOF or marker == 0xF7) and not scans:
             if len(body) < 6:
                 raise BrokenHeaderError("frame header too short")
             frame = (marker, body[0], *struct.unpack(">HHB", body[1:6]))
             check(frame[3], frame[2])
-        elif marker == 0xE1 and body.startswith(b"Exif\0\0") and not scans:
-            orientation = exif_orientation(body[6:])
+        elif marker == 0xE1 and body.startswith(b"Exif\0\0") and not (scans or orientation):
+            orientation = exif_orientation(body[6:], default=0)
         elif marker == 0xEE and body.startswith(b"Adobe"):
             adobe = True
         at += length
         if marker == 0xDA:
             if frame is None:
                 raise BrokenHeaderError("image data before the frame header")
+            first_scan = first_scan or at
             scans += 1
             if scans > _MAX_SCANS:
                 raise BrokenHeaderError(f"more than {_MAX_SCANS} scans")
             found = _NEXT_MARKER.search(data, at)
             if found is None:
-                raise CutError("the end-of-image marker is missing")
+                damage = _NO_EOI
+                at = end
+                break
             at = found.start()
     else:
         raise BrokenHeaderError(f"more than {_MAX_STEPS} segments")
-    assert frame is not None
+    if frame is None or not scans or first_scan >= end:
+        raise CutError("the file ends before its image data")
     process, bits, height, width, channels = frame
-    return Header(width, height, orientation, channels, bits, process=process, adobe=adobe)
+    return Header(
+        width,
+        height,
+        orientation or 1,
+        channels,
+        bits,
+        process=process,
+        adobe=adobe,
+        damage=damage,
+        payload=(first_scan, min(at, end)),
+    )
 
 
 def png_size(data: bytes) -> tuple[int, int]:
@@ -147,27 +178,38 @@ def png_header(data: bytes) -> Header:
     """Walk a PNG's chunks from IHDR to IEND and check their sums.
 
     Raises:
-        CutError: IEND is not reached.
+        CutError: The file ends inside a chunk that the image needs.
         BrokenHeaderError: A critical chunk's CRC is wrong, or there are no image data.
     """
     width, height = png_size(data)
     bits, colour = data[24], data[25]
-    orientation, alpha, animated, has_data = 1, colour in (4, 6), False, False
-    at = 8
+    orientation, alpha, animated, first_data = 1, colour in (4, 6), False, 0
+    at, last_data, damage = 8, 0, None
     for _ in range(10 * _MAX_STEPS):  # image data may come in chunks of a few bytes
-        if at + 12 > len(data):
-            raise CutError("the file ends before the IEND chunk")
+        if at + 8 > len(data):
+            if not first_data:
+                raise CutError("the file ends before its image data")
+            damage = "the IEND chunk is missing"
+            break
         length, kind = struct.unpack(">I4s", data[at : at + 8])
         stop = at + 12 + length
-        if stop > len(data):
-            raise CutError(f"the file ends inside a {kind.decode('latin-1')!a} chunk")
+        name = kind.decode("latin-1")
         critical = not kind[0] & 0x20
-        if critical:
+        if stop > len(data):
+            if kind == b"IDAT" or not first_data:
+                raise CutError(f"the file ends inside a {name!a} chunk")
+            damage = f"the file ends inside a {name!a} chunk behind the image data"
+            break
+        if critical and kind != b"IEND":
             (stored,) = struct.unpack(">I", data[stop - 4 : stop])
             if zlib.crc32(memoryview(data)[at + 4 : stop - 4]) != stored:
-                raise BrokenHeaderError(f"checksum of a {kind.decode('latin-1')!a} chunk is wrong")
+                if last_data and kind != b"IDAT":
+                    damage = f"broken {name!a} chunk behind the image data"
+                    break
+                raise BrokenHeaderError(f"checksum of a {name!a} chunk is wrong")
         if kind == b"IDAT":
-            has_data = True
+            first_data = first_data or at + 8
+            last_data = stop - 4
         elif kind == b"tRNS":
             alpha = True
         elif kind == b"acTL":
@@ -179,9 +221,21 @@ def png_header(data: bytes) -> Header:
         at = stop
     else:
         raise BrokenHeaderError("endless chunks")
-    if not has_data:
+    if not first_data:
         raise BrokenHeaderError("no IDAT chunk")
-    return Header(width, height, orientation, 0, bits, alpha, animated, colour)
+    return Header(
+        width,
+        height,
+        orientation,
+        0,
+        bits,
+        alpha,
+        animated,
+        colour,
+        interlaced=bool(data[28]),
+        damage=damage,
+        payload=(first_data, last_data),
+    )
 
 
 def webp_header(data: bytes) -> Header:
@@ -199,11 +253,13 @@ def webp_header(data: bytes) -> Header:
         raise CutError(f"the file has {len(data)} of {end} bytes")
     width = height = 0
     orientation, alpha, animated = 1, False, False
-    at = 12
+    at, payload = 12, (0, 0)
     for _ in range(_MAX_STEPS):
         if at + 8 > end:
             break
         kind, length = struct.unpack("<4sI", data[at : at + 8])
+        if kind in (b"VP8 ", b"VP8L", b"ANMF") and payload == (0, 0):
+            payload = (at + 8, min(at + 8 + length, end))
         body = data[at + 8 : at + 8 + min(length, 32)]
         if kind == b"VP8X" and len(body) >= 10:
             alpha, animated = bool(body[0] & 0x10), bool(body[0] & 0x02)
@@ -222,70 +278,102 @@ def webp_header(data: bytes) -> Header:
         at += 8 + length + (length & 1)
     if not width or not height:
         raise BrokenHeaderError("no image chunk")
-    return Header(width, height, orientation, alpha=alpha, animated=animated)
+    return Header(width, height, orientation, alpha=alpha, animated=animated, payload=payload)
 
 
-def jpeg2000_is_whole(data: bytes) -> bool:
-    """Whether a JPEG 2000 code stream runs to its EOC marker (T.800, A.4: SOT, tile parts, EOC)."""
-    at = _code_stream(data)
-    if at is None or data[at : at + 2] != b"\xff\x4f":
-        return False
+def jpeg2000_header(data: bytes) -> Header:
+    """Size, depth and completeness of a JPEG 2000 code stream (T.800, A.4 and A.5).
+
+    Raises:
+        CutError: The file ends inside the header or inside a tile part.
+        BrokenHeaderError: There is no code stream, or it is not as it must be.
+    """
+    at, end = _code_stream(data)
+    start = at
+    if data[at : at + 4] != b"\xff\x4f\xff\x51" or at + 42 > end:
+        raise CutError("the file ends before its code stream")
+    right, bottom, left, top = struct.unpack(">IIII", data[at + 8 : at + 24])
+    (channels,) = struct.unpack(">H", data[at + 40 : at + 42])
+    if not 1 <= channels <= 16_384 or at + 42 + 3 * channels > end:
+        raise BrokenHeaderError(f"{channels} components")
+    depths = data[at + 42 : at + 42 + 3 * channels : 3]
     at += 2
+    damage = None
     for _ in range(10 * _MAX_STEPS):
-        if at + 4 > len(data):
+        if at + 2 > end:
+            damage = "the end-of-codestream marker is missing"
             break
-        marker, length = struct.unpack(">HH", data[at : at + 4])
+        marker = data[at] << 8 | data[at + 1]
         if marker == 0xFFD9:
-            return True
+            break
+        if at + 4 > end:
+            raise CutError("the file ends inside its code stream")
+        (length,) = struct.unpack(">H", data[at + 2 : at + 4])
         if marker == 0xFF90:  # SOT: Isot, Psot = bytes of the tile part from here
-            if at + 12 > len(data):
-                return False
+            if at + 12 > end:
+                raise CutError("the file ends inside its code stream")
             (part,) = struct.unpack(">I", data[at + 6 : at + 10])
-            if part == 0:  # the last tile part, up to EOC
-                return data.rstrip(b"\0").endswith(b"\xff\xd9")
+            if part == 0:  # the last tile part runs to EOC, which cannot stand inside its data
+                if data.find(b"\xff\xd9", at + 12, end) < 0:
+                    damage = "the end-of-codestream marker is missing"
+                break
             if part < 12:
-                return False
+                raise BrokenHeaderError("tile part of impossible length")
             at += part
+            if at > end:
+                raise CutError("the file ends inside a tile part")
         elif marker < 0xFF00 or length < 2:
-            return False
+            # zeroed or overwritten behind a whole tile part
+            damage = "the end-of-codestream marker is missing"
+            break
         else:
             at += 2 + length
-    return data[at : at + 2] == b"\xff\xd9"
+    return Header(
+        right - left,
+        bottom - top,
+        channels=channels,
+        bits=max((d & 0x7F) + 1 for d in depths),
+        process=sum(bool(d & 0x80) for d in depths),
+        damage=damage,
+        payload=(start, end),
+    )
 
 
-def _code_stream(data: bytes) -> int | None:
+def _code_stream(data: bytes) -> tuple[int, int]:
+    """Where the code stream starts and stops: a raw one, or the jp2c box of a JP2."""
     if data.startswith(b"\xff\x4f"):
-        return 0
+        return 0, len(data)
     at = 0
     for _ in range(_MAX_STEPS):
         if at + 8 > len(data):
-            break
+            raise CutError("the file ends before its code stream")
         length, kind = struct.unpack(">I4s", data[at : at + 8])
         start = at + 8
         if length == 1 and at + 16 <= len(data):
             (length,) = struct.unpack(">Q", data[at + 8 : at + 16])
             start = at + 16
         if kind == b"jp2c":
-            return start
+            # A box of length 0 runs to the end of the file; cut files claim more than they have.
+            return start, min(at + length, len(data)) if length else len(data)
         if length < 8:
-            return None
+            raise BrokenHeaderError(f"box {kind.decode('latin-1')!a} of impossible length")
         at += length
-    return None
+    raise BrokenHeaderError("no code stream among the boxes")
 
 
-def exif_orientation(exif: bytes) -> int:
-    """Orientation (1..8) in an EXIF block, which is a small TIFF; 1 if it has none or is broken."""
+def exif_orientation(exif: bytes, default: int = 1) -> int:
+    """Orientation (1..8) in an EXIF block, which is a small TIFF; the default if it has none."""
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None or len(exif) < 10:
-        return 1
+        return default
     (at,) = struct.unpack(order + "I", exif[4:8])
     if at + 2 > len(exif):
-        return 1
+        return default
     (count,) = struct.unpack(order + "H", exif[at : at + 2])
     for entry in range(at + 2, min(at + 2 + 12 * count, len(exif) - 11), 12):
         tag, kind, _, value = struct.unpack(order + "HHIH", exif[entry : entry + 10])
         if tag == ORIENTATION_TAG:
             if kind == 4:  # LONG instead of SHORT, as some writers have it
                 (value,) = struct.unpack(order + "I", exif[entry + 8 : entry + 12])
-            return value if 1 <= value <= 8 else 1
-    return 1
+            return value if 1 <= value <= 8 else default
+    return default

@@ -1,8 +1,12 @@
-"""Pixels of any depth and colour model as upright 8-bit BGR."""
+"""Pixels of any layout as upright 8-bit BGR: depth, colour, transparency, turning.
+
+Everything works in bands of rows, so that an image of 200 Mpx needs no second copy of itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -22,7 +26,9 @@ _TURNS: dict[int, Callable[[Any], Any]] = {
     7: lambda image: cv2.flip(cv2.transpose(image), -1),
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
-_ROWS = 512  # rows blended at a time, so that big transparent images need no big temporaries
+_BAND_PIXELS = 1 << 22
+_CONTRAST = 64  # levels between an edge and its ground that leave text readable
+_MARGIN = 1.05  # another ground than white must suit this many times more of the edge
 
 
 def upright(image: Pixels, orientation: int) -> Pixels:
@@ -31,55 +37,226 @@ def upright(image: Pixels, orientation: int) -> Pixels:
     return image if turn is None else np.ascontiguousarray(turn(image), dtype=np.uint8)
 
 
-def to_bgr(opened: Any) -> Pixels:
-    """A loaded Pillow image of any mode as BGR, transparency laid on white."""
-    mode = opened.mode
-    if mode.startswith("I;16"):
-        grey = np.asarray(opened).astype(np.uint16, copy=False)
-        return _convert((grey >> 8).astype(np.uint8), cv2.COLOR_GRAY2BGR)
-    if mode in ("I", "F"):
-        return _convert(_to_8_bits(np.asarray(opened)), cv2.COLOR_GRAY2BGR)
-    if mode in ("LA", "PA", "La", "RGBa", "RGBA") or "transparency" in opened.info:
-        rgba = np.asarray(opened if mode == "RGBA" else opened.convert("RGBA"))
-        return on_white(_convert(rgba, cv2.COLOR_RGBA2BGRA))
-    if mode in ("1", "L"):
-        return _convert(np.asarray(opened.convert("L")), cv2.COLOR_GRAY2BGR)
-    return _convert(np.asarray(opened.convert("RGB")), cv2.COLOR_RGB2BGR)
+def bands(height: int, width: int) -> Iterator[slice]:
+    """Slices of rows that hold some million pixels each."""
+    step = max(1, _BAND_PIXELS // max(width, 1))
+    for top in range(0, height, step):
+        yield slice(top, min(top + step, height))
 
 
-def _convert(pixels: Any, code: int) -> Pixels:
-    converted: Pixels = cv2.cvtColor(pixels, code)
-    return converted
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How stored values become 8 bits: (value - offset) x factor, cut to 0..255.
 
-
-def _to_8_bits(values: NDArray[Any]) -> Pixels:
-    """Grey values of 32 bits or floats as 8 bits, by the range that they are in.
-
-    0..1 (floats), 0..255 and 0..65535 are taken as what they usually are; anything else is
-    stretched from its smallest to its largest value.
+    Attributes:
+        shift: Bits to drop instead, where that says it all (integers); None: use the factor.
+        note: What was assumed, where the values do not fill the range that the file declares.
     """
-    grey: NDArray[Any] = np.nan_to_num(values.astype(np.float32), posinf=0.0, neginf=0.0)
-    low, high = float(grey.min()), float(grey.max())
-    if low >= 0 and high <= 1 and values.dtype.kind == "f":
-        grey = grey * 255
-    elif low >= 0 and high <= 255:
-        pass
-    elif low >= 0 and high <= 65_535:
-        grey = grey / 256
+
+    shift: int | None = None
+    offset: float = 0.0
+    factor: float = 1.0
+    note: str | None = None
+
+    def apply(self, values: NDArray[Any]) -> Pixels:
+        """Values of any type as uint8."""
+        if self.shift is not None:
+            if self.shift == 0 and values.dtype == np.uint8:
+                return values
+            kept = values >> self.shift if self.shift >= 0 else values << -self.shift
+            narrow: Pixels = np.clip(kept, 0, 255).astype(np.uint8)
+            return narrow
+        real = np.nan_to_num(values.astype(np.float32), posinf=0.0, neginf=0.0)
+        scaled: Pixels = np.clip((real - self.offset) * self.factor, 0, 255).astype(np.uint8)
+        return scaled
+
+
+def integer_scale(bits: int, low: int, high: int, *, signed: bool = False) -> Scale:
+    """Scale of integers that are declared to have so many bits.
+
+    Cameras, scanners and satellites put 10 to 12 bits into 16 without saying so. Values that fill
+    less than a quarter of the declared range are taken to have the bits that they need.
+
+    Args:
+        bits: Bits a sample as declared.
+        low, high: Smallest and largest value in the image.
+        signed: Two's complement; a negative value stretches the whole range from low to high.
+    """
+    if signed and low < 0:
+        factor = 255 / (high - low) if high > low else 0.0
+        return Scale(None, low, factor, f"signed values {low} to {high} stretched")
+    whole = bits - signed
+    if whole <= 8:
+        return Scale(whole - 8)
+    needed = max(8, int(high).bit_length())
+    if high < 1 << (whole - 2) and needed < whole:
+        return Scale(needed - 8, note=f"{needed}-bit values in {bits}-bit samples")
+    return Scale(whole - 8)
+
+
+def real_scale(low: float, high: float) -> Scale:
+    """Scale of floats by the range that they are in.
+
+    0..1 is taken as black to white, and so are 0..255 and the powers of two up to 65535; what
+    fills less than a quarter of 0..1, or is negative or larger, is stretched from its smallest to
+    its largest value.
+    """
+    if low >= 0 and high <= 1:
+        if high >= 0.25:
+            return Scale(None, 0.0, 255.0)
+        return Scale(None, 0.0, 255 / high if high > 0 else 0.0, f"values 0 to {high:g} stretched")
+    if low >= 0 and high <= 255:
+        return Scale(None, 0.0, 1.0)
+    if low >= 0 and high <= 65_535:
+        needed = max(8, int(high).bit_length())
+        return Scale(None, 0.0, 1 / (1 << (needed - 8)), f"{needed}-bit values in floats")
+    return Scale(
+        None, low, 255 / (high - low) if high > low else 0.0, f"{low:g} to {high:g} stretched"
+    )
+
+
+def value_range(values: NDArray[Any]) -> tuple[float, float]:
+    """Smallest and largest finite value; (0, 0) if there is none."""
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 0.0
+    return values.min().item(), values.max().item()
+
+
+def from_pillow(opened: Any) -> tuple[Pixels, str | None]:
+    """A loaded Pillow image of any mode as BGR, transparency laid on a ground.
+
+    Returns:
+        The pixels, and a note on the depth of its values where that was assumed.
+    """
+    mode, (width, height) = opened.mode, opened.size
+    if mode.startswith("I;16") or mode in ("I", "F"):
+        return _deep_grey(opened)
+    transparent = mode in ("LA", "PA", "La", "RGBa", "RGBA") or "transparency" in opened.info
+    if transparent:
+        if mode == "RGBA" and opened.getchannel("A").getextrema() == (255, 255):
+            transparent = False
+        else:
+            return _on_ground(width, height, lambda rows: _rows(opened, rows, "RGBA")), None
+    out = np.empty((height, width, 3), np.uint8)
+    grey = mode in ("1", "L")
+    for rows in bands(height, width):
+        pixels = _rows(opened, rows, "L" if grey else "RGB")
+        cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR if grey else cv2.COLOR_RGB2BGR, dst=out[rows])
+    return out, None
+
+
+def _rows(opened: Any, rows: slice, mode: str) -> NDArray[np.uint8]:
+    whole = rows.start == 0 and rows.stop == opened.size[1]
+    part = opened if whole else opened.crop((0, rows.start, opened.size[0], rows.stop))
+    return np.asarray(part if part.mode == mode else part.convert(mode))
+
+
+def _deep_grey(opened: Any) -> tuple[Pixels, str | None]:
+    """Grey values of 16 or 32 bits or floats, by the range that they are in."""
+    values = np.asarray(opened)
+    if opened.mode.startswith("I;16"):
+        values = values.astype(np.uint16, copy=False)
+        scale = integer_scale(16, 0, int(values.max()))
+    elif opened.mode == "I":
+        low, high = value_range(values)
+        # Pillow gives 16-bit samples of some files as 32: what fits is taken for 16 bits.
+        bits = 16 if low >= 0 and high <= 65_535 else 32
+        scale = integer_scale(bits, int(low), int(high), signed=bits == 32)
     else:
-        grey = (grey - low) * (255 / (high - low) if high > low else 0)
-    result: Pixels = grey.astype(np.uint8)
-    return result
+        scale = real_scale(*value_range(values))
+    out = np.empty((*values.shape, 3), np.uint8)
+    for rows in bands(*values.shape):
+        cv2.cvtColor(scale.apply(values[rows]), cv2.COLOR_GRAY2BGR, dst=out[rows])
+    return out, scale.note
 
 
-def on_white(bgra: Pixels) -> Pixels:
-    """Lay BGRA (not premultiplied) on a white ground."""
-    out = _convert(bgra, cv2.COLOR_BGRA2BGR)
-    alpha = bgra[:, :, 3]
-    if int(alpha.min()) == 255:
-        return out
-    for row in range(0, out.shape[0], _ROWS):
-        part = out[row : row + _ROWS].astype(np.uint16)
-        weight = alpha[row : row + _ROWS, :, None].astype(np.uint16)
-        out[row : row + _ROWS] = (part * weight + 255 * (255 - weight) + 127) // 255
+def cmyk_to_bgr(cmyk: NDArray[np.uint8], out: Pixels) -> None:
+    """Ink (0 = none) as BGR without a profile, by Pillow's formula.
+
+    Args:
+        cmyk: H x W x 4 uint8.
+        out: H x W x 3 uint8, filled.
+    """
+    from PIL import Image
+
+    height, width = cmyk.shape[:2]
+    for rows in bands(height, width):
+        part = np.ascontiguousarray(cmyk[rows])
+        inks = Image.frombuffer("CMYK", (width, part.shape[0]), part, "raw", "CMYK", 0, 1)
+        cv2.cvtColor(np.asarray(inks.convert("RGB")), cv2.COLOR_RGB2BGR, dst=out[rows])
+
+
+def on_ground(bgra: Pixels) -> Pixels:
+    """Lay BGRA (not premultiplied) on the ground that suits it; see `ground_for`."""
+    height, width = bgra.shape[:2]
+    if int(bgra[:, :, 3].min()) == 255:
+        return np.asarray(cv2.cvtColor(bgra, cv2.COLOR_BGRA2BGR), np.uint8)
+    return _on_ground(width, height, lambda rows: bgra[rows], cv2.COLOR_BGRA2BGR)
+
+
+def _on_ground(
+    width: int,
+    height: int,
+    read: Callable[[slice], NDArray[np.uint8]],
+    code: int = cv2.COLOR_RGBA2BGR,
+) -> Pixels:
+    edges = np.zeros(256, np.int64)
+    for rows in bands(height, width):
+        edges += _edge_levels(read(rows), code)
+    ground = ground_for(edges)
+    out = np.empty((height, width, 3), np.uint8)
+    step = max(1, _BAND_PIXELS // 8 // max(width, 1))
+    for rows in bands(height, width):
+        part = read(rows)
+        cv2.cvtColor(part, code, dst=out[rows])
+        colour = out[rows]
+        for top in range(0, part.shape[0], step):  # 16-bit temporaries stay small
+            weight = part[top : top + step, :, 3:].astype(np.uint16)
+            mixed = colour[top : top + step] * weight + ground * (255 - weight) + 127
+            colour[top : top + step] = mixed // 255
     return out
+
+
+def ground_for(edge_levels: NDArray[np.int64]) -> int:
+    """The grey level that transparent pixels are given.
+
+    White suits dark text and most pictures; white text on a transparent ground would vanish on it
+    and is laid on black. Where dark and light pixels both border on transparent ones, a middle
+    grey shows them both.
+
+    Args:
+        edge_levels: How many opaque pixels beside transparent ones have each grey level 0..255.
+
+    Returns:
+        255, 0 or 128, whichever differs by a quarter of the range from most of the edge; white
+        where there is little to choose.
+    """
+    levels = np.arange(256)
+    best, most = 255, 0.0
+    for ground in (255, 0, 128):
+        suited = float(edge_levels[np.abs(levels - ground) >= _CONTRAST].sum())
+        if suited > most * (_MARGIN if most else 1.0):
+            best, most = ground, suited
+    return best
+
+
+def _edge_levels(rgba: NDArray[np.uint8], code: int) -> NDArray[np.int64]:
+    """Histogram of the grey levels of opaque pixels within two pixels of transparent ones."""
+    opaque = (rgba[:, :, 3] >= 128).astype(np.uint8)
+    inner = cv2.erode(opaque, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_REPLICATE)
+    edge = opaque > inner
+    if not edge.any():
+        return np.zeros(256, np.int64)
+    colours = np.ascontiguousarray(rgba[edge])[None]
+    grey = cv2.COLOR_RGBA2GRAY if code == cv2.COLOR_RGBA2BGR else cv2.COLOR_BGRA2GRAY
+    return np.bincount(np.asarray(cv2.cvtColor(colours, grey)).ravel(), minlength=256)
+
+
+def is_one_colour(image: Pixels) -> bool:
+    """Whether all pixels are the same; cheap for pictures, which differ at once."""
+    first = image[0, 0]
+    if (image[::61, ::67] != first).any():
+        return False
+    return all(not (image[rows] != first).any() for rows in bands(*image.shape[:2]))

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 from textspot_ray.images.headers import ORIENTATION_TAG, BrokenHeaderError, CutError
 
 _NEW_SUBFILE_TYPE = 254
+_OLD_SUBFILE_TYPE = 255
 _WIDTH, _HEIGHT = 256, 257
 _SUB_IFDS = 330
 _DNG_VERSION = 50706
 _REDUCED = 1  # bit 0 of NewSubfileType: a smaller copy of another page
 _MASK = 4  # bit 2: a transparency mask
+_OLD_REDUCED = 2
 # BitsPerSample, StripOffsets, StripByteCounts, ColorMap, TileOffsets, TileByteCounts: an image
 # cannot be decoded without them, and writers put them at the file's end.
 _VITAL = frozenset({258, 273, 279, 320, 324, 325})
-_BYTES = {1: 1, 3: 2, 4: 4, 16: 8}
-_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 11: 4, 12: 8, 13: 4, 16: 8, 18: 8}
+_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 MAX_DIRECTORIES = 100_000
 _MAX_ENTRIES = 2_000_000  # in all directories: some twenty a page
 
@@ -36,31 +41,153 @@ class TiffPage:
     orientation_at: int = 0
     orientation_type: int = 3
 
+    @property
+    def is_reduced(self) -> bool:
+        """Marked as a smaller copy of another page."""
+        return bool(self.subfile & _REDUCED)
 
-def tiff_pages(data: bytes) -> tuple[TiffPage, ...]:
+
+@dataclass(frozen=True, slots=True)
+class TiffFault:
+    """Why the directories end where they should not."""
+
+    cut: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TiffChain:
+    """The pages up to the end, or up to the first directory that cannot be read."""
+
+    pages: tuple[TiffPage, ...]
+    fault: TiffFault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TiffLayout:
+    """How the pixels of one page are stored (TIFF 6.0; tag numbers in brackets).
+
+    Attributes:
+        compression: [259]; 1 if absent.
+        bits: Bits of each sample [258].
+        samples: Samples per pixel [277].
+        photometric: [262]; None if absent.
+        planar: Samples in planes of their own [284] rather than side by side.
+        sample_format: [339]: 1 unsigned, 2 signed, 3 float, 5 and 6 complex.
+        extra: Meaning of samples behind the colours [338]: 1 premultiplied, 2 plain alpha.
+        tiled: In tiles rather than strips.
+        segments: (offset, bytes) of strips or tiles in file order.
+        jpeg_stream: (offset, bytes) of an old-style JPEG stream [513, 514].
+        ink_set: [332]; 1 is CMYK.
+        big_endian: Byte order of samples.
+    """
+
+    compression: int
+    bits: tuple[int, ...]
+    samples: int
+    photometric: int | None
+    planar: bool
+    sample_format: int
+    extra: tuple[int, ...]
+    tiled: bool
+    segments: tuple[tuple[int, int], ...] = field(repr=False, default=())
+    jpeg_stream: tuple[int, int] | None = None
+    ink_set: int = 1
+    big_endian: bool = False
+    segment_rows: int = 0
+    segment_columns: int = 0
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of encoded image data."""
+        return sum(count for _, count in self.segments)
+
+
+def tiff_chain(data: bytes, *, all_levels: bool = False) -> TiffChain:
     """All pages in file order; thumbnails, pyramid levels and masks are left out.
 
+    Args:
+        data: The file.
+        all_levels: Keep the directories that are marked as smaller copies.
+
     Raises:
-        CutError: A directory lies behind the end of the file.
-        BrokenHeaderError: There is no directory, or there is no end of them.
+        CutError: The first directory lies behind the end of the file.
+        BrokenHeaderError: There is no directory, or no end of them.
     """
     if len(data) < 8:
         raise CutError("the file ends inside its header")
     layout = _Layout(data)
     pages: list[TiffPage] = []
     seen: set[int] = set()
+    fault: TiffFault | None = None
     at = layout.first
     while at:
         if at in seen:
-            raise BrokenHeaderError("the directories form a loop")
+            fault = TiffFault(False, "the directories form a loop")
+            break
         if len(pages) >= MAX_DIRECTORIES:
             raise BrokenHeaderError(f"more than {MAX_DIRECTORIES} directories")
         seen.add(at)
-        page, at = layout.read(at)
+        try:
+            page, following = layout.read(at)
+        except (CutError, BrokenHeaderError) as exc:
+            if not pages:
+                raise
+            fault = TiffFault(isinstance(exc, CutError), str(exc))
+            break
         pages.append(page)
+        if following is None:
+            fault = TiffFault(True, "the file ends before it says whether there are more pages")
+            break
+        at = following
     if not pages:
         raise BrokenHeaderError("no directory")
-    return tuple(p for p in pages if not p.subfile & (_REDUCED | _MASK)) or (pages[0],)
+    hidden = 0 if all_levels else _REDUCED
+    kept = tuple(p for p in pages if not p.subfile & (hidden | _MASK))
+    return TiffChain(kept or (pages[0],), fault)
+
+
+def without_levels(
+    pages: tuple[TiffPage, ...], same: Callable[[TiffPage, TiffPage], bool]
+) -> tuple[TiffPage, ...]:
+    """Leave out pages that show what a larger page before or behind them shows.
+
+    ImageMagick's pyramids and slide scanners' thumbnails do not mark their smaller copies. One
+    is known by its size, the other's divided by at least 1.5 in both directions, and then by its
+    content.
+
+    Args:
+        pages: In file order.
+        same: Decodes two pages and says whether they show the same; asked some tens of times a
+            file at most.
+    """
+    kept: list[TiffPage] = []
+    group: list[TiffPage] = []  # what shows the same as the last page kept, smallest first
+    asked = 0
+    for page in pages:
+        larger = next((p for p in group if _may_be_level(page, p)), None)
+        smaller = group[-1] if group and _may_be_level(group[-1], page) else None
+        near = larger or smaller
+        if near is not None and asked < _MOST_COMPARISONS:
+            asked += 1
+            if same(page, near):
+                group = sorted((*group, page), key=lambda p: p.width)
+                if smaller is not None:  # the smaller one came first
+                    kept[-1] = page
+                continue
+        kept.append(page)
+        group = [page]
+    return tuple(kept)
+
+
+_MOST_COMPARISONS = 32
+
+
+def _may_be_level(small: TiffPage, large: TiffPage) -> bool:
+    if not (small.width and small.height) or large.width < 1.5 * small.width:
+        return False
+    factor = large.width / small.width
+    return large.height >= 1.5 * small.height and abs(large.height / factor - small.height) <= 1.5
 
 
 def is_camera_raw(page: TiffPage) -> bool:
@@ -68,25 +195,64 @@ def is_camera_raw(page: TiffPage) -> bool:
     return page.is_dng or bool(page.subfile & _REDUCED and page.has_children)
 
 
-def isolate(data: bytes, page: TiffPage) -> bytes:
-    """The same file with this page first and no orientation.
+def layout_of(data: bytes, page: TiffPage) -> TiffLayout:
+    """How the pixels of a page are stored.
+
+    Raises:
+        CutError: A table of the directory, or image data, lie behind the end of the file.
+    """
+    return _Layout(data).describe(page)
+
+
+class OnePageFile(io.RawIOBase):
+    """The same file with one page first and no orientation, without a copy of it.
 
     Any decoder then reads that page without walking the others. Pillow turns TIFFs on its own,
     which its version decides; without the tag nobody but us does.
     """
-    layout = _Layout(data)
-    if layout.first == page.offset and page.orientation == 1:
-        return data
-    copy = bytearray(data)
-    struct.pack_into(
-        layout.order + ("Q" if layout.big else "I"), copy, 8 if layout.big else 4, page.offset
-    )
-    if page.orientation != 1:
-        # The value field is left-justified: zero it whole, then write a one of the entry's type.
-        at, kind = page.orientation_at, page.orientation_type
-        copy[at : at + 4] = bytes(4)
-        struct.pack_into(layout.order + _TYPES[kind], copy, at, 1)
-    return bytes(copy)
+
+    def __init__(self, data: bytes, page: TiffPage) -> None:
+        layout = _Layout(data)
+        self._data = memoryview(data)
+        self._at = 0
+        where, width = (8, "Q") if layout.big else (4, "I")
+        patches = [(where, struct.pack(layout.order + width, page.offset))]
+        if page.orientation != 1:
+            # The value field is left-justified: zero it whole, then a one of the entry's type.
+            one = struct.pack(layout.order + _TYPES[page.orientation_type], 1)
+            patches.append((page.orientation_at, one.ljust(4, b"\0")))
+        self._patches = patches
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def tell(self) -> int:
+        """Position in the file."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move, as files do."""
+        base = (0, self._at, len(self._data))[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from the position on."""
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), len(self._data) - self._at))
+        start, stop = self._at, self._at + count
+        view[:count] = self._data[start:stop]
+        for at, value in self._patches:
+            first, last = max(at, start), min(at + len(value), stop)
+            if first < last:
+                view[first - start : last - start] = value[first - at : last - at]
+        self._at = stop
+        return count
 
 
 class _Layout:
@@ -99,20 +265,14 @@ class _Layout:
         self._entries = 0
         self.first = self._int("Q", 8) if self.big else self._int("I", 4)
 
-    def read(self, at: int) -> tuple[TiffPage, int]:
-        """The directory at an offset, and the offset of the next (0: none)."""
-        count = self._int("Q" if self.big else "H", at)
-        entry_bytes = 20 if self.big else 12
-        start = at + (8 if self.big else 2)
-        stop = start + count * entry_bytes
-        self._entries += count
-        if count > 65_535 or self._entries > _MAX_ENTRIES:
-            raise BrokenHeaderError("a directory with an impossible number of entries")
+    def read(self, at: int) -> tuple[TiffPage, int | None]:
+        """The directory at an offset, and the offset of the next (0: none; None: not there)."""
+        start, stop, entry_bytes = self._bounds(at)
         values: dict[int, int] = {}
         orientation_at, orientation_type = 0, 3
         for entry in range(start, stop, entry_bytes):
             tag = self._int("H", entry)
-            if tag in (_NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, ORIENTATION_TAG):
+            if tag in (_NEW_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _HEIGHT, ORIENTATION_TAG):
                 kind = self._int("H", entry + 2)
                 if kind in _TYPES:
                     where = entry + (12 if self.big else 8)
@@ -123,20 +283,83 @@ class _Layout:
                 self._check_value(entry)
             elif tag in (_SUB_IFDS, _DNG_VERSION):
                 values[tag] = 1
-        after = self._int("Q" if self.big else "I", stop)
+        try:
+            after = self._int("Q" if self.big else "I", stop)
+        except CutError:
+            after = None
         orientation = values.get(ORIENTATION_TAG, 1)
+        subfile = values.get(_NEW_SUBFILE_TYPE, 0)
+        if values.get(_OLD_SUBFILE_TYPE) == _OLD_REDUCED:
+            subfile |= _REDUCED
         page = TiffPage(
             at,
             values.get(_WIDTH, 0),
             values.get(_HEIGHT, 0),
             orientation if 1 <= orientation <= 8 else 1,
-            values.get(_NEW_SUBFILE_TYPE, 0),
+            subfile,
             _SUB_IFDS in values,
             _DNG_VERSION in values,
             orientation_at,
             orientation_type,
         )
         return page, after
+
+    def describe(self, page: TiffPage) -> TiffLayout:
+        start, stop, entry_bytes = self._bounds(page.offset)
+        tags: dict[int, tuple[int, ...]] = {}
+        for entry in range(start, stop, entry_bytes):
+            tag = self._int("H", entry)
+            if tag in _LAYOUT_TAGS:
+                tags.setdefault(tag, self._values(entry))
+
+        def one(tag: int, default: int) -> int:
+            found = tags.get(tag)
+            return found[0] if found else default
+
+        samples = one(277, 1)
+        bits = tags.get(258) or (1,)
+        offsets = tags.get(324) or tags.get(273) or ()
+        counts = tags.get(325) or tags.get(279) or ()
+        tiled = 322 in tags
+        stream = (one(513, 0), one(514, 0)) if 513 in tags else None
+        return TiffLayout(
+            compression=one(259, 1),
+            bits=bits if len(bits) > 1 else bits * min(samples, 64),
+            samples=samples,
+            photometric=one(262, 0) if 262 in tags else None,
+            planar=one(284, 1) == 2 and samples > 1,
+            sample_format=one(339, 1),
+            extra=tags.get(338, ()),
+            tiled=tiled,
+            segments=tuple(zip(offsets, counts, strict=False)),
+            jpeg_stream=stream,
+            ink_set=one(332, 1),
+            big_endian=self.order == ">",
+            segment_rows=one(323, 0) if tiled else min(one(278, page.height), page.height),
+            segment_columns=one(322, 0) if tiled else page.width,
+        )
+
+    def _bounds(self, at: int) -> tuple[int, int, int]:
+        count = self._int("Q" if self.big else "H", at)
+        entry_bytes = 20 if self.big else 12
+        start = at + (8 if self.big else 2)
+        self._entries += count
+        if count > 65_535 or self._entries > _MAX_ENTRIES:
+            raise BrokenHeaderError("a directory with an impossible number of entries")
+        return start, start + count * entry_bytes, entry_bytes
+
+    def _values(self, entry: int) -> tuple[int, ...]:
+        kind = self._int("H", entry + 2)
+        count = self._int("Q" if self.big else "I", entry + 4)
+        if kind not in _TYPES:
+            return ()
+        size = count * _BYTES[kind]
+        at = entry + (12 if self.big else 8)
+        if size > (8 if self.big else 4):
+            at = self._int("Q" if self.big else "I", at)
+        if at + size > len(self.data):
+            raise CutError("the file ends before the tables of its directory")
+        return struct.unpack_from(f"{self.order}{count}{_TYPES[kind]}", self.data, at)
 
     def _check_value(self, entry: int) -> None:
         count = self._int("Q" if self.big else "I", entry + 4)
@@ -152,3 +375,49 @@ class _Layout:
         if at + size > len(self.data):
             raise CutError("the file ends before its directory of pages")
         return int(struct.unpack_from(self.order + width, self.data, at)[0])
+
+
+_LAYOUT_TAGS = frozenset(
+    {258, 259, 262, 273, 277, 278, 279, 284, 322, 323, 324, 325, 332, 338, 339, 513, 514}
+)
+COMPRESSIONS = {
+    1: "no compression",
+    2: "CCITT RLE",
+    3: "CCITT T.4 fax",
+    4: "CCITT T.6 fax",
+    5: "LZW",
+    6: "old-style JPEG",
+    7: "JPEG",
+    8: "Deflate",
+    9: "JBIG (T.85)",
+    10: "JBIG (T.43)",
+    32766: "NeXT",
+    32771: "CCITT RLE, word-aligned",
+    32773: "PackBits",
+    32809: "ThunderScan",
+    32908: "PixarFilm",
+    32909: "PixarLog",
+    32946: "Deflate",
+    33003: "JPEG 2000 (Aperio, YCbCr)",
+    33004: "JPEG 2000 (lossy)",
+    33005: "JPEG 2000 (Aperio, RGB)",
+    33007: "JPEG (Aperio)",
+    34661: "JBIG",
+    34676: "SGI LogLuv",
+    34677: "SGI LogLuv 24",
+    34712: "JPEG 2000",
+    34713: "Nikon NEF",
+    34887: "LERC",
+    34892: "lossy JPEG (DNG)",
+    34925: "LZMA",
+    34926: "Zstandard",
+    34927: "WebP",
+    34933: "PNG",
+    34934: "JPEG XR",
+    50000: "Zstandard",
+    50001: "WebP",
+    50002: "JPEG XL",
+    50013: "Pixtiff",
+    52546: "JPEG XL (DNG)",
+    65000: "EER",
+}

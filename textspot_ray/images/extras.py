@@ -1,0 +1,309 @@
+"""Formats that an optional library reads: HEIF, JPEG XL, JPEG XR, PDF and camera raw."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import struct
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from textspot_ray.images.formats import Format
+from textspot_ray.images.headers import BrokenHeaderError, CutError, Header, jpeg_header
+from textspot_ray.images.pixels import bands, from_pillow, real_scale, value_range
+from textspot_ray.images.raster import Job, Raster, RefusedError, check_memory, unsupported
+from textspot_ray.images.readers import decode_jpeg_stream, from_integers
+from textspot_ray.records import ErrorKind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+_PDFIUM = threading.Lock()  # PDFium is not thread-safe
+_POINT_DPI = 72
+_PAGE_SHARE = 0.9  # of a PDF page's sides that an image must cover to be its scan
+_SMALL_PREVIEW = 0.5  # of the sensor's longer side; a smaller preview is not used
+
+
+# --- HEIF -----------------------------------------------------------------------------------------
+
+
+def read_heif(job: Job, header: Header, found: Format) -> Raster:
+    """The primary image; libheif turns it as its properties say."""
+    import pillow_heif
+
+    file = pillow_heif.open_heif(job.data, convert_hdr_to_8bit=True)
+    image = file[file.primary_index] if len(file) > 1 else file[0]
+    job.check(*image.size)
+    width, height = image.size
+    check_memory(12.0 * width * height, f"a HEIF of {width * height / 1e6:.0f} Mpx")
+    pixels, note = from_pillow(image.to_pillow())
+    return Raster(pixels, width, height, found, note=note, payload=memoryview(job.data))
+
+
+# --- JPEG XL --------------------------------------------------------------------------------------
+
+
+class _Bits:
+    """Least significant bit first, as JPEG XL packs its headers (ISO 18181-1, 4.2)."""
+
+    def __init__(self, data: bytes) -> None:
+        self._value = int.from_bytes(data, "little")
+        self._left = 8 * len(data)
+
+    def take(self, count: int) -> int:
+        self._left -= count
+        if self._left < 0:
+            raise CutError("the file ends inside its header")
+        value = self._value & ((1 << count) - 1)
+        self._value >>= count
+        return value
+
+    def size(self) -> int:
+        """One side, as U32(1 + u(9), 1 + u(13), 1 + u(18), 1 + u(30))."""
+        return 1 + self.take((9, 13, 18, 30)[self.take(2)])
+
+
+def jpegxl_size(data: bytes) -> tuple[int, int]:
+    """Width and height from the SizeHeader of a code stream or of its container.
+
+    Raises:
+        CutError, BrokenHeaderError: It is not there.
+    """
+    if data.startswith(b"\0\0\0\x0cJXL "):
+        data = _jpegxl_box(data)
+    if not data.startswith(b"\xff\x0a"):
+        raise BrokenHeaderError("no JPEG XL code stream")
+    bits = _Bits(data[2:18])
+    small = bits.take(1)
+    height = 8 * (1 + bits.take(5)) if small else bits.size()
+    ratio = bits.take(3)
+    if ratio:
+        up, down = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
+        return height * up // down, height
+    return (8 * (1 + bits.take(5)) if small else bits.size()), height
+
+
+def _jpegxl_box(data: bytes) -> bytes:
+    at = 0
+    for _ in range(1000):
+        if at + 8 > len(data):
+            break
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        start = at + 8
+        if length == 1 and at + 16 <= len(data):
+            (length,) = struct.unpack(">Q", data[at + 8 : at + 16])
+            start = at + 16
+        if kind == b"jxlc":
+            return data[start : start + 64]
+        if kind == b"jxlp":
+            return data[start + 4 : start + 68]
+        if length < 8:
+            break
+        at += length
+    raise CutError("the file ends before its code stream")
+
+
+def read_jpegxl(job: Job, header: Header, found: Format) -> Raster:
+    """Turned by libjxl as the code stream says, so that sides may be exchanged."""
+    import imagecodecs
+
+    width, height = jpegxl_size(job.data)
+    job.check(width, height)
+    # libjxl works in 32-bit floats, three or four samples a pixel.
+    check_memory(24.0 * width * height, f"a JPEG XL of {width * height / 1e6:.0f} Mpx")
+    return _from_imagecodecs(job, imagecodecs.jpegxl_decode(job.data), width, height, found)
+
+
+def _from_imagecodecs(
+    job: Job, values: NDArray[Any], width: int, height: int, found: Format
+) -> Raster:
+    """An array of any type as a raster; its sides must be the header's, turned or not."""
+    if values.ndim == 4 or (values.ndim == 3 and values.shape[2] > 4):
+        values = values[0]  # the first frame
+    if values.shape[:2] not in ((height, width), (width, height)):
+        raise BrokenHeaderError(f"decoded to {values.shape}, not {width} x {height}")
+    if values.dtype.kind == "f":
+        scale = real_scale(*value_range(values))
+        image, note = from_integers(scale.apply(values), 8)[0], scale.note
+    elif values.dtype.kind == "b":
+        image, note = from_integers(values.astype(np.uint8) * np.uint8(255), 8)
+    else:
+        image, note = from_integers(values, 8 * values.dtype.itemsize)
+    height, width = image.shape[:2]
+    return Raster(image, width, height, found, note=note, payload=memoryview(job.data))
+
+
+# --- JPEG XR --------------------------------------------------------------------------------------
+
+
+def jpegxr_size(data: bytes) -> tuple[int, int]:
+    """Width and height from tags 0xBC80 and 0xBC81 (T.832, A.7).
+
+    Raises:
+        CutError, BrokenHeaderError: They are not there.
+    """
+    if len(data) < 8:
+        raise CutError("the file ends inside its header")
+    at = int.from_bytes(data[4:8], "little")
+    if at + 2 > len(data):
+        raise CutError("the file ends before its directory")
+    found = {}
+    for number in range(int.from_bytes(data[at : at + 2], "little")):
+        entry = data[at + 2 + 12 * number : at + 14 + 12 * number]
+        if len(entry) < 12:
+            break
+        tag, kind, _, value = struct.unpack("<HHII", entry)
+        found[tag] = value & {1: 0xFF, 3: 0xFFFF}.get(kind, 0xFFFFFFFF)
+    if not {0xBC80, 0xBC81} <= found.keys():
+        raise BrokenHeaderError("no size in its directory")
+    return found[0xBC80], found[0xBC81]
+
+
+def read_jpegxr(job: Job, header: Header, found: Format) -> Raster:
+    """By jxrlib, as stored."""
+    import imagecodecs
+
+    width, height = jpegxr_size(job.data)
+    job.check(width, height)
+    check_memory(24.0 * width * height, f"a JPEG XR of {width * height / 1e6:.0f} Mpx")
+    return _from_imagecodecs(job, imagecodecs.jpegxr_decode(job.data), width, height, found)
+
+
+# --- PDF ------------------------------------------------------------------------------------------
+
+
+def read_pdf(job: Job, header: Header, found: Format) -> Raster:
+    """A page as it prints: drawn at `pdf_dpi`, or at the resolution of the scan that fills it.
+
+    Words of a text layer are drawn only where the page shows them, as in print.
+    """
+    import pypdfium2
+
+    with _PDFIUM:
+        try:
+            document = pypdfium2.PdfDocument(job.data)
+        except pypdfium2.PdfiumError as exc:
+            if "password" in str(exc).lower():
+                advice = "decrypt it first, for example with: qpdf --decrypt"
+                raise unsupported("PDF with a password", advice) from exc
+            raise
+        try:
+            pages = len(document)
+            if not pages:
+                raise BrokenHeaderError("a PDF without pages")
+            if job.page >= pages:
+                raise RefusedError(ErrorKind.CORRUPT, f"page {job.page} of a PDF of {pages} pages")
+            return _draw(job, document[job.page], pages, pypdfium2)
+        finally:
+            document.close()
+
+
+def _draw(job: Job, page: Any, pages: int, library: Any) -> Raster:
+    import cv2
+
+    wide, high = page.get_size()  # points, turned
+    scale = _scan_scale(page, wide, high, library) or job.pdf_dpi / _POINT_DPI
+    width, height = max(1, round(wide * scale)), max(1, round(high * scale))
+    try:
+        job.check(width, height)
+    except RefusedError as exc:
+        dpi = scale * _POINT_DPI
+        raise RefusedError(exc.kind, f"{exc} at {dpi:.0f} dpi; see image.pdf_dpi") from exc
+    check_memory(11.0 * width * height, f"a PDF page of {width * height / 1e6:.0f} Mpx")
+    bitmap = page.render(scale=scale, rev_byteorder=False, may_draw_forms=True)
+    try:
+        pixels = bitmap.to_numpy()
+        out = np.empty((*pixels.shape[:2], 3), np.uint8)
+        for rows in bands(*pixels.shape[:2]):
+            part = np.ascontiguousarray(pixels[rows])
+            if part.ndim == 2 or part.shape[2] == 1:
+                cv2.cvtColor(part, cv2.COLOR_GRAY2BGR, dst=out[rows])
+            else:
+                out[rows] = part[..., :3]
+    finally:
+        bitmap.close()
+        page.close()
+    return Raster(out, out.shape[1], out.shape[0], Format.PDF, pages=pages)
+
+
+def _scan_scale(page: Any, wide: float, high: float, library: Any) -> float | None:
+    """Pixels a point of the image that covers the page; None where no image does."""
+    raw = library.raw
+    best = None
+    for thing in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=3):
+        left, bottom, right, top = thing.get_bounds()
+        if min((right - left) / wide, (top - bottom) / high) < _PAGE_SHARE:
+            turned = min((right - left) / high, (top - bottom) / wide)
+            if turned < _PAGE_SHARE:
+                continue
+        across, down = ctypes.c_uint(), ctypes.c_uint()
+        if not raw.FPDFImageObj_GetImagePixelSize(thing.raw, across, down):
+            continue
+        long_side = max(across.value, down.value) / max(right - left, top - bottom)
+        if best is None or long_side > best:
+            best = long_side
+    return best
+
+
+# --- camera raw -----------------------------------------------------------------------------------
+
+
+def read_raw(job: Job, header: Header, found: Format) -> Raster:
+    """The camera's own JPEG where it has half the sensor's side at least, else developed.
+
+    The format says which: ``raw_preview`` or ``raw_developed``; so do the sizes, which are the
+    preview's own.
+    """
+    import rawpy
+
+    if job.page:
+        raise RefusedError(ErrorKind.CORRUPT, f"a camera raw file has no page {job.page}")
+    try:
+        with rawpy.imread(io.BytesIO(job.data)) as raw:
+            sizes = raw.sizes
+            job.check(sizes.width, sizes.height)
+            preview = _preview(job, raw, max(sizes.width, sizes.height))
+            if preview is not None:
+                return preview
+            area = sizes.raw_width * sizes.raw_height
+            # LibRaw: raw samples, four 16-bit colours a pixel, and the result twice.
+            check_memory(16.0 * area, f"a camera raw of {area / 1e6:.0f} Mpx")
+            pixels = raw.postprocess(use_camera_wb=True, output_bps=8)
+    except rawpy.LibRawError as exc:
+        if isinstance(exc, rawpy.LibRawFileUnsupportedError | rawpy.LibRawUnspecifiedError):
+            raise unsupported(
+                f"this camera's raw file ({exc})", "develop it to JPEG or TIFF first"
+            ) from exc
+        raise
+    image, _ = from_integers(pixels, 8)
+    return Raster(image, image.shape[1], image.shape[0], "raw_developed")
+
+
+def _preview(job: Job, raw: Any, sensor_side: int) -> Raster | None:
+    import rawpy
+
+    try:
+        thumb = raw.extract_thumb()
+    except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
+        return None
+    if thumb.format != rawpy.ThumbFormat.JPEG:
+        return None
+    try:
+        header = jpeg_header(thumb.data, job.check)
+    except (CutError, BrokenHeaderError):
+        return None
+    if max(header.width, header.height) < _SMALL_PREVIEW * sensor_side or header.bits != 8:
+        return None
+    divisor = job.reduction(header.width, header.height, header.orientation)
+    if header.channels == 4:
+        return None
+    image, warning = decode_jpeg_stream(thumb.data, "BGR", header.width, header.height, divisor)
+    # Previews carry the camera's orientation themselves in most files; else the raw file's counts.
+    orientation = header.orientation
+    if orientation == 1:
+        orientation = {3: 3, 5: 8, 6: 6}.get(raw.sizes.flip, 1)
+    return Raster(image, header.width, header.height, "raw_preview", orientation, damage=warning)

@@ -1,0 +1,136 @@
+"""What readers are given and what they give back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from textspot_ray.images.headers import BrokenHeaderError
+from textspot_ray.records import ErrorKind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+# What decoding one image may hold beside its encoded bytes; see `table.Row.bytes_per_pixel`.
+MAX_DECODE_BYTES = 2_500 * 2**20
+_MANY_BYTES = 65_536
+
+
+class RefusedError(Exception):
+    """The image is not decoded; becomes an `ImageError`."""
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def unsupported(what: str, advice: str) -> RefusedError:
+    """The error for a kind that is not read: its name, and what to do."""
+    return RefusedError(ErrorKind.UNSUPPORTED, f"{what} is not supported: {advice}")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One page to decode.
+
+    Attributes:
+        data: The encoded file.
+        page: Page of a TIFF or PDF, from 0.
+        max_pixels: Refuse larger images.
+        fit: Width and height (upright) that are needed at least; None: full size.
+        tiff_levels: Take pyramid levels and thumbnails of a TIFF for pages.
+        pdf_dpi: Resolution of PDF pages that are drawn.
+    """
+
+    data: bytes
+    page: int
+    max_pixels: int
+    fit: tuple[int, int] | None
+    tiff_levels: bool = False
+    pdf_dpi: int = 200
+
+    def check(self, width: int, height: int) -> None:
+        """Refuse sizes that are impossible or too large."""
+        if width <= 0 or height <= 0:
+            raise BrokenHeaderError(f"impossible size {width} x {height}")
+        if width * height > self.max_pixels:
+            raise RefusedError(
+                ErrorKind.TOO_LARGE,
+                f"{width} x {height} = {width * height / 1e6:.0f} Mpx, more than "
+                f"image.max_pixels = {self.max_pixels / 1e6:g} Mpx",
+            )
+
+    def reduction(self, width: int, height: int, orientation: int) -> int:
+        """Largest of 8, 4, 2, 1 that leaves at least `fit` pixels of a stored image."""
+        if self.fit is None:
+            return 1
+        need_x, need_y = self.fit if orientation < 5 else self.fit[::-1]
+        for divisor in (8, 4, 2):
+            if width // divisor >= need_x and height // divisor >= need_y:
+                return divisor
+        return 1
+
+
+def check_memory(needed_bytes: float, what: str) -> None:
+    """Refuse what a decoder would need too much memory for.
+
+    Args:
+        needed_bytes: Beside the encoded file, the result included.
+        what: The image, for the message.
+    """
+    if needed_bytes > MAX_DECODE_BYTES:
+        raise RefusedError(
+            ErrorKind.TOO_LARGE,
+            f"decoding {what} needs about {needed_bytes / 2**30:.1f} GiB, more than the limit of "
+            f"{MAX_DECODE_BYTES / 2**30:.1f} GiB: store it in tiles, with 8 bits or smaller",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """Pixels as a reader gives them, not yet turned.
+
+    Attributes:
+        image: H x W x 3 uint8, BGR.
+        width, height: Stored size, also when decoded at a reduced scale.
+        format: Name for the tables.
+        orientation: EXIF orientation 1..8 that is still to be undone.
+        pages: Pages in the file.
+        damage: What a decoder complained of, in one line; None if nothing.
+        note: What was assumed of the values.
+        payload: Encoded image data, to tell a blank page from a decoder that failed in silence;
+            None where blank is what the reader itself made sure of.
+    """
+
+    image: Pixels
+    width: int
+    height: int
+    format: str
+    orientation: int = 1
+    pages: int = 1
+    damage: str | None = None
+    note: str | None = None
+    payload: memoryview | None = None
+
+
+Reader = Callable[[Job, Any], Raster]
+
+
+def is_varied(payload: memoryview) -> bool:
+    """Whether encoded data are too many and too irregular to stand for one colour.
+
+    A page of one colour is encoded in few bytes, or in many that repeat: deflating a sample of
+    it again shrinks it twenty times.
+    """
+    import zlib
+
+    if len(payload) < _MANY_BYTES:
+        return False
+    middle = len(payload) // 2
+    sample = bytes(payload[middle - _MANY_BYTES // 2 : middle + _MANY_BYTES // 2])
+    return len(zlib.compress(sample, 1)) > len(sample) // 20

@@ -1,0 +1,461 @@
+"""Readers of everything but TIFF and documents: each one library, told by `table`."""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from textspot_ray.images.formats import Format
+from textspot_ray.images.headers import BrokenHeaderError, CutError, Header
+from textspot_ray.images.pixels import (
+    bands,
+    cmyk_to_bgr,
+    from_pillow,
+    integer_scale,
+    on_ground,
+)
+from textspot_ray.images.raster import Job, Raster, RefusedError, check_memory
+from textspot_ray.records import ErrorKind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+_PILLOW_LIMIT = threading.Lock()
+_DARK = 64  # 16-bit data that look darker than this as 8 bits may have fewer bits than declared
+# Complaints of libjpeg that are about what stands beside the picture.
+_HARMLESS = ("JFIF", "Adobe color transform", "Invalid SOS parameters")
+
+
+def _payload(job: Job, header: Header) -> memoryview:
+    start, stop = header.payload
+    return memoryview(job.data)[start:stop]
+
+
+# --- JPEG -----------------------------------------------------------------------------------------
+
+
+def decode_jpeg_stream(
+    data: bytes, space: str, width: int, height: int, divisor: int = 1
+) -> tuple[NDArray[np.uint8], str | None]:
+    """Decode a JPEG and say what libjpeg warned of.
+
+    Args:
+        data: A whole stream.
+        space: ``BGR`` or ``CMYK``.
+        width, height: Stored size.
+        divisor: 1, 2, 4 or 8: the scale to decode at.
+
+    Returns:
+        Pixels, and the first warning or None.
+
+    Raises:
+        ValueError: libjpeg gave up.
+    """
+    import simplejpeg
+
+    least: dict[str, Any] = {}
+    if divisor > 1:
+        least = {
+            "min_height": -(-height // divisor),
+            "min_width": -(-width // divisor),
+        }
+    try:
+        return simplejpeg.decode_jpeg(data, space, **least), None
+    except ValueError as exc:
+        warning = " ".join(str(exc).split())
+    # The first pass stops at a warning; only then is a second one needed.
+    pixels = simplejpeg.decode_jpeg(data, space, strict=False, **least)
+    harmless = any(words in warning for words in _HARMLESS)
+    return pixels, None if harmless else warning
+
+
+def read_jpeg(job: Job, header: Header, found: Format) -> Raster:
+    """Grey or colour of 8 bits."""
+    divisor = job.reduction(header.width, header.height, header.orientation)
+    image, warning = decode_jpeg_stream(job.data, "BGR", header.width, header.height, divisor)
+    return _jpeg_raster(job, header, image, warning)
+
+
+def read_jpeg_cmyk(job: Job, header: Header, found: Format) -> Raster:
+    """Four inks of 8 bits."""
+    divisor = job.reduction(header.width, header.height, header.orientation)
+    inks, warning = decode_jpeg_stream(job.data, "CMYK", header.width, header.height, divisor)
+    if header.adobe:
+        np.subtract(255, inks, out=inks)
+    image = np.empty((*inks.shape[:2], 3), np.uint8)
+    cmyk_to_bgr(inks, image)
+    return _jpeg_raster(job, header, image, warning)
+
+
+def _jpeg_raster(job: Job, header: Header, image: Pixels, warning: str | None) -> Raster:
+    damage = warning or header.damage
+    if damage is not None:
+        lost = _filled_rows(image)
+        if lost == len(image):
+            raise CutError(f"nothing of the image could be decoded ({damage})")
+        if lost > max(8, len(image) // 100):
+            damage += f"; the last {100 * lost // len(image)} % of its rows are filling"
+    return Raster(
+        image,
+        header.width,
+        header.height,
+        Format.JPEG,
+        header.orientation,
+        damage=damage,
+        payload=_payload(job, header),
+    )
+
+
+def _filled_rows(image: Pixels) -> int:
+    """Rows at the end that are one colour: what libjpeg puts where data end early."""
+    same = (image == image[-1, -1]).all(axis=(1, 2))
+    return len(same) if same.all() else int(np.argmin(same[::-1]))
+
+
+def read_jpeg_imagecodecs(job: Job, header: Header, found: Format) -> Raster:
+    """Lossless JPEG, JPEG-LS, and lossy JPEG of 12 bits."""
+    import imagecodecs
+
+    if header.process == 0xF7:
+        values = imagecodecs.jpegls_decode(job.data)
+    else:
+        # jpeg_decode would ask for the sample's bits; the codecs themselves read the header.
+        values = imagecodecs.jpeg_decode(job.data, bitspersample=header.bits)
+    _check_shape(values, header)
+    image, note = from_integers(values, header.bits)
+    return Raster(
+        image,
+        header.width,
+        header.height,
+        Format.JPEG,
+        header.orientation,
+        damage=header.damage,
+        note=note,
+        payload=_payload(job, header),
+    )
+
+
+def _check_shape(values: NDArray[Any], header: Header) -> None:
+    if values.shape[:2] != (header.height, header.width):
+        raise BrokenHeaderError(
+            f"decoded to {values.shape[1]} x {values.shape[0]}, not "
+            f"{header.width} x {header.height}"
+        )
+
+
+def from_integers(
+    values: NDArray[Any], bits: int, *, rgb: bool = True
+) -> tuple[Pixels, str | None]:
+    """Unsigned grey, grey and alpha, colour, or colour and alpha as BGR.
+
+    Args:
+        values: H x W or H x W x 1..4, of 8 or 16 bits.
+        bits: Bits that the file declares.
+        rgb: Colours come red first.
+
+    Returns:
+        The pixels, and what was assumed of the depth.
+    """
+    if values.ndim == 2:
+        values = values[..., None]
+    height, width, channels = values.shape
+    colours = channels - 1 if channels in (2, 4) else channels
+    if colours not in (1, 3):
+        raise RefusedError(ErrorKind.UNSUPPORTED, f"an image of {channels} channels")
+    scale = integer_scale(bits, 0, int(values[..., :colours].max()))
+    out = np.empty((height, width, 4 if channels > colours else 3), np.uint8)
+    for rows in bands(height, width):
+        narrow = scale.apply(values[rows][..., :colours])
+        if colours == 1:
+            out[rows][..., :3] = narrow
+        else:
+            out[rows][..., :3] = narrow[..., ::-1] if rgb else narrow
+        if channels > colours:
+            opacity = integer_scale(bits, 0, (1 << bits) - 1)
+            out[rows][..., 3] = opacity.apply(values[rows][..., colours])
+    return (out if channels == colours else on_ground(out)), scale.note
+
+
+# --- OpenCV ---------------------------------------------------------------------------------------
+
+
+def _by_opencv(data: bytes, flags: int) -> Any:
+    """Decode with OpenCV as stored, without turning.
+
+    Raises:
+        BrokenHeaderError: It cannot.
+    """
+    buffer = np.frombuffer(data, np.uint8)
+    found = cv2.imdecode(buffer, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    if found is None:
+        raise BrokenHeaderError("its image data cannot be decoded")
+    return found
+
+
+_IEND = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+def _whole_png(job: Job, header: Header) -> bytes:
+    """The file, with an end chunk right behind the image data where its own is not there."""
+    return job.data if header.damage is None else job.data[: header.payload[1] + 4] + _IEND
+
+
+def _depth(header: Header, channels: int) -> float:
+    """Bytes at OpenCV's peak: its PNG reader holds two copies of the image as stored."""
+    return 2.0 * header.width * header.height * channels * (2 if header.bits == 16 else 1)
+
+
+def read_opencv(job: Job, header: Header, found: Format) -> Raster:
+    """PNG or WebP without transparency; 16 bits are looked at again where they come out dark."""
+    area = header.width * header.height
+    if found is Format.WEBP:
+        return _header_raster(job, header, _by_opencv(job.data, cv2.IMREAD_COLOR), found)
+    what = f"a {header.bits}-bit PNG of {area / 1e6:.0f} Mpx"
+    check_memory(6 * area, what)
+    data = _whole_png(job, header)
+    image, note = _by_opencv(data, cv2.IMREAD_COLOR), None
+    if header.bits == 16 and _is_dark(image):
+        check_memory(3 * area + _depth(header, 3), what)
+        image, note = from_integers(_by_opencv(data, cv2.IMREAD_UNCHANGED), 16, rgb=False)
+    return _header_raster(job, header, image, found, note)
+
+
+def read_png_alpha(job: Job, header: Header, found: Format) -> Raster:
+    """RGBA of 8 or 16 bits."""
+    area = header.width * header.height
+    what = f"a {header.bits}-bit RGBA PNG of {area / 1e6:.0f} Mpx"
+    check_memory(max(_depth(header, 4), 3 * area + _depth(header, 4) / 2), what)
+    values = _by_opencv(_whole_png(job, header), cv2.IMREAD_UNCHANGED)
+    if values.ndim != 3 or values.shape[2] != 4:
+        raise BrokenHeaderError(f"decoded to {values.shape}, not four channels")
+    note = None
+    if values.dtype == np.uint16:
+        image, note = from_integers(values, 16, rgb=False)
+    else:
+        image = on_ground(values)
+    return _header_raster(job, header, image, found, note)
+
+
+def read_pam(job: Job, header: Header, found: Format) -> Raster:
+    """PAM and PFM."""
+    from textspot_ray.images.pixels import real_scale, value_range
+
+    values = _by_opencv(job.data, cv2.IMREAD_UNCHANGED)
+    _check_shape(values, header)
+    if values.dtype.kind == "f":
+        scale = real_scale(*value_range(values))
+        narrow = scale.apply(values)
+        image, note = from_integers(narrow, 8, rgb=False)[0], scale.note
+    else:
+        image, note = from_integers(values, header.bits, rgb=False)
+    return _header_raster(job, header, image, found, note)
+
+
+def _is_dark(image: Pixels) -> bool:
+    return not (image[::31, ::37] >= _DARK).any() and int(image.max()) < _DARK
+
+
+def _header_raster(
+    job: Job, header: Header, image: Pixels, found: Format, note: str | None = None
+) -> Raster:
+    _check_shape(image, header)
+    return Raster(
+        image,
+        header.width,
+        header.height,
+        found,
+        header.orientation,
+        damage=header.damage,
+        note=note,
+        payload=_payload(job, header),
+    )
+
+
+def read_jpeg2000_opencv(job: Job, header: Header, found: Format) -> Raster:
+    """More than 8 bits a sample, signed or not."""
+    values = _by_opencv(job.data, cv2.IMREAD_UNCHANGED)
+    _check_shape(values, header)
+    image, note = from_integers(values, header.bits if values.dtype != np.uint8 else 8, rgb=False)
+    return _header_raster(job, header, image, found, note)
+
+
+def read_jpeg2000(job: Job, header: Header, found: Format) -> Raster:
+    """8 bits and fewer, at a lower resolution where that is enough or all that memory allows."""
+    from PIL import Jpeg2KImagePlugin
+
+    area = header.width * header.height
+    divisor = job.reduction(header.width, header.height, 1)
+    # OpenJPEG keeps 4 bytes a sample, twice while it undoes the wavelet; Pillow 4 a pixel.
+    per_pixel = 8 * max(header.channels, 1) + 8
+    while divisor < 8 and area * per_pixel / divisor**2 > 2.2 * 2**30:
+        divisor *= 2
+    steps = divisor.bit_length() - 1
+    least = steps if area * per_pixel > 2.2 * 2**30 else 0
+    while True:
+        opened: Any = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(job.data))
+        try:
+            if steps:
+                opened.reduce = steps
+            opened.load()
+            break
+        except OSError:
+            if not steps:
+                raise
+            if steps <= least:
+                check_memory(area * per_pixel, f"a JPEG 2000 of {area / 1e6:.0f} Mpx in one tile")
+            steps -= 1  # the file has fewer resolution levels than we would like
+    image, note = from_pillow(opened)
+    return Raster(
+        image,
+        header.width,
+        header.height,
+        Format.JPEG2000,
+        damage=header.damage,
+        note=note,
+        payload=_payload(job, header),
+    )
+
+
+# --- Apple's PNG ----------------------------------------------------------------------------------
+
+
+def read_apple_png(job: Job, header: Header, found: Format) -> Raster:
+    """CgBI: a raw deflate stream of premultiplied BGRA (or BGR) rows with PNG's filters."""
+    data, colour = job.data, job.data[_ihdr(job.data) + 9]
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}.get(colour, 0)
+    if header.bits != 8 or not channels or header.interlaced:
+        raise RefusedError(ErrorKind.UNSUPPORTED, "a CgBI PNG that is interlaced or not of 8 bits")
+    size = header.height * (1 + channels * header.width)
+    inflate = zlib.decompressobj(-15)
+    packed, ihdr = bytearray(), b""
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        if kind == b"IDAT":
+            packed += data[at + 8 : at + 8 + length]
+        elif kind == b"IHDR":
+            ihdr = data[at : at + 12 + length]
+        elif kind == b"IEND":
+            break
+        at += 12 + length
+    rows = inflate.decompress(bytes(packed), size)
+    if len(rows) < size:
+        raise CutError("the image data end early")
+    body = zlib.compress(rows, 0)
+    del rows
+    idat = struct.pack(">I", len(body)) + b"IDAT" + body
+    idat += struct.pack(">I", zlib.crc32(body, zlib.crc32(b"IDAT")))
+    plain = data[:8] + ihdr + idat + _IEND
+    values = _by_opencv(plain, cv2.IMREAD_UNCHANGED)
+    if channels == 4:  # stored as BGRA, so that OpenCV's swap gives RGBA; and premultiplied
+        for rows_of in bands(header.height, header.width):
+            part = values[rows_of]
+            opacity = np.maximum(part[..., 3:].astype(np.uint16), 1)
+            part[..., :3] = np.minimum(part[..., 2::-1].astype(np.uint16) * 255 // opacity, 255)
+        image = on_ground(values)
+    elif channels == 3:
+        image = np.ascontiguousarray(values[..., ::-1])
+    else:
+        image, _ = from_integers(values, 8, rgb=False)
+    return _header_raster(job, header, image, found)
+
+
+def _ihdr(data: bytes) -> int:
+    """Where IHDR's body starts: behind CgBI in Apple's files."""
+    return data.index(b"IHDR", 8, 128) + 4
+
+
+# --- Pillow ---------------------------------------------------------------------------------------
+
+
+def read_pillow(job: Job, header: Header, found: Format) -> Raster:
+    """Formats that Pillow reads whole; the header's size is checked by the caller or on opening."""
+    opened = load_pillow(_plugin(found), io.BytesIO(_pillow_data(job, header)), job)
+    orientation = header.orientation
+    if found is Format.AVIF:
+        orientation = int(opened.getexif().get(0x0112, 1))
+    elif found is Format.TGA:
+        orientation = 1  # Pillow turns it by the descriptor
+    if found is Format.BMP and opened.mode == "RGBA":
+        alpha = opened.getchannel("A").getextrema()
+        if alpha == (0, 0):
+            opened = opened.convert("RGB")  # the fourth byte of many BMPs is filling, not alpha
+    image, note = from_pillow(opened)
+    width, height = opened.size
+    if header.width and (width, height) != (header.width, header.height):
+        raise BrokenHeaderError(
+            f"decoded to {width} x {height}, not {header.width} x {header.height}"
+        )
+    payload = _payload(job, header) if header.payload != (0, 0) else None
+    return Raster(
+        image,
+        width,
+        height,
+        found,
+        orientation if 1 <= orientation <= 8 else 1,
+        damage=header.damage,
+        note=note,
+        payload=payload,
+    )
+
+
+def _pillow_data(job: Job, header: Header) -> bytes:
+    if header.damage is not None and job.data.startswith(b"\x89PNG"):
+        return _whole_png(job, header)
+    return job.data
+
+
+def _plugin(found: Format) -> Callable[[Any], Any]:
+    """Pillow's own class for one format.
+
+    Not Image.open: that tries every plug-in there is on hostile bytes.
+    """
+    import importlib
+
+    module, name = {
+        Format.PNG: ("PngImagePlugin", "PngImageFile"),
+        Format.WEBP: ("WebPImagePlugin", "WebPImageFile"),
+        Format.BMP: ("BmpImagePlugin", "BmpImageFile"),
+        Format.GIF: ("GifImagePlugin", "GifImageFile"),
+        Format.PCX: ("PcxImagePlugin", "PcxImageFile"),
+        Format.TGA: ("TgaImagePlugin", "TgaImageFile"),
+        Format.PSD: ("PsdImagePlugin", "PsdImageFile"),
+        Format.QOI: ("QoiImagePlugin", "QoiImageFile"),
+        Format.ICO: ("IcoImagePlugin", "IcoImageFile"),
+        Format.PNM: ("PpmImagePlugin", "PpmImageFile"),
+        Format.AVIF: ("AvifImagePlugin", "AvifImageFile"),
+    }[found]
+    plugin: Callable[[Any], Any] = getattr(importlib.import_module(f"PIL.{module}"), name)
+    return plugin
+
+
+def load_pillow(plugin: Callable[[Any], Any], file: Any, job: Job) -> Any:
+    """Open with one named plug-in and decode, whatever Pillow's own limit of pixels."""
+    try:
+        return _load(plugin, file, job)
+    except Image.DecompressionBombError:
+        # The limit is the process's and not ours to change for good.
+        with _PILLOW_LIMIT:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                file.seek(0)
+                return _load(plugin, file, job)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+
+
+def _load(plugin: Callable[[Any], Any], file: Any, job: Job) -> Any:
+    opened = plugin(file)
+    job.check(*opened.size)
+    opened.load()
+    return opened

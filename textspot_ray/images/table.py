@@ -1,0 +1,364 @@
+"""The decoding table: which library reads which kind of image, and why that one.
+
+The first row whose conditions hold and whose library is installed reads the image. A kind that
+only a missing library reads is refused with the extra to install; a kind without a row is refused
+by name. Nothing is tried and then tried again with another decoder: what a decoder gives for a
+kind that it does not know is often zeros, not an error.
+
+Versions in reasons are those that were tried (November 2026); ``python -m jobs.compat`` checks
+the whole table against independent decoders.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+
+from textspot_ray.images.formats import Format
+from textspot_ray.images.raster import RefusedError, unsupported
+from textspot_ray.images.tiff import COMPRESSIONS
+
+
+class Reader(StrEnum):
+    """Ways to read; each is one function of `decode.READERS`."""
+
+    SIMPLEJPEG = "simplejpeg"
+    SIMPLEJPEG_CMYK = "simplejpeg, CMYK"
+    IMAGECODECS_JPEG = "imagecodecs, JPEG"
+    OPENCV = "OpenCV"
+    OPENCV_ALPHA = "OpenCV, unchanged"
+    OPENCV_PAM = "OpenCV, PAM and PFM"
+    OPENCV_JPEG2000 = "OpenCV, JPEG 2000"
+    PILLOW = "Pillow"
+    PILLOW_JPEG2000 = "Pillow, JPEG 2000"
+    PILLOW_TIFF = "Pillow, TIFF"
+    TIFFFILE = "tifffile"
+    OLD_JPEG = "simplejpeg, stream in a TIFF"
+    APPLE_PNG = "zlib and OpenCV, Apple's PNG"
+    PILLOW_HEIF = "pillow-heif"
+    IMAGECODECS_JPEGXL = "imagecodecs, JPEG XL"
+    IMAGECODECS_JPEGXR = "imagecodecs, JPEG XR"
+    PDFIUM = "pypdfium2"
+    RAWPY = "rawpy"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a header says of an image, as far as it decides who reads it.
+
+    Attributes:
+        format: By magic bytes.
+        compression: TIFF tag 259; 0 elsewhere.
+        bits: Largest number of bits a sample.
+        samples: ``uint``, ``int``, ``float`` or ``complex``.
+        layout: Words that hold: alpha, animated, interlaced, planar, tiled, cmyk, lossless, apple,
+            stream, ycbcr, lab, palette, odd, large, plain ...
+    """
+
+    format: Format
+    compression: int = 0
+    bits: int = 8
+    samples: str = "uint"
+    layout: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        """In words, for messages."""
+        parts = [f"{self.bits}-bit"] if self.bits != 8 else []
+        parts += [w for w in ("lossless", "CMYK") if w.lower() in self.layout]
+        if self.samples != "uint":
+            parts.append({"int": "signed"}.get(self.samples, self.samples))
+        parts.append(str(self.format).upper() if self.format is not Format.JPEGXL else "JPEG XL")
+        text = " ".join(parts)
+        if self.compression:
+            name = COMPRESSIONS.get(self.compression, "unknown")
+            text += f" with compression {self.compression} ({name})"
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        format: Of the kinds that it reads.
+        reader: Who reads them.
+        why: The reason, with versions where another library is wrong.
+        compressions: TIFF tag 259; None: all.
+        bits: Smallest and largest bits a sample.
+        samples: Sample types.
+        needs: Words of `Kind.layout` that must hold.
+        lacks: Words that must not.
+        module: Optional library that must be installed.
+        extra: The extra that installs it.
+        bytes_per_pixel: Memory at the peak beside the encoded file, the result (3) included; 0
+            where the reader reckons itself.
+    """
+
+    format: Format
+    reader: Reader
+    why: str
+    compressions: frozenset[int] | None = None
+    bits: tuple[int, int] = (1, 64)
+    samples: frozenset[str] = frozenset({"uint"})
+    needs: frozenset[str] = frozenset()
+    lacks: frozenset[str] = frozenset()
+    module: str | None = None
+    extra: str | None = None
+    bytes_per_pixel: float = 11
+
+    def fits(self, kind: Kind) -> bool:
+        """Whether this row reads a kind, given its library."""
+        return (
+            self.format is kind.format
+            and (self.compressions is None or kind.compression in self.compressions)
+            and self.bits[0] <= kind.bits <= self.bits[1]
+            and kind.samples in self.samples
+            and self.needs <= kind.layout
+            and not self.lacks & kind.layout
+        )
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Those that libtiff inside Pillow's wheels has, and reads right with 8 bits and fewer.
+_CLASSIC = frozenset({1, 2, 3, 4, 5, 7, 8, 32771, 32773, 32809, 32909, 32946, 34925, 50000})
+_NUMPY_ONLY = frozenset({1, 8, 32773, 32946, 34925})  # tifffile reads these without imagecodecs
+_WITH_IMAGECODECS = frozenset(
+    {1, 5, 7, 8, 32773, 32909, 32946, 33003, 33004, 33005, 33007, 34712, 34887, 34892, 34925}
+    | {34926, 34927, 34933, 34934, 50000, 50001, 50002, 52546}
+)
+_NUMBERS = _set("uint int float")
+
+TABLE: tuple[Row, ...] = (
+    Row(
+        Format.JPEG,
+        Reader.SIMPLEJPEG,
+        "libjpeg-turbo with its warnings as values, at the speed of OpenCV or above; OpenCV "
+        "(5.0) prints them on standard error and gives the pixels all the same",
+        bits=(8, 8),
+        lacks=_set("cmyk lossless odd"),
+        bytes_per_pixel=10,  # progressive 4:4:4 keeps 6 bytes of coefficients a pixel
+    ),
+    Row(
+        Format.JPEG,
+        Reader.SIMPLEJPEG_CMYK,
+        "four inks as stored, inverted only with Adobe's mark; Pillow (13.0) takes every CMYK "
+        "JPEG for Adobe's",
+        bits=(8, 8),
+        needs=_set("cmyk"),
+        lacks=_set("lossless"),
+        bytes_per_pixel=12,
+    ),
+    Row(
+        Format.JPEG,
+        Reader.IMAGECODECS_JPEG,
+        "12 bits, lossless JPEG and JPEG-LS: neither OpenCV nor Pillow has them",
+        bits=(2, 16),
+        lacks=_set("odd"),
+        module="imagecodecs",
+        extra="tiff",
+        bytes_per_pixel=12,
+    ),
+    Row(
+        Format.PNG,
+        Reader.APPLE_PNG,
+        "Apple's CgBI has no zlib header, BGRA and premultiplied alpha: no decoder here knows it",
+        needs=_set("apple"),
+        bytes_per_pixel=12,
+    ),
+    Row(
+        Format.PNG,
+        Reader.PILLOW,
+        "OpenCV ignores tRNS when asked for colour, and of an animation's frames gives another",
+        needs=_set("animated"),
+    ),
+    Row(
+        Format.PNG,
+        Reader.OPENCV_ALPHA,
+        "faster than Pillow; keeps 16 bits, of which values of 10 to 12 bits need the lower",
+        needs=_set("rgba"),
+        lacks=_set("deep-and-large"),
+        bytes_per_pixel=0,
+    ),
+    Row(
+        Format.PNG,
+        Reader.PILLOW,
+        "palette and grey transparency; 16-bit RGBA too large for OpenCV (5.0), which holds two "
+        "copies of 8 bytes a pixel where Pillow drops the lower byte as it reads",
+        needs=_set("alpha"),
+    ),
+    Row(Format.PNG, Reader.OPENCV, "the fastest; exact with 1 to 16 bits", bytes_per_pixel=0),
+    Row(
+        Format.WEBP,
+        Reader.PILLOW,
+        "alpha and first frames; OpenCV drops alpha",
+        needs=_set("alpha"),
+    ),
+    Row(
+        Format.WEBP,
+        Reader.PILLOW,
+        "alpha and first frames; OpenCV drops alpha",
+        needs=_set("animated"),
+    ),
+    Row(Format.WEBP, Reader.OPENCV, "libwebp straight to BGR", bytes_per_pixel=8),
+    Row(
+        Format.BMP,
+        Reader.PILLOW,
+        "bit fields, run lengths and OS/2 headers; OpenCV takes filling for alpha",
+    ),
+    Row(Format.GIF, Reader.PILLOW, "first frame on its canvas", bytes_per_pixel=9),
+    Row(Format.PCX, Reader.PILLOW, "the only one that has it"),
+    Row(Format.TGA, Reader.PILLOW, "the only one that has it"),
+    Row(Format.PSD, Reader.PILLOW, "the merged image that Photoshop stores beside the layers"),
+    Row(Format.QOI, Reader.PILLOW, "the only one that has it"),
+    Row(Format.ICO, Reader.PILLOW, "largest icon of the directory"),
+    Row(
+        Format.PNM,
+        Reader.OPENCV_PAM,
+        "PAM (P7) and PFM: Pillow (13.0) has no PAM",
+        needs=_set("pam"),
+        bytes_per_pixel=12,
+    ),
+    Row(Format.PNM, Reader.PILLOW, "P1 to P6 with comments and any maximum"),
+    Row(
+        Format.JPEG2000,
+        Reader.OPENCV_JPEG2000,
+        "Pillow (11.3 to 13.0) rounds colour of more than 8 bits up to 256 = 0: white turns black "
+        "and opaque transparent",
+        bits=(9, 16),
+        bytes_per_pixel=26,  # OpenJPEG: 4 bytes a component twice, and 16 bits of each
+    ),
+    Row(
+        Format.JPEG2000,
+        Reader.PILLOW_JPEG2000,
+        "exact with 8 bits, reads palettes and sYCC, and decodes at a lower resolution",
+        bits=(1, 16),
+        bytes_per_pixel=0,
+    ),
+    Row(
+        Format.TIFF,
+        Reader.OLD_JPEG,
+        "old-style JPEG (6) whose stream is whole is an ordinary JPEG; libtiff's wheels lack it",
+        compressions=frozenset({6}),
+        bits=(8, 8),
+        needs=_set("stream"),
+        bytes_per_pixel=10,
+    ),
+    Row(
+        Format.TIFF,
+        Reader.PILLOW_TIFF,
+        "libtiff, exact for all layouts of 8 bits and fewer; OpenCV (5.0) gives zeros without an "
+        "error for JPEG 2000, JPEG XL, JPEG XR and PNG in TIFF",
+        compressions=_CLASSIC,
+        bits=(1, 8),
+        lacks=_set("odd lossless"),
+        bytes_per_pixel=8,
+    ),
+    Row(
+        Format.TIFF,
+        Reader.TIFFFILE,
+        "more than 8 bits, signed and float samples, planes: Pillow (13.0) doubles and crops "
+        "planes of 16 bits, shows MinIsWhite of 16 bits as a negative, and refuses float colour",
+        compressions=_NUMPY_ONLY,
+        samples=_NUMBERS,
+        lacks=_set("odd packed fill-order"),
+        bytes_per_pixel=0,
+    ),
+    Row(
+        Format.TIFF,
+        Reader.TIFFFILE,
+        "codecs that only imagecodecs has, and LZW with more than 8 bits",
+        compressions=_WITH_IMAGECODECS,
+        samples=_NUMBERS,
+        lacks=_set("odd"),
+        module="imagecodecs",
+        extra="tiff",
+        bytes_per_pixel=0,
+    ),
+    Row(
+        Format.HEIF,
+        Reader.PILLOW_HEIF,
+        "libheif, turned by it as the file says",
+        bits=(1, 16),
+        module="pillow_heif",
+        extra="heif",
+        bytes_per_pixel=12,
+    ),
+    Row(Format.AVIF, Reader.PILLOW, "libavif in Pillow since 11.3", module="PIL.AvifImagePlugin"),
+    Row(
+        Format.JPEGXL,
+        Reader.IMAGECODECS_JPEGXL,
+        "libjxl; neither OpenCV nor Pillow has it",
+        bits=(1, 32),
+        samples=_NUMBERS,
+        module="imagecodecs",
+        extra="jxl",
+        bytes_per_pixel=0,
+    ),
+    Row(
+        Format.JPEGXR,
+        Reader.IMAGECODECS_JPEGXR,
+        "jxrlib; neither OpenCV nor Pillow has it",
+        bits=(1, 32),
+        samples=_NUMBERS,
+        module="imagecodecs",
+        extra="tiff",
+        bytes_per_pixel=0,
+    ),
+    Row(
+        Format.PDF,
+        Reader.PDFIUM,
+        "each page drawn, a scan that fills it at the scan's own resolution",
+        module="pypdfium2",
+        extra="pdf",
+        bytes_per_pixel=11,
+    ),
+    Row(
+        Format.RAW,
+        Reader.RAWPY,
+        "LibRaw: the camera's own JPEG where it is of full size, else developed",
+        samples=_NUMBERS,
+        module="rawpy",
+        extra="raw",
+        bytes_per_pixel=0,
+    ),
+)
+
+
+@cache
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def choose(kind: Kind, advice: str = "convert it to PNG first") -> Row:
+    """The row that reads a kind.
+
+    Args:
+        kind: What the header says.
+        advice: What to do where no row reads it.
+
+    Raises:
+        RefusedError: No row reads it, or its library is not installed (which is named).
+    """
+    missing: Row | None = None
+    for row in TABLE:
+        if not row.fits(kind):
+            continue
+        if row.module is None or _installed(row.module):
+            return row
+        missing = missing or row
+    if missing is None:
+        raise unsupported(f"{kind}", advice)
+    raise _lacking(kind, missing)
+
+
+def _lacking(kind: Kind, row: Row) -> RefusedError:
+    how = f"pip install 'textspot-ray[{row.extra}]'" if row.extra else f"install {row.module}"
+    return unsupported(f"{kind} without {row.module}", how)

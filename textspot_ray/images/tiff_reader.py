@@ -1,0 +1,486 @@
+"""Pixels of a TIFF page: by libtiff in Pillow, by tifffile strip by strip, or as a JPEG stream."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from textspot_ray.images.formats import Format
+from textspot_ray.images.headers import (
+    BrokenHeaderError,
+    CutError,
+    Header,
+    jpeg2000_header,
+    jpeg_header,
+    png_size,
+    webp_header,
+)
+from textspot_ray.images.pixels import (
+    Scale,
+    bands,
+    cmyk_to_bgr,
+    from_pillow,
+    integer_scale,
+    on_ground,
+    real_scale,
+    value_range,
+)
+from textspot_ray.images.raster import Job, Raster, RefusedError, check_memory, unsupported
+from textspot_ray.images.readers import decode_jpeg_stream, load_pillow
+from textspot_ray.images.table import Kind, Reader, Row, choose
+from textspot_ray.images.tiff import (
+    COMPRESSIONS,
+    OnePageFile,
+    TiffChain,
+    TiffLayout,
+    TiffPage,
+    layout_of,
+    tiff_chain,
+    without_levels,
+)
+from textspot_ray.records import ErrorKind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+_PREMULTIPLIED, _PLAIN_ALPHA = 1, 2
+_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _INKS, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
+_COLOURS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1, _INKS: 4, _YCBCR: 3, _LAB: 3}
+_SAMPLES = {1: "uint", 2: "int", 3: "float", 4: "uint", 5: "complex", 6: "complex"}
+_JPEGS = frozenset({6, 7, 33007, 34892})
+_JPEG2000S = frozenset({33003, 33004, 33005, 34712})
+_ADVICE = "convert it to PNG first, for example with: vips copy in.tif out.png"
+# Two pages are compared at the smaller one's size, or at this, after a blur of two pixels. Half and
+# quarter sizes by area, cubic and linear filters, also as JPEG of quality 75, differ by up to 27
+# levels; one other letter makes 40 and more.
+_LEVEL_SIDE = 1024
+_MOST_DIFFERENCE = 30
+
+
+def pages_of(job: Job) -> TiffChain:
+    """The pages that are read, in file order; raises as `tiff_chain`."""
+    chain = tiff_chain(job.data, all_levels=job.tiff_levels)
+    if job.tiff_levels or len(chain.pages) == 1:
+        return chain
+    kept = without_levels(chain.pages, lambda a, b: _show_the_same(job, a, b))
+    return TiffChain(kept, chain.fault)
+
+
+def read_tiff_page(job: Job, page: TiffPage, pages: int) -> Raster:
+    """One page by the reader that the table names.
+
+    Raises:
+        RefusedError: No library here reads it.
+        CutError, BrokenHeaderError: Its data are not there, or are not what they should be.
+    """
+    layout = layout_of(job.data, page)
+    _check_extent(job.data, layout)
+    row = choose(kind_of(job.data, page, layout), _ADVICE)
+    area = page.width * page.height
+    if row.bytes_per_pixel:
+        check_memory(row.bytes_per_pixel * area, f"a TIFF page of {area / 1e6:.0f} Mpx")
+    image, damage, note = _READERS[row.reader](job, page, layout)
+    if image.shape[:2] != (page.height, page.width):
+        raise BrokenHeaderError(
+            f"decoded to {image.shape[1]} x {image.shape[0]}, not {page.width} x {page.height}"
+        )
+    payload = None
+    if layout.compression != 1 and layout.segments:
+        offset, count = max(layout.segments, key=lambda s: s[1])
+        payload = memoryview(job.data)[offset : offset + count]
+    return Raster(
+        image,
+        page.width,
+        page.height,
+        Format.TIFF,
+        page.orientation,
+        pages,
+        damage=damage,
+        note=note,
+        payload=payload,
+    )
+
+
+def row_for(data: bytes, page: TiffPage) -> Row:
+    """The row of the table that reads a page."""
+    return choose(kind_of(data, page, layout_of(data, page)), _ADVICE)
+
+
+def kind_of(data: bytes, page: TiffPage, layout: TiffLayout) -> Kind:
+    """What the directory says of a page, as the table wants it."""
+    words = set()
+    bits = max(layout.bits)
+    samples = _SAMPLES.get(layout.sample_format, "odd")
+    if layout.planar:
+        words.add("planar")
+    if layout.photometric == _INKS and layout.ink_set == 1:
+        words.add("cmyk")
+    colours = _COLOURS.get(_photometric(layout))
+    if colours is None or layout.samples < colours or samples in ("odd", "complex"):
+        words.add("odd")
+    if layout.photometric == _INKS and layout.ink_set != 1:
+        words.add("odd")
+    if len(set(layout.bits)) > 1 or bits not in (1, 2, 4, 8, 16, 32, 64):
+        words.add("packed")
+    if layout.compression in _JPEGS:
+        header = _segment_jpeg(data, layout)
+        if header is not None and header.process in (0xC3, 0xC7, 0xCB, 0xCF, 0xF7):
+            words.add("lossless")
+    if layout.compression == 6 and _old_jpeg(data, layout) is not None:
+        words.add("stream")
+    return Kind(Format.TIFF, layout.compression, bits, samples, frozenset(words))
+
+
+def _photometric(layout: TiffLayout) -> int:
+    if layout.photometric is not None:
+        return layout.photometric
+    return _RGB if layout.samples >= 3 else _MINISBLACK
+
+
+def _check_extent(data: bytes, layout: TiffLayout) -> None:
+    """Image data behind the end of the file: an error of its own, whoever decodes."""
+    if not layout.segments and layout.jpeg_stream is None:
+        raise BrokenHeaderError("a directory without image data")
+    # What is not compressed has counts that are wrong in files that are whole; its reader notices.
+    last = max(
+        (offset + (count if layout.compression != 1 else 1))
+        for offset, count in layout.segments or ((0, 0),)
+    )
+    if last > len(data):
+        raise CutError("the file ends before the image data of this page do")
+
+
+def _segment_jpeg(data: bytes, layout: TiffLayout) -> Header | None:
+    """Header of the first strip's or tile's JPEG, None where it has none."""
+    if not layout.segments:
+        return None
+    offset, count = layout.segments[0]
+    with contextlib.suppress(CutError, BrokenHeaderError):
+        return jpeg_header(data[offset : offset + count], lambda width, height: None)
+    return None
+
+
+def _old_jpeg(data: bytes, layout: TiffLayout) -> bytes | None:
+    """The whole JPEG stream of an old-style JPEG page (TIFF 6.0, section 22), if there is one."""
+    spans = [layout.jpeg_stream] if layout.jpeg_stream else []
+    if len(layout.segments) == 1:
+        spans.append(layout.segments[0])
+    for offset, count in spans:
+        stream = data[offset : offset + count] if count else data[offset:]
+        if not stream.startswith(b"\xff\xd8"):
+            continue
+        with contextlib.suppress(CutError, BrokenHeaderError):
+            jpeg_header(stream, lambda width, height: None)
+            return stream
+    return None
+
+
+# --- readers --------------------------------------------------------------------------------------
+
+_Read = tuple["Pixels", str | None, str | None]
+
+
+def _by_stream(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
+    stream = _old_jpeg(job.data, layout)
+    assert stream is not None
+    header = jpeg_header(stream, job.check)
+    if header.channels == 4:
+        raise unsupported("old-style JPEG in TIFF with four inks", _ADVICE)
+    image, warning = decode_jpeg_stream(stream, "BGR", header.width, header.height)
+    return image, warning or header.damage, None
+
+
+def _by_pillow(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
+    from PIL import TiffImagePlugin
+
+    file = io.BufferedReader(OnePageFile(job.data, page))
+    try:
+        opened = load_pillow(TiffImagePlugin.TiffImageFile, file, job)
+    except (SyntaxError, KeyError) as exc:
+        name = COMPRESSIONS.get(layout.compression, str(layout.compression))
+        what = f"TIFF ({name}, {layout.samples} samples of {max(layout.bits)} bits: {exc})"
+        raise unsupported(what, _ADVICE) from exc
+    if opened.mode == "LAB":
+        return _lab_to_bgr(np.asarray(opened)), None, None
+    image, note = from_pillow(opened)
+    return image, None, note
+
+
+def _lab_to_bgr(lab: NDArray[np.uint8]) -> Pixels:
+    """CIE L*a*b* of 8 bits as Pillow gives it: a and b as two's complement (TIFF 6.0, 23)."""
+    out = np.empty(lab.shape, np.uint8)
+    for rows in bands(*lab.shape[:2]):
+        part = np.ascontiguousarray(lab[rows]).astype(np.float32)
+        part[..., 0] *= 100 / 255
+        part[..., 1:] -= 256 * (part[..., 1:] > 127)
+        bgr = cv2.cvtColor(part, cv2.COLOR_Lab2BGR)
+        out[rows] = np.clip(np.rint(bgr * 255), 0, 255).astype(np.uint8)
+    return out
+
+
+def _by_tifffile(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
+    """Strip by strip, so that only the result and one strip are in memory at full depth."""
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its faults reach us as exceptions
+    photometric = _photometric(layout)
+    colours = _COLOURS[photometric]
+    alpha = _alpha_sample(layout, colours)
+    area = page.width * page.height
+    item = max(1, -(-max(layout.bits) // 8))
+    per_strip = 1 if layout.planar else layout.samples
+    strip = layout.segment_rows * layout.segment_columns * per_strip * item
+    wide = 4 if colours == 4 or alpha is not None else 3
+    out_bytes = area * (wide + (3 if wide == 4 else 0))
+    check_memory(
+        out_bytes + 3 * strip,
+        f"a TIFF page of {area / 1e6:.0f} Mpx in strips or tiles of {strip / 2**20:.0f} MiB",
+    )
+    _check_segments(job, layout)
+    with tifffile.TiffFile(io.BufferedReader(OnePageFile(job.data, page))) as file:
+        first: Any = file.pages.first
+        if (first.imagewidth, first.imagelength) != (page.width, page.height):
+            raise BrokenHeaderError("its directory is read in two ways")
+        if first.imagedepth != 1:
+            raise unsupported("a TIFF volume", _ADVICE)
+        scale = _guess(first, layout, photometric)
+        chosen = (*range(colours), *([alpha] if alpha is not None else []))
+        out, high = _fill(first, layout, chosen, colours, scale)
+        better = _better(first, layout, photometric, scale, high, chosen[:colours])
+        if better is not None:
+            scale = better
+            out, _ = _fill(first, layout, chosen, colours, scale)
+        palette = first.colormap if photometric == _PALETTE else None
+        rgb_jpeg = layout.compression in _JPEGS or layout.compression == 33005
+    image = _to_bgr(out, photometric, layout, palette, converted=rgb_jpeg)
+    if image.shape[2] == 4:
+        if layout.extra[:1] == (_PREMULTIPLIED,):
+            _unmultiply(image)
+        image = on_ground(image)
+    return np.ascontiguousarray(image), None, scale.note
+
+
+def _alpha_sample(layout: TiffLayout, colours: int) -> int | None:
+    """Number of the sample that is opacity."""
+    if layout.samples <= colours or layout.photometric in (_PALETTE, _LAB):
+        return None
+    for number, meaning in enumerate(layout.extra):
+        if meaning in (_PREMULTIPLIED, _PLAIN_ALPHA) and colours + number < layout.samples:
+            return colours + number
+    return None
+
+
+def _segments(first: Any) -> Iterator[tuple[NDArray[Any] | None, int, int, int]]:
+    """Decoded strips or tiles: rows x columns x samples, plane, and the top left corner."""
+    for segment, where, _ in first.segments(maxworkers=1):
+        plane, depth, top, left, _ = where
+        if depth:
+            continue
+        yield (None if segment is None else segment[0]), plane, top, left
+
+
+def _guess(first: Any, layout: TiffLayout, photometric: int) -> Scale:
+    """Scale by what is declared; reals and signed numbers need a look at all values first."""
+    bits = max(layout.bits)
+    if photometric == _PALETTE:
+        return Scale(0)
+    if layout.sample_format == 1 or layout.sample_format == 4:
+        if bits < 8:
+            return Scale(None, 0.0, 255 / ((1 << bits) - 1))
+        return Scale(bits - 8)
+    low, high = math.inf, -math.inf
+    colours = _COLOURS[photometric]
+    for segment, plane, _, _ in _segments(first):
+        if segment is None or (layout.planar and plane >= colours):
+            continue
+        values = segment if layout.planar else segment[..., :colours]
+        small, large = value_range(values)
+        low, high = min(low, small), max(high, large)
+    if low > high:
+        low = high = 0
+    if layout.sample_format == 3:
+        return real_scale(low, high)
+    return integer_scale(bits, int(low), int(high), signed=True)
+
+
+def _better(
+    first: Any,
+    layout: TiffLayout,
+    photometric: int,
+    scale: Scale,
+    high: int,
+    colours: tuple[int, ...],
+) -> Scale | None:
+    """Another scale where unsigned values fill less than a quarter of what is declared."""
+    bits = max(layout.bits)
+    if layout.sample_format not in (1, 4) or photometric == _PALETTE or bits <= 8 or bits % 8:
+        return None
+    found = integer_scale(bits, 0, high)
+    return None if found.shift == scale.shift else found
+
+
+def _fill(
+    first: Any, layout: TiffLayout, chosen: tuple[int, ...], colours: int, scale: Scale
+) -> tuple[Pixels, int]:
+    """All samples that are wanted as 8 bits, and the largest colour value that was stored.
+
+    Args:
+        first: The page of tifffile.
+        layout: How it is stored.
+        chosen: Samples, colours first.
+        colours: How many of them are colours.
+        scale: Of the colours; opacity is always taken as declared.
+    """
+    height, width = first.imagelength, first.imagewidth
+    out = np.zeros((height, width, len(chosen)), np.uint8)
+    place = {sample: index for index, sample in enumerate(chosen)}
+    bits = max(layout.bits)
+    opacity = (
+        Scale(None, 0.0, 255.0)
+        if layout.sample_format == 3
+        else (Scale(bits - (layout.sample_format == 2) - 8) if bits >= 8 else scale)
+    )
+    high = 0
+    for segment, plane, top, left in _segments(first):
+        if segment is None:
+            continue  # a hole, which stands for zeros
+        part = segment[: height - top, : width - left]
+        rows = slice(top, top + part.shape[0])
+        columns = slice(left, left + part.shape[1])
+        if part.ndim != 3 or part.shape[0] == 0 or part.shape[1] == 0:
+            raise BrokenHeaderError("a strip or tile of another shape")
+        for sample in (plane,) if layout.planar else chosen:
+            if sample not in place:
+                continue
+            index = place[sample]
+            if not layout.planar and sample >= part.shape[2]:
+                raise BrokenHeaderError("a strip or tile with too few samples")
+            values = part[..., 0 if layout.planar else sample]
+            if index < colours and values.dtype.kind == "u":
+                high = max(high, int(values.max()))
+            target = out[rows, columns, index]
+            for band in bands(*values.shape):
+                target[band] = (scale if index < colours else opacity).apply(values[band])
+    return out, high
+
+
+def _to_bgr(
+    out: Pixels,
+    photometric: int,
+    layout: TiffLayout,
+    palette: NDArray[np.uint16] | None,
+    *,
+    converted: bool,
+) -> Pixels:
+    """Samples of 8 bits as BGR, or BGRA where there is opacity."""
+    height, width, channels = out.shape
+    colours = _COLOURS[photometric]
+    if photometric == _MINISWHITE:
+        out[..., 0] = 255 - out[..., 0]
+    if photometric in (_MINISWHITE, _MINISBLACK, _PALETTE):
+        if palette is not None:
+            table = palette.T.astype(np.uint16)
+            if int(table.max()) > 255:
+                table >>= 8
+            image: Pixels = table.astype(np.uint8)[np.minimum(out[..., 0], len(table) - 1)][
+                ..., ::-1
+            ]
+            return image
+        if channels == colours:
+            return np.asarray(cv2.cvtColor(out[..., 0], cv2.COLOR_GRAY2BGR), np.uint8)
+        return np.dstack([out[..., 0]] * 3 + [out[..., 1]])
+    if photometric == _INKS:
+        image = np.empty((height, width, 3), np.uint8)
+        cmyk_to_bgr(out[..., :4], image)
+        return image if channels == 4 else np.dstack([image, out[..., 4]])
+    if photometric == _LAB:
+        return _lab_to_bgr(out)
+    if photometric == _YCBCR and not converted:
+        for rows in bands(height, width):
+            ycc = np.ascontiguousarray(out[rows][..., [0, 2, 1]])
+            out[rows][..., :3] = cv2.cvtColor(ycc, cv2.COLOR_YCrCb2BGR)
+        return out
+    for rows in bands(height, width):  # in place: a swap needs no second image
+        out[rows][..., :3] = out[rows][..., 2::-1].copy()
+    return out
+
+
+def _unmultiply(image: Pixels) -> None:
+    for rows in bands(*image.shape[:2]):
+        part = image[rows]
+        opacity = np.maximum(part[..., 3:].astype(np.uint16), 1)
+        part[..., :3] = np.minimum(part[..., :3].astype(np.uint16) * 255 // opacity, 255)
+
+
+def _check_segments(job: Job, layout: TiffLayout) -> None:
+    """Refuse strips and tiles that are pictures of their own, far larger than they may be.
+
+    Their decoders go by what stands in the strip, not by what the directory says.
+    """
+    limit = max(4 * layout.segment_rows * layout.segment_columns, 1 << 22)
+
+    def check(width: int, height: int) -> None:
+        if width * height > limit:
+            raise RefusedError(
+                ErrorKind.TOO_LARGE, f"a strip or tile that claims {width} x {height} pixels"
+            )
+
+    for offset, count in layout.segments:
+        data = job.data[offset : offset + min(count, 1 << 20)]
+        if offset + count > len(job.data):
+            raise CutError("the file ends inside its image data")
+        with contextlib.suppress(CutError, BrokenHeaderError):
+            if layout.compression in _JPEGS:
+                jpeg_header(data, check)
+            elif layout.compression in _JPEG2000S:
+                header = jpeg2000_header(data)
+                check(header.width, header.height)
+            elif layout.compression == 34933:
+                check(*png_size(data))
+            elif layout.compression in (34927, 50001):
+                header = webp_header(job.data[offset : offset + count])
+                check(header.width, header.height)
+            elif layout.compression in (50002, 52546):
+                from textspot_ray.images.extras import jpegxl_size
+
+                check(*jpegxl_size(data))
+            elif layout.compression == 34934:
+                from textspot_ray.images.extras import jpegxr_size
+
+                check(*jpegxr_size(data))
+            else:
+                return
+
+
+def _show_the_same(job: Job, a: TiffPage, b: TiffPage) -> bool:
+    """Whether two pages show the same picture at different sizes."""
+    small = []
+    side = (
+        min(_LEVEL_SIDE, a.width, b.width),
+        min(_LEVEL_SIDE, a.height, b.height),
+    )
+    for page in (a, b):
+        try:
+            job.check(page.width, page.height)
+            image = read_tiff_page(job, page, 1).image
+        except Exception:  # a page that cannot be read is told where it is read
+            return False
+        resized = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
+        small.append(cv2.GaussianBlur(resized, (0, 0), 2.0).astype(np.int16))
+    return int(np.abs(small[0] - small[1]).max()) <= _MOST_DIFFERENCE
+
+
+_READERS = {
+    Reader.OLD_JPEG: _by_stream,
+    Reader.PILLOW_TIFF: _by_pillow,
+    Reader.TIFFFILE: _by_tifffile,
+}
