@@ -80,6 +80,8 @@ class TiffLayout:
         jpeg_stream: (offset, bytes) of an old-style JPEG stream [513, 514].
         ink_set: [332]; 1 is CMYK.
         big_endian: Byte order of samples.
+        segment_rows, segment_columns: Size of a strip or tile.
+        jpeg_tables: Tables that the JPEG streams of strips share [347].
     """
 
     compression: int
@@ -96,6 +98,7 @@ class TiffLayout:
     big_endian: bool = False
     segment_rows: int = 0
     segment_columns: int = 0
+    jpeg_tables: bytes = b""
 
     @property
     def payload_bytes(self) -> int:
@@ -337,6 +340,7 @@ class _Layout:
             big_endian=self.order == ">",
             segment_rows=one(323, 0) if tiled else min(one(278, page.height), page.height),
             segment_columns=one(322, 0) if tiled else page.width,
+            jpeg_tables=bytes(v & 0xFF for v in tags.get(347, ())),
         )
 
     def _bounds(self, at: int) -> tuple[int, int, int]:
@@ -351,6 +355,8 @@ class _Layout:
     def _values(self, entry: int) -> tuple[int, ...]:
         kind = self._int("H", entry + 2)
         count = self._int("Q" if self.big else "I", entry + 4)
+        if kind == 7:
+            kind = 1
         if kind not in _TYPES:
             return ()
         size = count * _BYTES[kind]
@@ -378,7 +384,7 @@ class _Layout:
 
 
 _LAYOUT_TAGS = frozenset(
-    {258, 259, 262, 273, 277, 278, 279, 284, 322, 323, 324, 325, 332, 338, 339, 513, 514}
+    {258, 259, 262, 273, 277, 278, 279, 284, 322, 323, 324, 325, 332, 338, 339, 347, 513, 514}
 )
 COMPRESSIONS = {
     1: "no compression",

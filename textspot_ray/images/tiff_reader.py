@@ -22,6 +22,7 @@ from textspot_ray.images.headers import (
     png_size,
     webp_header,
 )
+from textspot_ray.images.libtiff_messages import libtiff_messages
 from textspot_ray.images.pixels import (
     Scale,
     bands,
@@ -204,15 +205,47 @@ def _by_pillow(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
 
     file = io.BufferedReader(OnePageFile(job.data, page))
     try:
-        opened = load_pillow(TiffImagePlugin.TiffImageFile, file, job)
+        with libtiff_messages() as messages:
+            opened = load_pillow(TiffImagePlugin.TiffImageFile, file, job)
+    except OSError as exc:
+        if not messages:
+            raise
+        raise BrokenHeaderError(messages[0]) from exc
     except (SyntaxError, KeyError) as exc:
         name = COMPRESSIONS.get(layout.compression, str(layout.compression))
         what = f"TIFF ({name}, {layout.samples} samples of {max(layout.bits)} bits: {exc})"
         raise unsupported(what, _ADVICE) from exc
+    damage = messages[0] if messages else None
+    if len(messages) > 1:
+        damage = f"{damage} ({len(messages)} such messages)"
+    if layout.compression in _JPEGS and damage is None:
+        damage = _jpeg_damage(job, layout)
     if opened.mode == "LAB":
-        return _lab_to_bgr(np.asarray(opened)), None, None
+        return _lab_to_bgr(np.asarray(opened)), damage, None
     image, note = from_pillow(opened)
-    return image, None, note
+    return image, damage, note
+
+
+def _jpeg_damage(job: Job, layout: TiffLayout) -> str | None:
+    """What libjpeg warns of in the strips or tiles, which libtiff keeps to itself.
+
+    They are decoded a second time at an eighth of the size, which costs their entropy coding.
+    """
+    tables = layout.jpeg_tables
+    for offset, count in layout.segments:
+        stream = job.data[offset : offset + count]
+        if tables:
+            stream = tables.removesuffix(b"\xff\xd9") + stream[2:]
+        try:
+            header = jpeg_header(stream, job.check)
+            if header.channels not in (1, 3) or header.bits != 8:
+                return None
+            _, warning = decode_jpeg_stream(stream, "GRAY", header.width, header.height, 8)
+        except (ValueError, RefusedError):
+            continue
+        if warning or header.damage:
+            return f"{warning or header.damage} (in a strip or tile)"
+    return None
 
 
 def _lab_to_bgr(lab: NDArray[np.uint8]) -> Pixels:

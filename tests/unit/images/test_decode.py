@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from textspot_ray.images.decode import Decoded, decode
-from textspot_ray.images.tiff import tiff_pages
+from textspot_ray.images.tiff import tiff_chain
 from textspot_ray.records import ErrorKind, ImageError, Stage
 
 MAX = 200_000_000
@@ -239,7 +239,7 @@ def test_pages_of_a_tiff() -> None:
 
 def test_directories_that_loop_are_refused() -> None:
     data = bytearray(encode(scene(), "TIFF"))
-    page = tiff_pages(bytes(data))[0]
+    page = tiff_chain(bytes(data)).pages[0]
     (count,) = struct.unpack_from("<H", data, page.offset)
     struct.pack_into("<I", data, page.offset + 2 + 12 * count, page.offset)
     assert "loop" in bad(bytes(data), ErrorKind.CORRUPT)
