@@ -5,35 +5,13 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.compat.judge import Made
 from jobs.compat.pictures import alpha, grey, on_ground, words
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A file and what it shows.
-
-    Attributes:
-        kind: Row of the table.
-        name: Unique within its group.
-        data: The file.
-        truth: H x W x 3 uint8 RGB as it must be read, or None: only a second decoder knows.
-        lossy: Compressed with loss: compared on average, not to a level.
-        ending: File name ending, for tools that go by it.
-    """
-
-    kind: str
-    name: str
-    data: bytes
-    truth: NDArray[np.uint8] | None
-    lossy: bool = False
-    ending: str = "tif"
-
 
 _LOSSLESS = ("none", "lzw", "deflate", "adobe_deflate", "packbits", "zstd", "lzma", "png")
 _MODERN = ("webp", "jpegxl", "jpeg2000", "jpegxr", "lerc", "jpeg", "pixarlog")
@@ -94,6 +72,8 @@ def _stored(values: NDArray[Any], options: dict[str, Any]) -> bytes | None:
 
 def tifffile_kinds() -> Iterator[Made]:
     """Layout x sample type x compression x predictor x strips or tiles x planes x byte order."""
+    import tifffile
+
     shapes: dict[str, dict[str, Any]] = {
         "strips": {"rowsperstrip": 20},
         "tiles": {"tile": (64, 48)},
@@ -159,5 +139,6 @@ def tifffile_kinds() -> Iterator[Made]:
                     data,
                     truth,
                     lossy=compression in ("jpeg", "pixarlog")
-                    or (compression in ("jpegxr", "webp", "jpegxl") and dtype != "none"),
+                    or compression in ("jpegxr", "webp", "jpegxl"),
+                    maker=f"tifffile {tifffile.__version__}",
                 )

@@ -49,6 +49,7 @@ class Header:
         interlaced: PNG in seven passes, which needs the whole image in memory.
         damage: What is wrong with the container though the image can be read.
         payload: Where image data start and stop in the file; (0, 0) if that was not looked for.
+        open_end: JPEG 2000 whose last tile part does not say how long it is.
     """
 
     width: int
@@ -63,6 +64,7 @@ class Header:
     interlaced: bool = False
     damage: str | None = None
     payload: tuple[int, int] = (0, 0)
+    open_end: bool = False
 
 
 def jpeg_header(data: bytes, check: Callable[[int, int], None]) -> Header:
@@ -298,7 +300,7 @@ def jpeg2000_header(data: bytes) -> Header:
         raise BrokenHeaderError(f"{channels} components")
     depths = data[at + 42 : at + 42 + 3 * channels : 3]
     at += 2
-    damage = None
+    damage, open_end = None, False
     for _ in range(10 * _MAX_STEPS):
         if at + 2 > end:
             damage = "the end-of-codestream marker is missing"
@@ -314,8 +316,12 @@ def jpeg2000_header(data: bytes) -> Header:
                 raise CutError("the file ends inside its code stream")
             (part,) = struct.unpack(">I", data[at + 6 : at + 10])
             if part == 0:  # the last tile part runs to EOC, which cannot stand inside its data
-                if data.find(b"\xff\xd9", at + 12, end) < 0:
+                found = data.find(b"\xff\xd9", at + 12, end)
+                if found < 0:
                     damage = "the end-of-codestream marker is missing"
+                else:
+                    end = found + 2
+                open_end = True
                 break
             if part < 12:
                 raise BrokenHeaderError("tile part of impossible length")
@@ -336,6 +342,7 @@ def jpeg2000_header(data: bytes) -> Header:
         process=sum(bool(d & 0x80) for d in depths),
         damage=damage,
         payload=(start, end),
+        open_end=open_end,
     )
 
 

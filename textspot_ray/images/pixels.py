@@ -5,6 +5,7 @@ Everything works in bands of rows, so that an image of 200 Mpx needs no second c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ _TURNS: dict[int, Callable[[Any], Any]] = {
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 _BAND_PIXELS = 1 << 22
+_SAMPLE_PIXELS = 1 << 21  # looked at to choose a ground
+_THIN = 0.05
 _CONTRAST = 64  # levels between an edge and its ground that leave text readable
 _MARGIN = 1.05  # another ground than white must suit this many times more of the edge
 
@@ -79,7 +82,8 @@ def integer_scale(bits: int, low: int, high: int, *, signed: bool = False) -> Sc
 
     Args:
         bits: Bits a sample as declared.
-        low, high: Smallest and largest value in the image.
+        low: Smallest value in the image.
+        high: Largest.
         signed: Two's complement; a negative value stretches the whole range from low to high.
     """
     if signed and low < 0:
@@ -202,10 +206,11 @@ def _on_ground(
     read: Callable[[slice], NDArray[np.uint8]],
     code: int = cv2.COLOR_RGBA2BGR,
 ) -> Pixels:
-    edges = np.zeros(256, np.int64)
-    for rows in bands(height, width):
-        edges += _edge_levels(read(rows), code)
-    ground = ground_for(edges)
+    stride = max(1, math.isqrt(width * height // _SAMPLE_PIXELS))
+    sample = np.concatenate(
+        [read(rows)[-rows.start % stride :: stride, ::stride] for rows in bands(height, width)]
+    )
+    ground = ground_for(edge_levels(sample, code))
     out = np.empty((height, width, 3), np.uint8)
     step = max(1, _BAND_PIXELS // 8 // max(width, 1))
     for rows in bands(height, width):
@@ -219,7 +224,7 @@ def _on_ground(
     return out
 
 
-def ground_for(edge_levels: NDArray[np.int64]) -> int:
+def ground_for(levels_of_edges: NDArray[np.int64]) -> int:
     """The grey level that transparent pixels are given.
 
     White suits dark text and most pictures; white text on a transparent ground would vanish on it
@@ -227,7 +232,7 @@ def ground_for(edge_levels: NDArray[np.int64]) -> int:
     grey shows them both.
 
     Args:
-        edge_levels: How many opaque pixels beside transparent ones have each grey level 0..255.
+        levels_of_edges: As `edge_levels` gives them.
 
     Returns:
         255, 0 or 128, whichever differs by a quarter of the range from most of the edge; white
@@ -236,20 +241,39 @@ def ground_for(edge_levels: NDArray[np.int64]) -> int:
     levels = np.arange(256)
     best, most = 255, 0.0
     for ground in (255, 0, 128):
-        suited = float(edge_levels[np.abs(levels - ground) >= _CONTRAST].sum())
+        suited = float(levels_of_edges[np.abs(levels - ground) >= _CONTRAST].sum())
         if suited > most * (_MARGIN if most else 1.0):
             best, most = ground, suited
     return best
 
 
-def _edge_levels(rgba: NDArray[np.uint8], code: int) -> NDArray[np.int64]:
-    """Histogram of the grey levels of opaque pixels within two pixels of transparent ones."""
+def edge_levels(rgba: NDArray[np.uint8], code: int = cv2.COLOR_BGRA2BGR) -> NDArray[np.int64]:
+    """Grey levels of thin opaque parts beside transparent ones: letters, not panels or cut-outs.
+
+    What stands on an opaque panel has its own ground; only its outline meets the transparent one.
+    A part is thin if pixels within two of its edge are a twentieth of it at least.
+
+    Args:
+        rgba: H x W x 4 uint8, not premultiplied.
+        code: OpenCV's conversion that fits the order of its channels.
+
+    Returns:
+        How many edge pixels of thin parts have each grey level 0..255.
+    """
     opaque = (rgba[:, :, 3] >= 128).astype(np.uint8)
     inner = cv2.erode(opaque, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_REPLICATE)
     edge = opaque > inner
     if not edge.any():
         return np.zeros(256, np.int64)
-    colours = np.ascontiguousarray(rgba[edge])[None]
+    count, labels = cv2.connectedComponents(opaque, connectivity=8)
+    area = np.bincount(labels.ravel(), minlength=count)
+    outline = np.bincount(labels[edge], minlength=count)
+    thin = outline >= area * _THIN
+    thin[0] = False
+    chosen = edge & thin[labels]
+    if not chosen.any():
+        return np.zeros(256, np.int64)
+    colours = np.ascontiguousarray(rgba[chosen])[None]
     grey = cv2.COLOR_RGBA2GRAY if code == cv2.COLOR_RGBA2BGR else cv2.COLOR_BGRA2GRAY
     return np.bincount(np.asarray(cv2.cvtColor(colours, grey)).ravel(), minlength=256)
 

@@ -52,7 +52,8 @@ def decode_jpeg_stream(
     Args:
         data: A whole stream.
         space: ``BGR`` or ``CMYK``.
-        width, height: Stored size.
+        width: Stored width.
+        height: Stored height.
         divisor: 1, 2, 4 or 8: the scale to decode at.
 
     Returns:
@@ -281,9 +282,20 @@ def _header_raster(
     )
 
 
+def _whole_stream(job: Job, header: Header) -> bytes:
+    """The file up to the end of its code stream, with the end marker that may be missing.
+
+    A last tile part of unknown length runs to the end of what OpenJPEG is given.
+    """
+    stop = header.payload[1]
+    if header.damage is not None:
+        return job.data[:stop] + b"\xff\xd9"
+    return job.data[:stop] if stop < len(job.data) and header.open_end else job.data
+
+
 def read_jpeg2000_opencv(job: Job, header: Header, found: Format) -> Raster:
     """More than 8 bits a sample, signed or not."""
-    values = _by_opencv(job.data, cv2.IMREAD_UNCHANGED)
+    values = _by_opencv(_whole_stream(job, header), cv2.IMREAD_UNCHANGED)
     _check_shape(values, header)
     image, note = from_integers(values, header.bits if values.dtype != np.uint8 else 8, rgb=False)
     return _header_raster(job, header, image, found, note)
@@ -300,9 +312,10 @@ def read_jpeg2000(job: Job, header: Header, found: Format) -> Raster:
     while divisor < 8 and area * per_pixel / divisor**2 > 2.2 * 2**30:
         divisor *= 2
     steps = divisor.bit_length() - 1
+    data = _whole_stream(job, header)
     least = steps if area * per_pixel > 2.2 * 2**30 else 0
     while True:
-        opened: Any = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(job.data))
+        opened: Any = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(data))
         try:
             if steps:
                 opened.reduce = steps
