@@ -37,6 +37,7 @@ class Made:
         pages: How many pages are read.
         damaged: It must be read and its damage told.
         refused: No well-kept library reads it: an error of a true kind is the right answer.
+        broken: There is no image in it: any error is right, pixels are not.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Made:
     pages: int = 1
     damaged: bool = False
     refused: bool = False
+    broken: bool = False
 
 
 def judge(made: Made) -> Cell:
@@ -58,6 +60,9 @@ def judge(made: Made) -> Cell:
     def cell(verdict: Verdict, detail: str) -> Cell:
         return Cell(made.kind, made.maker, made.name, verdict, detail)
 
+    if made.broken:
+        told = not isinstance(result, Decoded)
+        return cell(Verdict.RIGHT if told else Verdict.WRONG, "an error" if told else "pixels")
     if not isinstance(result, Decoded):
         true = result.kind in _TRUE_REASONS
         return cell(Verdict.REFUSED if true else Verdict.WRONG, f"{result.kind}: {result.message}")
@@ -74,7 +79,7 @@ def judge(made: Made) -> Cell:
         if good or made.damaged:
             return cell(Verdict.RIGHT, off)
     for name, other in second_opinions(made.data, made.ending):
-        good, off_other = _compare(image, other, False)
+        good, off_other = _compare(image, other, made.lossy and made.truth is None)
         if good:
             return cell(Verdict.RIGHT, f"{off_other} ({name})")
         off += f"; {off_other} ({name})"

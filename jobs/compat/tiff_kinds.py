@@ -114,6 +114,8 @@ def tifffile_kinds() -> Iterator[Made]:
                     made["predictor"] = True
                 if values.ndim == 3 and "planarconfig" not in made:
                     made["planarconfig"] = planar
+                if compression == "jpeg" and dtype != "uint8":
+                    continue  # the writer puts 12 of 16 bits into the stream
                 picture = values
                 if made.get("planarconfig") == "separate":
                     picture = np.ascontiguousarray(np.moveaxis(values, -1, 0))

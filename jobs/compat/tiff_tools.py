@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import struct
@@ -14,17 +15,27 @@ from PIL import Image, __version__
 
 from jobs.compat.judge import Made, by_tool, version
 from jobs.compat.pictures import Pixels, alpha, bilevel, grey, on_ground, words
+from textspot_ray.images.tiff import layout_of, tiff_chain
 
 
 def tool_kinds(folder: Path) -> Iterator[Made]:
     """All of them."""
     picture = words()
-    yield from _libtiff(folder, picture)
-    yield from _imagemagick(folder, picture)
-    yield from _vips(folder, picture)
-    yield from _gdal(picture)
-    yield from _pillow(picture)
-    yield from _own(picture)
+    makers = (
+        _libtiff(folder, picture),
+        _imagemagick(folder, picture),
+        _vips(folder, picture),
+        _gdal(picture),
+        _pillow(picture),
+        _own(picture),
+    )
+    for made in itertools.chain.from_iterable(makers):
+        # A writer that fails halfway leaves a directory whose strips are all empty.
+        layout = layout_of(made.data, tiff_chain(made.data).pages[0])
+        if not any(count for _, count in layout.segments):
+            yield dataclasses.replace(made, kind="TIFF with empty strips", broken=True)
+        else:
+            yield made
 
 
 def _paper(picture: Pixels) -> Pixels:
@@ -132,7 +143,8 @@ def _imagemagick(folder: Path, picture: Pixels) -> Iterator[Made]:
     ):  # fmt: skip
         data = by_tool("convert-im6", [str(source), *options, str(target)], target)
         if data:
-            yield Made("TIFF ImageMagick kinds", f"im-{name}", data, truth, maker=maker)
+            yield Made("TIFF ImageMagick kinds", f"im-{name}", data, truth, maker=maker,
+                       lossy=name == "lab8")  # fmt: skip
     for quality in ("jpeg", "none"):
         data = by_tool(
             "convert-im6",

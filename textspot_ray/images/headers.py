@@ -50,6 +50,7 @@ class Header:
         damage: What is wrong with the container though the image can be read.
         payload: Where image data start and stop in the file; (0, 0) if that was not looked for.
         open_end: JPEG 2000 whose last tile part does not say how long it is.
+        colour_transform: JPEG 2000 that was turned from RGB, and is back, by its own transform.
     """
 
     width: int
@@ -65,6 +66,7 @@ class Header:
     damage: str | None = None
     payload: tuple[int, int] = (0, 0)
     open_end: bool = False
+    colour_transform: bool = False
 
 
 def jpeg_header(data: bytes, check: Callable[[int, int], None]) -> Header:
@@ -300,7 +302,7 @@ def jpeg2000_header(data: bytes) -> Header:
         raise BrokenHeaderError(f"{channels} components")
     depths = data[at + 42 : at + 42 + 3 * channels : 3]
     at += 2
-    damage, open_end = None, False
+    damage, open_end, transform = None, False, False
     for _ in range(10 * _MAX_STEPS):
         if at + 2 > end:
             damage = "the end-of-codestream marker is missing"
@@ -311,6 +313,8 @@ def jpeg2000_header(data: bytes) -> Header:
         if at + 4 > end:
             raise CutError("the file ends inside its code stream")
         (length,) = struct.unpack(">H", data[at + 2 : at + 4])
+        if marker == 0xFF52 and at + 9 <= end:  # COD (A.6.1)
+            transform = data[at + 8] != 0
         if marker == 0xFF90:  # SOT: Isot, Psot = bytes of the tile part from here
             if at + 12 > end:
                 raise CutError("the file ends inside its code stream")
@@ -343,6 +347,7 @@ def jpeg2000_header(data: bytes) -> Header:
         damage=damage,
         payload=(start, end),
         open_end=open_end,
+        colour_transform=transform,
     )
 
 

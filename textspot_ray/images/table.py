@@ -255,7 +255,7 @@ TABLE: tuple[Row, ...] = (
         "error for JPEG 2000, JPEG XL, JPEG XR and PNG in TIFF",
         compressions=_CLASSIC,
         bits=(1, 8),
-        lacks=_set("odd lossless"),
+        lacks=_set("odd lossless planar-jpeg"),
         bytes_per_pixel=8,
     ),
     Row(

@@ -136,6 +136,10 @@ def kind_of(data: bytes, page: TiffPage, layout: TiffLayout) -> Kind:
         header = _segment_jpeg(data, layout)
         if header is not None and header.process in (0xC3, 0xC7, 0xCB, 0xCF, 0xF7):
             words.add("lossless")
+        if layout.planar:
+            words.add("planar-jpeg")  # planes in strips, which libtiff (4.7.2) refuses
+    if layout.planar and layout.compression in (34927, 50001):
+        words.add("odd")  # libtiff writes planes as WebP that it cannot read itself
     if layout.compression == 6 and _old_jpeg(data, layout) is not None:
         words.add("stream")
     return Kind(Format.TIFF, layout.compression, bits, samples, frozenset(words))
@@ -151,6 +155,10 @@ def _check_extent(data: bytes, layout: TiffLayout) -> None:
     """Image data behind the end of the file: an error of its own, whoever decodes."""
     if not layout.segments and layout.jpeg_stream is None:
         raise BrokenHeaderError("a directory without image data")
+    if layout.segments and not any(count for _, count in layout.segments):
+        raise BrokenHeaderError(
+            "all its strips or tiles are empty: whoever wrote it stopped before the image data"
+        )
     # What is not compressed has counts that are wrong in files that are whole; its reader notices.
     last = max(
         (offset + (count if layout.compression != 1 else 1))
@@ -293,13 +301,37 @@ def _by_tifffile(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
             scale = better
             out, _ = _fill(first, layout, chosen, colours, scale)
         palette = first.colormap if photometric == _PALETTE else None
-        rgb_jpeg = layout.compression in _JPEGS or layout.compression == 33005
-    image = _to_bgr(out, photometric, layout, palette, converted=rgb_jpeg)
+    if photometric in (_RGB, _YCBCR):
+        photometric = _YCBCR if _is_ycbcr(job.data, layout) else _RGB
+    image = _to_bgr(out, photometric, layout, palette)
     if image.shape[2] == 4:
         if layout.extra[:1] == (_PREMULTIPLIED,):
             _unmultiply(image)
         image = on_ground(image)
-    return np.ascontiguousarray(image), None, scale.note
+    holes = sum(not count for _, count in layout.segments)
+    damage = None
+    if holes:
+        damage = f"{holes} of {len(layout.segments)} strips or tiles are empty and come out black"
+    return np.ascontiguousarray(image), damage, scale.note
+
+
+def _is_ycbcr(data: bytes, layout: TiffLayout) -> bool:
+    """Whether samples of three colours are luma and chroma once the codec has decoded them.
+
+    The JPEG decoders convert. JPEG 2000 streams do so if they were made with its own transform;
+    without, Aperio's 33003 and libvips' 33004 are YCbCr whatever the directory says.
+    """
+    if layout.compression in _JPEGS:
+        return False
+    if layout.compression in _JPEG2000S:
+        offset, count = next(s for s in layout.segments if s[1])
+        if jpeg2000_header(data[offset : offset + count]).colour_transform:
+            return False
+        if layout.compression in (33003, 33004):
+            return layout.samples == 3
+        if layout.compression == 33005:
+            return False
+    return layout.photometric == _YCBCR
 
 
 def _alpha_sample(layout: TiffLayout, colours: int) -> int | None:
@@ -411,8 +443,6 @@ def _to_bgr(
     photometric: int,
     layout: TiffLayout,
     palette: NDArray[np.uint16] | None,
-    *,
-    converted: bool,
 ) -> Pixels:
     """Samples of 8 bits as BGR, or BGRA where there is opacity."""
     height, width, channels = out.shape
@@ -437,7 +467,7 @@ def _to_bgr(
         return image if channels == 4 else np.dstack([image, out[..., 4]])
     if photometric == _LAB:
         return _lab_to_bgr(out)
-    if photometric == _YCBCR and not converted:
+    if photometric == _YCBCR:
         for rows in bands(height, width):
             ycc = np.ascontiguousarray(out[rows][..., [0, 2, 1]])
             out[rows][..., :3] = cv2.cvtColor(ycc, cv2.COLOR_YCrCb2BGR)
