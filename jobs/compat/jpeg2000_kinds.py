@@ -50,8 +50,15 @@ def kinds(folder: Path) -> Iterator[Made]:
                         target,
                     )
                     if data:
-                        yield made(f"{name} {bits}-bit", f"{name}{bits}{how}", data, truth,
-                                   lossy=bool(how == "-lossy"), ending=ending, maker=opj)  # fmt: skip
+                        yield made(
+                            f"{name} {bits}-bit",
+                            f"{name}{bits}{how}",
+                            data,
+                            truth,
+                            lossy=how == "-lossy",
+                            ending=ending,
+                            maker=opj,
+                        )
     path = folder / "in.ppm"
     path.write_bytes(_pnm(picture, 255))
     for how, options in {

@@ -37,6 +37,7 @@ class Made:
         pages: How many pages are read.
         damaged: It must be read and its damage told.
         refused: No well-kept library reads it: an error of a true kind is the right answer.
+        tolerance: Mean levels that a lossy file may be off.
         broken: There is no image in it: any error is right, pixels are not.
     """
 
@@ -51,6 +52,7 @@ class Made:
     damaged: bool = False
     refused: bool = False
     broken: bool = False
+    tolerance: float = _LOSSY_MEAN
 
 
 def judge(made: Made) -> Cell:
@@ -75,7 +77,7 @@ def judge(made: Made) -> Cell:
     image = result.image[..., ::-1]
     off = "nothing to compare with"
     if made.truth is not None:
-        good, off = _compare(image, made.truth, made.lossy)
+        good, off = _compare(image, made.truth, made.lossy, made.tolerance)
         if good or made.damaged:
             return cell(Verdict.RIGHT, off)
     for name, other in second_opinions(made.data, made.ending):
@@ -86,7 +88,9 @@ def judge(made: Made) -> Cell:
     return cell(Verdict.WRONG, off)
 
 
-def _compare(image: NDArray[np.uint8], truth: NDArray[np.uint8], lossy: bool) -> tuple[bool, str]:
+def _compare(
+    image: NDArray[np.uint8], truth: NDArray[np.uint8], lossy: bool, tolerance: float = _LOSSY_MEAN
+) -> tuple[bool, str]:
     if image.shape != truth.shape:
         return (
             False,
@@ -94,7 +98,7 @@ def _compare(image: NDArray[np.uint8], truth: NDArray[np.uint8], lossy: bool) ->
         )
     off = np.abs(image.astype(np.int16) - truth)
     most, mean = int(off.max()), float(off.mean())
-    good = mean <= _LOSSY_MEAN if lossy else most <= _LEVELS
+    good = mean <= tolerance if lossy else most <= _LEVELS
     return good, f"off by {mean:.2f} on average, {most} at most"
 
 
@@ -155,7 +159,13 @@ def version(program: str) -> str | None:
     """Version of a program in its own words, None where it is not installed."""
     if shutil.which(program) is None:
         return None
-    flags = {"tiffcp": ("-h",), "convert-im6": ("-version",), "opj_compress": ("-h",)}
+    flags = {
+        "tiffcp": ("-h",),
+        "convert-im6": ("-version",),
+        "opj_compress": ("-h",),
+        "cwebp": ("-version",),
+        "cjpeg": ("-version", "-outfile", "/dev/null", "/dev/null"),
+    }
     command = [program, *flags.get(program, ("--version",))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     import re

@@ -165,10 +165,7 @@ def kinds(folder: Path) -> Iterator[Made]:
         )
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
-        if mode == "I;16":
-            truth = rgb[0]
-        else:
-            truth = np.asarray(image.convert("RGB"))
+        truth = rgb[0] if mode == "I;16" else np.asarray(image.convert("RGB"))
         yield made(f"Pillow {mode}", f"pillow-{mode.replace(';', '')}", buffer.getvalue(), truth,
                    maker=pillow)  # fmt: skip
     source = folder / "source.ppm"

@@ -326,11 +326,20 @@ def _own(picture: Pixels) -> Iterator[Made]:
             values = np.rint(source.astype(np.float64) * ((1 << bits) - 1) / 255)
             for compression in (None, "lzw", "zlib"):
                 made = io.BytesIO()
-                tifffile.imwrite(made, values.astype(np.uint16), compression=compression,
-                                 photometric="rgb" if source.ndim == 3 else "minisblack")  # fmt: skip
+                tifffile.imwrite(
+                    made,
+                    values.astype(np.uint16),
+                    compression=compression,
+                    photometric="rgb" if source.ndim == 3 else "minisblack",
+                )
                 truth = picture if source.ndim == 3 else np.dstack([source] * 3)
-                yield Made(f"TIFF {bits} bits in 16", f"{name}{bits}in16-{compression}",
-                           made.getvalue(), truth, maker=f"tifffile {tifffile.__version__}")  # fmt: skip
+                yield Made(
+                    f"TIFF {bits} bits in 16",
+                    f"{name}{bits}in16-{compression}",
+                    made.getvalue(),
+                    truth,
+                    maker=f"tifffile {tifffile.__version__}",
+                )
     plain = io.BytesIO()
     Image.fromarray(picture).save(plain, "TIFF")
     data = plain.getvalue()

@@ -196,7 +196,18 @@ def _jpeg_kind(job: Job, found: Format) -> tuple[Header, Kind]:
         words.add("lossless")
     if header.channels not in (1, 3, 4):
         words.add("odd")
+    if header.channels > 1 and not _has_named_sampling(header.sampling):
+        words.add("sampling")
     return header, Kind(found, bits=header.bits, layout=frozenset(words))
+
+
+# 4:4:4, 4:2:2, 4:2:0, 4:4:0, 4:1:1 and 4:4:1: what TurboJPEG has names for.
+_NAMED_SAMPLING = frozenset({0x11, 0x21, 0x22, 0x12, 0x41, 0x14})
+
+
+def _has_named_sampling(factors: tuple[int, ...]) -> bool:
+    luma, chroma, black = factors[:1], factors[1:3], factors[3:]
+    return luma[0] in _NAMED_SAMPLING and set(chroma) == {0x11} and set(black) <= set(luma)
 
 
 def _png_kind(job: Job, found: Format) -> tuple[Header, Kind]:
@@ -238,21 +249,15 @@ def _jpeg2000_kind(job: Job, found: Format) -> tuple[Header, Kind]:
 def _pnm_kind(job: Job, found: Format) -> tuple[Header, Kind]:
     head = job.data[:SNIFF_BYTES]
     if head[1:2] in b"7fF":
-        return _pam_header(head), Kind(found, layout=frozenset({"pam"}))
+        word = "pam" if head[1:2] == b"7" else "pfm"
+        return _pam_header(head), Kind(found, layout=frozenset({word}))
     return Header(0, 0), Kind(found)
 
 
 def _pam_header(head: bytes) -> Header:
     """Size of a PAM or PFM from its lines of text."""
     if head[1:2] == b"7":
-        lines = head.partition(b"ENDHDR")[0].split(b"\n")
-        pairs = dict(line.split(None, 1) for line in lines if len(line.split(None, 1)) == 2)
-        try:
-            width, height = int(pairs[b"WIDTH"]), int(pairs[b"HEIGHT"])
-            most = int(pairs[b"MAXVAL"])
-        except (KeyError, ValueError) as exc:
-            raise BrokenHeaderError("no size in its header") from exc
-        return Header(width, height, bits=max(8, most.bit_length()) if most > 255 else 8)
+        return readers.pam_header(head)[0]
     fields = head.split(None, 3)
     try:
         return Header(int(fields[1]), int(fields[2]), bits=32)
@@ -278,7 +283,9 @@ READERS: dict[Reader, Callable[[Job, Header, Format], Raster]] = {
     Reader.IMAGECODECS_JPEG: readers.read_jpeg_imagecodecs,
     Reader.OPENCV: readers.read_opencv,
     Reader.OPENCV_ALPHA: readers.read_png_alpha,
-    Reader.OPENCV_PAM: readers.read_pam,
+    Reader.PAM: readers.read_pam,
+    Reader.OPENCV_PFM: readers.read_pfm,
+    Reader.PILLOW_JPEG: readers.read_jpeg_pillow,
     Reader.OPENCV_JPEG2000: readers.read_jpeg2000_opencv,
     Reader.PILLOW: readers.read_pillow,
     Reader.PILLOW_JPEG2000: readers.read_jpeg2000,

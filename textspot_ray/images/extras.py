@@ -203,8 +203,6 @@ def read_pdf(job: Job, header: Header, found: Format) -> Raster:
 
 
 def _draw(job: Job, page: Any, pages: int, library: Any) -> Raster:
-    import cv2
-
     wide, high = page.get_size()  # points, turned
     scale = _scan_scale(page, wide, high, library) or job.pdf_dpi / _POINT_DPI
     width, height = max(1, round(wide * scale)), max(1, round(high * scale))
@@ -214,16 +212,17 @@ def _draw(job: Job, page: Any, pages: int, library: Any) -> Raster:
         dpi = scale * _POINT_DPI
         raise RefusedError(exc.kind, f"{exc} at {dpi:.0f} dpi; see image.pdf_dpi") from exc
     check_memory(11.0 * width * height, f"a PDF page of {width * height / 1e6:.0f} Mpx")
-    bitmap = page.render(scale=scale, rev_byteorder=False, may_draw_forms=True)
+    bitmap = library.PdfBitmap.new_native(width, height, library.raw.FPDFBitmap_BGRx)
     try:
+        # Into the size that was asked for: PdfPage.render rounds up, and a scan would be resampled.
+        library.raw.FPDFBitmap_FillRect(bitmap.raw, 0, 0, width, height, 0xFFFFFFFF)
+        library.raw.FPDF_RenderPageBitmap(
+            bitmap.raw, page.raw, 0, 0, width, height, 0, library.raw.FPDF_ANNOT
+        )
         pixels = bitmap.to_numpy()
-        out = np.empty((*pixels.shape[:2], 3), np.uint8)
-        for rows in bands(*pixels.shape[:2]):
-            part = np.ascontiguousarray(pixels[rows])
-            if part.ndim == 2 or part.shape[2] == 1:
-                cv2.cvtColor(part, cv2.COLOR_GRAY2BGR, dst=out[rows])
-            else:
-                out[rows] = part[..., :3]
+        out = np.empty((height, width, 3), np.uint8)
+        for rows in bands(height, width):
+            out[rows] = pixels[rows][..., :3]
     finally:
         bitmap.close()
         page.close()

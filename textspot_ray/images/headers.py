@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 # In entropy-coded data 0xFF is followed by a stuffed 0x00 or a restart marker (T.81, B.1.1.5).
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# JPEG-LS stuffs a bit, not a byte: there the byte behind 0xFF is below 0x80 (T.87, A.1).
+_NEXT_LS_MARKER = re.compile(rb"\xff[\x80-\xfe]")
 _FILL = re.compile(rb"\xff+")
 _MAX_SCANS = 500
 _MAX_STEPS = 100_000  # segments, chunks or boxes; real files have tens, or some ten thousand
@@ -50,6 +52,7 @@ class Header:
         damage: What is wrong with the container though the image can be read.
         payload: Where image data start and stop in the file; (0, 0) if that was not looked for.
         open_end: JPEG 2000 whose last tile part does not say how long it is.
+        sampling: JPEG's factors of each component, horizontal x 16 + vertical.
         colour_transform: JPEG 2000 that was turned from RGB, and is back, by its own transform.
     """
 
@@ -67,6 +70,7 @@ class Header:
     payload: tuple[int, int] = (0, 0)
     open_end: bool = False
     colour_transform: bool = False
+    sampling: tuple[int, ...] = ()
 
 
 def jpeg_header(data: bytes, check: Callable[[int, int], None]) -> Header:
@@ -89,6 +93,7 @@ def jpeg_header(data: bytes, check: Callable[[int, int], None]) -> Header:
     frame: tuple[int, int, int, int, int] | None = None
     orientation, adobe, scans = 0, False, 0
     first_scan, damage = 0, None
+    sampling: tuple[int, ...] = ()
     at, end = 2, len(data)
     for _ in range(_MAX_STEPS):
         if at + 2 > end:
@@ -127,6 +132,7 @@ def jpeg_header(data: bytes, check: Callable[[int, int], None]) -> Header:
             if len(body) < 6:
                 raise BrokenHeaderError("frame header too short")
             frame = (marker, body[0], *struct.unpack(">HHB", body[1:6]))
+            sampling = tuple(body[7 : 6 + 3 * body[5] : 3])
             check(frame[3], frame[2])
         elif marker == 0xE1 and body.startswith(b"Exif\0\0") and not (scans or orientation):
             orientation = exif_orientation(body[6:], default=0)
@@ -140,7 +146,7 @@ def jpeg_header(data: bytes, check: Callable[[int, int], None]) -> Header:
             scans += 1
             if scans > _MAX_SCANS:
                 raise BrokenHeaderError(f"more than {_MAX_SCANS} scans")
-            found = _NEXT_MARKER.search(data, at)
+            found = (_NEXT_LS_MARKER if frame[0] == 0xF7 else _NEXT_MARKER).search(data, at)
             if found is None:
                 damage = _NO_EOI
                 at = end
@@ -161,6 +167,7 @@ def jpeg_header(data: bytes, check: Callable[[int, int], None]) -> Header:
         adobe=adobe,
         damage=damage,
         payload=(first_scan, min(at, end)),
+        sampling=sampling,
     )
 
 

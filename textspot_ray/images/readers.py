@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import threading
 import zlib
@@ -21,6 +22,8 @@ from textspot_ray.images.pixels import (
     from_pillow,
     integer_scale,
     on_ground,
+    real_scale,
+    value_range,
 )
 from textspot_ray.images.raster import Job, Raster, RefusedError, check_memory
 from textspot_ray.records import ErrorKind
@@ -121,6 +124,20 @@ def _filled_rows(image: Pixels) -> int:
     """Rows at the end that are one colour: what libjpeg puts where data end early."""
     same = (image == image[-1, -1]).all(axis=(1, 2))
     return len(same) if same.all() else int(np.argmin(same[::-1]))
+
+
+def read_jpeg_pillow(job: Job, header: Header, found: Format) -> Raster:
+    """Unusual sampling factors."""
+    from PIL import JpegImagePlugin
+
+    end = b"" if header.damage is None else b"\xff\xd9"
+    opened: Any = JpegImagePlugin.JpegImageFile(io.BytesIO(job.data + end if end else job.data))
+    divisor = job.reduction(header.width, header.height, header.orientation)
+    if divisor > 1:
+        opened.draft("RGB", (header.width // divisor, header.height // divisor))
+    opened.load()
+    image, _ = from_pillow(opened)
+    return _jpeg_raster(job, header, image, None)
 
 
 def read_jpeg_imagecodecs(job: Job, header: Header, found: Format) -> Raster:
@@ -247,19 +264,47 @@ def read_png_alpha(job: Job, header: Header, found: Format) -> Raster:
     return _header_raster(job, header, image, found, note)
 
 
-def read_pam(job: Job, header: Header, found: Format) -> Raster:
-    """PAM and PFM."""
-    from textspot_ray.images.pixels import real_scale, value_range
+def pam_header(data: bytes) -> tuple[Header, int, int]:
+    """Size, largest value and start of the samples of a PAM (Netpbm's pam(5)).
 
+    Raises:
+        BrokenHeaderError: A line is missing or no number.
+    """
+    text, end, _ = data[:4096].partition(b"ENDHDR\n")
+    lines = (line.split(None, 1) for line in text.split(b"\n") if not line.startswith(b"#"))
+    pairs = {parts[0]: parts[1] for parts in lines if len(parts) == 2}
+    try:
+        width, height = int(pairs[b"WIDTH"]), int(pairs[b"HEIGHT"])
+        depth, most = int(pairs[b"DEPTH"]), int(pairs[b"MAXVAL"])
+    except (KeyError, ValueError) as exc:
+        raise BrokenHeaderError("no size in its header") from exc
+    if not end or not 1 <= most <= 65_535 or not 1 <= depth <= 4:
+        raise BrokenHeaderError("a header that makes no sense")
+    return Header(width, height, channels=depth, bits=most.bit_length()), most, len(text) + len(end)
+
+
+def read_pam(job: Job, header: Header, found: Format) -> Raster:
+    """Grey or colour, with or without opacity, of up to 16 bits."""
+    header, most, start = pam_header(job.data)
+    dtype = np.dtype(">u2" if most > 255 else np.uint8)
+    shape = (header.height, header.width, header.channels)
+    if start + math.prod(shape) * dtype.itemsize > len(job.data):
+        raise CutError("the file ends before its samples do")
+    values = np.frombuffer(job.data, dtype, math.prod(shape), start).reshape(shape)
+    narrow = np.empty(shape, np.uint8)
+    for rows in bands(*shape[:2]):
+        narrow[rows] = np.minimum(values[rows].astype(np.uint32) * 255 // most, 255)
+    image, _ = from_integers(narrow, 8)
+    return _header_raster(job, header, image, found)
+
+
+def read_pfm(job: Job, header: Header, found: Format) -> Raster:
+    """Floats, grey or colour."""
     values = _by_opencv(job.data, cv2.IMREAD_UNCHANGED)
     _check_shape(values, header)
-    if values.dtype.kind == "f":
-        scale = real_scale(*value_range(values))
-        narrow = scale.apply(values)
-        image, note = from_integers(narrow, 8, rgb=False)[0], scale.note
-    else:
-        image, note = from_integers(values, header.bits, rgb=False)
-    return _header_raster(job, header, image, found, note)
+    scale = real_scale(*value_range(values))
+    image, _ = from_integers(scale.apply(values), 8, rgb=False)
+    return _header_raster(job, header, image, found, scale.note)
 
 
 def _is_dark(image: Pixels) -> bool:

@@ -29,7 +29,9 @@ class Reader(StrEnum):
     IMAGECODECS_JPEG = "imagecodecs, JPEG"
     OPENCV = "OpenCV"
     OPENCV_ALPHA = "OpenCV, unchanged"
-    OPENCV_PAM = "OpenCV, PAM and PFM"
+    OPENCV_PFM = "OpenCV, PFM"
+    PAM = "NumPy, PAM"
+    PILLOW_JPEG = "Pillow, JPEG"
     OPENCV_JPEG2000 = "OpenCV, JPEG 2000"
     PILLOW = "Pillow"
     PILLOW_JPEG2000 = "Pillow, JPEG 2000"
@@ -140,7 +142,7 @@ TABLE: tuple[Row, ...] = (
         "libjpeg-turbo with its warnings as values, at the speed of OpenCV or above; OpenCV "
         "(5.0) prints them on standard error and gives the pixels all the same",
         bits=(8, 8),
-        lacks=_set("cmyk lossless odd"),
+        lacks=_set("cmyk lossless odd sampling"),
         bytes_per_pixel=10,  # progressive 4:4:4 keeps 6 bytes of coefficients a pixel
     ),
     Row(
@@ -150,8 +152,18 @@ TABLE: tuple[Row, ...] = (
         "JPEG for Adobe's",
         bits=(8, 8),
         needs=_set("cmyk"),
-        lacks=_set("lossless"),
+        lacks=_set("lossless sampling"),
         bytes_per_pixel=12,
+    ),
+    Row(
+        Format.JPEG,
+        Reader.PILLOW_JPEG,
+        "sampling factors such as 4:1:0, which TurboJPEG has no name for and refuses; what "
+        "libjpeg warns of is lost",
+        bits=(8, 8),
+        needs=_set("sampling"),
+        lacks=_set("lossless odd cmyk"),
+        bytes_per_pixel=11,
     ),
     Row(
         Format.JPEG,
@@ -218,10 +230,18 @@ TABLE: tuple[Row, ...] = (
     Row(Format.ICO, Reader.PILLOW, "largest icon of the directory"),
     Row(
         Format.PNM,
-        Reader.OPENCV_PAM,
-        "PAM (P7) and PFM: Pillow (13.0) has no PAM",
+        Reader.PAM,
+        "samples behind a few lines of text; Pillow (13.0) has no PAM, OpenCV (5.0) exchanges red "
+        "and blue",
         needs=_set("pam"),
-        bytes_per_pixel=12,
+        bytes_per_pixel=11,
+    ),
+    Row(
+        Format.PNM,
+        Reader.OPENCV_PFM,
+        "floats in colour, which Pillow (13.0) lacks",
+        needs=_set("pfm"),
+        bytes_per_pixel=27,
     ),
     Row(Format.PNM, Reader.PILLOW, "P1 to P6 with comments and any maximum"),
     Row(
