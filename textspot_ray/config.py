@@ -44,6 +44,8 @@ class SourceConfig:
     system_folders: bool = False  # take what lies in @eaDir, #recycle, $RECYCLE.BIN, __MACOSX, too
     keep_url_secrets: bool = False  # store URLs with user info and signatures, which else are cut
     on_changed: str = "keep"  # keep | redo
+    tiff_levels: bool = False  # take pyramid levels and thumbnails of a TIFF for pages
+    pdf_dpi: int = 200  # resolution at which PDF pages are drawn that are no scans
     storage_options: dict[str, Any] = field(default_factory=dict)  # fsspec options, by protocol
 
     def __post_init__(self) -> None:
@@ -52,6 +54,8 @@ class SourceConfig:
                 object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         _choice("source.on_changed", self.on_changed, ("keep", "redo"))
         _choice("source.header", self.header, ("auto", "yes", "no"))
+        if not 36 <= self.pdf_dpi <= 1200:
+            raise ConfigError(f"source.pdf_dpi must be in [36, 1200], not {self.pdf_dpi}")
         if self.limit is not None and self.limit < 0:
             raise ConfigError(f"source.limit must be at least 0, not {self.limit}")
         if self.sample is not None and not 0 < self.sample <= 1:

@@ -349,8 +349,9 @@ def _jpegxl(folder: Path, picture: Pixels) -> Iterator[Made]:
     for name, values in (
         ("u16", picture.astype(np.uint16) * 257), ("f32", (picture / 255).astype(np.float32)),
     ):  # fmt: skip
-        yield Made("JPEG XL", f"jxl-{name}", imagecodecs.jpegxl_encode(values, lossless=True),
-                   picture, ending="jxl", maker=f"imagecodecs {imagecodecs.__version__}")  # fmt: skip
+        data = imagecodecs.jpegxl_encode(values, lossless=True)
+        yield Made("JPEG XL", f"jxl-{name}", data, picture, ending="jxl",
+                   maker=f"imagecodecs {imagecodecs.__version__}")  # fmt: skip
 
 
 def _jpegxr(folder: Path, picture: Pixels) -> Iterator[Made]:

@@ -1,4 +1,8 @@
-"""List failed images: image_id, stage, kind, attempts and message, one a line, tab-separated."""
+"""List failed images: image_id, stage, kind, attempts and message, one a line, tab-separated.
+
+With --damaged, list the images that were read although their file is damaged: image_id and what a
+decoder complained of.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,36 @@ import json
 
 from textspot_ray.commands.table_options import add_folder_argument
 from textspot_ray.commands.tables import table_ledger
-from textspot_ray.errors import ExitCode, printable
+from textspot_ray.errors import ExitCode, UsageError, printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_folder_argument(parser)
     parser.add_argument("--kind", action="append", metavar="KIND", help="only this kind of failure")
+    parser.add_argument(
+        "--damaged", action="store_true", help="images read although damaged, not failures"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the failures; none is a fine answer."""
-    from textspot_ray.tables.status import error_rows
+    """Print the failures, or the damaged; none is a fine answer.
 
+    Raises:
+        UsageError: --damaged with --kind.
+    """
+    from textspot_ray.tables.status import damaged_rows, error_rows
+
+    if args.damaged:
+        if args.kind:
+            raise UsageError("--kind is a kind of failure: leave it out with --damaged")
+        for damaged in damaged_rows(table_ledger(args)):
+            if args.json:
+                print(json.dumps(damaged, ensure_ascii=False))
+            else:
+                print(damaged["image_id"], damaged["damage"], sep="\t")
+        return ExitCode.OK
     for row in error_rows(table_ledger(args)):
         if args.kind and row.kind not in args.kind:
             continue

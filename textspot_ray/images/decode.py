@@ -178,8 +178,7 @@ def _tiff(job: Job) -> Raster:
         kind = ErrorKind.TRUNCATED if chain.fault.cut else ErrorKind.CORRUPT
         raise RefusedError(
             kind,
-            f"what follows page {job.page} of this TIFF cannot be read ({chain.fault.message}); "
-            f"the {job.page} page{'s' * (job.page > 1)} before are",
+            f"what follows page {job.page} of this TIFF cannot be read: {chain.fault.message}",
         )
     raise RefusedError(ErrorKind.CORRUPT, f"page {job.page} of a TIFF of {pages} pages")
 

@@ -210,7 +210,7 @@ def _draw(job: Job, page: Any, pages: int, library: Any) -> Raster:
         job.check(width, height)
     except RefusedError as exc:
         dpi = scale * _POINT_DPI
-        raise RefusedError(exc.kind, f"{exc} at {dpi:.0f} dpi; see image.pdf_dpi") from exc
+        raise RefusedError(exc.kind, f"{exc} at {dpi:.0f} dpi; see source.pdf_dpi") from exc
     check_memory(11.0 * width * height, f"a PDF page of {width * height / 1e6:.0f} Mpx")
     bitmap = library.PdfBitmap.new_native(width, height, library.raw.FPDFBitmap_BGRx)
     try:

@@ -29,7 +29,7 @@ _TURNS: dict[int, Callable[[Any], Any]] = {
 }
 _BAND_PIXELS = 1 << 22
 _SAMPLE_PIXELS = 1 << 21  # looked at to choose a ground
-_THIN = 0.05
+_THIN = 0.1
 _CONTRAST = 64  # levels between an edge and its ground that leave text readable
 _MARGIN = 1.05  # another ground than white must suit this many times more of the edge
 
@@ -251,7 +251,8 @@ def edge_levels(rgba: NDArray[np.uint8], code: int = cv2.COLOR_BGRA2BGR) -> NDAr
     """Grey levels of thin opaque parts beside transparent ones: letters, not panels or cut-outs.
 
     What stands on an opaque panel has its own ground; only its outline meets the transparent one.
-    A part is thin if pixels within two of its edge are a twentieth of it at least.
+    A part is thin if pixels within two of its edge are a tenth of it at least: strokes of up to
+    some forty pixels.
 
     Args:
         rgba: H x W x 4 uint8, not premultiplied.

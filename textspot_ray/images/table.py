@@ -46,6 +46,15 @@ class Reader(StrEnum):
     RAWPY = "rawpy"
 
 
+_NAMES = {
+    Format.JPEG2000: "JPEG 2000",
+    Format.JPEGXL: "JPEG XL",
+    Format.JPEGXR: "JPEG XR",
+    Format.RAW: "camera RAW",
+    Format.WEBP: "WebP",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What a header says of an image, as far as it decides who reads it.
@@ -71,7 +80,7 @@ class Kind:
         parts += [w for w in ("lossless", "CMYK") if w.lower() in self.layout]
         if self.samples != "uint":
             parts.append({"int": "signed"}.get(self.samples, self.samples))
-        parts.append(str(self.format).upper() if self.format is not Format.JPEGXL else "JPEG XL")
+        parts.append(_NAMES.get(self.format, str(self.format).upper()))
         text = " ".join(parts)
         if self.compression:
             name = COMPRESSIONS.get(self.compression, "unknown")
@@ -350,7 +359,8 @@ TABLE: tuple[Row, ...] = (
 
 
 @cache
-def _installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Whether an optional library can be imported, without importing it."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
@@ -371,7 +381,7 @@ def choose(kind: Kind, advice: str = "convert it to PNG first") -> Row:
     for row in TABLE:
         if not row.fits(kind):
             continue
-        if row.module is None or _installed(row.module):
+        if row.module is None or is_installed(row.module):
             return row
         missing = missing or row
     if missing is None:

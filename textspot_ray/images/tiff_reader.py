@@ -59,7 +59,7 @@ _COLOURS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1, _INKS: 4, _YCB
 _SAMPLES = {1: "uint", 2: "int", 3: "float", 4: "uint", 5: "complex", 6: "complex"}
 _JPEGS = frozenset({6, 7, 33007, 34892})
 _JPEG2000S = frozenset({33003, 33004, 33005, 34712})
-_ADVICE = "convert it to PNG first, for example with: vips copy in.tif out.png"
+_ADVICE = "convert it to PNG first, for example with: convert in.tif out.png"
 # Two pages are compared at the smaller one's size, or at this, after a blur of two pixels. Half and
 # quarter sizes by area, cubic and linear filters, also as JPEG of quality 75, differ by up to 27
 # levels; one other letter makes 40 and more.
@@ -85,7 +85,7 @@ def read_tiff_page(job: Job, page: TiffPage, pages: int) -> Raster:
     """
     layout = layout_of(job.data, page)
     _check_extent(job.data, layout)
-    row = choose(kind_of(job.data, page, layout), _ADVICE)
+    row = choose(kind_of(job.data, page, layout), _advice(layout))
     area = page.width * page.height
     if row.bytes_per_pixel:
         check_memory(row.bytes_per_pixel * area, f"a TIFF page of {area / 1e6:.0f} Mpx")
@@ -113,7 +113,14 @@ def read_tiff_page(job: Job, page: TiffPage, pages: int) -> Raster:
 
 def row_for(data: bytes, page: TiffPage) -> Row:
     """The row of the table that reads a page."""
-    return choose(kind_of(data, page, layout_of(data, page)), _ADVICE)
+    layout = layout_of(data, page)
+    return choose(kind_of(data, page, layout), _advice(layout))
+
+
+def _advice(layout: TiffLayout) -> str:
+    if layout.compression in (9, 10, 34661):
+        return "convert it first, for example with: tiffcp -c g4 in.tif out.tif"
+    return _ADVICE
 
 
 def kind_of(data: bytes, page: TiffPage, layout: TiffLayout) -> Kind:

@@ -28,6 +28,8 @@ class SpotterSettings:
         image: Decoding limits and tiling rules.
         threads: Inference threads of each part.
         streams: Images that the detector infers at a time.
+        tiff_levels: Pyramid levels and thumbnails of a TIFF are pages.
+        pdf_dpi: Resolution of PDF pages that are drawn.
     """
 
     model: str = "embedded"
@@ -38,6 +40,8 @@ class SpotterSettings:
     image: ImageConfig = field(default_factory=ImageConfig)
     threads: int = 1
     streams: int = 1
+    tiff_levels: bool = False
+    pdf_dpi: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ def settings_from(config: RunConfig, *, threads: int = 1, streams: int = 1) -> S
         image=config.image,
         threads=threads,
         streams=streams,
+        tiff_levels=config.source.tiff_levels,
+        pdf_dpi=config.source.pdf_dpi,
     )
 
 
@@ -128,5 +134,8 @@ def result_fingerprint(settings: SpotterSettings) -> dict[str, str]:
         **family_of(spec).fingerprint(resolved),
         "tiles": tiling,
         "min_side": str(image.min_side),
+        # Only where they are not the defaults, which tables of before have without naming them.
+        **({"tiff_levels": "pages"} if settings.tiff_levels else {}),
+        **({"pdf_dpi": str(settings.pdf_dpi)} if settings.pdf_dpi != 200 else {}),
         "result_version": str(RESULT_VERSION),
     }

@@ -54,6 +54,7 @@ class PageDetector:
 
     def __init__(self, settings: SpotterSettings) -> None:
         self._rules = settings.image
+        self._tiff_levels, self._pdf_dpi = settings.tiff_levels, settings.pdf_dpi
         self._regions = family_named(settings.model).load_detector(settings)
 
     @property
@@ -133,7 +134,14 @@ class PageDetector:
         return plan_passes(width, height, *rule.input_size, over, self._rules.tile_overlap)
 
     def _decode(self, data: bytes, page: int) -> Decoded | ImageError:
-        return decode(data, page=page, max_pixels=self._rules.max_pixels, fit=self._needed)
+        return decode(
+            data,
+            page=page,
+            max_pixels=self._rules.max_pixels,
+            fit=self._needed,
+            tiff_levels=self._tiff_levels,
+            pdf_dpi=self._pdf_dpi,
+        )
 
     def _needed(self, width: int, height: int) -> tuple[int, int]:
         """Width and height at which an image must at least be decoded: no larger than needed."""
@@ -321,6 +329,7 @@ def _info(decoded: Decoded, *, tiles: int = 1, saturated: bool = False) -> PageI
         pages=decoded.pages,
         tiles=tiles,
         saturated=saturated,
+        damage=decoded.damage,
     )
 
 

@@ -140,6 +140,15 @@ def error_rows(ledger: Ledger) -> Iterator[ErrorRow]:
         ) from exc
 
 
+def damaged_rows(ledger: Ledger) -> Iterator[dict[str, str]]:
+    """``image_id`` and ``damage`` of images that were read although their file is damaged."""
+    for part in ledger.files("images"):
+        for rows in read_part(ledger.store, part, ["image_id", "damage"]):
+            damage = rows.column("damage")
+            if damage.null_count < len(rows):
+                yield from rows.filter(damage.is_valid()).to_pylist()
+
+
 def _rate(ledger: Ledger) -> tuple[float | None, float | None]:
     """Images a second over the last stretch of work, and the time of the last commit."""
     columns: list[np.ndarray] = []

@@ -1,0 +1,207 @@
+"""Damage is told and words are kept; what cannot be believed is not given out as an image."""
+
+from __future__ import annotations
+
+import io
+import threading
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.compat.pictures import words
+from textspot_ray.images import decode as decode_module
+from textspot_ray.images import raster
+from textspot_ray.images.decode import Decoded, decode
+from textspot_ray.images.pixels import edge_levels, ground_for, on_ground
+from textspot_ray.records import ErrorKind, ImageError
+
+MAX = 200_000_000
+
+
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def noise(width: int = 400, height: int = 300) -> Image.Image:
+    pixels = np.random.default_rng(3).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(cv2.GaussianBlur(pixels, (3, 3), 0))
+
+
+def read(data: bytes) -> Decoded:
+    result = decode(data, max_pixels=MAX)
+    assert isinstance(result, Decoded), result
+    return result
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_jpeg_with_a_hole_is_read_and_marked(options: dict[str, Any]) -> None:
+    data = encode(noise(), "JPEG", quality=90, **options)
+    middle = len(data) // 2
+    holed = data[:middle] + bytes(2048) + data[middle + 2048 :]
+    result = read(holed)
+    assert result.damage and "JPEG" in result.damage
+    whole = read(data)
+    assert whole.damage is None
+    if not options.get("progressive"):
+        assert np.array_equal(result.image[:100], whole.image[:100])
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("tail", [b"", b"\0\0", b"\xff", b"\xff\xd9"])
+def test_jpeg_that_ends_early_is_read_and_marked(mode: str, tail: bytes) -> None:
+    data = encode(noise().convert(mode), "JPEG", quality=90)
+    result = read(data[: len(data) * 3 // 4] + tail)
+    assert result.damage and "% of its rows" in result.damage
+    only_the_end = read(data[:-2] + (b"" if tail == b"\xff\xd9" else tail))
+    assert only_the_end.damage
+    assert np.array_equal(only_the_end.image, read(data).image)
+
+
+def test_jpeg_without_a_single_row_is_no_image() -> None:
+    data = encode(noise(), "JPEG", quality=90)
+    scan = data.index(b"\xff\xda")
+    for cut in (scan, scan + 2, scan + 14):
+        assert isinstance(decode(data[:cut], max_pixels=MAX), ImageError)
+
+
+def test_png_without_its_end_is_read_and_marked() -> None:
+    data = encode(noise(), "PNG")
+    whole = read(data)
+    for changed in (data[:-12], data[:-1], data[:-12] + bytes(12), data[:-12] + b"junk"):
+        result = read(changed)
+        assert result.damage and np.array_equal(result.image, whole.image)
+    for mode in ("P", "LA", "RGBA"):
+        image = noise().convert(mode)
+        assert read(encode(image, "PNG")[:-12]).damage
+
+
+def test_fax_with_wrong_codes_is_read_and_marked_in_its_own_thread() -> None:
+    page = Image.fromarray(words(400, 240)).convert("1")
+    data = encode(page, "TIFF", compression="group4")
+    at = len(data) // 2
+    broken = data[:at] + b"\xa5\x5a\x13\x77" + data[at + 4 :]
+    results: dict[int, Decoded] = {}
+
+    def work(number: int) -> None:
+        for _ in range(20):
+            results[number] = read(broken if number % 2 else data)
+            assert bool(results[number].damage) == bool(number % 2)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4 and "Fax4Decode" in (results[1].damage or "")
+    assert results[0].damage is None
+
+
+def test_jpeg_strips_of_a_tiff_are_looked_at() -> None:
+    data = encode(noise(), "TIFF", compression="jpeg")
+    at = len(data) // 2
+    broken = data[:at] + bytes(600) + data[at + 600 :]
+    assert "JPEG" in (read(broken).damage or "")
+    assert read(data).damage is None
+
+
+def test_broken_tiff_strips_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "group4", "jpeg", "zstd"):
+        image = noise().convert("1") if compression == "group4" else noise()
+        data = encode(image, "TIFF", compression=compression)
+        for at in range(200, len(data) - 200, len(data) // 20):
+            decode(data[:at] + b"\xff\0\xff\0" + data[at + 4 :], max_pixels=MAX)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_varied_data_that_come_out_in_one_colour_are_not_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = encode(noise(), "PNG")
+
+    def zeros(job: raster.Job, header: Any, found: Any) -> raster.Raster:
+        start, stop = header.payload
+        image = np.zeros((header.height, header.width, 3), np.uint8)
+        payload = memoryview(job.data)[start:stop]
+        return raster.Raster(image, header.width, header.height, found, payload=payload)
+
+    readers = dict.fromkeys(decode_module.READERS, zeros)
+    monkeypatch.setattr(decode_module, "READERS", readers)
+    result = decode(data, max_pixels=MAX)
+    assert isinstance(result, ImageError) and result.kind is ErrorKind.CORRUPT
+    assert "one colour" in result.message
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (200, 10, 90)])
+def test_pages_of_one_colour_are_believed(colour: tuple[int, int, int]) -> None:
+    for kind, side, options in (
+        ("JPEG", 3000, {}),
+        ("JPEG", 3000, {"progressive": True}),
+        ("PNG", 400, {}),
+        ("PNG", 400, {"compress_level": 0}),
+        ("TIFF", 400, {}),
+        ("TIFF", 400, {"compression": "tiff_lzw"}),
+        ("TIFF", 3000, {"compression": "jpeg"}),
+        ("BMP", 400, {}),
+        ("GIF", 400, {}),
+        ("WEBP", 400, {}),
+    ):
+        result = read(encode(Image.new("RGB", (side, side), colour), kind, **options))
+        off = np.abs(result.image[::50, ::50, ::-1].astype(int) - colour)
+        assert off.max() <= 8
+
+
+def text(value: int, ground: int | None = None) -> np.ndarray[Any, Any]:
+    """Letters of a grey level on a transparent ground, on a panel of another level if given."""
+    letters = np.zeros((120, 300), np.uint8)
+    cv2.putText(letters, "HELLO", (40, 80), cv2.FONT_HERSHEY_SIMPLEX, 2, 255, 4)
+    bgra = np.zeros((120, 300, 4), np.uint8)
+    if ground is not None:
+        bgra[10:110, 20:280] = (ground, ground, ground, 255)
+    bgra[letters > 0, :3] = value
+    bgra[..., 3] = np.maximum(bgra[..., 3], letters)
+    return bgra
+
+
+def test_the_ground_shows_what_is_opaque() -> None:
+    assert on_ground(text(255))[2, 2].tolist() == [0, 0, 0]
+    assert on_ground(text(230))[2, 2].tolist() == [0, 0, 0]
+    assert on_ground(text(0))[2, 2].tolist() == [255, 255, 255]
+    assert on_ground(text(120))[2, 2].tolist() == [255, 255, 255]
+    both = np.vstack([text(0), text(255)])
+    assert on_ground(both)[2, 2].tolist() == [128, 128, 128]
+    assert on_ground(np.zeros((9, 9, 4), np.uint8)).min() == 255
+
+
+def test_a_panel_has_its_own_ground() -> None:
+    assert on_ground(text(0, ground=255))[2, 2].tolist() == [255, 255, 255]
+    assert on_ground(text(255, ground=0))[2, 2].tolist() == [255, 255, 255]
+
+
+def test_grounds_by_edge_levels() -> None:
+    assert ground_for(np.zeros(256, np.int64)) == 255
+    assert ground_for(edge_levels(text(255))) == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG2000"])
+def test_white_letters_on_nothing_are_seen(kind: str) -> None:
+    image = Image.fromarray(text(255))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    assert read(encode(image, kind, **options)).image[2, 2].tolist() == [0, 0, 0]
+    if kind in ("PNG", "TIFF"):
+        grey = image.convert("LA")
+        assert read(encode(grey, kind)).image[2, 2].tolist() == [0, 0, 0]
+
+
+def test_what_needs_too_much_memory_is_refused_with_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(raster, "MAX_DECODE_BYTES", 100_000)
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
+        result = decode(encode(noise(), kind), max_pixels=MAX)
+        assert isinstance(result, ImageError) and result.kind is ErrorKind.TOO_LARGE
+        assert "GiB" in result.message
