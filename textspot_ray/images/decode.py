@@ -36,6 +36,7 @@ from textspot_ray.images.raster import (
     Raster,
     RefusedError,
     check_memory,
+    is_long,
     is_varied,
 )
 from textspot_ray.images.table import Kind, Reader, choose
@@ -159,7 +160,7 @@ def _one(job: Job, found: Format) -> Raster:
             divisor = 1
             if row.reader in (Reader.SIMPLEJPEG, Reader.SIMPLEJPEG_CMYK):
                 divisor = job.reduction(header.width, header.height, header.orientation)
-            check_memory(row.bytes_per_pixel * area / divisor, f"{kind} of {area / 1e6:.0f} Mpx")
+            check_memory(row.bytes_per_pixel * area / divisor, kind, area)
     return READERS[row.reader](job, header, found)
 
 
@@ -303,7 +304,7 @@ def _finish(raster: Raster) -> Decoded:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise BrokenHeaderError(f"decoded to {image.shape} {image.dtype}")
     payload = raster.payload
-    if payload is not None and is_one_colour(image) and is_varied(payload):
+    if payload is not None and is_long(payload) and is_one_colour(image) and is_varied(payload):
         raise BrokenHeaderError(
             f"{len(payload)} bytes of varied data decoded to one colour, which is not believed"
         )

@@ -28,7 +28,7 @@ _TURNS: dict[int, Callable[[Any], Any]] = {
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 _BAND_PIXELS = 1 << 22
-_SAMPLE_PIXELS = 1 << 21  # looked at to choose a ground
+_SAMPLE_PIXELS = 1 << 18  # looked at to choose a ground
 _THIN = 0.1
 _CONTRAST = 64  # levels between an edge and its ground that leave text readable
 _MARGIN = 1.05  # another ground than white must suit this many times more of the edge
@@ -67,7 +67,9 @@ class Scale:
             if self.shift == 0 and values.dtype == np.uint8:
                 return values
             kept = values >> self.shift if self.shift >= 0 else values << -self.shift
-            narrow: Pixels = np.clip(kept, 0, 255).astype(np.uint8)
+            if values.dtype.kind != "u" or 8 * values.dtype.itemsize - self.shift > 8:
+                kept = np.clip(kept, 0, 255)
+            narrow: Pixels = kept.astype(np.uint8)
             return narrow
         real = np.nan_to_num(values.astype(np.float32), posinf=0.0, neginf=0.0)
         scaled: Pixels = np.clip((real - self.offset) * self.factor, 0, 255).astype(np.uint8)
@@ -138,13 +140,12 @@ def from_pillow(opened: Any) -> tuple[Pixels, str | None]:
     if mode.startswith("I;16") or mode in ("I", "F"):
         return _deep_grey(opened)
     transparent = mode in ("LA", "PA", "La", "RGBa", "RGBA") or "transparency" in opened.info
+    if transparent and mode in ("RGBA", "LA", "PA"):
+        transparent = opened.getchannel("A").getextrema() != (255, 255)
     if transparent:
-        if mode == "RGBA" and opened.getchannel("A").getextrema() == (255, 255):
-            transparent = False
-        else:
-            return _on_ground(width, height, lambda rows: _rows(opened, rows, "RGBA")), None
+        return _on_ground(width, height, lambda rows: _rows(opened, rows, "RGBA")), None
     out = np.empty((height, width, 3), np.uint8)
-    grey = mode in ("1", "L")
+    grey = mode in ("1", "L", "LA")
     for rows in bands(height, width):
         pixels = _rows(opened, rows, "L" if grey else "RGB")
         cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR if grey else cv2.COLOR_RGB2BGR, dst=out[rows])
@@ -212,13 +213,16 @@ def _on_ground(
     )
     ground = ground_for(edge_levels(sample, code))
     out = np.empty((height, width, 3), np.uint8)
-    step = max(1, _BAND_PIXELS // 8 // max(width, 1))
+    step = max(1, _BAND_PIXELS // 64 // max(width, 1))
     for rows in bands(height, width):
         part = read(rows)
         cv2.cvtColor(part, code, dst=out[rows])
         colour = out[rows]
         for top in range(0, part.shape[0], step):  # 16-bit temporaries stay small
-            weight = part[top : top + step, :, 3:].astype(np.uint16)
+            opacity = part[top : top + step, :, 3:]
+            if int(opacity.min()) == 255:
+                continue
+            weight = opacity.astype(np.uint16)
             mixed = colour[top : top + step] * weight + ground * (255 - weight) + 127
             colour[top : top + step] = mixed // 255
     return out

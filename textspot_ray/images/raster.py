@@ -76,18 +76,23 @@ class Job:
         return 1
 
 
-def check_memory(needed_bytes: float, what: str) -> None:
+def check_memory(needed_bytes: float, what: object, area: int) -> None:
     """Refuse what a decoder would need too much memory for.
 
     Args:
         needed_bytes: Beside the encoded file, the result included.
-        what: The image, for the message.
+        what: The kind of image, for the message.
+        area: Its pixels.
+
+    Raises:
+        RefusedError: It is more than the limit.
     """
     if needed_bytes > MAX_DECODE_BYTES:
         raise RefusedError(
             ErrorKind.TOO_LARGE,
-            f"decoding {what} needs about {needed_bytes / 2**30:.1f} GiB, more than the limit of "
-            f"{MAX_DECODE_BYTES / 2**30:.1f} GiB: store it in tiles, with 8 bits or smaller",
+            f"decoding {what} of {area / 1e6:.0f} Mpx needs about {needed_bytes / 2**30:.1f} GiB, "
+            f"more than the limit of {MAX_DECODE_BYTES / 2**30:.1f} GiB: store it in tiles, with 8 "
+            "bits or smaller",
         )
 
 
@@ -121,16 +126,19 @@ class Raster:
 Reader = Callable[[Job, Any], Raster]
 
 
+def is_long(payload: memoryview) -> bool:
+    """Whether encoded data are too many to leave them unexamined."""
+    return len(payload) >= _MANY_BYTES
+
+
 def is_varied(payload: memoryview) -> bool:
-    """Whether encoded data are too many and too irregular to stand for one colour.
+    """Whether long encoded data are too irregular to stand for one colour.
 
     A page of one colour is encoded in few bytes, or in many that repeat: deflating a sample of
     it again shrinks it twenty times.
     """
     import zlib
 
-    if len(payload) < _MANY_BYTES:
-        return False
     middle = len(payload) // 2
     sample = bytes(payload[middle - _MANY_BYTES // 2 : middle + _MANY_BYTES // 2])
     return len(zlib.compress(sample, 1)) > len(sample) // 20

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
 
 _PILLOW_LIMIT = threading.Lock()
+_PILLOW_BYTES = 11  # a pixel: its own 4, as many for some codecs' buffers, and the result
 _DARK = 64  # 16-bit data that look darker than this as 8 bits may have fewer bits than declared
 # Complaints of libjpeg that are about what stands beside the picture.
 _HARMLESS = ("JFIF", "Adobe color transform", "Invalid SOS parameters")
@@ -190,7 +191,15 @@ def from_integers(
     colours = channels - 1 if channels in (2, 4) else channels
     if colours not in (1, 3):
         raise RefusedError(ErrorKind.UNSUPPORTED, f"an image of {channels} channels")
-    scale = integer_scale(bits, 0, int(values[..., :colours].max()))
+    high = int(values[::8, ::8, :colours].max())
+    if high < 1 << max(bits - 2, 0):  # only then do all the others matter
+        high = int(values[..., :colours].max())
+    scale = integer_scale(bits, 0, high)
+    if channels == 4 and not rgb and scale.shift == bits - 8:  # all four alike
+        narrow = np.empty(values.shape, np.uint8)
+        for rows in bands(height, width):
+            narrow[rows] = scale.apply(values[rows])
+        return on_ground(narrow), None
     out = np.empty((height, width, 4 if channels > colours else 3), np.uint8)
     for rows in bands(height, width):
         narrow = scale.apply(values[rows][..., :colours])
@@ -238,12 +247,11 @@ def read_opencv(job: Job, header: Header, found: Format) -> Raster:
     area = header.width * header.height
     if found is Format.WEBP:
         return _header_raster(job, header, _by_opencv(job.data, cv2.IMREAD_COLOR), found)
-    what = f"a {header.bits}-bit PNG of {area / 1e6:.0f} Mpx"
-    check_memory(6 * area, what)
+    check_memory(6 * area, "a PNG", area)
     data = _whole_png(job, header)
     image, note = _by_opencv(data, cv2.IMREAD_COLOR), None
     if header.bits == 16 and _is_dark(image):
-        check_memory(3 * area + _depth(header, 3), what)
+        check_memory(3 * area + _depth(header, 3), "a 16-bit PNG", area)
         image, note = from_integers(_by_opencv(data, cv2.IMREAD_UNCHANGED), 16, rgb=False)
     return _header_raster(job, header, image, found, note)
 
@@ -251,8 +259,8 @@ def read_opencv(job: Job, header: Header, found: Format) -> Raster:
 def read_png_alpha(job: Job, header: Header, found: Format) -> Raster:
     """RGBA of 8 or 16 bits."""
     area = header.width * header.height
-    what = f"a {header.bits}-bit RGBA PNG of {area / 1e6:.0f} Mpx"
-    check_memory(max(_depth(header, 4), 3 * area + _depth(header, 4) / 2), what)
+    needed = max(_depth(header, 4), 3 * area + _depth(header, 4) / 2)
+    check_memory(needed, "an RGBA PNG", area)
     values = _by_opencv(_whole_png(job, header), cv2.IMREAD_UNCHANGED)
     if values.ndim != 3 or values.shape[2] != 4:
         raise BrokenHeaderError(f"decoded to {values.shape}, not four channels")
@@ -370,7 +378,7 @@ def read_jpeg2000(job: Job, header: Header, found: Format) -> Raster:
             if not steps:
                 raise
             if steps <= least:
-                check_memory(area * per_pixel, f"a JPEG 2000 of {area / 1e6:.0f} Mpx in one tile")
+                check_memory(area * per_pixel, "a JPEG 2000 in one tile", area)
             steps -= 1  # the file has fewer resolution levels than we would like
     image, note = from_pillow(opened)
     return Raster(
@@ -514,6 +522,8 @@ def load_pillow(plugin: Callable[[Any], Any], file: Any, job: Job) -> Any:
 
 def _load(plugin: Callable[[Any], Any], file: Any, job: Job) -> Any:
     opened = plugin(file)
-    job.check(*opened.size)
+    width, height = opened.size
+    job.check(width, height)
+    check_memory(_PILLOW_BYTES * width * height, f"a {opened.format}", width * height)
     opened.load()
     return opened

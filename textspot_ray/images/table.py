@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 
 from textspot_ray.images.formats import Format
 from textspot_ray.images.raster import RefusedError, unsupported
@@ -85,6 +85,8 @@ class Kind:
         if self.compression:
             name = COMPRESSIONS.get(self.compression, "unknown")
             text += f" with compression {self.compression} ({name})"
+        if "planar" in self.layout:
+            text += " in planes"
         return text
 
 
@@ -290,11 +292,22 @@ TABLE: tuple[Row, ...] = (
     Row(
         Format.TIFF,
         Reader.TIFFFILE,
+        "planes of JPEG, which libtiff (4.7.2) refuses in strips and tifffile (2026.3) as a "
+        "whole: each strip is a grey JPEG that simplejpeg reads",
+        compressions=frozenset({7}),
+        bits=(8, 8),
+        needs=_set("planar-jpeg"),
+        lacks=_set("odd lossless"),
+        bytes_per_pixel=0,
+    ),
+    Row(
+        Format.TIFF,
+        Reader.TIFFFILE,
         "more than 8 bits, signed and float samples, planes: Pillow (13.0) doubles and crops "
         "planes of 16 bits, shows MinIsWhite of 16 bits as a negative, and refuses float colour",
         compressions=_NUMPY_ONLY,
         samples=_NUMBERS,
-        lacks=_set("odd packed fill-order"),
+        lacks=_set("odd packed"),
         bytes_per_pixel=0,
     ),
     Row(
@@ -367,6 +380,11 @@ def is_installed(module: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=1024)
+def _rows_for(kind: Kind) -> tuple[Row, ...]:
+    return tuple(row for row in TABLE if row.fits(kind))
+
+
 def choose(kind: Kind, advice: str = "convert it to PNG first") -> Row:
     """The row that reads a kind.
 
@@ -378,9 +396,7 @@ def choose(kind: Kind, advice: str = "convert it to PNG first") -> Row:
         RefusedError: No row reads it, or its library is not installed (which is named).
     """
     missing: Row | None = None
-    for row in TABLE:
-        if not row.fits(kind):
-            continue
+    for row in _rows_for(kind):
         if row.module is None or is_installed(row.module):
             return row
         missing = missing or row

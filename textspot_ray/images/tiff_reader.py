@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
+Segment = tuple["NDArray[Any] | None", int, int, int]  # decoded; plane; top, left corner
 _PREMULTIPLIED, _PLAIN_ALPHA = 1, 2
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _INKS, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
 _COLOURS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1, _INKS: 4, _YCBCR: 3, _LAB: 3}
@@ -88,7 +89,7 @@ def read_tiff_page(job: Job, page: TiffPage, pages: int) -> Raster:
     row = choose(kind_of(job.data, page, layout), _advice(layout))
     area = page.width * page.height
     if row.bytes_per_pixel:
-        check_memory(row.bytes_per_pixel * area, f"a TIFF page of {area / 1e6:.0f} Mpx")
+        check_memory(row.bytes_per_pixel * area, "a TIFF page", area)
     image, damage, note = _READERS[row.reader](job, page, layout)
     if image.shape[:2] != (page.height, page.width):
         raise BrokenHeaderError(
@@ -291,7 +292,8 @@ def _by_tifffile(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
     out_bytes = area * (wide + (3 if wide == 4 else 0))
     check_memory(
         out_bytes + 3 * strip,
-        f"a TIFF page of {area / 1e6:.0f} Mpx in strips or tiles of {strip / 2**20:.0f} MiB",
+        f"a TIFF page in strips or tiles of {strip / 2**20:.0f} MiB",
+        area,
     )
     _check_segments(job, layout)
     with tifffile.TiffFile(io.BufferedReader(OnePageFile(job.data, page))) as file:
@@ -300,13 +302,19 @@ def _by_tifffile(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
             raise BrokenHeaderError("its directory is read in two ways")
         if first.imagedepth != 1:
             raise unsupported("a TIFF volume", _ADVICE)
-        scale = _guess(first, layout, photometric)
+        planes_of_jpeg = layout.planar and layout.compression in _JPEGS
+
+        def segments() -> Iterator[Segment]:
+            return _planes_of_jpeg(job, page, layout) if planes_of_jpeg else _segments(first)
+
+        scale = _guess(segments, layout, photometric)
         chosen = (*range(colours), *([alpha] if alpha is not None else []))
-        out, high = _fill(first, layout, chosen, colours, scale)
-        better = _better(first, layout, photometric, scale, high, chosen[:colours])
+        size = (page.height, page.width)
+        out, high = _fill(segments, size, layout, chosen, colours, scale)
+        better = _better(layout, photometric, scale, high)
         if better is not None:
             scale = better
-            out, _ = _fill(first, layout, chosen, colours, scale)
+            out, _ = _fill(segments, size, layout, chosen, colours, scale)
         palette = first.colormap if photometric == _PALETTE else None
     if photometric in (_RGB, _YCBCR):
         photometric = _YCBCR if _is_ycbcr(job.data, layout) else _RGB
@@ -326,15 +334,18 @@ def _is_ycbcr(data: bytes, layout: TiffLayout) -> bool:
     """Whether samples of three colours are luma and chroma once the codec has decoded them.
 
     The JPEG decoders convert. JPEG 2000 streams do so if they were made with its own transform;
-    without, Aperio's 33003 and libvips' 33004 are YCbCr whatever the directory says.
+    without, Aperio's 33003 is YCbCr. So is 33004 of libvips (8.14), which converts and then has
+    the codec transform again, while the directory says RGB; Bio-Formats' 33004 is RGB.
     """
     if layout.compression in _JPEGS:
         return False
+    if layout.compression == 33004:
+        return layout.samples == 3 and b"OME" not in data[:65_536] + data[-65_536:]
     if layout.compression in _JPEG2000S:
         offset, count = next(s for s in layout.segments if s[1])
         if jpeg2000_header(data[offset : offset + count]).colour_transform:
             return False
-        if layout.compression in (33003, 33004):
+        if layout.compression == 33003:
             return layout.samples == 3
         if layout.compression == 33005:
             return False
@@ -351,7 +362,32 @@ def _alpha_sample(layout: TiffLayout, colours: int) -> int | None:
     return None
 
 
-def _segments(first: Any) -> Iterator[tuple[NDArray[Any] | None, int, int, int]]:
+def _planes_of_jpeg(job: Job, page: TiffPage, layout: TiffLayout) -> Iterator[Segment]:
+    """As `_segments`, of strips and tiles that are grey JPEGs, a plane each."""
+    across = -(-page.width // max(layout.segment_columns, 1))
+    down = -(-page.height // max(layout.segment_rows, 1))
+    for number, (offset, count) in enumerate(layout.segments):
+        plane, place = divmod(number, across * down)
+        if plane >= layout.samples:
+            return
+        top = place // across * layout.segment_rows
+        left = place % across * layout.segment_columns
+        if not count:
+            yield None, plane, top, left
+            continue
+        stream = job.data[offset : offset + count]
+        if layout.jpeg_tables:
+            stream = layout.jpeg_tables.removesuffix(b"\xff\xd9") + stream[2:]
+        header = jpeg_header(stream, job.check)
+        high = min(layout.segment_rows, page.height - top)
+        wide = min(layout.segment_columns, page.width - left)
+        if header.channels != 1 or header.width < wide or header.height < high:
+            raise unsupported("TIFF with planes of subsampled JPEG", _ADVICE)
+        pixels, _ = decode_jpeg_stream(stream, "GRAY", header.width, header.height)
+        yield pixels.reshape(header.height, header.width, 1), plane, top, left
+
+
+def _segments(first: Any) -> Iterator[Segment]:
     """Decoded strips or tiles: rows x columns x samples, plane, and the top left corner."""
     for segment, where, _ in first.segments(maxworkers=1):
         plane, depth, top, left, _ = where
@@ -360,7 +396,9 @@ def _segments(first: Any) -> Iterator[tuple[NDArray[Any] | None, int, int, int]]
         yield (None if segment is None else segment[0]), plane, top, left
 
 
-def _guess(first: Any, layout: TiffLayout, photometric: int) -> Scale:
+def _guess(
+    segments: Callable[[], Iterator[Segment]], layout: TiffLayout, photometric: int
+) -> Scale:
     """Scale by what is declared; reals and signed numbers need a look at all values first."""
     bits = max(layout.bits)
     if photometric == _PALETTE:
@@ -371,7 +409,7 @@ def _guess(first: Any, layout: TiffLayout, photometric: int) -> Scale:
         return Scale(bits - 8)
     low, high = math.inf, -math.inf
     colours = _COLOURS[photometric]
-    for segment, plane, _, _ in _segments(first):
+    for segment, plane, _, _ in segments():
         if segment is None or (layout.planar and plane >= colours):
             continue
         values = segment if layout.planar else segment[..., :colours]
@@ -384,14 +422,7 @@ def _guess(first: Any, layout: TiffLayout, photometric: int) -> Scale:
     return integer_scale(bits, int(low), int(high), signed=True)
 
 
-def _better(
-    first: Any,
-    layout: TiffLayout,
-    photometric: int,
-    scale: Scale,
-    high: int,
-    colours: tuple[int, ...],
-) -> Scale | None:
+def _better(layout: TiffLayout, photometric: int, scale: Scale, high: int) -> Scale | None:
     """Another scale where unsigned values fill less than a quarter of what is declared."""
     bits = max(layout.bits)
     if layout.sample_format not in (1, 4) or photometric == _PALETTE or bits <= 8 or bits % 8:
@@ -401,18 +432,24 @@ def _better(
 
 
 def _fill(
-    first: Any, layout: TiffLayout, chosen: tuple[int, ...], colours: int, scale: Scale
+    segments: Callable[[], Iterator[Segment]],
+    size: tuple[int, int],
+    layout: TiffLayout,
+    chosen: tuple[int, ...],
+    colours: int,
+    scale: Scale,
 ) -> tuple[Pixels, int]:
     """All samples that are wanted as 8 bits, and the largest colour value that was stored.
 
     Args:
-        first: The page of tifffile.
+        segments: Decodes the strips or tiles, from the first one.
+        size: Height and width of the page.
         layout: How it is stored.
         chosen: Samples, colours first.
         colours: How many of them are colours.
         scale: Of the colours; opacity is always taken as declared.
     """
-    height, width = first.imagelength, first.imagewidth
+    height, width = size
     out = np.zeros((height, width, len(chosen)), np.uint8)
     place = {sample: index for index, sample in enumerate(chosen)}
     bits = max(layout.bits)
@@ -422,7 +459,7 @@ def _fill(
         else (Scale(bits - (layout.sample_format == 2) - 8) if bits >= 8 else scale)
     )
     high = 0
-    for segment, plane, top, left in _segments(first):
+    for segment, plane, top, left in segments():
         if segment is None:
             continue  # a hole, which stands for zeros
         part = segment[: height - top, : width - left]
