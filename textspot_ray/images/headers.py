@@ -52,6 +52,7 @@ class Header:
         damage: What is wrong with the container though the image can be read.
         payload: Where image data start and stop in the file; (0, 0) if that was not looked for.
         open_end: JPEG 2000 whose last tile part does not say how long it is.
+        skipped: Where broken chunks of a PNG start and stop that its image does not need.
         sampling: JPEG's factors of each component, horizontal x 16 + vertical.
         colour_transform: JPEG 2000 that was turned from RGB, and is back, by its own transform.
     """
@@ -71,6 +72,7 @@ class Header:
     open_end: bool = False
     colour_transform: bool = False
     sampling: tuple[int, ...] = ()
+    skipped: tuple[tuple[int, int], ...] = ()
 
 
 def jpeg_header(data: bytes, check: Callable[[int, int], None]) -> Header:
@@ -188,6 +190,8 @@ def png_size(data: bytes) -> tuple[int, int]:
 def png_header(data: bytes) -> Header:
     """Walk a PNG's chunks from IHDR to IEND and check their sums.
 
+    Chunks that the image does not need and whose sum is wrong are left out, as libpng has it.
+
     Raises:
         CutError: The file ends inside a chunk that the image needs.
         BrokenHeaderError: A critical chunk's CRC is wrong, or there are no image data.
@@ -196,6 +200,7 @@ def png_header(data: bytes) -> Header:
     bits, colour = data[24], data[25]
     orientation, alpha, animated, first_data = 1, colour in (4, 6), False, 0
     at, last_data, damage = 8, 0, None
+    skipped: list[tuple[int, int]] = []
     for _ in range(10 * _MAX_STEPS):  # image data may come in chunks of a few bytes
         if at + 8 > len(data):
             if not first_data:
@@ -211,13 +216,18 @@ def png_header(data: bytes) -> Header:
                 raise CutError(f"the file ends inside a {name!a} chunk")
             damage = f"the file ends inside a {name!a} chunk behind the image data"
             break
-        if critical and kind != b"IEND":
-            (stored,) = struct.unpack(">I", data[stop - 4 : stop])
-            if zlib.crc32(memoryview(data)[at + 4 : stop - 4]) != stored:
-                if last_data and kind != b"IDAT":
-                    damage = f"broken {name!a} chunk behind the image data"
-                    break
-                raise BrokenHeaderError(f"checksum of a {name!a} chunk is wrong")
+        (stored,) = struct.unpack(">I", data[stop - 4 : stop])
+        if kind != b"IEND" and zlib.crc32(memoryview(data)[at + 4 : stop - 4]) != stored:
+            if last_data and critical and kind != b"IDAT":
+                damage = f"broken {name!a} chunk behind the image data"
+                break
+            wrong = f"checksum of a {name!a} chunk is wrong"
+            if critical:
+                raise BrokenHeaderError(wrong)
+            damage = damage or wrong  # what libpng skips with a warning
+            skipped.append((at, stop))
+            at = stop
+            continue
         if kind == b"IDAT":
             first_data = first_data or at + 8
             last_data = stop - 4
@@ -246,6 +256,7 @@ def png_header(data: bytes) -> Header:
         interlaced=bool(data[28]),
         damage=damage,
         payload=(first_data, last_data),
+        skipped=tuple(skipped),
     )
 
 

@@ -233,8 +233,16 @@ _IEND = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def _whole_png(job: Job, header: Header) -> bytes:
-    """The file, with an end chunk right behind the image data where its own is not there."""
-    return job.data if header.damage is None else job.data[: header.payload[1] + 4] + _IEND
+    """The file without broken chunks, with an end chunk where its own is not there."""
+    if header.damage is None:
+        return job.data
+    stop = header.payload[1] + 4  # image data and their sum
+    parts, at = [], 0
+    for first, last in header.skipped:
+        if first < stop:
+            parts.append(job.data[at:first])
+            at = last
+    return b"".join([*parts, job.data[at:stop], _IEND])
 
 
 def _depth(header: Header, channels: int) -> float:

@@ -81,6 +81,7 @@ class TiffLayout:
         ink_set: [332]; 1 is CMYK.
         big_endian: Byte order of samples.
         segment_rows, segment_columns: Size of a strip or tile.
+        predictor: [317]; 1 is none.
         jpeg_tables: Tables that the JPEG streams of strips share [347].
     """
 
@@ -99,6 +100,7 @@ class TiffLayout:
     segment_rows: int = 0
     segment_columns: int = 0
     jpeg_tables: bytes = b""
+    predictor: int = 1
 
     @property
     def payload_bytes(self) -> int:
@@ -340,6 +342,7 @@ class _Layout:
             big_endian=self.order == ">",
             segment_rows=one(323, 0) if tiled else min(one(278, page.height), page.height),
             segment_columns=one(322, 0) if tiled else page.width,
+            predictor=one(317, 1),
             jpeg_tables=bytes(v & 0xFF for v in tags.get(347, ())),
         )
 
@@ -384,7 +387,7 @@ class _Layout:
 
 
 _LAYOUT_TAGS = frozenset(
-    {258, 259, 262, 273, 277, 278, 279, 284, 322, 323, 324, 325, 332, 338, 339, 347, 513, 514}
+    {258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 332, 338, 339, 347, 513, 514}
 )
 COMPRESSIONS = {
     1: "no compression",

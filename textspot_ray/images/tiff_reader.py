@@ -291,7 +291,7 @@ def _by_tifffile(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
     wide = 4 if colours == 4 or alpha is not None else 3
     out_bytes = area * (wide + (3 if wide == 4 else 0))
     check_memory(
-        out_bytes + 3 * strip,
+        out_bytes + _copies(layout) * strip,
         f"a TIFF page in strips or tiles of {strip / 2**20:.0f} MiB",
         area,
     )
@@ -350,6 +350,16 @@ def _is_ycbcr(data: bytes, layout: TiffLayout) -> bool:
         if layout.compression == 33005:
             return False
     return layout.photometric == _YCBCR
+
+
+def _copies(layout: TiffLayout) -> float:
+    """How many times a decoded strip or tile is in memory while tifffile makes it."""
+    if layout.compression in _JPEG2000S:
+        return 9.0  # OpenJPEG: 32 bits a sample, twice
+    if layout.compression not in (1, 5, 8, 32773, 32946, 34925, 50000):
+        return 4.0  # a picture codec, some of which work in floats
+    plain = layout.predictor == 1 and set(layout.bits) <= {8, 16, 32}
+    return 1.1 if plain and not layout.big_endian else 3.0
 
 
 def _alpha_sample(layout: TiffLayout, colours: int) -> int | None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from jobs.compat.pictures import words
+from jobs.compat.png_kinds import chunk
 from textspot_ray.images import decode as decode_module
 from textspot_ray.images import raster
 from textspot_ray.images.decode import Decoded, decode
@@ -78,6 +79,18 @@ def test_png_without_its_end_is_read_and_marked() -> None:
     for mode in ("P", "LA", "RGBA"):
         image = noise().convert(mode)
         assert read(encode(image, "PNG")[:-12]).damage
+
+
+def test_png_with_a_broken_text_chunk_is_read_in_silence(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    data = encode(noise(), "PNG")
+    whole = read(data).image
+    broken = chunk(b"tEXt", b"Title\0x")[:-1] + b"?"
+    for changed in (data[:33] + broken + data[33:], data[:-12] + broken + data[-12:]):
+        result = read(changed)
+        assert "tEXt" in (result.damage or "") and np.array_equal(result.image, whole)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_fax_with_wrong_codes_is_read_and_marked_in_its_own_thread() -> None:
