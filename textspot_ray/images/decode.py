@@ -35,7 +35,6 @@ from textspot_ray.images.raster import (
     Job,
     Raster,
     RefusedError,
-    check_memory,
     is_long,
     is_varied,
 )
@@ -160,7 +159,7 @@ def _one(job: Job, found: Format) -> Raster:
             divisor = 1
             if row.reader in (Reader.SIMPLEJPEG, Reader.SIMPLEJPEG_CMYK):
                 divisor = job.reduction(header.width, header.height, header.orientation)
-            check_memory(row.bytes_per_pixel * area / divisor, kind, area)
+            job.reserve(row.bytes_per_pixel * area / divisor, kind, area)
     return READERS[row.reader](job, header, found)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from textspot_ray.images.formats import Format
 from textspot_ray.images.headers import BrokenHeaderError, CutError, Header, jpeg_header
 from textspot_ray.images.pixels import bands, from_pillow, real_scale, value_range
-from textspot_ray.images.raster import Job, Raster, RefusedError, check_memory, unsupported
+from textspot_ray.images.raster import Job, Raster, RefusedError, unsupported
 from textspot_ray.images.readers import decode_jpeg_stream, from_integers
 from textspot_ray.records import ErrorKind
 
@@ -39,7 +39,7 @@ def read_heif(job: Job, header: Header, found: Format) -> Raster:
     image = file[file.primary_index] if len(file) > 1 else file[0]
     job.check(*image.size)
     width, height = image.size
-    check_memory(12.0 * width * height, "a HEIF", width * height)
+    job.reserve(12.0 * width * height, "a HEIF", width * height)
     pixels, note = from_pillow(image.to_pillow())
     return Raster(pixels, width, height, found, note=note, payload=memoryview(job.data))
 
@@ -114,7 +114,7 @@ def read_jpegxl(job: Job, header: Header, found: Format) -> Raster:
     width, height = jpegxl_size(job.data)
     job.check(width, height)
     # libjxl works in 32-bit floats, three or four samples a pixel.
-    check_memory(24.0 * width * height, "a JPEG XL", width * height)
+    job.reserve(24.0 * width * height, "a JPEG XL", width * height)
     return _from_imagecodecs(job, imagecodecs.jpegxl_decode(job.data), width, height, found)
 
 
@@ -169,7 +169,7 @@ def read_jpegxr(job: Job, header: Header, found: Format) -> Raster:
 
     width, height = jpegxr_size(job.data)
     job.check(width, height)
-    check_memory(24.0 * width * height, "a JPEG XR", width * height)
+    job.reserve(24.0 * width * height, "a JPEG XR", width * height)
     return _from_imagecodecs(job, imagecodecs.jpegxr_decode(job.data), width, height, found)
 
 
@@ -211,7 +211,7 @@ def _draw(job: Job, page: Any, pages: int, library: Any) -> Raster:
     except RefusedError as exc:
         dpi = scale * _POINT_DPI
         raise RefusedError(exc.kind, f"{exc} at {dpi:.0f} dpi; see source.pdf_dpi") from exc
-    check_memory(11.0 * width * height, "a PDF page", width * height)
+    job.reserve(11.0 * width * height, "a PDF page", width * height)
     bitmap = library.PdfBitmap.new_native(width, height, library.raw.FPDFBitmap_BGRx)
     try:
         # Into the size that was asked for: PdfPage.render rounds up, and a scan would be resampled.
@@ -270,7 +270,7 @@ def read_raw(job: Job, header: Header, found: Format) -> Raster:
                 return preview
             area = sizes.raw_width * sizes.raw_height
             # LibRaw: raw samples, four 16-bit colours a pixel, and the result twice.
-            check_memory(16.0 * area, "a camera raw", area)
+            job.reserve(16.0 * area, "a camera raw", area)
             pixels = raw.postprocess(use_camera_wb=True, output_bps=8)
     except rawpy.LibRawError as exc:
         if isinstance(exc, rawpy.LibRawFileUnsupportedError | rawpy.LibRawUnspecifiedError):

@@ -45,10 +45,10 @@ def _words(text: str) -> frozenset[str]:
 READ_SUFFIXES = _words(
     "jpg jpeg jpe jfif png apng webp bmp dib tif tiff gif jp2 j2k j2c jpc jpf jpx heic heif hif "
     "avif jxl jxr wdp pdf pcx tga psd qoi ico cur pbm pgm ppm pnm pam pfm raw cr2 cr3 nef arw dng "
-    "orf rw2 raf pef srw svs ptif"
+    "orf rw2 raf pef srw nrw rwl mrw x3f erf kdc 3fr iiq mef mos jls svs ptif"
 )
 # Images that are not read: they become items all the same, so that they are told, not lost.
-UNREAD_SUFFIXES = _words("svg svgz djvu djv eps ai exr hdr dcm dicom xcf icns jls")
+UNREAD_SUFFIXES = _words("svg svgz djvu djv eps ai exr hdr dcm dicom xcf icns")
 IMAGE_SUFFIXES = READ_SUFFIXES | UNREAD_SUFFIXES
 OTHER_SUFFIXES = _words(
     "txt md rst csv tsv json jsonl ndjson xml html htm css js ts py ipynb c h cpp java sh yaml yml "

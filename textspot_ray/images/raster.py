@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-# What decoding one image may hold beside its encoded bytes; see `table.Row.bytes_per_pixel`.
-MAX_DECODE_BYTES = 2_500 * 2**20
+# What one image may take, its encoded bytes and its pixels included: with the libraries that are
+# loaded a process then stays below 2.5 GiB. See `table.Row.bytes_per_pixel`.
+MAX_DECODE_BYTES = 2_400 * 2**20
 _MANY_BYTES = 65_536
 
 
@@ -65,6 +66,26 @@ class Job:
                 f"image.max_pixels = {self.max_pixels / 1e6:g} Mpx",
             )
 
+    def reserve(self, needed_bytes: float, what: object, area: int) -> None:
+        """Refuse what a decoder would need too much memory for.
+
+        Args:
+            needed_bytes: At the peak beside the encoded file, the result included.
+            what: The kind of image, for the message.
+            area: Its pixels.
+
+        Raises:
+            RefusedError: It is more than the limit.
+        """
+        needed = needed_bytes + len(self.data)
+        if needed > MAX_DECODE_BYTES:
+            raise RefusedError(
+                ErrorKind.TOO_LARGE,
+                f"decoding {what} of {area / 1e6:.0f} Mpx needs about {needed / 2**30:.1f} GiB, "
+                f"more than the limit of {MAX_DECODE_BYTES / 2**30:.1f} GiB: store it in tiles, "
+                "with 8 bits or smaller",
+            )
+
     def reduction(self, width: int, height: int, orientation: int) -> int:
         """Largest of 8, 4, 2, 1 that leaves at least `fit` pixels of a stored image."""
         if self.fit is None:
@@ -74,26 +95,6 @@ class Job:
             if width // divisor >= need_x and height // divisor >= need_y:
                 return divisor
         return 1
-
-
-def check_memory(needed_bytes: float, what: object, area: int) -> None:
-    """Refuse what a decoder would need too much memory for.
-
-    Args:
-        needed_bytes: Beside the encoded file, the result included.
-        what: The kind of image, for the message.
-        area: Its pixels.
-
-    Raises:
-        RefusedError: It is more than the limit.
-    """
-    if needed_bytes > MAX_DECODE_BYTES:
-        raise RefusedError(
-            ErrorKind.TOO_LARGE,
-            f"decoding {what} of {area / 1e6:.0f} Mpx needs about {needed_bytes / 2**30:.1f} GiB, "
-            f"more than the limit of {MAX_DECODE_BYTES / 2**30:.1f} GiB: store it in tiles, with 8 "
-            "bits or smaller",
-        )
 
 
 @dataclass(frozen=True, slots=True)

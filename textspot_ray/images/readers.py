@@ -25,7 +25,7 @@ from textspot_ray.images.pixels import (
     real_scale,
     value_range,
 )
-from textspot_ray.images.raster import Job, Raster, RefusedError, check_memory
+from textspot_ray.images.raster import Job, Raster, RefusedError
 from textspot_ray.records import ErrorKind
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
 
 _PILLOW_LIMIT = threading.Lock()
-_PILLOW_BYTES = 11  # a pixel: its own 4, as many for some codecs' buffers, and the result
+# A pixel: Pillow's own 4 and the result, and as many again for codecs that decode into a buffer.
+_PILLOW_BYTES = 7.5
+_PILLOW_BUFFER_BYTES = 11.5
 _DARK = 64  # 16-bit data that look darker than this as 8 bits may have fewer bits than declared
 # Complaints of libjpeg that are about what stands beside the picture.
 _HARMLESS = ("JFIF", "Adobe color transform", "Invalid SOS parameters")
@@ -255,11 +257,11 @@ def read_opencv(job: Job, header: Header, found: Format) -> Raster:
     area = header.width * header.height
     if found is Format.WEBP:
         return _header_raster(job, header, _by_opencv(job.data, cv2.IMREAD_COLOR), found)
-    check_memory(6 * area, "a PNG", area)
+    job.reserve(6 * area, "a PNG", area)
     data = _whole_png(job, header)
     image, note = _by_opencv(data, cv2.IMREAD_COLOR), None
     if header.bits == 16 and _is_dark(image):
-        check_memory(3 * area + _depth(header, 3), "a 16-bit PNG", area)
+        job.reserve(3 * area + _depth(header, 3), "a 16-bit PNG", area)
         image, note = from_integers(_by_opencv(data, cv2.IMREAD_UNCHANGED), 16, rgb=False)
     return _header_raster(job, header, image, found, note)
 
@@ -268,7 +270,7 @@ def read_png_alpha(job: Job, header: Header, found: Format) -> Raster:
     """RGBA of 8 or 16 bits."""
     area = header.width * header.height
     needed = max(_depth(header, 4), 3 * area + _depth(header, 4) / 2)
-    check_memory(needed, "an RGBA PNG", area)
+    job.reserve(needed, "an RGBA PNG", area)
     values = _by_opencv(_whole_png(job, header), cv2.IMREAD_UNCHANGED)
     if values.ndim != 3 or values.shape[2] != 4:
         raise BrokenHeaderError(f"decoded to {values.shape}, not four channels")
@@ -386,7 +388,7 @@ def read_jpeg2000(job: Job, header: Header, found: Format) -> Raster:
             if not steps:
                 raise
             if steps <= least:
-                check_memory(area * per_pixel, "a JPEG 2000 in one tile", area)
+                job.reserve(area * per_pixel, "a JPEG 2000 in one tile", area)
             steps -= 1  # the file has fewer resolution levels than we would like
     image, note = from_pillow(opened)
     return Raster(
@@ -532,6 +534,8 @@ def _load(plugin: Callable[[Any], Any], file: Any, job: Job) -> Any:
     opened = plugin(file)
     width, height = opened.size
     job.check(width, height)
-    check_memory(_PILLOW_BYTES * width * height, f"a {opened.format}", width * height)
+    buffered = opened.format in ("WEBP", "AVIF")
+    per_pixel = _PILLOW_BUFFER_BYTES if buffered else _PILLOW_BYTES
+    job.reserve(per_pixel * width * height, f"a {opened.format}", width * height)
     opened.load()
     return opened

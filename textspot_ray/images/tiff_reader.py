@@ -33,7 +33,7 @@ from textspot_ray.images.pixels import (
     real_scale,
     value_range,
 )
-from textspot_ray.images.raster import Job, Raster, RefusedError, check_memory, unsupported
+from textspot_ray.images.raster import Job, Raster, RefusedError, unsupported
 from textspot_ray.images.readers import decode_jpeg_stream, load_pillow
 from textspot_ray.images.table import Kind, Reader, Row, choose
 from textspot_ray.images.tiff import (
@@ -89,7 +89,9 @@ def read_tiff_page(job: Job, page: TiffPage, pages: int) -> Raster:
     row = choose(kind_of(job.data, page, layout), _advice(layout))
     area = page.width * page.height
     if row.bytes_per_pixel:
-        check_memory(row.bytes_per_pixel * area, "a TIFF page", area)
+        # Pillow hands libtiff a copy of what is compressed.
+        copy = len(job.data) if layout.compression != 1 else 0
+        job.reserve(row.bytes_per_pixel * area + copy, "a TIFF page", area)
     image, damage, note = _READERS[row.reader](job, page, layout)
     if image.shape[:2] != (page.height, page.width):
         raise BrokenHeaderError(
@@ -290,7 +292,7 @@ def _by_tifffile(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
     strip = layout.segment_rows * layout.segment_columns * per_strip * item
     wide = 4 if colours == 4 or alpha is not None else 3
     out_bytes = area * (wide + (3 if wide == 4 else 0))
-    check_memory(
+    job.reserve(
         out_bytes + _copies(layout) * strip,
         f"a TIFF page in strips or tiles of {strip / 2**20:.0f} MiB",
         area,

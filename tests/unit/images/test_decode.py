@@ -385,9 +385,9 @@ def test_files_made_to_keep_us_busy_are_refused_soon() -> None:
         b"RIFF" + struct.pack("<I", 24_000_004) + b"WEBP" + b"XXXX\0\0\0\0" * 3_000_000,
     ]
     for data in files:
-        start = time.monotonic()
+        start = time.thread_time()
         result = decode(data, max_pixels=MAX)
-        assert time.monotonic() - start < 10
+        assert time.thread_time() - start < 10
         if data is not files[1]:
             assert isinstance(result, ImageError) and result.kind is ErrorKind.CORRUPT
 
