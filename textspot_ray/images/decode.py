@@ -32,6 +32,7 @@ from textspot_ray.images.headers import (
 )
 from textspot_ray.images.pixels import is_one_colour, upright
 from textspot_ray.images.raster import (
+    Fit,
     Job,
     Raster,
     RefusedError,
@@ -88,7 +89,7 @@ def decode(
     *,
     page: int = 0,
     max_pixels: int,
-    fit: tuple[int, int] | None = None,
+    fit: Fit | None = None,
     tiff_levels: bool = False,
     pdf_dpi: int = 200,
 ) -> Decoded | ImageError:
@@ -103,8 +104,9 @@ def decode(
         data: The encoded file.
         page: Page of a TIFF or PDF, from 0.
         max_pixels: Refuse larger images, going by the header, before anything is decoded.
-        fit: Width and height (upright) that the caller needs at least: a JPEG or JPEG 2000 may
-            then be decoded at 1/2, 1/4 or 1/8. None: full size.
+        fit: Width and height (upright) that the caller needs at least, or a function that tells
+            them from the image's own: a JPEG or JPEG 2000 may then be decoded at 1/2, 1/4 or 1/8.
+            None: full size.
         tiff_levels: Take pyramid levels and thumbnails of a TIFF for pages.
         pdf_dpi: Resolution at which a PDF page is drawn that is no scan.
 

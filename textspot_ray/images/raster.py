@@ -35,6 +35,9 @@ def unsupported(what: str, advice: str) -> RefusedError:
     return RefusedError(ErrorKind.UNSUPPORTED, f"{what} is not supported: {advice}")
 
 
+Fit = tuple[int, int] | Callable[[int, int], tuple[int, int]]
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One page to decode.
@@ -43,7 +46,8 @@ class Job:
         data: The encoded file.
         page: Page of a TIFF or PDF, from 0.
         max_pixels: Refuse larger images.
-        fit: Width and height (upright) that are needed at least; None: full size.
+        fit: Width and height (upright) that are needed at least, or a function that tells them
+            from the image's own; None: full size.
         tiff_levels: Take pyramid levels and thumbnails of a TIFF for pages.
         pdf_dpi: Resolution of PDF pages that are drawn.
     """
@@ -51,7 +55,7 @@ class Job:
     data: bytes
     page: int
     max_pixels: int
-    fit: tuple[int, int] | None
+    fit: Fit | None
     tiff_levels: bool = False
     pdf_dpi: int = 200
 
@@ -90,7 +94,11 @@ class Job:
         """Largest of 8, 4, 2, 1 that leaves at least `fit` pixels of a stored image."""
         if self.fit is None:
             return 1
-        need_x, need_y = self.fit if orientation < 5 else self.fit[::-1]
+        turned = orientation >= 5
+        fit = self.fit
+        if callable(fit):
+            fit = fit(height, width) if turned else fit(width, height)
+        need_x, need_y = fit[::-1] if turned else fit
         for divisor in (8, 4, 2):
             if width // divisor >= need_x and height // divisor >= need_y:
                 return divisor
