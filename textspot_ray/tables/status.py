@@ -143,7 +143,7 @@ def error_rows(ledger: Ledger) -> Iterator[ErrorRow]:
 def damaged_rows(ledger: Ledger) -> Iterator[dict[str, str]]:
     """``image_id`` and ``damage`` of images that were read although their file is damaged."""
     for part in ledger.files("images"):
-        for rows in read_part(ledger.store, part, ["image_id", "damage"]):
+        for rows in read_data_file(ledger.store, part, ["image_id", "damage"]):
             damage = rows.column("damage")
             if damage.null_count < len(rows):
                 yield from rows.filter(damage.is_valid()).to_pylist()
