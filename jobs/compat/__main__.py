@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.compat.registry import GROUPS, Cell, Verdict
 
 # Modules that register groups: one a kind of input.
-_MODULES = ("jobs.compat.images",)
+_MODULES = ("jobs.compat.containers", "jobs.compat.images")
 
 
 def main() -> int:

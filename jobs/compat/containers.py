@@ -29,9 +29,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
-from jobs.compat.registry import Cell, Verdict, group
 from PIL import Image
 
+from jobs.compat.registry import Cell, Verdict, group
 from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.errors import TextspotError
 from textspot_ray.records import ErrorKind, Item, Skipped
