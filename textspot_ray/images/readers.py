@@ -38,6 +38,8 @@ _PILLOW_LIMIT = threading.Lock()
 _PILLOW_BYTES = 7.5
 _PILLOW_BUFFER_BYTES = 11.5
 _DARK = 64  # 16-bit data that look darker than this as 8 bits may have fewer bits than declared
+_LEFT_OVER = "extraneous bytes before marker 0xd9"
+_MOST_LOST = 0.9  # of a JPEG's rows; with less left it is taken for lost as a whole
 # Complaints of libjpeg that are about what stands beside the picture.
 _HARMLESS = ("JFIF", "Adobe color transform", "Invalid SOS parameters")
 
@@ -89,27 +91,40 @@ def decode_jpeg_stream(
 def read_jpeg(job: Job, header: Header, found: Format) -> Raster:
     """Grey or colour of 8 bits."""
     divisor = job.reduction(header.width, header.height, header.orientation)
-    image, warning = decode_jpeg_stream(job.data, "BGR", header.width, header.height, divisor)
-    return _jpeg_raster(job, header, image, warning)
+    data, damage = _ended(job.data, header), header.damage
+    image, warning = decode_jpeg_stream(data, "BGR", header.width, header.height, divisor)
+    return _jpeg_raster(job, header, image, warning, damage)
 
 
 def read_jpeg_cmyk(job: Job, header: Header, found: Format) -> Raster:
     """Four inks of 8 bits."""
     divisor = job.reduction(header.width, header.height, header.orientation)
-    inks, warning = decode_jpeg_stream(job.data, "CMYK", header.width, header.height, divisor)
+    data, damage = _ended(job.data, header), header.damage
+    inks, warning = decode_jpeg_stream(data, "CMYK", header.width, header.height, divisor)
     if header.adobe:
         np.subtract(255, inks, out=inks)
     image = np.empty((*inks.shape[:2], 3), np.uint8)
     cmyk_to_bgr(inks, image)
-    return _jpeg_raster(job, header, image, warning)
+    return _jpeg_raster(job, header, image, warning, damage)
 
 
-def _jpeg_raster(job: Job, header: Header, image: Pixels, warning: str | None) -> Raster:
-    damage = warning or header.damage
-    if damage is not None:
+def _ended(data: bytes, header: Header) -> bytes:
+    """With the end mark that is missing: what libjpeg warns of then is more than that."""
+    if header.damage is None:
+        return data
+    return data + b"\xff\xd9"
+
+
+def _jpeg_raster(
+    job: Job, header: Header, image: Pixels, warning: str | None, damage: str | None
+) -> Raster:
+    if damage is not None and warning is not None and _LEFT_OVER in warning:
+        warning = None  # the mark was overwritten, and nothing but the mark
+    if warning is not None:
         lost = _filled_rows(image)
-        if lost == len(image):
-            raise CutError(f"nothing of the image could be decoded ({damage})")
+        if lost > _MOST_LOST * len(image):
+            raise CutError(f"hardly anything of the image could be decoded ({warning})")
+        damage = f"{damage}; {warning}" if damage else warning
         if lost > max(8, len(image) // 100):
             damage += f"; the last {100 * lost // len(image)} % of its rows are filling"
     return Raster(
@@ -133,14 +148,13 @@ def read_jpeg_pillow(job: Job, header: Header, found: Format) -> Raster:
     """Unusual sampling factors."""
     from PIL import JpegImagePlugin
 
-    end = b"" if header.damage is None else b"\xff\xd9"
-    opened: Any = JpegImagePlugin.JpegImageFile(io.BytesIO(job.data + end if end else job.data))
+    opened: Any = JpegImagePlugin.JpegImageFile(io.BytesIO(_ended(job.data, header)))
     divisor = job.reduction(header.width, header.height, header.orientation)
     if divisor > 1:
         opened.draft("RGB", (header.width // divisor, header.height // divisor))
     opened.load()
     image, _ = from_pillow(opened)
-    return _jpeg_raster(job, header, image, None)
+    return _jpeg_raster(job, header, image, None, header.damage)
 
 
 def read_jpeg_imagecodecs(job: Job, header: Header, found: Format) -> Raster:

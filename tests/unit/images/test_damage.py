@@ -66,8 +66,23 @@ def test_jpeg_that_ends_early_is_read_and_marked(mode: str, tail: bytes) -> None
 def test_jpeg_without_a_single_row_is_no_image() -> None:
     data = encode(noise(), "JPEG", quality=90)
     scan = data.index(b"\xff\xda")
-    for cut in (scan, scan + 2, scan + 14):
-        assert isinstance(decode(data[:cut], max_pixels=MAX), ImageError)
+    for cut in (scan, scan + 2, scan + 14, scan + (len(data) - scan) // 20):
+        for end in (b"", b"\xff\xd9"):
+            result = decode(data[:cut] + end, max_pixels=MAX)
+            assert isinstance(result, ImageError) and result.kind is not ErrorKind.UNSUPPORTED
+
+
+def test_flat_picture_without_its_end_mark_has_lost_nothing_else() -> None:
+    blank = np.full((300, 400, 3), 255, np.uint8)
+    letters = blank.copy()
+    letters[:20, ::7] = 0
+    for pixels in (blank, letters, np.asarray(noise())):
+        for options in ({}, {"progressive": True}, {"subsampling": 0}):
+            data = encode(Image.fromarray(pixels), "JPEG", **options)
+            for changed in (data[:-2], data[:-1], data[:-2] + bytes(2), data[:-2] + bytes(900)):
+                result = read(changed)
+                assert result.damage == "the end-of-image marker is missing"
+                assert np.array_equal(result.image, read(data).image)
 
 
 def test_png_without_its_end_is_read_and_marked() -> None:
