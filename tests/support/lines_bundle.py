@@ -79,7 +79,9 @@ def stub_recognizer(softmax: bool = True) -> ov.Model:
     return ov.Model([ops.result(last)], [strip], "recognizer")
 
 
-def write_lines_bundle(folder: Path, rules: LinesRules = RULES, alphabet: str = "all") -> Path:
+def write_lines_bundle(
+    folder: Path, rules: LinesRules = RULES, alphabet: str = "all", zoom_below: float = 0.0
+) -> Path:
     """Write the bundle; its folder."""
     folder.mkdir(parents=True)
     ov.save_model(stub_detector(), str(folder / "detector.xml"), compress_to_fp16=False)
@@ -99,6 +101,7 @@ def write_lines_bundle(folder: Path, rules: LinesRules = RULES, alphabet: str = 
             precisions={"f32": describe_files(folder, names)},
             family="lines",
             lines=rules,
+            zoom_below=zoom_below,
         ),
     )
     return folder

@@ -60,7 +60,8 @@ class LinesFamily:
             ),
             share.streams,
         )
-        return LineRegions(detector, rules.longest_side, rules.tile_factor)
+        spec = resolved.bundle.spec
+        return LineRegions(detector, rules.longest_side, rules.tile_factor, spec.zoom_below)
 
     def load_recognizer(self, settings: SpotterSettings) -> Recognizes:
         """Compile the recogniser, cut to the alphabet, and the classifier if there is one."""
@@ -125,6 +126,7 @@ class LinesFamily:
             "word_height": f"{rules.word_height:g}",
             "space_threshold": f"{rules.space_threshold:g}",
             "tile_factor": f"{rules.tile_factor:g}",
+            "zoom_below": f"{resolved.bundle.spec.zoom_below:g}",
         }
 
     def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:
@@ -150,9 +152,12 @@ class LineRegions:
 
     joins_pieces = True  # a line's strip is cut out of the picture after all
 
-    def __init__(self, detector: LineDetector, longest_side: int, tile_factor: float) -> None:
+    def __init__(
+        self, detector: LineDetector, longest_side: int, tile_factor: float, zoom_below: float
+    ) -> None:
         self._detector = detector
         self._tile_factor = tile_factor
+        self._zoom_below = zoom_below
         self._longest = longest_side
 
     def tiling(self, width: int, height: int, over: float) -> TilingRule:
@@ -165,7 +170,7 @@ class LineRegions:
         finest = max(1.0, math.sqrt(width * height) / self._longest)
         if max(width, height) / self._longest > _LONG * finest:
             over = min(finest, over)
-        return TilingRule((self._longest, self._longest), over)
+        return TilingRule((self._longest, self._longest), over, self._zoom_below)
 
     def decode_size(self, width: int, height: int) -> tuple[int, int]:
         """Finer than the input, since strips are cut out of the picture."""

@@ -130,6 +130,19 @@ def test_a_long_receipt_is_read_at_its_own_size(bundle: str) -> None:
     assert result.info is not None and result.info.tiles > 5
 
 
+def test_pages_of_small_print_are_looked_at_more_closely(tmp_path: Path) -> None:
+    folder = str(write_lines_bundle(tmp_path / "lines", zoom_below=12))
+    for height, closer in ((14, True), (40, False)):
+        image = dark(2400, 1600)
+        wanted = []
+        for row in range(60):
+            wanted.append(f"row{row}")
+            draw_line(image, wanted[-1], 60 + 800 * (row % 3), 40 + 75 * (row // 3), height)
+        result = TextSpotter.load(folder, threads=2).spot(image)
+        assert result.info is not None and (result.info.tiles > 1) is closer
+        assert sorted(w.text for w in result.words) == sorted(wanted)
+
+
 def test_more_lines_than_fit_into_memory_are_told(
     bundle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
