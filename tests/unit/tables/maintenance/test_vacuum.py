@@ -103,6 +103,9 @@ def test_absorbed_markers_go_after_the_grace_period_and_nothing_changes_for_read
     assert len(paths(store, "_textspot/done/")) == 5
     vacuum_state(ledger, grace_s=0)
     assert paths(store, "_textspot/done/") == set()
+    assert snapshot_numbers(store) == [1, 2]  # no number is free for a driver that comes late
+    age(store, "_textspot/snap/00000001.json", 7200)
+    vacuum_state(ledger, grace_s=0)
     assert snapshot_numbers(store) == [2]
     named = {m.path for m in ledger.snapshot.manifests}
     assert {p for p in paths(store, "_textspot/snap/") if "manifest" in p} == named
