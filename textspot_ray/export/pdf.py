@@ -32,6 +32,7 @@ _JPEG_QUALITY = 90
 _POINTS_PER_PIXEL = 0.48  # 150 dots per inch
 _MAX_POINTS = 14_400  # of a side, PDF 32000-1 annex C
 _MAX_BYTES = 2**30  # of pictures in one file, which is made in memory
+_SPACE = 0.25  # between words, in heights; poppler joins what is nearer than 0.1
 _EM = 1000
 _LAST_CODE = 0xFFFF
 
@@ -180,35 +181,53 @@ def _text_layer(layout: PageLayout, scale: float) -> str:
     """The words of a page as invisible text (rendering mode 3), line after line."""
     parts = ["BT 3 Tr\n"]
     for line in layout.lines:
-        for n, word in enumerate(line.words):
-            last = n == len(line.words) - 1
-            parts.append(_word(word, layout.height, scale, "" if last else " "))
+        places = [_Place(word) for word in line.words]
+        for place, after in zip(places, [*places[1:], None], strict=True):
+            if after is not None:
+                place.end_before(after)
+            parts.append(place.drawn(layout.height, scale, " " if after else ""))
     parts.append("ET\n")
     return "".join(parts)
 
 
-def _word(word: PageWord, height: int, scale: float, after: str) -> str:
-    """A word in the nearest direction of a quarter turn, over its upright box.
+class _Place:
+    """Where a word is set: over its upright box, in the nearest direction of a quarter turn.
 
     Readers (poppler's among them) cut a word to letters where its baseline is not along an axis,
     and no search finds it then; so its highlight is the box, not the quad.
     """
-    turn = round(word.angle_deg / 90) % 4
-    cos, sin = ((1, 0), (0, -1), (-1, 0), (0, 1))[turn]  # PDF's y axis points up
-    x0, y0, x1, y1 = word.box
-    wide, high = (x1 - x0, y1 - y0) if turn % 2 == 0 else (y1 - y0, x1 - x0)
-    side = math.hypot(word.polygon[0] - word.polygon[6], word.polygon[1] - word.polygon[7])
-    size = max(min(side, high), 1.0)
-    # from the box's centre half a length back along the text, half a height down across it
-    x = (x0 + x1) / 2 - cos * wide / 2 + sin * size / 2
-    y = height - (y0 + y1) / 2 - sin * wide / 2 - cos * size / 2
-    units = max(len(word.text.encode("utf-16-be", "replace")) // 2, 1)
-    stretch = 100 * max(wide, 1.0) / (units * size / 2)
-    codes = (word.text + after).encode("utf-16-be", "replace").hex()
-    return (
-        f"/Unseen {size * scale:.3f} Tf {stretch:.3f} Tz"
-        f" {cos} {sin} {-sin} {cos} {x * scale:.3f} {y * scale:.3f} Tm <{codes}> Tj\n"
-    )
+
+    def __init__(self, word: PageWord) -> None:
+        self._text = word.text
+        self._turn = round(word.angle_deg / 90) % 4
+        # the text's direction on the page, y downwards
+        self._cos, self._sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[self._turn]
+        x0, y0, x1, y1 = word.box
+        along = sorted(x * self._cos + y * self._sin for x, y in ((x0, y0), (x1, y1)))
+        across = sorted(y * self._cos - x * self._sin for x, y in ((x0, y0), (x1, y1)))
+        side = math.hypot(word.polygon[0] - word.polygon[6], word.polygon[1] - word.polygon[7])
+        self.start, self._end = along
+        self.size = max(min(side, across[1] - across[0]), 1.0)
+        self._base = (across[0] + across[1] + self.size) / 2
+
+    def end_before(self, after: _Place) -> None:
+        """Leave a space: words that touch are one to readers, whatever is between them."""
+        if after._turn == self._turn:
+            limit = after.start - _SPACE * max(self.size, after.size)
+            self._end = min(self._end, max(limit, (self.start + self._end) / 2))
+
+    def drawn(self, height: int, scale: float, after: str) -> str:
+        """The operators that set the word, in a page whose y axis points up."""
+        x = self.start * self._cos - self._base * self._sin
+        y = height - (self.start * self._sin + self._base * self._cos)
+        units = max(len(self._text.encode("utf-16-be", "replace")) // 2, 1)
+        stretch = 100 * max(self._end - self.start, 1.0) / (units * self.size / 2)
+        codes = (self._text + after).encode("utf-16-be", "replace").hex()
+        cos, sin = self._cos, -self._sin
+        return (
+            f"/Unseen {self.size * scale:.3f} Tf {stretch:.3f} Tz"
+            f" {cos} {sin} {-sin} {cos} {x * scale:.3f} {y * scale:.3f} Tm <{codes}> Tj\n"
+        )
 
 
 def _require() -> None:
