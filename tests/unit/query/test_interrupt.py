@@ -25,7 +25,12 @@ def table(make_table: MakeTable) -> str:
 
 
 def test_ctrl_c_stops_a_statement_at_once(table: str) -> None:
-    code = "import sys; from textspot_ray.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = (
+        "import sys, textspot_ray.query.output, textspot_ray.query.sql\n"
+        "from textspot_ray.cli import main\n"
+        "print('ready', flush=True)\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
     started = subprocess.Popen(
         [sys.executable, "-c", code, "query", table, ENDLESS],
         stdout=subprocess.PIPE,
@@ -34,7 +39,8 @@ def test_ctrl_c_stops_a_statement_at_once(table: str) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         env=dict(os.environ),
     )
-    time.sleep(4)  # imports and opening
+    assert started.stdout is not None and started.stdout.readline() == "ready\n"
+    time.sleep(1.5)  # until the statement runs
     before = time.monotonic()
     started.send_signal(signal.SIGINT)
     _, said = started.communicate(timeout=60)

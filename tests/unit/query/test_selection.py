@@ -4,7 +4,7 @@ from fnmatch import fnmatchcase
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textspot_ray.errors import UsageError
@@ -55,6 +55,7 @@ def test_globs_match_what_people_see(glob: str, image_id: str, found: bool) -> N
 names = st.text(alphabet="ab é日%.+(", min_size=1, max_size=6)
 
 
+@settings(max_examples=40, deadline=None)
 @given(names, st.text(alphabet="ab é日%.+(*?", min_size=1, max_size=6))
 def test_a_bare_glob_is_of_the_decoded_file_name(name: str, glob: str) -> None:
     image_id = canonical("file", f"/Z/{name}")
