@@ -18,7 +18,7 @@ from jobs.bench.suite import Line, Options
 from jobs.bench.timing import Work, interleave, ratio
 from textspot_ray.config import EngineConfig
 from textspot_ray.errors import MissingExtraError, UsageError
-from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.spotting.catalogue import load_bundle
 
 _RIVAL = """
 import logging, os, sys

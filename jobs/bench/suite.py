@@ -16,7 +16,8 @@ from jobs.bench.reading import Reading
 from jobs.bench.stand_in import write_stand_in
 from jobs.bench.timing import Ratio, Timing, Work, interleave, ratio
 from textspot_ray.config import EngineConfig
-from textspot_ray.spotting.bundle import Bundle, load_bundle
+from textspot_ray.spotting.bundle import Bundle
+from textspot_ray.spotting.catalogue import load_bundle
 
 BOXES, STEPS = 10, 7  # ten words of six letters, each with its end
 

@@ -24,7 +24,7 @@ from textspot_ray.evaluation.rules import Rules, ScoringTask
 from textspot_ray.evaluation.thresholds import DETECTION_GRID, best, sweep
 from textspot_ray.images.decode import Decoded
 from textspot_ray.records import Reading
-from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.recognizer import Recognizer
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.support.insight_tables import word, write_run
-from textspot_ray.export.export import ExportReport, ExportSettings, export_table
+from textspot_ray.export.export import ExportSettings, export_table
+from textspot_ray.export.files import ExportReport
 from textspot_ray.query.views import open_views
 from textspot_ray.records import Item, Word
 

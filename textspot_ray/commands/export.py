@@ -24,7 +24,7 @@ from textspot_ray.commands.table_options import (
 from textspot_ray.errors import ExitCode
 
 if TYPE_CHECKING:
-    from textspot_ray.export.export import ExportReport
+    from textspot_ray.export.files import ExportReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

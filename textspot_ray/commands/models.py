@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     from textspot_ray.errors import BundleError
-    from textspot_ray.spotting.bundle import load_bundle, published_names
+    from textspot_ray.spotting.catalogue import load_bundle, published_names
     from textspot_ray.spotting.family import family_of
 
     for name in ("embedded", *published_names()):
@@ -119,7 +119,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _fetch_lines(args: argparse.Namespace) -> int:
-    from textspot_ray.spotting.bundle import load_bundle
+    from textspot_ray.spotting.catalogue import load_bundle
     from textspot_ray.spotting.ppocr import fetch_lines
 
     with _byte_bar(args.model) as advance:

@@ -90,11 +90,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Calibrate, quantise, compare on held-out images, and write if the loss allows it."""
     from textspot_ray.machine import int8_note
-    from textspot_ray.spotting.bundle import load_bundle
+    from textspot_ray.spotting.catalogue import load_bundle
+    from textspot_ray.spotting.int8 import check_nncf
     from textspot_ray.spotting.quantize import (
         calibrate,
         check_free,
-        check_nncf,
         compare,
         publish,
         quantise,

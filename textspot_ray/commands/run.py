@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.engine.run import exit_code, run
     from textspot_ray.engine.slot.events import set_up_logging
     from textspot_ray.machine import int8_note
-    from textspot_ray.spotting.bundle import load_bundle
+    from textspot_ray.spotting.catalogue import load_bundle
 
     config = run_config(args)
     set_up_logging(config.engine.log_format, redactor_of(config))

@@ -19,7 +19,7 @@ from textspot_ray.config import RunConfig, dump_config, unsafe_keys, with_overri
 from textspot_ray.deploy.pod_size import GIB, WorkerSize, worker_size
 from textspot_ray.deploy.pre_stop import GRACE_S
 from textspot_ray.errors import UsageError
-from textspot_ray.spotting.bundle import published_names
+from textspot_ray.spotting.catalogue import published_names
 from textspot_ray.storage.filesystem import LOCAL, split_uri
 
 Manifest = dict[str, Any]

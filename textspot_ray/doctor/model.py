@@ -18,7 +18,7 @@ def check_model(model: ModelConfig) -> Iterator[CheckResult]:
     """
     import numpy as np
 
-    from textspot_ray.spotting.bundle import load_bundle
+    from textspot_ray.spotting.catalogue import load_bundle
     from textspot_ray.spotting.composite.contract import INPUT_HEIGHT, INPUT_WIDTH
     from textspot_ray.spotting.spotter import TextSpotter
 

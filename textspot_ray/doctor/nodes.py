@@ -76,7 +76,7 @@ def describe_node(model: str) -> dict[str, str]:
 
     from textspot_ray._version import __version__
     from textspot_ray.errors import TextspotError
-    from textspot_ray.spotting.bundle import load_bundle
+    from textspot_ray.spotting.catalogue import load_bundle
     from textspot_ray.tables.environment import describe_environment
 
     facts = describe_environment()

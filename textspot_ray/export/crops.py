@@ -26,7 +26,7 @@ from textspot_ray.query.pages import Page, PageWord
 from textspot_ray.query.pictures import Pictures
 
 if TYPE_CHECKING:
-    from textspot_ray.export.export import ExportReport
+    from textspot_ray.export.files import ExportReport
 
 _JPEG_QUALITY = 95
 _MAX_SIDE_PX = 4096
@@ -54,7 +54,7 @@ def write_crops(
     Raises:
         UsageError: Nothing can be written there.
     """
-    from textspot_ray.export.export import FileNames, is_folder
+    from textspot_ray.export.files import FileNames, is_folder
 
     files = FileNames("crops", "", names)
     found = _crops(with_pixels(pages, pictures, report), files)

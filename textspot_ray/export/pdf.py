@@ -26,7 +26,7 @@ from textspot_ray.query.pages import Page, PageWord
 from textspot_ray.query.pictures import Pictures
 
 if TYPE_CHECKING:
-    from textspot_ray.export.export import ExportReport
+    from textspot_ray.export.files import ExportReport
 
 _JPEG_QUALITY = 90
 _POINTS_PER_PIXEL = 0.48  # 150 dots per inch
@@ -59,7 +59,7 @@ def write_pdf(
         MissingExtraError: pikepdf or fontTools is not installed.
         UsageError: Nothing can be written there, or the pictures are too many for one file.
     """
-    from textspot_ray.export.export import FileNames, is_folder
+    from textspot_ray.export.files import FileNames, is_folder
 
     _require()
     if is_folder(out):

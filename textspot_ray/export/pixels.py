@@ -13,7 +13,7 @@ from textspot_ray.query.pages import Page
 from textspot_ray.query.pictures import Pictures
 
 if TYPE_CHECKING:
-    from textspot_ray.export.export import ExportReport
+    from textspot_ray.export.files import ExportReport
 
 _AT_A_TIME = 32  # images whose places in archives are looked up together
 

@@ -24,7 +24,8 @@ from textspot_ray.sources.uris import WEB, file_name, join_uri
 from textspot_ray.storage.faults import RetryPolicy
 from textspot_ray.storage.filesystem import LOCAL
 from textspot_ray.storage.urls import public_url
-from textspot_ray.storage.volume import FileInfo, LocalVolume, TimedVolumes
+from textspot_ray.storage.volume import FileInfo, LocalVolume
+from textspot_ray.storage.volumes import TimedVolumes
 
 _LOG = logging.getLogger(__name__)
 LISTED_TWICE = "listed twice"

@@ -33,7 +33,8 @@ from textspot_ray.sources.uris import WEB
 from textspot_ray.storage.abandonable import AbandonableFuture, AbandonablePool
 from textspot_ray.storage.faults import Fault, RetryPolicy, error_kind, fault_of, reason_of
 from textspot_ray.storage.urls import UrlSecrets
-from textspot_ray.storage.volume import Grow, Volume, Volumes
+from textspot_ray.storage.volume import Grow, Volume
+from textspot_ray.storage.volumes import Volumes
 
 T = TypeVar("T")
 _GROUP_BYTES = 8 << 20

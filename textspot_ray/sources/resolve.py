@@ -21,7 +21,8 @@ from textspot_ray.sources.uris import (
 from textspot_ray.storage.faults import Fault, RetryPolicy, fault_of, hint_for, reason_of
 from textspot_ray.storage.filesystem import LOCAL
 from textspot_ray.storage.urls import public_url
-from textspot_ray.storage.volume import FileInfo, Volume, Volumes
+from textspot_ray.storage.volume import FileInfo, Volume
+from textspot_ray.storage.volumes import Volumes
 
 
 def resolve(uri: str, volumes: Volumes, retry: RetryPolicy) -> Iterator[Source]:

@@ -278,66 +278,6 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("textspot-ray"))
 
 
-def published_names() -> tuple[str, ...]:
-    """Names of all published models, of both families."""
-    from textspot_ray.spotting.ppocr import names
-
-    return (*PUBLISHED, *names())
-
-
-def load_bundle(name: str, cache: Path | None = None) -> Bundle:
-    """Find a bundle by name or folder and read its ``bundle.yaml`` (not yet its files).
-
-    Args:
-        name: ``embedded``, a published model's name (looked for in the cache, and in the installed
-            package that ships it), or a folder.
-        cache: Instead of `cache_folder`.
-
-    Raises:
-        BundleError: There is no such bundle, or its description is wrong.
-    """
-    if name == "embedded":
-        folder = embedded_folder()
-    elif name in published_names():
-        folder = (cache or cache_folder()) / "models" / name
-        if not (folder / BUNDLE_FILE).is_file():
-            return _not_fetched(name)
-    else:
-        folder = Path(name)
-        if not folder.is_dir():
-            raise BundleError(
-                f"no model bundle {name!r}: it is neither embedded nor a folder, nor one of "
-                f"{', '.join(published_names())}"
-            )
-        if not (folder / BUNDLE_FILE).is_file():
-            return _undescribed(folder)
-    return Bundle(folder, read_spec(folder / BUNDLE_FILE))
-
-
-def _undescribed(folder: Path) -> Bundle:
-    """A folder whose files tell by their names what they are."""
-    from textspot_ray.spotting.ppocr import undescribed_bundle
-
-    bundle = undescribed_bundle(folder)
-    if bundle is None:
-        raise BundleError(
-            f"no bundle at {folder}: it has no {BUNDLE_FILE}, nor one *det*.onnx and one *rec*.onnx"
-        )
-    return bundle
-
-
-def _not_fetched(name: str) -> Bundle:
-    """A published model from the installed package that ships it, if one does."""
-    if name in PUBLISHED:
-        raise BundleError(f"{name} is not here yet: textspot models fetch {name}")
-    from textspot_ray.spotting.ppocr import how_to_get, installed_bundle
-
-    bundle = installed_bundle(name)
-    if bundle is None:
-        raise BundleError(how_to_get(name))
-    return bundle
-
-
 def read_spec(path: Path) -> BundleSpec:
     """Read and check a ``bundle.yaml``.
 

@@ -18,7 +18,7 @@ from textspot_ray.spotting.bundle import LINES, SPOTTING, BundleSpec
 if TYPE_CHECKING:
     from textspot_ray.images.decode import Decoded
     from textspot_ray.spotting.bundle import Bundle
-    from textspot_ray.spotting.quantize import Calibration
+    from textspot_ray.spotting.int8 import Calibration
     from textspot_ray.spotting.settings import Resolved, SpotterSettings
     from textspot_ray.spotting.tiling import Seen, TileWindow
 

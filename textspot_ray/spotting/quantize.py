@@ -7,42 +7,27 @@ bias correction).
 
 from __future__ import annotations
 
-import logging
 import queue
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import openvino as ov
 from numpy.typing import NDArray
 
-from textspot_ray.errors import BundleError, MissingExtraError, UsageError
+from textspot_ray.errors import BundleError, UsageError
 from textspot_ray.records import ImageResult, Word
-from textspot_ray.spotting.bundle import Bundle, describe_files, load_bundle, write_spec
+from textspot_ray.spotting.bundle import Bundle, describe_files, write_spec
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.family import family_of
-from textspot_ray.spotting.quantization_scope import outside_trunk
+from textspot_ray.spotting.int8 import MAX_BOXES, Calibration
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector, TextSpotter
 
 MAX_WINDOWS = 150  # detector inputs kept for calibration: 3 MB each
-MAX_BOXES = 300  # text features kept for calibration: 0.2 MB each
 _SAME_BOX_IOU = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What the parts see on real images.
-
-    Attributes:
-        inputs: Inputs of the detector by their index; the picture is 1 x H x W x 3, uint8, BGR.
-        features: Of the pages that were looked at, as the recogniser takes them.
-    """
-
-    inputs: tuple[Mapping[int, NDArray[Any]], ...]
-    features: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +202,6 @@ def check_free(folder: Path) -> None:
         raise UsageError(f"{folder} exists; name another place with --out")
 
 
-def check_nncf() -> None:
-    """Raise a `MissingExtraError` if NNCF is not installed."""
-    if find_spec("nncf") is None:
-        raise MissingExtraError("quantising to int8", "quantize")
-
-
 class _Recorder:
     """Stands in for one of the detector's inference requests and keeps what it is given."""
 
@@ -238,42 +217,6 @@ class _Recorder:
 
     def get_output_tensor(self, index: int) -> Any:
         return self._request.get_output_tensor(index)
-
-
-def quantised_model(model: Any, samples: list[Any], transform: Any = None) -> Any:
-    """A model in int8, its coordinates and small last layers aside.
-
-    Args:
-        model: An ``openvino.Model``.
-        samples: What it is calibrated on.
-        transform: Makes the model's inputs of a sample.
-
-    Raises:
-        MissingExtraError: NNCF is not installed.
-    """
-    check_nncf()
-    import nncf
-
-    nncf.set_log_level(logging.ERROR)  # it tells of every operator it leaves alone
-    _name_apart(model)
-    # mixed: asymmetric activations, which signed feature maps of the pyramid need
-    return nncf.quantize(
-        model,
-        nncf.Dataset(samples, transform),
-        subset_size=len(samples),
-        preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(names=outside_trunk(model), validate=False),
-    )
-
-
-def _name_apart(model: Any) -> None:
-    """Give every operator a name of its own: NNCF goes by names, converters repeat some."""
-    seen: set[str] = set()
-    for number, node in enumerate(model.get_ordered_ops()):
-        name = node.get_friendly_name()
-        if name in seen:
-            node.set_friendly_name(f"{name}/{number}")
-        seen.add(name)
 
 
 def _pairs(words: Sequence[Word], others: Sequence[Word]) -> list[tuple[int, int]]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from textspot_ray.config import ImageConfig, RunConfig
 from textspot_ray.errors import ConfigError
-from textspot_ray.spotting.bundle import LINES, Bundle, load_bundle
+from textspot_ray.spotting.bundle import LINES, Bundle
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.cutting import CUTTING
 from textspot_ray.spotting.family import family_of
 

@@ -26,7 +26,7 @@ from textspot_ray.records import (
     Stage,
     Word,
 )
-from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.family import word_of_box
 from textspot_ray.spotting.cutting import look_closer
 from textspot_ray.spotting.family import (

@@ -23,7 +23,7 @@ from tests.support.fast_folder import fast_folder
 from tests.support.stub_bundle import draw, write_stub_bundle
 from textspot_ray.config import EngineConfig, load_config
 from textspot_ray.errors import MissingExtraError, UsageError
-from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.spotter import TextSpotter
 
 WORDS = {3: "north", 40: "exit9", 77: "harbour"}

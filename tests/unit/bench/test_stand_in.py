@@ -10,7 +10,7 @@ import pytest
 from jobs.bench.stand_in import write_stand_in
 from tests.support.fast_folder import fast_folder
 from textspot_ray.errors import UsageError
-from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.spotter import TextSpotter
 
 

@@ -10,7 +10,8 @@ import pytest
 from tests.support.stub_bundle import write_stub_bundle
 from textspot_ray.cli import main
 from textspot_ray.errors import ExitCode
-from textspot_ray.spotting.bundle import BUNDLE_FILE, load_bundle, write_spec
+from textspot_ray.spotting.bundle import BUNDLE_FILE, write_spec
+from textspot_ray.spotting.catalogue import load_bundle
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import pytest
 from tests.support.insight_tables import MakeTable, Page, run_command, word, write_shard
 from textspot_ray.errors import ExitCode, UsageError
 from textspot_ray.evaluation.ground_truth import parse_ground_truth
-from textspot_ray.export.export import ExportReport, ExportSettings, FileNames, export_table
+from textspot_ray.export.export import ExportSettings, export_table
+from textspot_ray.export.files import ExportReport, FileNames
 from textspot_ray.export.formats import TEXT_FORMATS, writer_class
 from textspot_ray.export.names import ImageNames, image_names
 from textspot_ray.query import pages

@@ -26,7 +26,7 @@ from textspot_ray.sources.listing import list_items
 from textspot_ray.sources.reader import Reader, _Budget
 from textspot_ray.storage import web as web_module
 from textspot_ray.storage.faults import SilentHostError
-from textspot_ray.storage.volume import Volumes, open_volume
+from textspot_ray.storage.volumes import Volumes, open_volume
 
 # ---------------------------------------------------------------- memory
 
@@ -343,7 +343,8 @@ def test_a_body_that_drips_is_given_up(serve: Any) -> None:
 def test_drivers_that_hang_cost_a_thread_not_the_listing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from textspot_ray.storage.volume import RemoteVolume, TimedVolumes
+    from textspot_ray.storage.volume import RemoteVolume
+    from textspot_ray.storage.volumes import TimedVolumes
 
     gate = threading.Event()
 

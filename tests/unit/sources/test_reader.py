@@ -413,7 +413,7 @@ def test_remote_file_that_arrives_short_is_tried_again(monkeypatch: pytest.Monke
             return getattr(self.fs, name)
 
     monkeypatch.setattr(
-        "textspot_ray.storage.volume.open_volume",
+        "textspot_ray.storage.volumes.open_volume",
         lambda protocol, options: RemoteVolume(protocol, Short(volume.open_filesystem(protocol))),
     )
     assert read_all(items)[0].data == picture(1)

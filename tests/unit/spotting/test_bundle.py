@@ -10,7 +10,8 @@ import yaml
 
 from tests.support.stub_bundle import write_stub_bundle
 from textspot_ray.errors import BundleError
-from textspot_ray.spotting.bundle import BUNDLE_FILE, load_bundle, read_spec, write_spec
+from textspot_ray.spotting.bundle import BUNDLE_FILE, read_spec, write_spec
+from textspot_ray.spotting.catalogue import load_bundle
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from textspot_ray.errors import BundleError
-from textspot_ray.spotting.bundle import BUNDLE_FILE, load_bundle, read_spec, write_spec
+from textspot_ray.spotting.bundle import BUNDLE_FILE, read_spec, write_spec
+from textspot_ray.spotting.catalogue import load_bundle
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from tests.support.stub_bundle import draw
 from textspot_ray.cli import main
 from textspot_ray.errors import BundleError
 from textspot_ray.spotting import download as fetch
-from textspot_ray.spotting.bundle import BUNDLE_FILE, load_bundle
+from textspot_ray.spotting.bundle import BUNDLE_FILE
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.download import Patience
 from textspot_ray.spotting.spotter import TextSpotter
 

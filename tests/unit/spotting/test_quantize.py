@@ -18,7 +18,8 @@ from textspot_ray.cli import main
 from textspot_ray.commands.models_quantize import Outcome, _refusal
 from textspot_ray.errors import BundleError, ExitCode
 from textspot_ray.records import ImageResult, Item, Word
-from textspot_ray.spotting.bundle import describe_files, load_bundle, write_spec
+from textspot_ray.spotting.bundle import describe_files, write_spec
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.quantize import Agreement, calibrate, compare
 from textspot_ray.spotting.spotter import TextSpotter
 

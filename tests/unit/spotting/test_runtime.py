@@ -14,7 +14,7 @@ import pytest
 
 from textspot_ray.errors import TextspotError
 from textspot_ray.spotting import runtime as runtime_module
-from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.runtime import Runtime, Share
 
 FEATURES = np.linspace(0, 1, 64 * 28 * 28, dtype=np.float32).reshape(1, 64, 28, 28)

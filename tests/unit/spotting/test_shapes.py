@@ -15,7 +15,8 @@ from tests.support.stub_bundle import write_stub_bundle
 from textspot_ray.config import ImageConfig
 from textspot_ray.errors import BundleError
 from textspot_ray.images.decode import Decoded
-from textspot_ray.spotting.bundle import BundleSpec, describe_files, load_bundle, write_spec
+from textspot_ray.spotting.bundle import BundleSpec, describe_files, write_spec
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.detector import Detector
 from textspot_ray.spotting.settings import SpotterSettings, result_fingerprint
 from textspot_ray.spotting.spotter import PageDetector

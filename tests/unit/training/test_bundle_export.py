@@ -29,7 +29,7 @@ from jobs.training.refiner.network import LOOKS
 from jobs.training.refiner.rectification import Stem, text_features
 from textspot_ray.errors import BundleError, UsageError
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
-from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.geometry import mask_polygon
 
 WORDS = [

@@ -23,13 +23,8 @@ from textspot_ray.engine.sizing import Threads
 from textspot_ray.engine.slot.ports import BundleModels, Detects, Reads
 from textspot_ray.engine.slot.slot import Job
 from textspot_ray.errors import BundleError
-from textspot_ray.spotting.bundle import (
-    BUNDLE_FILE,
-    Bundle,
-    cache_folder,
-    load_bundle,
-    spec_text,
-)
+from textspot_ray.spotting.bundle import BUNDLE_FILE, Bundle, cache_folder, spec_text
+from textspot_ray.spotting.catalogue import load_bundle
 
 _LOCK_TIMEOUT_S: Final = 300.0
 _GET_TIMEOUT_S: Final = 300.0

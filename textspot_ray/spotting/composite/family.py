@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from textspot_ray.images.decode import Decoded
     from textspot_ray.spotting.bundle import Bundle
     from textspot_ray.spotting.composite.detector import Detector, RawRows
-    from textspot_ray.spotting.quantize import Calibration
+    from textspot_ray.spotting.int8 import Calibration
     from textspot_ray.spotting.settings import Resolved, SpotterSettings
     from textspot_ray.spotting.tiling import Seen, TileWindow
 
@@ -93,7 +93,7 @@ class CompositeFamily:
         encoder that saw no text stays in f32.
         """
         from textspot_ray.spotting.composite.contract import detector_ports
-        from textspot_ray.spotting.quantize import MAX_BOXES, quantised_model
+        from textspot_ray.spotting.int8 import MAX_BOXES, quantised_model
         from textspot_ray.spotting.runtime import Runtime, Share
 
         runtime = Runtime(bundle, "f32", Share(1, 1))

@@ -21,9 +21,9 @@ from textspot_ray.spotting.lines.words import words_of_line
 if TYPE_CHECKING:
     from textspot_ray.images.decode import Decoded
     from textspot_ray.spotting.bundle import Bundle
+    from textspot_ray.spotting.int8 import Calibration
     from textspot_ray.spotting.lines.detector import LineDetector
     from textspot_ray.spotting.lines.strips import LineStrips
-    from textspot_ray.spotting.quantize import Calibration
     from textspot_ray.spotting.runtime import Runtime
     from textspot_ray.spotting.settings import Resolved, SpotterSettings
     from textspot_ray.spotting.tiling import Seen, TileWindow
@@ -131,8 +131,8 @@ class LinesFamily:
 
     def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:
         """The detector alone: int8 ruins the recogniser (half of a receipt's words go)."""
+        from textspot_ray.spotting.int8 import quantised_model
         from textspot_ray.spotting.lines.detector import model_input
-        from textspot_ray.spotting.quantize import quantised_model
         from textspot_ray.spotting.runtime import Runtime, Share
 
         detector = Runtime(bundle, "f32", Share(1, 1)).read("detector")

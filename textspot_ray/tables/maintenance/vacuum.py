@@ -57,13 +57,9 @@ def is_numbered(path: str) -> bool:
 def finish(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
     """Vacuum after a run that ended cleanly: then ``words/*.parquet`` is the words table.
 
-<<<<<<< HEAD
-    Retries and redos of compacted shards become visible (see `absorb_pending`). Parts that a retry
-=======
-    Retries and redos of compacted shards become visible (see `absorb_pending`). Files that a retry
->>>>>>> 854d902 (Merge deletes only what a merge writes; plain words)
-    or redo has replaced go at once, for the sake of that promise; files that compact has replaced
-    stay for the grace period.
+    Retries and redos of compacted shards become visible (see `absorb_pending`). Files that a
+    retry or redo has replaced go at once, for the sake of that promise; files that compact has
+    replaced stay for the grace period.
     """
     absorb_pending(ledger)
     ledger.refresh()

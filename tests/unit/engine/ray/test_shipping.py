@@ -16,7 +16,7 @@ from textspot_ray.engine.sizing import Threads
 from textspot_ray.engine.slot.ports import BundleModels
 from textspot_ray.engine.slot.slot import Job, Recipe
 from textspot_ray.errors import BundleError
-from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.settings import SpotterSettings
 
 NAME = "text-spotting-0003"

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.stub_bundle import draw, write_stub_bundle
 from textspot_ray.errors import BundleError
-from textspot_ray.spotting.bundle import describe_files, load_bundle, write_spec
+from textspot_ray.spotting.bundle import describe_files, write_spec
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.contract import check_encoder, decoder_ports, detector_ports
 from textspot_ray.spotting.spotter import TextSpotter
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.bundles import ALPHABET, stub_decoder, stub_detector, stub_encoder
 from textspot_ray.errors import BundleError
-from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.contract import check_encoder, decoder_ports, detector_ports
 from textspot_ray.spotting.runtime import Runtime, Share
 

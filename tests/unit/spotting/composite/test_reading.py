@@ -11,7 +11,7 @@ import pytest
 
 from jobs.bench.full_reader import build_decoder, build_encoder
 from tests.support.stub_bundle import draw, write_stub_bundle
-from textspot_ray.spotting.bundle import load_bundle
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.contract import decoder_ports
 from textspot_ray.spotting.composite.decoder_graph import split_decoder
 from textspot_ray.spotting.composite.recognizer import Recognizer

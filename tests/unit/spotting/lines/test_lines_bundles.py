@@ -24,11 +24,11 @@ from textspot_ray.spotting import ppocr
 from textspot_ray.spotting.bundle import (
     BUNDLE_FILE,
     describe_files,
-    load_bundle,
     read_spec,
     spec_text,
     write_spec,
 )
+from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.family import family_of
 from textspot_ray.spotting.inspection import check_graphs
 from textspot_ray.spotting.settings import SpotterSettings, resolve

@@ -1,0 +1,140 @@
+"""The rooms of the package import one way only, and few files lie side by side in any of them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "textspot_ray"
+# each room imports from itself and from those before it
+ORDER = (
+    ("_version", "errors", "records", "machine", "redaction", "config", "import_path"),
+    ("reading_order", "text_key"),
+    ("storage",),
+    ("images",),
+    ("sources",),
+    ("spotting",),
+    ("tables",),
+    ("engine",),
+    ("query",),
+    ("export",),
+    ("web",),
+    ("evaluation",),
+    ("deploy",),
+    ("doctor",),
+    ("commands", "cli", "__main__", "__init__"),
+)
+LEVELS = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+ENTRIES = {"deploy.job_entry"}  # programs, as __main__ is: they run a command
+MAX_FILES = 25  # side by side; commands/ has one a command
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name below ``textspot_ray``."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+        found[name] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Names of the package's modules that code imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import of {node.module}"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            head, _, inside = name.partition(".")
+            if head != "textspot_ray":
+                continue
+            while inside and inside not in MODULES:
+                inside = inside.rpartition(".")[0]
+            yield inside or "__init__"
+
+
+class _AtRunTime(ast.NodeTransformer):
+    """Takes out what only type checkers read: an annotation may name what uses the module."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        is_typing = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return None if is_typing else self.generic_visit(node)
+
+
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+GRAPH = {name: sorted(set(imports(tree)) - {name}) for name, tree in TREES.items()}
+AT_RUN_TIME = {
+    name: sorted(set(imports(_AtRunTime().visit(tree))) - {name}) for name, tree in TREES.items()
+}
+
+
+def room(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def test_every_module_has_a_room():
+    assert {room(name) for name in MODULES} <= set(LEVELS)
+
+
+def test_rooms_import_only_from_rooms_before_them():
+    upward = [
+        f"{name} imports {target}"
+        for name, targets in GRAPH.items()
+        for target in targets
+        if LEVELS[room(target)] > LEVELS[room(name)] and name not in ENTRIES
+    ]
+    assert not upward
+
+
+def test_no_circle():
+    """Depth-first search; modules that a function imports count."""
+    state: dict[str, int] = {}
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        if state.get(name) == 2:
+            return
+        assert state.get(name) != 1, " -> ".join((*trail[trail.index(name) :], name))
+        state[name] = 1
+        for target in AT_RUN_TIME[name]:
+            if MODULES[target].name != "__init__.py":  # a package's own docstring
+                visit(target, (*trail, name))
+        state[name] = 2
+
+    for name in GRAPH:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("name", ["ray"])
+def test_only_three_rooms_import_ray(name: str):
+    allowed = ("engine/ray/", "doctor/", "deploy/")
+    offenders = []
+    for path in MODULES.values():
+        inside = path.relative_to(PACKAGE).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            if any(n.split(".")[0] == name for n in names) and not inside.startswith(allowed):
+                offenders.append(inside)
+    assert not offenders
+
+
+def test_no_room_is_crowded():
+    folders = {path.parent for path in MODULES.values()} - {PACKAGE / "commands"}
+    crowded = {folder.name: len(list(folder.glob("*.py"))) for folder in folders}
+    assert {name: n for name, n in crowded.items() if n > MAX_FILES} == {}
