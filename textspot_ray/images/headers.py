@@ -24,6 +24,7 @@ _MAX_STEPS = 100_000  # segments, chunks or boxes; real files have tens, or some
 _NO_LENGTH = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 ORIENTATION_TAG = 0x0112
+_MAX_TILES = 65_535  # JPEG 2000 numbers them with 16 bits (T.800, A.4.2)
 _NO_EOI = "the end-of-image marker is missing"
 
 
@@ -318,6 +319,11 @@ def jpeg2000_header(data: bytes) -> Header:
     (channels,) = struct.unpack(">H", data[at + 40 : at + 42])
     if not 1 <= channels <= 16_384 or at + 42 + 3 * channels > end:
         raise BrokenHeaderError(f"{channels} components")
+    wide, high, tile_left, tile_top = struct.unpack(">IIII", data[at + 24 : at + 40])
+    if not wide or not high or tile_left > left or tile_top > top or right <= left or bottom <= top:
+        raise BrokenHeaderError("tiles or an image of no size")
+    if -(-(right - tile_left) // wide) * -(-(bottom - tile_top) // high) > _MAX_TILES:
+        raise BrokenHeaderError(f"more than {_MAX_TILES} tiles")
     depths = data[at + 42 : at + 42 + 3 * channels : 3]
     at += 2
     damage, open_end, transform = None, False, False

@@ -161,6 +161,8 @@ def read_jpeg_imagecodecs(job: Job, header: Header, found: Format) -> Raster:
     """Lossless JPEG, JPEG-LS, and lossy JPEG of 12 bits."""
     import imagecodecs
 
+    if header.damage is not None:
+        raise CutError(header.damage)  # CharLS (2.4.3) searches what is cut off for minutes
     if header.process == 0xF7:
         values = imagecodecs.jpegls_decode(job.data)
     else:

@@ -263,3 +263,15 @@ def test_floats_by_their_range() -> None:
     assert real_scale(0, 1000).apply(values * 1000).tolist() == [0, 125, 250]
     assert real_scale(0, 0.1).apply(values / 10).tolist() == [0, 127, 255]
     assert real_scale(-5, 5).apply(values * 10 - 5).tolist() == [0, 127, 255]
+
+
+def test_cut_lossless_jpeg_and_endless_tiles_are_refused_at_once() -> None:
+    whole = imagecodecs.jpegls_encode(words())
+    refused(whole[: len(whole) // 2], ErrorKind.TRUNCATED)
+    buffer = io.BytesIO()
+    Image.fromarray(words()).save(buffer, "JPEG2000")
+    data = bytearray(buffer.getvalue())
+    at = data.index(b"\xff\x4f\xff\x51")
+    data[at + 8 : at + 16] = struct.pack(">II", 7000, 7000)
+    data[at + 24 : at + 32] = struct.pack(">II", 1, 1)
+    assert "tiles" in refused(bytes(data), ErrorKind.CORRUPT)
