@@ -141,7 +141,8 @@ class LinesFamily:
 
     def limits(self, spec: BundleSpec) -> str:
         """What the recogniser's characters are for."""
-        return str(spec.provenance.get("reads", ""))
+        reads = spec.provenance.get("reads")
+        return f"reads {reads}" if reads else ""
 
 
 FAMILY = LinesFamily()

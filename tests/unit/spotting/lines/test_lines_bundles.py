@@ -19,6 +19,7 @@ from tests.support.lines_bundle import (
     write_lines_bundle,
 )
 from textspot_ray.cli import main
+from textspot_ray.commands.run import model_line
 from textspot_ray.errors import BundleError, ExitCode, MissingExtraError
 from textspot_ray.spotting import ppocr
 from textspot_ray.spotting.bundle import (
@@ -231,5 +232,7 @@ def test_the_published_list_is_whole() -> None:
     assert {"ppocrv6-tiny", "ppocrv6-small", "ppocrv6-medium", "ppocrv5-arabic"} <= set(names)
     for name in names:
         spec = ppocr.spec_of(ppocr.published(name))
-        assert family_of(spec).limits(spec)
+        assert model_line(spec, "bf16") == (
+            f"model: {name} {spec.version} (bf16), reads {family_of(spec).limits(spec)[6:]}"
+        )
         assert all(len(file.sha256) == 64 for file in spec.precisions["f32"].files())
