@@ -20,7 +20,8 @@ from pathlib import Path
 from jobs.training.data.kept_aside import names_for
 from jobs.training.render.words import target_of
 from textspot_ray.errors import UsageError
-from textspot_ray.evaluation.ground_truth import DONT_CARE, image_key, read_ground_truth
+from textspot_ray.evaluation.ground_truth import DONT_CARE, read_ground_truth
+from textspot_ray.export.names import image_key
 
 LEAST_CHARS = 3
 _WORDS_SQL = """

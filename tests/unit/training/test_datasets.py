@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytest.importorskip("torch")
+
 from jobs.training.data import datasets
 from jobs.training.detector.crops import (
     CropRules,
