@@ -49,8 +49,8 @@ def stub_detector() -> ov.Model:
     """Maps a picture to where its red channel is full."""
     picture = ops.parameter([-1, 3, -1, -1], np.float32, name="x")
     picture.output(0).set_names({"x"})
-    first = ops.gather(picture, ops.constant(np.array([0])), ops.constant(np.int64(1)))
-    red = ops.sigmoid(ops.multiply(ops.subtract(first, ops.constant(np.float32(1))), _const(20)))
+    last = ops.gather(picture, ops.constant(np.array([2])), ops.constant(np.int64(1)))
+    red = ops.sigmoid(ops.multiply(ops.subtract(last, _const(0.4)), _const(20)))
     red.output(0).set_names({"map"})
     return ov.Model([ops.result(red)], [picture], "detector")
 

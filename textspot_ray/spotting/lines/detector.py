@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,6 @@ from numpy.typing import NDArray
 
 from textspot_ray.spotting.lines.contract import STRIDE
 from textspot_ray.spotting.lines.db import DbRules, FoundLines, find_lines
-
-# ImageNet's, for 0..255: what the makers trained with
-_MEAN_RGB = [123.675, 116.28, 103.53]
-_STD_RGB = [58.395, 57.12, 57.375]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +82,25 @@ class LineDetector:
         return FoundLines(found.corners * scale, found.scores, found.saturated)
 
 
-def detection_model(model: Any) -> Any:
-    """A detector that takes 1 x H x W x 3 bytes, BGR."""
+def detection_model(model: Any, mean: Sequence[float], std: Sequence[float]) -> Any:
+    """A detector that takes 1 x H x W x 3 bytes, BGR.
+
+    Args:
+        model: As published: it takes 1 x 3 x H x W floats.
+        mean: Taken off, 0 to 255, for each channel.
+        std: What is divided by then.
+    """
     pre = ov.preprocess.PrePostProcessor(model)
     port = pre.input()
     port.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-    port.tensor().set_color_format(ov.preprocess.ColorFormat.BGR)
     port.model().set_layout(ov.Layout("NCHW"))
-    steps = port.preprocess().convert_element_type(ov.Type.f32)
-    steps.convert_color(ov.preprocess.ColorFormat.RGB).mean(_MEAN_RGB).scale(_STD_RGB)
+    port.preprocess().convert_element_type(ov.Type.f32).mean(list(mean)).scale(list(std))
     return pre.build()
 
 
-def model_input(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def model_input(
+    image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
+) -> NDArray[np.float32]:
     """What `detection_model` gives the network of 1 x H x W x 3 bytes: 1 x 3 x H x W, float32."""
-    rgb = (image[..., ::-1].astype(np.float32) - _MEAN_RGB) / _STD_RGB
-    return np.ascontiguousarray(rgb.transpose(0, 3, 1, 2), np.float32)
+    planes = (image.astype(np.float32) - np.array(mean)) / np.array(std)
+    return np.ascontiguousarray(planes.transpose(0, 3, 1, 2), np.float32)

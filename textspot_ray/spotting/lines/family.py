@@ -49,8 +49,9 @@ class LinesFamily:
         rules = _rules(resolved.bundle.spec)
         share = Share(settings.threads, min(settings.streams, settings.threads))
         runtime = Runtime(resolved.bundle, resolved.precision, share)
+        model = detection_model(_checked_detector(resolved, runtime), rules.mean, rules.std)
         detector = LineDetector(
-            runtime.compile(detection_model(_checked_detector(resolved, runtime))),
+            runtime.compile(model),
             InputRule(rules.shortest_side, rules.longest_side),
             DbRules(
                 binarize_threshold=rules.binarize_threshold,
@@ -120,6 +121,8 @@ class LinesFamily:
         return {
             "alphabet": resolved.alphabet,
             "resize": f"shortest {rules.shortest_side}, longest {rules.longest_side}",
+            "mean": " ".join(f"{value:g}" for value in rules.mean),
+            "std": " ".join(f"{value:g}" for value in rules.std),
             "binarize_threshold": f"{rules.binarize_threshold:g}",
             "unclip_ratio": f"{rules.unclip_ratio:g}",
             "dilate": str(rules.dilate).lower(),
@@ -136,7 +139,8 @@ class LinesFamily:
         from textspot_ray.spotting.runtime import Runtime, Share
 
         detector = Runtime(bundle, "f32", Share(1, 1)).read("detector")
-        samples = [model_input(inputs[0]) for inputs in calibration.inputs]
+        rules = _rules(bundle.spec)
+        samples = [model_input(i[0], rules.mean, rules.std) for i in calibration.inputs]
         return {"detector": quantised_model(detector, samples)}
 
     def limits(self, spec: BundleSpec) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -81,9 +82,11 @@ def test_an_alphabet_cuts_what_is_read(bundle: str) -> None:
 
 def test_every_rule_is_in_the_fingerprint(tmp_path: Path) -> None:
     base = result_fingerprint(SpotterSettings(str(write_lines_bundle(tmp_path / "base"))))
-    changed = {
+    changed: dict[str, Any] = {
         "shortest_side": 640,
         "longest_side": 960,
+        "mean": (100.0, 110.0, 120.0),
+        "std": (50.0, 60.0, 70.0),
         "binarize_threshold": 0.4,
         "unclip_ratio": 0.3,
         "dilate": False,
@@ -92,7 +95,7 @@ def test_every_rule_is_in_the_fingerprint(tmp_path: Path) -> None:
         "tile_factor": 2.0,
     }
     for key, value in changed.items():
-        rules = replace(RULES, **{key: value})  # type: ignore[arg-type]
+        rules = replace(RULES, **{key: value})
         folder = write_lines_bundle(tmp_path / key, rules)
         assert result_fingerprint(SpotterSettings(str(folder))) != base, key
 
