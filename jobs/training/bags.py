@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, words in read_ground_truth(args.gt).items()
         }
         if args.kept_aside:
-            wanted = names_for(args.kept_aside, gt, args.gt.name.split(".")[0])
+            wanted = names_for(args.kept_aside, gt, args.gt)
             gt = {name: texts for name, texts in gt.items() if name in wanted}
         s = score_bags(pages, gt, least)
         print(

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from jobs.training.data import datasets
-from jobs.training.data.kept_aside import SPLITS, Split, roles
+from jobs.training.data.kept_aside import ROLES_FILE, SPLITS, Split, roles
 from textspot_ray.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +92,7 @@ def pack_set(folder: Path, room: int, quality: int, out: Path) -> int:
     """
     count, used, validating = 0, 0, 0
     names = set()
+    told: dict[str, str] = {}
     with tarfile.open(out, "w") as tar:
 
         def add(name: str, content: bytes) -> None:
@@ -117,8 +118,10 @@ def pack_set(folder: Path, room: int, quality: int, out: Path) -> int:
             for name, content in beside:
                 add(name, content)
             names.add(path.name)
+            told[path.stem] = "validate" if validates else "train"
             used += size
             count += 1
+        add(ROLES_FILE, "".join(f"{stem}\t{role}\n" for stem, role in told.items()).encode())
         table = folder / "words.tsv"
         if table.is_file():
             lines = table.read_text(encoding="utf-8").splitlines(keepends=True)

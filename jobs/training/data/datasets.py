@@ -210,7 +210,7 @@ def pages(root: Path, role: str = "train") -> list[Photo]:
         SourceError: no images, or ground truth in another form.
     """
     paths = image_files(root / "images")
-    wanted = names_for(role, [path.stem for path in paths], root.name)
+    wanted = names_for(role, [path.stem for path in paths], root)
     photos = []
     for path in paths:
         gt = root / "gt" / f"gt_{path.stem}.txt"
@@ -248,7 +248,7 @@ def plate_crops(root: Path) -> list[Photo]:
     photos = []
     lines = (root / "words.tsv").read_text(encoding="utf-8").splitlines()
     rows = [line.split("\t") for line in lines if line.strip()]
-    wanted = names_for("train", [Path(row[0]).stem for row in rows], root.name)
+    wanted = names_for("train", [Path(row[0]).stem for row in rows], root)
     for file, _, corners, text in rows:
         if Path(file).stem not in wanted:
             continue

@@ -8,6 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+ROLES_FILE = "roles.tsv"  # name, role
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,18 @@ def roles(names: Iterable[str], split: Split) -> dict[str, str]:
     }
 
 
-def names_for(role: str, names: Iterable[str], folder: str) -> set[str]:
+def names_for(role: str, names: Iterable[str], folder: Path) -> set[str]:
     """Those of a data set's files that have a role.
 
     Args:
         role: ``"measure"``, ``"validate"`` or ``"train"``.
         names: All the set's file names, without folder and suffix.
-        folder: The set's name, see `SPLITS`.
+        folder: The set; its name says how it is split, see `SPLITS`. A part of a set, in which the
+            rule would give other files, brings its roles along in `ROLES_FILE`.
     """
-    return {n for n, own in roles(names, SPLITS.get(folder, Split())).items() if own == role}
+    told = folder / ROLES_FILE
+    if told.is_file():
+        lines = told.read_text(encoding="utf-8").splitlines()
+        return {name for name, _, own in (line.partition("\t") for line in lines) if own == role}
+    split = SPLITS.get(folder.name.partition(".")[0], Split())
+    return {name for name, own in roles(names, split).items() if own == role}

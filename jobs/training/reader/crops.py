@@ -213,7 +213,7 @@ def listed_crops(folder: Path, role: str = "train") -> list[Crop]:
     with table.open(encoding="utf-8", newline="") as f:
         rows = [row for row in csv.reader(f, delimiter="\t", quoting=csv.QUOTE_NONE) if row]
     rows = [row for row in rows if row[0] != "file"]
-    wanted = names_for(role, [Path(row[0]).stem for row in rows], folder.name)
+    wanted = names_for(role, [Path(row[0]).stem for row in rows], folder)
     crops = []
     for row in rows:
         file, _, corners, text = row
@@ -242,7 +242,7 @@ def page_crops(folder: Path, role: str = "train") -> list[Crop]:
         SourceError: no images, or ground truth in another form.
     """
     paths = datasets.image_files(folder / "images")
-    wanted = names_for(role, [path.stem for path in paths], folder.name)
+    wanted = names_for(role, [path.stem for path in paths], folder)
     crops = []
     for path in paths:
         gt = folder / "gt" / f"gt_{path.stem}.txt"

@@ -37,8 +37,8 @@ def test_pages_for_measuring_never_leave_and_some_for_validation_go_along(tmp_pa
         packed = {Path(n).stem for n in tar.getnames() if "/images/" in n}
         assert {Path(n).stem.removeprefix("gt_") for n in tar.getnames() if "/gt/" in n} == packed
     assert count == len(packed) == 64
-    assert not packed & names_for("measure", names, "pdf_pages_train")
-    assert packed & names_for("validate", names, "pdf_pages_train")
+    assert not packed & names_for("measure", names, tmp_path / "pdf_pages_train")
+    assert packed & names_for("validate", names, tmp_path / "pdf_pages_train")
 
 
 def test_a_shard_keeps_to_its_room(tmp_path: Path) -> None:
