@@ -21,6 +21,7 @@ PARTS = {
     "labels": "jobs.training.data.pseudo_labels",
     "leaks": "jobs.training.data.leaks",
     "failures": "jobs.training.oracle_boxes",
+    "blend": "jobs.training.loop.blend",
     "pack": "jobs.training.pack",
     "unpack": "jobs.training.pack:main_unpack",
     "score": "jobs.training.bags",
