@@ -84,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             child.wait(max(1.0, end - time.time()))
         except subprocess.TimeoutExpired:
             child.kill()  # what it saved a minute ago at most is there
+            child.wait()
     for part, child in running.items():
         print(f"{part}: exit code {child.returncode}")
     return max(abs(child.returncode or 0) for child in running.values())
