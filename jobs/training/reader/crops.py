@@ -187,13 +187,15 @@ def labelled_crops(folder: Path, labels: Path) -> list[Crop]:
 
 
 def train_crops(data: Path, labels: Path | None = None) -> list[Crop]:
-    """Words of street photographs below ``data``: ICDAR2015 up to photo 800, ICDAR2003, and MLT's
-    where there are ``labels`` for them."""
+    """Words of street photographs below ``data``: ICDAR2015 up to photo 800, ICDAR2003, and both
+    MLT sets' where there are ``labels`` for them."""
     crops = word_crops(data / "icdar2015_words", 1, LAST_TRAIN_PHOTO)
     crops += photo_crops(data / "icdar2015_train", 1, LAST_TRAIN_PHOTO)
     crops += photo_crops(data / "icdar2003_train", 0, 10**9, None, None)
     if labels is not None:
-        crops += labelled_crops(data / "mlt_english_masks", labels)
+        for name in ("mlt_english_masks", "mlt_french_masks"):
+            if (data / name).is_dir():
+                crops += labelled_crops(data / name, labels)
     return crops
 
 
