@@ -31,7 +31,8 @@ from textspot_ray.spotting.spotter import PageDetector
 
 LEAST_THRESHOLD = 0.3  # what the detector's graph lets out
 # Boxes that do not change the figures are not worth reading: of all points this near to the best
-# (0.3 per cent, one word of 400) the one with the highest detection threshold is taken.
+# (0.3 per cent, one word of 400) the one with the highest detection threshold is taken, and of those
+# the one that keeps most readings: plates and codes are read with less confidence than words.
 HMEAN_SLACK = 0.003
 
 
@@ -207,7 +208,7 @@ def operating_figures(
         }
         enough = max(worth.values()) - HMEAN_SLACK
         good = [p for p in points if worth[p] >= enough]
-        point = max(good, key=lambda p: (p.detection_threshold, worth[p], -p.text_threshold))
+        point = max(good, key=lambda p: (p.detection_threshold, -p.text_threshold))
         low, lowest = point.detection_threshold, point.text_threshold
     else:
         low, lowest = at.detection_threshold, at.text_threshold
