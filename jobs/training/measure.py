@@ -31,8 +31,8 @@ from textspot_ray.spotting.spotter import PageDetector
 
 LEAST_THRESHOLD = 0.3  # what the detector's graph lets out
 # Boxes that do not change the figures are not worth reading: of all points this near to the best
-# (0.3 per cent, one word of 400) the one with the highest detection threshold is taken, and of those
-# the one that keeps most readings: plates and codes are read with less confidence than words.
+# (0.3 per cent, one word of 400) the one with the highest detection threshold is taken, and of
+# those the one that keeps most readings: plates and codes are read with less confidence than words.
 HMEAN_SLACK = 0.003
 
 
