@@ -34,7 +34,7 @@ class DemoWay:
         core = shared_core()
         files = bundle.model_files("f32")
         models = {
-            part: core.read_model(str(bundle.path(getattr(files, part).xml)))
+            part: core.read_model(str(bundle.path(files[part].graph)))
             for part in ("detector", "encoder", "decoder")
         }
         alphabet = bundle.spec.alphabet

@@ -41,7 +41,9 @@ def test_same_tables_with_a_real_bundle_and_real_files(tmp_path, ray_cluster):
         picture = draw({cell: f"word{n}" for cell in range(0, 90, 10 + n)}, 1280 + 64 * n, 768)
         cv2.imwrite(str(folder / f"{n}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
     cv2.imwrite(str(folder / "large.png"), draw({3: "large", 90: "image"}, 3000, 2000))
-    (folder / "broken.jpg").write_bytes((folder / "0.jpg").read_bytes()[:100])
+    whole = (folder / "0.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "broken.jpg").write_bytes(whole[:100])
     (folder / "notes.txt").write_text("no image")
     reports = {}
     for kind in ("local", "ray"):
@@ -56,9 +58,13 @@ def test_same_tables_with_a_real_bundle_and_real_files(tmp_path, ray_cluster):
         reports[kind] = run(config)
     local, on_ray = all_rows(tmp_path / "local"), all_rows(tmp_path / "ray")
     assert local == on_ray
-    assert len(local["images"]) == 10
-    (cut,) = [row for row in local["images"] if row["image_id"].endswith("/broken.jpg")]
-    assert cut["damage"] and not local["errors"]  # what there is of it is read, and it is said
+    assert len(local["images"]) == 11
+    (error,) = local["errors"]
+    assert error["image_id"].endswith("/broken.jpg")
+    (cut,) = [row for row in local["images"] if row["image_id"].endswith("/cut.jpg")]
+    assert (
+        cut["damage"] and cut["status"] != "failed"
+    )  # read, and it is said
     texts = {row["text"] for row in local["words"]}
     assert {f"word{n}" for n in range(8)} <= texts
     assert sum(row["n_words"] for row in local["images"]) == len(local["words"])

@@ -30,7 +30,7 @@ from textspot_ray.errors import StorageError
 from textspot_ray.records import ErrorKind, Item, Stage
 from textspot_ray.sources import reader as reader_module
 from textspot_ray.sources.reader import Reader
-from textspot_ray.storage import volume
+from textspot_ray.storage.filesystem import open_filesystem
 from textspot_ray.storage.stores import open_store
 from textspot_ray.storage.volume import LocalVolume, RemoteVolume
 
@@ -398,7 +398,7 @@ def test_remote_file_that_arrives_short_is_tried_again(monkeypatch: pytest.Monke
     base = f"memory://{uuid.uuid4().hex}"
     open_store(base).put("a.jpg", picture(1))
     items, _ = listed(base)
-    real = volume.open_filesystem("memory").cat_file
+    real = open_filesystem("memory").cat_file
     calls: list[int] = []
 
     class Short:
@@ -414,7 +414,7 @@ def test_remote_file_that_arrives_short_is_tried_again(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(
         "textspot_ray.storage.volumes.open_volume",
-        lambda protocol, options: RemoteVolume(protocol, Short(volume.open_filesystem(protocol))),
+        lambda protocol, options: RemoteVolume(protocol, Short(open_filesystem(protocol))),
     )
     assert read_all(items)[0].data == picture(1)
     assert len(calls) == 2
