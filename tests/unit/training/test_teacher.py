@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("openvino")
+pytest.importorskip("torch")
 
 from jobs.training.data.datasets import PhotoWord, rect_corners
 from jobs.training.teacher import label
