@@ -62,9 +62,7 @@ def test_same_tables_with_a_real_bundle_and_real_files(tmp_path, ray_cluster):
     (error,) = local["errors"]
     assert error["image_id"].endswith("/broken.jpg")
     (cut,) = [row for row in local["images"] if row["image_id"].endswith("/cut.jpg")]
-    assert (
-        cut["damage"] and cut["status"] != "failed"
-    )  # read, and it is said
+    assert cut["damage"] and cut["status"] != "failed"  # read, and it is said
     texts = {row["text"] for row in local["words"]}
     assert {f"word{n}" for n in range(8)} <= texts
     assert sum(row["n_words"] for row in local["images"]) == len(local["words"])

@@ -114,8 +114,15 @@ class CompositeFamily:
 
     def limits(self, spec: BundleSpec) -> str:
         """The alphabet, and the rows of the detector."""
-        alphabet = f"{spec.alphabet[0]}-{spec.alphabet[-1]}"
-        return f"reads {alphabet} only, {spec.max_rows} words a pass at most"
+        return f"reads {_in_words(spec.alphabet)} only, at most {spec.max_rows} words per pass"
+
+
+def _in_words(alphabet: str) -> str:
+    """``a-z and 0-9`` for the usual alphabet; another one as it stands."""
+    letters, digits = "abcdefghijklmnopqrstuvwxyz", "0123456789"
+    if set(alphabet) == set(letters + digits):
+        return "a-z and 0-9"
+    return "a-z" if set(alphabet) == set(letters) else alphabet
 
 
 FAMILY = CompositeFamily()

@@ -15,6 +15,7 @@ from textspot_ray.errors import BundleError
 from textspot_ray.spotting.bundle import describe_files, write_spec
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.contract import check_encoder, decoder_ports, detector_ports
+from textspot_ray.spotting.composite.family import _in_words
 from textspot_ray.spotting.spotter import TextSpotter
 
 WORDS = {0: "hello", 42: "w9", 95: "abcdefgh", 50: ""}
@@ -154,3 +155,16 @@ def test_truncated_weights_with_a_matching_checksum_are_one_line(tmp_path: Path)
     with pytest.raises(BundleError, match=r"detector\.xml cannot be read with detector\.bin") as e:
         TextSpotter.load(str(folder))
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "told"),
+    [
+        ("abcdefghijklmnopqrstuvwxyz0123456789", "a-z and 0-9"),
+        ("0123456789abcdefghijklmnopqrstuvwxyz", "a-z and 0-9"),
+        ("abcdefghijklmnopqrstuvwxyz", "a-z"),
+        ("0123", "0123"),
+    ],
+)
+def test_what_a_bundle_reads_is_told_in_words(alphabet: str, told: str) -> None:
+    assert _in_words(alphabet) == told
