@@ -17,9 +17,6 @@ class _Endless(IterableDataset[Any]):
         self._make = make
 
     def __iter__(self) -> Iterator[Any]:
-        import cv2
-
-        cv2.setNumThreads(1)
         worker = get_worker_info()
         return self._make(worker.id if worker is not None else 0)
 
@@ -29,7 +26,8 @@ def feed(make: Callable[[int], Iterator[Made]], processes: int) -> Iterator[Made
 
     Args:
         make: Gives the batches of process 0, 1 and so on, each with chance of its own. What it
-            holds in memory is shared with the processes, which are forked.
+            holds in memory is shared with the processes, which are forked: OpenCV must have been
+            kept from threads of its own before (``cv2.setNumThreads(1)``).
         processes: How many; 0 = in line.
     """
     if not processes:

@@ -21,6 +21,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -51,6 +52,8 @@ def scene_renderer(extra_words: Sequence[str], backgrounds: Path | None) -> Rend
 def run(args: argparse.Namespace, recipe: Recipe, size: ReaderSize) -> None:
     """Train until the time is up."""
     torch.set_num_threads(args.threads)
+    # a pool of OpenCV's threads does not live on in forked processes, which then wait for it
+    cv2.setNumThreads(1)
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
     device = torch.device(args.device)
@@ -131,6 +134,7 @@ def _loop(
                     yield {}
                     saved = time.monotonic()
                 continue
+            yield {}  # saved before it is measured, which takes its time
             row: dict[str, float] = {
                 "step": p.step,
                 "words": p.words,
