@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -76,14 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     running = {
-        part: subprocess.Popen(command, env=environment, cwd=HERE / "code")
+        # a session of its own, so that the processes that make its batches end with it
+        part: subprocess.Popen(command, env=environment, cwd=HERE / "code", start_new_session=True)
         for part, command in commands(args, until, (end - time.time()) / 60).items()
     }
     for child in running.values():
         try:
             child.wait(max(1.0, end - time.time()))
         except subprocess.TimeoutExpired:
-            child.kill()  # what it saved a minute ago at most is there
+            os.killpg(child.pid, signal.SIGKILL)  # what it saved a minute ago at most is there
             child.wait()
     for part, child in running.items():
         print(f"{part}: exit code {child.returncode}")
