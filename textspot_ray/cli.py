@@ -27,6 +27,7 @@ class Command:
 _DEBUG = "TEXTSPOT_DEBUG"
 GROUPS: dict[str, dict[str, Command]] = {
     "make tables": {
+        "read": Command("print what stands in a few images; no tables", "commands.read"),
         "run": Command("spot every word in SOURCE... and write tables", "commands.run"),
         "plan": Command("dry run: what a run would read and cost", "commands.plan"),
         "status": Command("how far a table is", "commands.status"),

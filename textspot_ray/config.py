@@ -191,10 +191,17 @@ _SECTIONS: dict[str, type[Any]] = {
 }
 
 
-def load_config(path: str | Path | None = None, overrides: typing.Iterable[str] = ()) -> RunConfig:
-    """Read a YAML file (or none) and apply overrides of the form ``section.key=value``.
+def load_config(
+    path: str | Path | None = None,
+    overrides: typing.Iterable[str] = (),
+    values: typing.Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Read a YAML file (or none), apply overrides of the form ``section.key=value``, then values.
 
-    Values of overrides are YAML scalars, so ``a.b=3``, ``a.b=null`` and ``a.b=[x, y]`` work.
+    Args:
+        path: Of the file.
+        overrides: Their values are YAML, so ``a.b=3``, ``a.b=null`` and ``a.b=[x, y]`` work.
+        values: Plain values by dotted key, taken as they are.
 
     Raises:
         ConfigError: The file is missing or no mapping, or a key or value is wrong.
@@ -214,6 +221,8 @@ def load_config(path: str | Path | None = None, overrides: typing.Iterable[str] 
         data = loaded or {}
     for override in overrides:
         _set(data, override)
+    for key, value in (values or {}).items():
+        _put(data, key.split("."), value)
     return config_from_dict(data)
 
 
@@ -307,11 +316,17 @@ def _set(data: dict[str, Any], override: str) -> None:
         value = yaml.load(text, _Loader) if text else None
     except yaml.YAMLError as exc:
         raise ConfigError(f"--set {path}: {_redacted(path, text)} is not a YAML value") from exc
+    _put(data, keys, value)
+
+
+def _put(data: dict[str, Any], keys: list[str], value: Any) -> None:
     node = data
     for key in keys[:-1]:
         child = node.setdefault(key, {})
+        if child is None:  # a section that the file names and leaves empty
+            child = node[key] = {}
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {path}: {key} is a value, not a section")
+            raise ConfigError(f"--set {'.'.join(keys)}: {key} is a value, not a section")
         node = child
     node[keys[-1]] = value
 

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "textspot_ray"
 # each room imports from itself and from those before it
 ORDER = (
     ("_version", "errors", "records", "machine", "redaction", "config", "import_path"),
+    ("options",),
     ("reading_order", "text_key"),
     ("storage",),
     ("images",),
@@ -25,6 +26,8 @@ ORDER = (
     ("evaluation",),
     ("deploy",),
     ("doctor",),
+    ("api",),
+    ("ray",),
     ("commands", "cli", "__main__", "__init__"),
 )
 LEVELS = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import replace
-from typing import Any
 
 from textspot_ray.commands.table_options import (
     OPTIONS_VARIABLE,
     add_store_options,
     parse_storage_options,
 )
-from textspot_ray.config import RunConfig, load_config
-
-# option -> configuration key; one list, so that run, plan and submit cannot drift apart
-_KEYS = {
-    "include": "source.include",
-    "exclude": "source.exclude",
-    "limit": "source.limit",
-    "sample": "source.sample",
-    "base": "source.base",
-    "id_column": "source.id_column",
-    "uri_column": "source.uri_column",
-    "image_column": "source.image_column",
-    "on_changed": "source.on_changed",
-    "min_side": "image.min_side",
-    "tiles": "image.tiles",
-    "model": "model.name",
-    "precision": "model.precision",
-    "detection_threshold": "model.detection_threshold",
-    "alphabet": "model.alphabet",
-    "engine": "engine.kind",
-    "address": "engine.address",
-    "slots": "engine.slots",
-    "threads": "engine.threads",
-    "out": "output.uri",
-    "unsafe_single_driver": "output.unsafe_single_driver",
-}
+from textspot_ray.config import RunConfig
+from textspot_ray.errors import ConfigError
+from textspot_ray.options import KEYS, config_of
 
 
 def add_run_options(parser: argparse.ArgumentParser, *, out_required: bool) -> None:
@@ -99,16 +74,9 @@ def run_config(args: argparse.Namespace, *, environment: bool = True) -> RunConf
         ConfigError: A key or value is wrong, or sources or the output are missing.
         UsageError: Storage options cannot be read.
     """
-    from textspot_ray.errors import ConfigError
-
-    overrides = list(args.set)
-    if args.source:
-        overrides.append(f"source.uris={json.dumps(args.source)}")
-    for option, key in _KEYS.items():
-        value: Any = getattr(args, option, None)
-        if value is not None:
-            overrides.append(f"{key}={json.dumps(value)}")
-    config = _with_storage_options(load_config(args.config, overrides), args, environment)
+    given = {name: getattr(args, name, None) for name in KEYS}
+    made = config_of(args.source, given, config=args.config, overrides=args.set)
+    config = _with_storage_options(made, args, environment)
     if not config.source.uris:
         raise ConfigError("no SOURCE given: name a folder, archive, list or image to read")
     if args.out_required and not config.output.uri:

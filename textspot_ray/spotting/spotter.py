@@ -6,13 +6,12 @@ import math
 import os
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textspot_ray.config import ImageConfig
+from textspot_ray.config import ImageConfig, load_config
 from textspot_ray.errors import UsageError
 from textspot_ray.images.decode import Decoded, decode
 from textspot_ray.records import (
@@ -26,6 +25,7 @@ from textspot_ray.records import (
     Stage,
     Word,
 )
+from textspot_ray.redaction import redact_text
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.family import word_of_box
 from textspot_ray.spotting.cutting import look_closer
@@ -38,6 +38,7 @@ from textspot_ray.spotting.family import (
     family_of,
 )
 from textspot_ray.spotting.geometry import polygon_box
+from textspot_ray.spotting.inputs import image_content
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.tiling import Seen, TileWindow, merge, plan_passes
 
@@ -235,6 +236,11 @@ class TextSpotter:
         self._recognizer = load_recognizer(settings)
         self._words_of = words_of(settings)
 
+    @property
+    def text_threshold(self) -> float:
+        """The bundle's: words read with less confidence are as often wrong as right."""
+        return load_bundle(self._settings.model).spec.text_threshold
+
     @classmethod
     def load(
         cls,
@@ -257,28 +263,40 @@ class TextSpotter:
             image: Decoding limits and tiling rules.
 
         Raises:
+            ConfigError: An option is wrong, as it would be in the command line or in YAML.
             BundleError: The bundle is missing, damaged or breaks the contract.
         """
+        given = {
+            "model.name": model,
+            "model.precision": precision,
+            "model.detection_threshold": detection_threshold,
+            "model.alphabet": alphabet,
+            "engine.threads": threads,
+        }
+        checked = load_config(values=given)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return cls(
             SpotterSettings(
-                model=model,
-                precision=precision,
-                detection_threshold=detection_threshold,
-                alphabet=alphabet,
+                model=checked.model.name,
+                precision=checked.model.precision,
+                detection_threshold=checked.model.detection_threshold,
+                alphabet=checked.model.alphabet,
                 image=image or ImageConfig(),
-                threads=threads or cores or 1,
+                threads=checked.engine.threads or cores or 1,
             )
         )
 
-    def __call__(self, image: NDArray[np.uint8] | bytes | str | os.PathLike[str]) -> list[Word]:
+    def __call__(self, image: Any, *, min_confidence: float = 0.0) -> list[Word]:
         """Spot the words of an image.
 
         Args:
-            image: H x W x 3 uint8 BGR pixels, an encoded image, or a local file's path.
+            image: A path, a URI, encoded bytes, an open binary file, a PIL image, or
+                H x W (x 3 or 4) uint8 BGR pixels.
+            min_confidence: Words read with less are left out; ``text_threshold`` is what commands
+                that read tables leave out.
 
         Returns:
-            The words, every non-empty reading above the detection threshold.
+            The words; by default every non-empty reading above the detection threshold.
 
         Raises:
             UsageError: The image cannot be read or decoded.
@@ -286,11 +304,9 @@ class TextSpotter:
         result = self.spot(image)
         if result.error is not None:
             raise UsageError(f"cannot spot {_name(image)}: {result.error.message}")
-        return list(result.words)
+        return [word for word in result.words if word.text_confidence >= min_confidence]
 
-    def spot(
-        self, image: NDArray[np.uint8] | bytes | str | os.PathLike[str], page: int = 0
-    ) -> ImageResult:
+    def spot(self, image: Any, page: int = 0) -> ImageResult:
         """Spot an image and return its whole account: words, or the error, sizes and times.
 
         Args:
@@ -306,10 +322,13 @@ class TextSpotter:
                 f"this spotter was loaded in process {self._pid} and cannot be used in a fork of "
                 "it: load it in the child, or start processes by multiprocessing's spawn"
             )
-        if isinstance(image, np.ndarray):
-            detected, features = self._pages.detect_pixels(_as_decoded(image))
+        _, content = image_content(image, max_bytes=self._settings.image.max_bytes)
+        if isinstance(content, np.ndarray):
+            if page:
+                raise UsageError(f"pixels have one page: there is no page {page}")
+            detected, features = self._pages.detect_pixels(_as_decoded(content))
         else:
-            detected, features = self._pages.detect(_bytes(image), page)
+            detected, features = self._pages.detect(content, page)
         readings = self._recognizer.read(features)
         return assemble(Item("", ""), page, detected, readings, make_words=self._words_of)
 
@@ -333,25 +352,17 @@ def _info(decoded: Decoded, *, tiles: int = 1, saturated: bool = False) -> PageI
     )
 
 
-def _as_decoded(image: NDArray[np.uint8]) -> Decoded:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise UsageError(f"an image must be H x W x 3 uint8 (BGR), not {image.shape} {image.dtype}")
-    height, width = image.shape[:2]
-    pixels = np.ascontiguousarray(image)
+def _as_decoded(pixels: NDArray[np.uint8]) -> Decoded:
+    height, width = pixels.shape[:2]
     return Decoded(pixels, width, height, 1.0, 1.0, "pixels", 1, 1)
 
 
-def _bytes(image: bytes | str | os.PathLike[str]) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    try:
-        return Path(image).read_bytes()
-    except OSError as exc:
-        raise UsageError(f"cannot read {image}: {exc.strerror}") from exc
-
-
 def _name(image: object) -> str:
-    return f"{len(image)} bytes" if isinstance(image, bytes) else str(image)
+    if isinstance(image, (str, os.PathLike)):
+        return redact_text(str(image))
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return f"{len(image)} bytes"
+    return f"a {type(image).__name__}"
 
 
 def _one_line(exc: Exception) -> str:

@@ -136,7 +136,7 @@ def test_users_mistakes_are_one_line(stub: Path, tmp_path: Path) -> None:
     spotter = TextSpotter.load(str(stub), threads=1)
     with pytest.raises(UsageError, match=r"cannot read .*none\.jpg: No such file"):
         spotter(tmp_path / "none.jpg")
-    with pytest.raises(UsageError, match=r"must be H x W x 3 uint8 \(BGR\), not \(5, 5\) float64"):
+    with pytest.raises(UsageError, match=r"must be H x W \(x 3 or 4\) uint8, not \(5, 5\) float64"):
         spotter(np.zeros((5, 5)))  # type: ignore[arg-type]
     (tmp_path / "bad.jpg").write_bytes(b"hello")
     with pytest.raises(UsageError, match=r"cannot spot .*bad\.jpg: not an image"):

@@ -1,0 +1,628 @@
+"""The Python interface at first sight: read images, run over archives, look at what came out.
+
+import textspot_ray as ts
+
+ts.read("photo.jpg").text
+for result in ts.spot(["a.jpg", "https://example.org/b.png"]):
+    print(result.source, [word.text for word in result.words])
+ts.run("photos/", out="tables", precision="int8")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, overload
+
+import numpy as np
+
+from textspot_ray.config import ImageConfig, RunConfig
+from textspot_ray.errors import ConfigError, MissingExtraError, UsageError
+from textspot_ray.options import config_of
+from textspot_ray.records import ImageResult, RunReport, Word
+from textspot_ray.storage.faults import error_kind
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+    from PIL.Image import Image as PilImage
+
+    from textspot_ray.engine.components import Components
+    from textspot_ray.engine.progress import OnProgress
+    from textspot_ray.query.pages import Page
+    from textspot_ray.spotting.spotter import TextSpotter
+
+ImageInput: TypeAlias = (
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | NDArray[np.uint8]"
+    " | PilImage"
+)
+"""A path, a URI, encoded bytes, a binary file, a PIL image, or H x W (x 3 or 4) uint8 pixels."""
+
+_LONGEST_PX = 1280
+
+
+@dataclass(frozen=True)
+class SpotResult:
+    """What was found in one image, or in one page of a file of several.
+
+    Attributes:
+        source: The image's URI or path; empty for pixels and bytes.
+        record: The whole account: words of any confidence, sizes, times, the error if it failed.
+        min_confidence: Words read with less are left out of ``words``, ``text`` and exports.
+    """
+
+    source: str
+    record: ImageResult
+    min_confidence: float = 0.0
+    _content: bytes | NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def words(self) -> list[Word]:
+        """The words with at least the least confidence, in reading order."""
+        return [word for line in self.lines for word in line]
+
+    @functools.cached_property
+    def lines(self) -> list[list[Word]]:
+        """Words by line, in reading order."""
+        from textspot_ray.reading_order import text_lines
+
+        sure = [w for w in self.record.words if w.text_confidence >= self.min_confidence]
+        return text_lines(sure)
+
+    @property
+    def text(self) -> str:
+        """All text: words with spaces between, a line of text a line."""
+        return "\n".join(" ".join(word.text for word in line) for line in self.lines)
+
+    @property
+    def error(self) -> str | None:
+        """Why the image failed; None if it did not."""
+        return None if self.record.error is None else self.record.error.message
+
+    @property
+    def page(self) -> int:
+        """Number of the page within its file, from 0."""
+        return self.record.page
+
+    @property
+    def pages(self) -> int:
+        """Pages of the file; 1 for nearly all images."""
+        return 1 if self.record.info is None else self.record.info.pages
+
+    @property
+    def width(self) -> int | None:
+        """Pixels of the upright image; None if it failed."""
+        return None if self.record.info is None else self.record.info.width
+
+    @property
+    def height(self) -> int | None:
+        """Pixels of the upright image; None if it failed."""
+        return None if self.record.info is None else self.record.info.height
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON; words in reading order with the number of their line."""
+        return {
+            "source": self.source,
+            "page": self.page,
+            "width": self.width,
+            "height": self.height,
+            "status": str(self.record.status),
+            "error": self.error,
+            "text": self.text,
+            "words": [
+                {
+                    "text": word.text,
+                    "confidence": word.text_confidence,
+                    "detection_confidence": word.detection_confidence,
+                    "box": list(word.box),
+                    "polygon": list(word.polygon),
+                    "angle_deg": word.angle_deg,
+                    "line": number,
+                }
+                for number, line in enumerate(self.lines)
+                for word in line
+            ],
+        }
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per word.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as exc:
+            raise MissingExtraError("a data frame", "pandas") from exc
+        columns = ["text", "confidence", "detection_confidence", "box", "polygon", "angle_deg"]
+        return pd.DataFrame(self.to_dict()["words"], columns=[*columns, "line"])
+
+    def export(self, format: str = "hocr") -> str:
+        """The image in another tool's format.
+
+        Args:
+            format: One of `textspot_ray.export.formats.TEXT_FORMATS`, for example ``hocr``,
+                ``alto``, ``tsv``, ``jsonl``.
+
+        Raises:
+            UsageError: There is no such format, it holds more than text, or the image failed and
+                the format cannot say so.
+        """
+        return "".join(export_results([self], format))
+
+    def draw(self, longest_px: int = _LONGEST_PX) -> PilImage:
+        """The picture with its words outlined and written above.
+
+        Args:
+            longest_px: Longer side of the result; smaller pictures keep their size.
+
+        Raises:
+            UsageError: The image failed, or its pixels cannot be read again.
+        """
+        import cv2
+
+        from textspot_ray.query.overlay import draw_words
+
+        if self.record.error is not None:
+            raise UsageError(f"nothing to draw: {self.error}")
+        if self._content is None:
+            raise UsageError("the picture is not at hand; open the tables and use .show(image_id)")
+        pixels = _decoded(self._content, self.page)
+        scale = min(1.0, longest_px / max(pixels.shape[:2]))
+        if scale < 1.0:
+            size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+            pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return draw_words(pixels, self._page(), self.min_confidence)
+
+    def show(self) -> None:
+        """Open the drawn picture in the system's viewer."""
+        self.draw().show()
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows."""
+        if self.record.error is not None or self._content is None:
+            return None
+        import io
+
+        out = io.BytesIO()
+        self.draw().save(out, format="PNG")
+        return out.getvalue()
+
+    def __repr__(self) -> str:
+        if self.record.error is not None:
+            return f"SpotResult({self.source!r}, failed: {self.error})"
+        n = len(self.words)
+        size = f"{self.width}x{self.height}"
+        return f"SpotResult({self.source!r}, {size}, {n} word{'' if n == 1 else 's'})"
+
+    def _page(self) -> Page:
+        from textspot_ray.query.pages import Page, PageWord
+
+        numbered = [(line, word) for line, words in enumerate(self.lines) for word in words]
+        words = tuple(
+            PageWord(
+                index,
+                word.text,
+                word.text_confidence,
+                word.char_confidences,
+                word.detection_confidence,
+                word.box,
+                word.polygon,
+                word.angle_deg,
+                line,
+            )
+            for index, (line, word) in enumerate(numbered)
+        )
+        name = self.source or "image"
+        status = str(self.record.status)
+        if self.pages > 1:
+            name = f"{name}#page={self.page}"
+        return Page(name, name, None, self.page, self.width, self.height, status, None, None, words)
+
+
+def export_results(
+    results: Iterable[SpotResult], format: str, *, several: bool = False
+) -> Iterator[str]:
+    """Results as one file of another tool's format, in pieces.
+
+    Args:
+        results: One, or ``several`` where the format can hold them; failed ones are left out
+            where the format cannot name them.
+        format: As of `SpotResult.export`.
+        several: The file will hold several images.
+
+    Raises:
+        UsageError: There is no such format, or it holds one image, or a single image failed.
+    """
+    from textspot_ray.export.formats import TEXT_FORMATS, FormatOptions, make_writer, writer_class
+    from textspot_ray.export.layout import PageLayout
+
+    if format not in TEXT_FORMATS:
+        raise UsageError(f"no format {format!r} for text; one of {', '.join(TEXT_FORMATS)}")
+    kind = writer_class(format)
+    if several and not kind.many:
+        raise UsageError(f"a file of {format} holds one image: read them one by one")
+    writer = make_writer(format, FormatOptions(several=several))
+    yield writer.head()
+    number = 0
+    for result in results:
+        if result.error is not None and not kind.failed:
+            if several:
+                continue
+            raise UsageError(f"nothing to export: {result.error}")
+        number += 1
+        page = result._page()
+        name = page.source.rpartition("/")[2] or "image"
+        yield writer.page(PageLayout(page, name), number)
+    yield from writer.foot()
+
+
+@overload
+def read(
+    images: list[Any] | tuple[Any, ...],
+    *,
+    model: str = ...,
+    precision: str | None = ...,
+    detection_threshold: float | None = ...,
+    min_confidence: float | None = ...,
+    tiles: str | None = ...,
+    alphabet: str | None = ...,
+    threads: int | None = ...,
+    colours: str = ...,
+    page: int = ...,
+) -> list[SpotResult]: ...
+@overload
+def read(
+    images: ImageInput,
+    *,
+    model: str = ...,
+    precision: str | None = ...,
+    detection_threshold: float | None = ...,
+    min_confidence: float | None = ...,
+    tiles: str | None = ...,
+    alphabet: str | None = ...,
+    threads: int | None = ...,
+    colours: str = ...,
+    page: int = ...,
+) -> SpotResult: ...
+def read(
+    images: Any,
+    *,
+    model: str = "embedded",
+    precision: str | None = None,
+    detection_threshold: float | None = None,
+    min_confidence: float | None = None,
+    tiles: str | None = None,
+    alphabet: str | None = None,
+    threads: int | None = None,
+    colours: str = "bgr",
+    page: int = 0,
+) -> SpotResult | list[SpotResult]:
+    """Read one image, or a list of them, in this process.
+
+    The models are loaded at the first call and kept for further calls with the same settings.
+
+    Args:
+        images: A path, URI, encoded bytes, PIL image or H x W (x 3 or 4) uint8 pixels; or a list
+            or tuple of these.
+        model: ``embedded``, another bundle's name, or its folder.
+        precision: f32, bf16 or int8; None = the bundle's default.
+        detection_threshold: In [0, 1); None = the bundle's.
+        min_confidence: Words read with less are left out; None = the bundle's threshold.
+        tiles: As the command line's ``--tiles``; None = the default.
+        alphabet: Of a bundle of lines.
+        threads: Inference threads; None = the cores this process may use.
+        colours: Order of the channels of arrays: ``bgr`` as OpenCV has it, or ``rgb``.
+        page: Of files of several pages, from 0; `spot` gives them all.
+
+    Returns:
+        One result, or a list in the order of the images. An image that is read but cannot be
+        decoded has its ``error``; nothing is raised for it.
+
+    Raises:
+        UsageError: A file is missing, or an input is no image; one line says which.
+        ConfigError: An option is wrong.
+        BundleError: The model cannot be used.
+    """
+    spotter = _spotter(model, precision, detection_threshold, tiles, alphabet, threads)
+    least = _least(spotter, min_confidence)
+    _check_colours(colours)
+    if isinstance(images, (list, tuple)):
+        return [_read_one(spotter, image, least, colours, page) for image in images]
+    return _read_one(spotter, images, least, colours, page)
+
+
+def spot(
+    images: Iterable[ImageInput] | str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    model: str = "embedded",
+    precision: str | None = None,
+    detection_threshold: float | None = None,
+    min_confidence: float | None = None,
+    tiles: str | None = None,
+    alphabet: str | None = None,
+    threads: int | None = None,
+    engine: str = "local",
+    colours: str = "bgr",
+) -> Iterator[SpotResult]:
+    """Results one after the other, in bounded memory.
+
+    Without ``out`` and on the local engine, a list or any other iterable of images is read in this
+    process, two at a time, in the order they come; it may be endless. With ``out``, on Ray, or for
+    a single path (a folder, an archive), ``images`` are sources as of `run`: that run is made first
+    (into a temporary folder of this machine without ``out``), and its whole table is walked over.
+
+    Args:
+        images: Images as `read` takes them; or sources: folders, globs, archives, lists.
+        out: Folder of the tables; any fsspec URI.
+        model: As in `read`.
+        precision: As in `read`.
+        detection_threshold: As in `read`.
+        min_confidence: As in `read`.
+        tiles: As in `read`.
+        alphabet: As in `read`.
+        threads: As in `read`.
+        engine: ``local`` or ``ray``.
+        colours: As in `read`.
+
+    Yields:
+        One result per image and page; failed ones have their ``error``.
+
+    Raises:
+        UsageError: As in `read`, where an input is no image at all; as in `run`.
+        ConfigError: An option is wrong.
+        BundleError: The model cannot be used.
+    """
+    if isinstance(images, (str, os.PathLike)):
+        images = [images]
+    elif _is_one_image(images):
+        raise UsageError(f"spot() takes several images, not a {type(images).__name__}: use read()")
+    elif out is None and engine == "local":
+        spotter = _spotter(model, precision, detection_threshold, tiles, alphabet, threads)
+        _check_colours(colours)
+        return _stream(spotter, images, _least(spotter, min_confidence), colours)
+    if min_confidence is not None:
+        _check_confidence(min_confidence)
+    sources = list(images)
+    for source in sources:
+        if not isinstance(source, (str, os.PathLike)):
+            raise UsageError(
+                f"tables are made of files and URIs, not of a {type(source).__name__}: "
+                "leave out= away, or save the images first"
+            )
+    options: dict[str, Any] = {
+        "model": model,
+        "precision": precision,
+        "detection_threshold": detection_threshold,
+        "tiles": tiles,
+        "alphabet": alphabet,
+        "threads": threads,
+        "engine": engine,
+    }
+    if not sources:
+        return iter(())
+    scratch = None if out is not None else tempfile.TemporaryDirectory(prefix="textspot-spot-")
+    where = scratch.name if scratch is not None else str(out)
+    run([str(source) for source in sources], where, **options)
+    return _table_results(where, min_confidence, scratch)
+
+
+def run(
+    sources: RunConfig | str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    config: str | os.PathLike[str] | None = None,
+    overrides: Iterable[str] = (),
+    on_progress: OnProgress | None = None,
+    parts: Components | None = None,
+    **options: Any,
+) -> RunReport:
+    """Spot every word in the sources and write the tables; what is committed is not done again.
+
+    Args:
+        sources: Folders, globs, images, lists, archives, any fsspec URI; or a whole `RunConfig`.
+        out: Folder of the tables; any fsspec URI.
+        config: A YAML file of further settings.
+        overrides: ``section.key=value``, as ``--set`` takes them.
+        on_progress: Called a few times a second with a `textspot_ray.engine.progress.Progress`.
+        parts: Other parts than the configuration's; see `textspot_ray.engine.components`.
+        options: The command line's names: ``model``, ``precision``, ``tiles``, ``engine``,
+            ``address``, ``limit``, ``include`` ... (`textspot_ray.options.KEYS`), and
+            ``storage_options``, a dict by protocol.
+
+    Returns:
+        Counts of the run and of the whole table.
+
+    Raises:
+        ConfigError: An option is unknown or wrong.
+        UsageError: Sources or model cannot be used.
+        FingerprintError: The output holds a table made with other settings.
+        StorageError: The output cannot be written.
+        AbortedError: The run stopped for a reason that is not an image's.
+    """
+    from textspot_ray.engine.run import run as run_engine
+
+    if isinstance(sources, RunConfig):
+        if out is not None or config is not None or options or list(overrides):
+            raise ConfigError("give a RunConfig alone, or sources with options")
+        return run_engine(sources, on_progress=on_progress, parts=parts)
+    uris = [sources] if isinstance(sources, (str, os.PathLike)) else sources
+    made = config_of(
+        [str(uri) for uri in uris],
+        {**options, "out": None if out is None else str(out)},
+        config=None if config is None else str(config),
+        overrides=overrides,
+    )
+    if not made.output.uri:
+        raise ConfigError("no output folder given: add out=")
+    return run_engine(made, on_progress=on_progress, parts=parts)
+
+
+def _spotter(
+    model: str,
+    precision: str | None,
+    detection_threshold: float | None,
+    tiles: str | None,
+    alphabet: str | None,
+    threads: int | None,
+) -> TextSpotter:
+    """A loaded spotter; the options go through the checks of the command line and of YAML."""
+    options = {
+        "model": model,
+        "precision": precision,
+        "detection_threshold": detection_threshold,
+        "tiles": tiles,
+        "alphabet": alphabet,
+        "threads": threads,
+    }
+    made = config_of((), options)
+    return _loaded(made.model, made.image, threads, os.getpid())
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(model: Any, image: ImageConfig, threads: int | None, pid: int) -> TextSpotter:
+    """Kept by settings and process: models do not outlive a fork."""
+    from textspot_ray.spotting.spotter import TextSpotter
+
+    return TextSpotter.load(
+        model.name,
+        precision=model.precision,
+        detection_threshold=model.detection_threshold,
+        alphabet=model.alphabet,
+        threads=threads,
+        image=image,
+    )
+
+
+def _least(spotter: TextSpotter, min_confidence: float | None) -> float:
+    if min_confidence is None:
+        return spotter.text_threshold
+    _check_confidence(min_confidence)
+    return float(min_confidence)
+
+
+def _check_confidence(value: Any) -> None:
+    if not isinstance(value, (int, float, np.floating)) or not 0 <= value <= 1:
+        raise ConfigError(f"min_confidence must be in [0, 1], not {value!r}")
+
+
+def _check_colours(colours: str) -> None:
+    from textspot_ray.spotting.inputs import COLOURS
+
+    if colours not in COLOURS:
+        raise ConfigError(f"colours must be bgr or rgb, not {colours!r}")
+
+
+def _read_one(
+    spotter: TextSpotter, image: Any, least: float, colours: str, page: int = 0
+) -> SpotResult:
+    from textspot_ray.spotting.inputs import image_content
+
+    source, content = image_content(image, colours)
+    return SpotResult(source, spotter.spot(content, page), least, content)
+
+
+def _decoded(content: bytes | NDArray[np.uint8], page: int) -> NDArray[np.uint8]:
+    if isinstance(content, np.ndarray):
+        return content
+    from textspot_ray.images.decode import decode
+    from textspot_ray.records import ImageError
+
+    decoded = decode(content, page=page, max_pixels=ImageConfig().max_pixels)
+    if isinstance(decoded, ImageError):
+        raise UsageError(f"nothing to draw: {decoded.message}")
+    return decoded.image
+
+
+def _is_one_image(images: Any) -> bool:
+    """Whether it could be walked over, byte by byte or row by row, but is one image."""
+    return isinstance(images, (bytes, bytearray, memoryview)) or (
+        isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype != object
+    )
+
+
+def _stream(
+    spotter: TextSpotter, images: Iterable[Any], least: float, colours: str
+) -> Iterator[SpotResult]:
+    """Two images in work: one is decoded while the other is detected."""
+    waiting: deque[Future[SpotResult]] = deque()
+    with ThreadPoolExecutor(2, "spot") as pool:
+        for image in images:
+            waiting.append(pool.submit(_tried, spotter, image, least, colours))
+            if len(waiting) > 2:
+                yield from _all_pages(spotter, waiting.popleft().result())
+        while waiting:
+            yield from _all_pages(spotter, waiting.popleft().result())
+
+
+def _all_pages(spotter: TextSpotter, first: SpotResult) -> Iterator[SpotResult]:
+    yield first
+    content = first._content
+    for page in range(1, min(first.pages, ImageConfig().max_pages)):
+        record = spotter.spot(content, page)
+        yield SpotResult(first.source, record, first.min_confidence, content)
+
+
+def _tried(spotter: TextSpotter, image: Any, least: float, colours: str) -> SpotResult:
+    """A file that cannot be read is a failed image here, not the end of the stream."""
+    from textspot_ray.records import ErrorKind, ImageError, Item, Stage
+
+    try:
+        return _read_one(spotter, image, least, colours)
+    except UsageError as exc:
+        if not isinstance(image, (str, os.PathLike)):
+            raise
+        kind = error_kind(exc.__cause__) if exc.__cause__ is not None else ErrorKind.STORAGE
+        name = os.fspath(image)
+        error = ImageError(Stage.READ, kind, str(exc))
+        return SpotResult(name, ImageResult(Item(name, name), 0, None, error=error), least)
+
+
+def _table_results(
+    where: str,
+    min_confidence: float | None,
+    scratch: tempfile.TemporaryDirectory[str] | None,
+) -> Iterator[SpotResult]:
+    """A table's images; a scratch folder goes with the last, or with the iterator."""
+    from textspot_ray.query.pages import read_pages
+    from textspot_ray.query.views import open_views
+
+    with scratch or contextlib.nullcontext(), open_views(where) as views:
+        least = views.files.text_threshold if min_confidence is None else min_confidence
+        messages = dict(views.rows("SELECT image_id, message FROM errors"))
+        for page in read_pages(views, min_confidence=0.0):
+            yield _from_page(page, least, messages.get(page.image_id))
+
+
+def _from_page(page: Page, least: float, message: str | None) -> SpotResult:
+    from textspot_ray.records import ErrorKind, ImageError, Item, PageInfo, Stage
+
+    words = tuple(
+        Word(
+            word.text,
+            word.text_confidence,
+            word.char_confidences,
+            word.detection_confidence,
+            word.box,
+            word.polygon,
+            word.angle_deg,
+            word.line_index,
+        )
+        for word in page.words
+    )
+    info = None
+    if page.width is not None and page.height is not None:
+        info = PageInfo(page.width, page.height, "", 1)
+    error = None
+    if page.status == "failed":
+        error = ImageError(Stage.WRITE, ErrorKind.INTERNAL, message or "it failed")
+    item = Item(page.image_id, page.source, member=page.member)
+    record = ImageResult(item, page.page, info, words=words, error=error)
+    return SpotResult(page.image_id, record, least)
