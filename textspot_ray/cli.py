@@ -71,7 +71,7 @@ def overview() -> str:
         lines += [f"  {name:<14}{command.help}" for name, command in group.items()]
     lines += [
         "",
-        "textspot COMMAND --help tells each command's options.",
+        "textspot help COMMAND tells each command's options.",
         "exit codes: 0 done, 1 no hits, 2 usage, 3 done with failed images, 4 other settings in",
         "            the table, 5 aborted, 130/143 drained after a signal",
     ]
@@ -103,6 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
+    if arguments[:1] == ["help"] and len(arguments) > 1:
+        arguments = [arguments[1], "--help"]  # as git has it
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview())
         return ExitCode.OK if arguments else ExitCode.USAGE

@@ -120,3 +120,12 @@ def test_faults_of_ours_are_one_line_and_never_look_like_no_hits(
 def test_ports_are_checked(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["browse", "x", "--port", port]) == ExitCode.USAGE
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["help", "run"]) == ExitCode.OK
+    assert "usage: textspot run" in capsys.readouterr().out
+    assert cli.main(["help"]) == ExitCode.OK
+    assert "make tables:" in capsys.readouterr().out
+    assert cli.main(["help", "rnu"]) == ExitCode.USAGE
+    assert "did you mean run?" in capsys.readouterr().err

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_run_options(parser, out_required=True)
-    parser.add_argument("--quiet", "-q", action="store_true", help="no configuration, no progress")
+    how_much = parser.add_mutually_exclusive_group()
+    how_much.add_argument("--quiet", "-q", action="store_true", help="no model line, no progress")
+    how_much.add_argument(
+        "--verbose", "-v", action="store_true", help="show the whole configuration first"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -43,8 +47,9 @@ def main(args: argparse.Namespace) -> int:
         note = int8_note()
         if note is not None:
             logging.getLogger(__name__).warning("%s", note)
-    if not args.quiet:
+    if args.verbose:
         print(dump_config(config), file=sys.stderr, flush=True)
+    if not args.quiet:
         print(model_line(bundle.spec, precision), file=sys.stderr, flush=True)
     if bundle.spec.research_only:
         print(

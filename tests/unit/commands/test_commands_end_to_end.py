@@ -67,6 +67,28 @@ def run_arguments(sources: Path, out: str) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize(
+    ("option", "configured", "model"),
+    [("", False, True), ("--verbose", True, True), ("--quiet", False, False)],
+)
+def test_how_much_a_run_says(
+    sources: Path,
+    table: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    configured: bool,
+    model: bool,
+) -> None:
+    command = [word for word in run_arguments(sources, str(tmp_path / "o")) if word != "--quiet"]
+    capsys.readouterr()
+    assert Path(table).is_dir()  # its fixture wrote the bundle
+    main([*command, *filter(None, [option]), "--limit", "1"])
+    said = capsys.readouterr().err
+    assert ("max_shard_items" in said) is configured
+    assert ("model: " in said) is model
+
+
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
