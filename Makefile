@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= demo-out
 
-.PHONY: demo test test-browser test-slow lint format clean help
+.PHONY: demo test test-browser test-slow lint format docs clean help
 
 help:
 	@echo "make demo   spot the words in the sample images and show how to query them"
 	@echo "make test   run the fast test suite"
+	@echo "make docs   build the documentation into build/site"
 	@echo "make lint   ruff, ruff format --check, mypy --strict"
 
 $(BIN)/.runtime: pyproject.toml
@@ -26,6 +27,10 @@ $(BIN)/.dev: $(BIN)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
+$(BIN)/.docs: $(BIN)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
 demo: $(BIN)/.runtime
 	$(BIN)/python jobs/demo.py --out $(DEMO_OUT)
 
@@ -38,6 +43,9 @@ test-browser: $(BIN)/.test  # needs Chromium (apt-get install chromium)
 
 test-slow: $(BIN)/.test
 	$(BIN)/python -m pytest -m slow --timeout=3600
+
+docs: $(BIN)/.docs
+	$(BIN)/mkdocs build --strict
 
 lint: $(BIN)/.dev
 	$(BIN)/ruff check .
