@@ -1,1 +1,1 @@
-"""Tables in the formats of other tools: hOCR, ALTO, COCO, TSV, JSON lines, ICDAR, text."""
+"""Tables in the formats of other tools; `formats` lists them and says how one is added."""

@@ -1,1 +1,1 @@
-"""What the model does: bundles, runtime, model families, tiling. No Ray here."""
+"""What the model does: bundles, runtime, tiling; model families follow `family`. No Ray here."""

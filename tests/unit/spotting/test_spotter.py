@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from tests.support.stub_bundle import draw, write_stub_bundle
 from textspot_ray.config import ImageConfig
 from textspot_ray.errors import TextspotError, UsageError
 from textspot_ray.records import ErrorKind, Item, Readings, Stage, Status
+from textspot_ray.spotting.bundle import BUNDLE_FILE, read_spec, write_spec
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector, TextSpotter, assemble
 
@@ -25,6 +27,18 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def encoded(image: np.ndarray, suffix: str = ".png") -> bytes:
     return cv2.imencode(suffix, image)[1].tobytes()
+
+
+@pytest.mark.parametrize(("max_rows", "is_saturated"), [(1, True), (2, False)])
+def test_the_detectors_limit_of_rows_is_told(
+    tmp_path: Path, max_rows: int, is_saturated: bool
+) -> None:
+    folder = write_stub_bundle(tmp_path / "stub")
+    spec = replace(read_spec(folder / BUNDLE_FILE), max_rows=max_rows)
+    write_spec(folder, spec)
+    detected, _ = PageDetector(SpotterSettings(str(folder))).detect(encoded(draw({3: "one"})))
+    assert detected.info is not None
+    assert detected.info.saturated is is_saturated
 
 
 def test_page_account(stub: Path) -> None:

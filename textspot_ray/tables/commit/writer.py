@@ -1,4 +1,7 @@
-"""The writer of one shard: results in, parts and a record out."""
+"""The writer of one shard: results in, data files out, and last the commit record.
+
+The record is put by `commit_record.put_commit_record`, when all data files (parts) are stored.
+"""
 
 from __future__ import annotations
 
