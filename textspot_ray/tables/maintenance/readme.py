@@ -23,7 +23,7 @@ configs:
 {_CONFIGS}---
 # Words in images
 
-Tables by [textspot-ray](https://pypi.org/project/textspot-ray/): `words` (a row per word),
+Tables by textspot-ray: `words` (a row per word),
 `images` (a row per image or page) and `errors` (a row per image that failed).
 
 ```python
