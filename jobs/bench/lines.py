@@ -124,7 +124,7 @@ def against_rivals(options: Options, alphabet: str | None, chosen: Sequence[str]
                 engine=EngineConfig(
                     kind=kind,
                     threads=options.cores,
-                    streams=options.streams,
+                    threads_per_inference=max(1, options.cores // options.streams),
                     in_flight=options.cores + 2,
                 ),
                 alphabet=alphabet,
