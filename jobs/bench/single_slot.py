@@ -78,8 +78,8 @@ class _RaySlot:
         self._cluster.__exit__(None, None, None)
 
     def _checked(self, answer: Any) -> Any:
-        from textspot_ray.engine.ray.actors import Fault
+        from textspot_ray.engine.ray.actors import RemoteError
 
-        if isinstance(answer, Fault):
+        if isinstance(answer, RemoteError):
             raise answer.error()
         return answer
