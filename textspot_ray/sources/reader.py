@@ -73,7 +73,7 @@ class _Pending:
 
 
 class _Typical:
-    """Bytes of items whose size no listing tells: the largest seen of late, at least 1 MiB."""
+    """Bytes of items whose size no listing tells: the largest of recent ones, at least 1 MiB."""
 
     def __init__(self) -> None:
         self._bytes = float(1 << 20)

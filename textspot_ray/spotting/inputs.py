@@ -72,7 +72,9 @@ def _fetched(where: str | bytes, max_bytes: int) -> tuple[str, bytes]:
         path = locate(where)[1]  # percent-encoded, as tables have it
     shown = redact_text(where)
     if protocol == LOCAL and Path(path).is_dir():
-        raise UsageError(f"{shown} is a folder: textspot run reads folders; in Python, spot() or run()")
+        raise UsageError(
+            f"{shown} is a folder: textspot run reads folders; in Python, spot() or run()"
+        )
     volume = open_volume(protocol)
     try:
         data, _ = volume.read_tagged(path, max_bytes)

@@ -68,7 +68,7 @@ class RunStatus:
         shards_done: Committed by this run.
         slots: Slots by node; the first `MAX_NODES` by name.
         n_slots, n_nodes: All of them.
-        stage_s, waiting, memory_bytes, retries: See `cluster.vitals.ClusterMetrics`.
+        stage_s, waiting, memory_bytes, retries: See `engine.slot.slot_metrics.ClusterMetrics`.
         note: Why it failed.
     """
 

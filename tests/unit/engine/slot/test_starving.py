@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.inprocess import ActedWorker
 from textspot_ray.engine.slot import limits as starving
-from textspot_ray.engine.slot import worker_pool as crew
+from textspot_ray.engine.slot import worker_pool
 from textspot_ray.engine.slot.limits import Deadlines, Starving, allowed_s, run_delays_s
 from textspot_ray.engine.slot.ports import Events
 from textspot_ray.engine.slot.worker_pool import State, WorkerHandle
@@ -40,7 +40,7 @@ class Clock:
 def make_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
     def make(share: float) -> Clock:
         clock = Clock(share)
-        monkeypatch.setattr(crew, "time", clock)
+        monkeypatch.setattr(worker_pool, "time", clock)
         monkeypatch.setattr(starving, "time", clock)
         monkeypatch.setattr(starving, "run_delays_s", clock.delays_s)
         return clock
