@@ -343,9 +343,11 @@ class TableViews:
 
     def _select(self, columns: str, names: Sequence[str], schema: pa.Schema) -> str:
         """Columns of some files. Those of an older version lack columns, which are null then."""
+        # DuckDB takes a folder named text=1 for a column that wins over the file's own.
+        options = "hive_partitioning = false"
         if self.files.version >= TABLE_VERSION:
-            return f"SELECT {columns} FROM read_parquet({_literal(names)})"
-        rows = f"SELECT * FROM read_parquet({_literal(names)}, union_by_name = true)"
+            return f"SELECT {columns} FROM read_parquet({_literal(names)}, {options})"
+        rows = f"SELECT * FROM read_parquet({_literal(names)}, union_by_name = true, {options})"
         return f"SELECT {columns} FROM ({_no_rows(schema)} UNION ALL BY NAME {rows})"
 
     def _name(self, path: str) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,16 @@ def test_views_hold_what_was_committed(table: str) -> None:
         {"status": "failed"},
     ]
     assert rows(table, "FROM errors SELECT kind") == [{"kind": "corrupt"}]
+
+
+def test_folders_named_like_columns_change_nothing(table: str, tmp_path: Path) -> None:
+    """DuckDB takes KEY=VALUE in a path for a column, and lets it win over the file's own."""
+    moved = tmp_path / "text=1" / "day=2026-11-28"
+    moved.parent.mkdir()
+    shutil.move(table, moved)
+    found = rows(str(moved), "SELECT * FROM words")
+    assert {row["text"] for row in found} == {"exit", "open"}
+    assert "day" not in found[0]
 
 
 def test_runs_and_shards_are_views_too(table: str) -> None:
