@@ -17,11 +17,11 @@ from jobs.training.bags import Found, score_bags
 from jobs.training.calibration import Judged, judged
 from jobs.training.data.datasets import ICDAR2015_GT_SIZE, IGNORED_TEXT, FloatArray, Photo
 from jobs.training.render.words import target_of
+from jobs.training.thresholds import DETECTION_GRID, best, sweep
 from textspot_ray.errors import UsageError
 from textspot_ray.evaluation.ground_truth import DONT_CARE, GtWord, Predicted
 from textspot_ray.evaluation.matching import Figures, measure, score
 from textspot_ray.evaluation.rules import Rules, ScoringTask
-from textspot_ray.evaluation.thresholds import DETECTION_GRID, best, sweep
 from textspot_ray.images.decode import Decoded
 from textspot_ray.records import Reading
 from textspot_ray.spotting.catalogue import load_bundle

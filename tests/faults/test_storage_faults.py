@@ -130,7 +130,8 @@ def drive(uri: str, seed: int, fold_at: int) -> int:
     random.Random(seed).shuffle(tasks)
     won = 0
     for task in tasks:
-        if not ledger.is_settled(task.shard, task.gen):
+        ledger.refresh()
+        if task.shard not in ledger.settled():
             won += work(store, ledger, plan, task)
             ledger.fold(at_least=fold_at)
     ledger.refresh()

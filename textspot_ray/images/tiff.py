@@ -41,11 +41,6 @@ class TiffPage:
     orientation_at: int = 0
     orientation_type: int = 3
 
-    @property
-    def is_reduced(self) -> bool:
-        """Marked as a smaller copy of another page."""
-        return bool(self.subfile & _REDUCED)
-
 
 @dataclass(frozen=True, slots=True)
 class TiffFault:
@@ -101,11 +96,6 @@ class TiffLayout:
     segment_columns: int = 0
     jpeg_tables: bytes = b""
     predictor: int = 1
-
-    @property
-    def payload_bytes(self) -> int:
-        """Bytes of encoded image data."""
-        return sum(count for _, count in self.segments)
 
 
 def tiff_chain(data: bytes, *, all_levels: bool = False) -> TiffChain:

@@ -35,7 +35,7 @@ from textspot_ray.images.pixels import (
 )
 from textspot_ray.images.raster import Job, Raster, RefusedError, unsupported
 from textspot_ray.images.readers import decode_jpeg_stream, load_pillow
-from textspot_ray.images.table import Kind, Reader, Row, choose
+from textspot_ray.images.table import Kind, Reader, choose
 from textspot_ray.images.tiff import (
     COMPRESSIONS,
     OnePageFile,
@@ -112,12 +112,6 @@ def read_tiff_page(job: Job, page: TiffPage, pages: int) -> Raster:
         note=note,
         payload=payload,
     )
-
-
-def row_for(data: bytes, page: TiffPage) -> Row:
-    """The row of the table that reads a page."""
-    layout = layout_of(data, page)
-    return choose(kind_of(data, page, layout), _advice(layout))
 
 
 def _advice(layout: TiffLayout) -> str:

@@ -41,7 +41,7 @@ class OpenedTables(Tables):
     @functools.cached_property
     def views(self) -> TableViews:
         """The locked DuckDB connection, made when it is first used."""
-        return open_views(self.store.uri, self.storage_options)
+        return open_views(self.store, self.storage_options)
 
     def sql(self, statement: str) -> duckdb.DuckDBPyRelation:
         """Run one reading statement over words, images, errors, shards and runs.
@@ -123,7 +123,7 @@ class OpenedTables(Tables):
         if page is None:
             page = read_page(self.views, self._only(image_id))
         assert page is not None  # `_only` takes ids from the table
-        least = self.views.files.text_threshold if min_confidence is None else min_confidence
+        least = self.text_threshold if min_confidence is None else min_confidence
         with Pictures(
             self.store, self.storage_options, source_roots=parse_roots(source_root)
         ) as pictures:
@@ -145,24 +145,22 @@ class OpenedTables(Tables):
         return str(found[0][0])
 
     def __repr__(self) -> str:
-        counts = {table: sum(part.rows for part in self.parts[table]) for table in self._tables}
+        counts = {table: sum(f.rows for f in files) for table, files in self.data_files.items()}
         lines = [
             f"{self.store.uri}: {counts['images']:,} images, {counts['words']:,} words, "
             f"{counts['errors']:,} failed"
         ]
-        made = self.views.files.fingerprint
+        made = self.fingerprint
         kept = {key: made[key] for key in ("bundle", "model", "precision") if key in made}
         if kept:
             lines.append(", ".join(f"{key} {_short(value)}" for key, value in kept.items()))
         preview = self.views.rows(
             "SELECT text, round(text_confidence, 3), image_id FROM words "
-            f"WHERE text_confidence >= {self.views.files.text_threshold} LIMIT {_PREVIEW_ROWS}"
+            f"WHERE text_confidence >= {self.text_threshold} LIMIT {_PREVIEW_ROWS}"
         )
         if preview:
             lines += ["", text_table(("text", "confidence", "image"), preview).rstrip()]
         return "\n".join(lines)
-
-    _tables = ("images", "words", "errors")
 
 
 def open_tables(

@@ -14,8 +14,7 @@ import json
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,23 +22,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import duckdb
 import pyarrow as pa
 
-from textspot_ray.errors import AbortedError, DamagedTableError, StorageError, TableError
+from textspot_ray.errors import AbortedError, DamagedTableError, TableError
 from textspot_ray.query.interrupt import interruptible
 from textspot_ray.query.store_filesystem import StoreFileSystem, store_path
 from textspot_ray.records import TIMED_STAGES
-from textspot_ray.storage.stores import Store, open_store
-from textspot_ray.tables.commit.ledger import RUNS, Ledger, open_ledger
-from textspot_ray.tables.schema import SCHEMAS, TABLE_VERSION, TABLES, WORDS_BY_TEXT
+from textspot_ray.tables.open import Tables, open_tables
+from textspot_ray.tables.schema import BY_TEXT, SCHEMAS, TABLE_VERSION, TABLES, WORDS_BY_TEXT
 
 if TYPE_CHECKING:
     from textspot_ray.storage.stores import Store
-    from textspot_ray.tables.commit.commit_record import CommitRecord
+    from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile
 
 T = TypeVar("T")
 _TRIES = 5
 # as DuckDB and the drivers behind it say that a file is not there
 _GONE = re.compile(r"no such file|no files found|cannot open|filenotfound|not found", re.I)
-_LEAST_ALPHABET = 9  # the ten digits
 VIEWS = ("words", "images", "errors", "shards", "runs")
 _GLOB_CHARACTERS = frozenset("*?[]{}")
 # the columns that words_by_text keeps and a search needs
@@ -95,55 +92,13 @@ _RUNS_SQL = """
 """
 
 
-def no_markers() -> Iterable[CommitRecord]:
-    """Markers of a table of which only the files are known."""
-    return ()
-
-
-@dataclass(frozen=True, slots=True)
-class TableFiles:
-    """The committed files of one table, and what else its ledger tells.
-
-    Attributes:
-        store: Where they lie.
-        parts: Paths in the store, by table.
-        by_text: Paths of ``words_by_text``, sorted by text; empty before the first compact.
-        recent_words: Paths of ``words`` files whose rows ``by_text`` does not have.
-        markers: Gives the newest marker of every shard.
-        fingerprint: What the table was made with.
-        text_threshold: The bundle's; words below it are left out unless asked for.
-        version: Oldest table version that a file may be of.
-    """
-
-    store: Store
-    parts: Mapping[str, Sequence[str]]
-    by_text: Sequence[str] = ()
-    recent_words: Sequence[str] = ()
-    markers: Callable[[], Iterable[CommitRecord]] = no_markers
-    fingerprint: Mapping[str, str] = field(default_factory=dict)
-    text_threshold: float = 0.0
-    version: int = TABLE_VERSION
-
-    @property
-    def alphabet(self) -> str | None:
-        """The characters that the table's model gives; None where the table does not tell."""
-        found = self.fingerprint.get("alphabet", "")
-        # large alphabets are named there, not spelled out
-        return found if len(found) > _LEAST_ALPHABET and len(set(found)) == len(found) else None
-
-    @property
-    def paths(self) -> frozenset[str]:
-        """All files, of whatever table."""
-        return frozenset(path for paths in (*self.parts.values(), self.by_text) for path in paths)
-
-
 def open_views(
-    uri: str, options: Mapping[str, Any] | None = None, *, threads: int | None = None
+    where: str | Store, options: Mapping[str, Any] | None = None, *, threads: int | None = None
 ) -> TableViews:
     """Open the committed state of a table, as it is now, for reading.
 
     Args:
-        uri: The output folder of a run; any fsspec URI.
+        where: The output folder of a run, as any fsspec URI; or its store.
         options: fsspec options by protocol.
         threads: DuckDB's threads; default: all cores.
 
@@ -151,19 +106,19 @@ def open_views(
         TableError: No table there, or one of a newer version.
     """
     for _ in range(_TRIES):
-        files = table_files(uri, options)
+        tables = open_tables(where, options)
         try:
-            return TableViews(files, threads=threads)
+            return TableViews(tables, threads=threads)
         except TableError:
-            if table_files(uri, options).paths == files.paths:
+            if open_tables(tables.store).paths == tables.paths:
                 raise
-    raise AbortedError(f"{uri}: other drivers keep changing it; run again")
+    raise AbortedError(f"{tables.store.uri}: other drivers keep changing it; run again")
 
 
 class TableViews:
     """A locked, read-only DuckDB connection over the views of one table."""
 
-    def __init__(self, files: TableFiles, *, threads: int | None = None) -> None:
+    def __init__(self, files: Tables, *, threads: int | None = None) -> None:
         self.files = files
         self._threads = threads
         self._has_shards = False
@@ -181,7 +136,7 @@ class TableViews:
         self._connection = duckdb.connect(":memory:", config=config)
         try:
             self._connection.register_filesystem(StoreFileSystem(self.files.store))
-            names = [self._make_view(table, self.files.parts.get(table, ())) for table in TABLES]
+            names = [self._make_view(table, self.files.data_files[table]) for table in TABLES]
             names.append(self._make_lookup())
             self._lock([name for group in names for name in group])
         except BaseException:
@@ -205,7 +160,7 @@ class TableViews:
 
     def _reopen(self) -> bool:
         """Open the latest state; False if that is the one we have."""
-        latest = files_of(self.files.store)
+        latest = open_tables(self.files.store)
         if latest.paths == self.files.paths:
             return False
         self._connection.close()
@@ -281,10 +236,10 @@ class TableViews:
         return self._connection.cursor()
 
     def add_shards(self) -> None:
-        """Make the views ``shards`` and ``runs``; left out at first, as it reads all markers."""
+        """Make the views ``shards`` and ``runs``; left out at first, as it reads all records."""
         if self._has_shards:
             return
-        rows = [_shard_row(marker) for marker in self.files.markers()]
+        rows = [_shard_row(record) for record in self.files.commit_records()]
         table = pa.Table.from_pylist(rows, schema=_SHARDS)
         self._connection.register("_shards", table)
         self._connection.execute("CREATE TABLE shards AS SELECT * FROM _shards")
@@ -307,8 +262,8 @@ class TableViews:
     ) -> None:
         self.close()
 
-    def _make_view(self, table: str, parts: Sequence[str]) -> list[str]:
-        names = [self._name(path) for path in parts]
+    def _make_view(self, table: str, files: Sequence[DataFile]) -> list[str]:
+        names = [self._name(file.path) for file in files]
         if not names:
             self._connection.execute(f"CREATE VIEW {table} AS {_no_rows(SCHEMAS[table])}")
             return names
@@ -324,9 +279,9 @@ class TableViews:
         columns = ", ".join(SLIM)
         sources = []
         names: list[str] = []
-        if self.files.by_text:
-            sorted_names = [self._name(path) for path in self.files.by_text]
-            recent = [self._name(path) for path in self.files.recent_words]
+        if by_text := self.files.data_files[BY_TEXT]:
+            sorted_names = [self._name(file.path) for file in by_text]
+            recent = [self._name(file.path) for file in self.files.recent_words]
             names = sorted_names + recent
             sources = [part for part in (sorted_names, recent) if part]
         if self.files.version < TABLE_VERSION:
@@ -413,16 +368,16 @@ def _sql_type(kind: pa.DataType) -> str:
     return names[kind]
 
 
-def _shard_row(marker: CommitRecord) -> dict[str, Any]:
-    counts, seconds = marker.counts, marker.stage_s
+def _shard_row(record: CommitRecord) -> dict[str, Any]:
+    counts, seconds = record.counts, record.stage_s
     return {
-        "plan": marker.shard.plan,
-        "shard": marker.shard.index,
-        "gen": marker.gen,
-        "run_id": marker.run_id,
-        "reason": marker.reason,
-        "started_at": _microseconds(marker.started_at),
-        "finished_at": _microseconds(marker.finished_at),
+        "plan": record.shard.plan,
+        "shard": record.shard.index,
+        "gen": record.gen,
+        "run_id": record.run_id,
+        "reason": record.reason,
+        "started_at": _microseconds(record.started_at),
+        "finished_at": _microseconds(record.finished_at),
         "items": counts.items,
         "images": counts.images,
         "with_words": counts.with_words,
@@ -430,7 +385,7 @@ def _shard_row(marker: CommitRecord) -> dict[str, Any]:
         "failed": counts.failed,
         "words": counts.words,
         **{f"{stage}_s": _seconds(seconds, stage) for stage in TIMED_STAGES},
-        "node": marker.environment.get("node"),
+        "node": record.environment.get("node"),
     }
 
 
@@ -440,70 +395,3 @@ def _microseconds(time_s: float) -> int:
 
 def _seconds(seconds: Mapping[str, float], stage: str) -> float | None:
     return seconds.get(stage, seconds.get(f"{stage}_s"))
-
-
-THRESHOLD_KEY = "text_threshold"
-
-
-def table_files(uri: str, options: Mapping[str, Any] | None = None) -> TableFiles:
-    """The committed files of an output folder at this moment.
-
-    Raises:
-        TableError: It is no table of ours, or one of a newer version.
-        StorageError: Storage refuses.
-    """
-    return files_of(open_store(uri, options))
-
-
-def files_of(store: Store) -> TableFiles:
-    """The committed files of an opened folder, as `table_files` gives them."""
-    ledger = open_ledger(store, create=False)
-    parts: dict[str, list[str]] = {table: [] for table in TABLES}
-    for part in ledger.on_latest(lambda: list(ledger.files())):
-        parts[part.table].append(part.path)
-    by_text = [part.path for part in ledger.snapshot.by_text]
-    base = {part.path for part in ledger.snapshot.base}
-    return TableFiles(
-        store=store,
-        parts=parts,
-        by_text=by_text,
-        recent_words=[path for path in parts["words"] if path not in base] if by_text else (),
-        markers=ledger.commit_records,
-        fingerprint=ledger.fingerprint,
-        text_threshold=_text_threshold(store, ledger),
-        version=ledger.version,
-    )
-
-
-def _text_threshold(store: Store, ledger: Ledger) -> float:
-    """The bundle's text threshold, as the table or its newest run that knows it tells; else 0."""
-    found = ledger.fingerprint.get(THRESHOLD_KEY)
-    if found is None:
-        for facts in sorted(run_records(store), key=_started, reverse=True):
-            if THRESHOLD_KEY in facts:
-                found = facts[THRESHOLD_KEY]
-                break
-    try:
-        return float(found) if found is not None else 0.0
-    except (TypeError, ValueError):
-        return 0.0
-
-
-def run_records(store: Store) -> list[dict[str, Any]]:
-    """What the runs recorded about themselves; damaged records are passed over."""
-    records = []
-    for entry in store.list(RUNS):
-        if not entry.path.endswith(".json"):
-            continue
-        try:
-            facts = json.loads(store.read(entry.path))
-        except (ValueError, FileNotFoundError, StorageError):
-            continue
-        if isinstance(facts, dict):
-            records.append(facts)
-    return records
-
-
-def _started(facts: Mapping[str, Any]) -> float:
-    value = facts.get("started_at", 0)
-    return float(value) if isinstance(value, (int, float)) else 0.0

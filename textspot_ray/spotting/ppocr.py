@@ -23,7 +23,6 @@ from textspot_ray.errors import BundleError, MissingExtraError
 from textspot_ray.spotting.bundle import (
     ALL,
     AUTO,
-    BUNDLE_FILE,
     LINES,
     Bundle,
     BundleFile,
@@ -236,11 +235,6 @@ def fetch_lines(
     except OSError as exc:
         raise BundleError(f"cannot write to {models}: {exc.strerror or exc}") from exc
     return target
-
-
-def is_fetched(name: str, cache_at: Path | None = None) -> bool:
-    """Whether the cache has the model's bundle."""
-    return ((cache_at or cache_folder()) / "models" / name / BUNDLE_FILE).is_file()
 
 
 def _local_origin(origin: str | None) -> Path | None:

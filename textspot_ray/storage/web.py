@@ -311,8 +311,3 @@ def _length(answer: Any) -> int | None:
 def _total(answer: Any) -> int | None:
     text = answer.headers.get("Content-Range", "").rpartition("/")[2]
     return int(text) if text.isdigit() else None
-
-
-def is_web(protocol: str) -> bool:
-    """Whether a protocol is HTTP or HTTPS."""
-    return protocol in ("http", "https")

@@ -1,20 +1,25 @@
-"""Opening a table for reading: the files that count, as Arrow datasets."""
+"""Opening a table for reading: the files that count, and what else its ledger says of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.fs as pafs
+from typing import TYPE_CHECKING, Any
 
 from textspot_ray.storage.filesystem import LOCAL, native_path, open_filesystem, split_uri
 from textspot_ray.storage.stores import Store, open_store
-from textspot_ray.tables.commit.commit_record import DataFile
+from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile
 from textspot_ray.tables.commit.ledger import open_ledger
-from textspot_ray.tables.schema import SCHEMAS
+from textspot_ray.tables.schema import BY_TEXT, SCHEMAS
+from textspot_ray.tables.status import run_records
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+THRESHOLD_KEY = "text_threshold"  # in fingerprints, and in records of runs
+_LEAST_ALPHABET = 9  # the ten digits
 
 
 @dataclass(frozen=True)
@@ -25,21 +30,23 @@ class Tables:
 
     Attributes:
         store: The folder the tables lie in.
-        parts: Every committed file, by table; ``words_by_text`` holds the slim copy that
-            compact makes, for look-ups.
+        data_files: Every committed file, by table; ``words_by_text`` is the slim copy that compact
+            makes for look-ups.
+        recent_words: Files of ``words`` whose rows ``words_by_text`` does not have: a look-up reads
+            both.
+        fingerprint: What the table was made with.
+        version: Oldest table version that a file may be of.
+        commit_records: Gives the newest commit record of every shard.
         storage_options: fsspec options by protocol.
-        sorted_words: Paths of the words files that ``words_by_text`` is a copy of.
     """
 
     store: Store
-    parts: Mapping[str, tuple[DataFile, ...]]
+    data_files: Mapping[str, tuple[DataFile, ...]]
+    recent_words: tuple[DataFile, ...]
+    fingerprint: Mapping[str, str]
+    version: int
+    commit_records: Callable[[], Iterable[CommitRecord]]
     storage_options: Mapping[str, Any] | None = None
-    sorted_words: frozenset[str] = frozenset()
-
-    @property
-    def words_beside_sorted(self) -> tuple[DataFile, ...]:
-        """Words files whose rows ``words_by_text`` does not have: a look-up reads both."""
-        return tuple(part for part in self.parts["words"] if part.path not in self.sorted_words)
 
     @property
     def words(self) -> ds.Dataset:
@@ -56,14 +63,44 @@ class Tables:
         """The errors table as an Arrow dataset."""
         return self.dataset("errors")
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """Paths in the store of all files, of whatever table."""
+        return frozenset(file.path for files in self.data_files.values() for file in files)
+
+    @property
+    def alphabet(self) -> str | None:
+        """The characters that the table's model gives; None where the table does not say."""
+        found = self.fingerprint.get("alphabet", "")
+        # large alphabets are named there, not spelled out
+        return found if len(found) > _LEAST_ALPHABET and len(set(found)) == len(found) else None
+
+    @functools.cached_property
+    def text_threshold(self) -> float:
+        """The bundle's: words read with less are left out unless asked for; 0 if nobody knows it.
+
+        The table says it, or the newest run that recorded it.
+        """
+        found = self.fingerprint.get(THRESHOLD_KEY)
+        if found is None:
+            runs = [facts for facts in run_records(self.store) if THRESHOLD_KEY in facts]
+            found = max(runs, key=_started, default={}).get(THRESHOLD_KEY)
+        try:
+            return float(found) if found is not None else 0.0
+        except (TypeError, ValueError):
+            return 0.0
+
     def files(self, table: str) -> list[str]:
         """Full paths or URIs of a table's files, for other engines."""
-        return [self.store.full_uri(part.path) for part in self.parts[table]]
+        return [self.store.full_uri(file.path) for file in self.data_files[table]]
 
     def dataset(self, table: str) -> ds.Dataset:
         """A table as an Arrow dataset; an empty table has no files, yet its schema."""
+        import pyarrow.dataset as ds  # imports pandas where it is installed: 0.3 s
+        import pyarrow.fs as pafs
+
         schema = SCHEMAS[table]
-        if not self.parts[table]:
+        if not self.data_files[table]:
             return ds.dataset(schema.empty_table())
         protocol, rest = split_uri(self.store.uri)
         if protocol == LOCAL:
@@ -72,7 +109,7 @@ class Tables:
             fs = open_filesystem(protocol, self.storage_options)
             filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(fs))
         root = native_path(protocol, rest)
-        paths = [f"{root}/{part.path}" for part in self.parts[table]]
+        paths = [f"{root}/{file.path}" for file in self.data_files[table]]
         return ds.dataset(paths, schema=schema, format="parquet", filesystem=filesystem)
 
     def read(self, table: str) -> pa.Table:
@@ -81,7 +118,7 @@ class Tables:
 
 
 def open_tables(where: str | Store, storage_options: Mapping[str, Any] | None = None) -> Tables:
-    """Open an output folder for reading.
+    """Open the committed state of an output folder for reading.
 
     Args:
         where: Path or URI of the folder, or its store.
@@ -89,22 +126,25 @@ def open_tables(where: str | Store, storage_options: Mapping[str, Any] | None = 
 
     Raises:
         TableError: It is no table of ours, or of a newer version.
+        StorageError: Storage refuses.
     """
     store = open_store(where, storage_options) if isinstance(where, str) else where
     ledger = open_ledger(store, create=False)
-    parts: dict[str, list[DataFile]] = {table: [] for table in SCHEMAS}
-    for part in ledger.on_latest(lambda: list(ledger.files())):
-        parts[part.table].append(part)
+    files: dict[str, list[DataFile]] = {table: [] for table in SCHEMAS}
+    for file in ledger.on_latest(lambda: list(ledger.files())):
+        files[file.table].append(file)
+    by_text, base = ledger.snapshot.by_text, set(ledger.snapshot.base)
     return Tables(
         store=store,
-        parts={
-            **{table: tuple(found) for table, found in parts.items()},
-            "words_by_text": ledger.snapshot.by_text,
-        },
+        data_files={**{table: tuple(found) for table, found in files.items()}, BY_TEXT: by_text},
+        recent_words=tuple(f for f in files["words"] if f not in base) if by_text else (),
+        fingerprint=ledger.fingerprint,
+        version=ledger.version,
+        commit_records=ledger.commit_records,
         storage_options=storage_options,
-        sorted_words=frozenset(
-            part.path
-            for part in ledger.snapshot.base
-            if part.table == "words" and ledger.snapshot.by_text
-        ),
     )
+
+
+def _started(facts: Mapping[str, Any]) -> float:
+    value = facts.get("started_at", 0)
+    return float(value) if isinstance(value, (int, float)) else 0.0

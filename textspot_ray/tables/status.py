@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from textspot_ray.errors import AbortedError, MissingFileError, TableError
+from textspot_ray.errors import AbortedError, MissingFileError, StorageError, TableError
 from textspot_ray.records import Counts
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.data_files import read_data_file
@@ -104,7 +106,7 @@ def run_ids(store: Store) -> list[str]:
     return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
 
-def read_run(store: Store, run_id: str) -> dict[str, object]:
+def read_run(store: Store, run_id: str) -> dict[str, Any]:
     """The record of a run: its configuration, and its report once it has ended.
 
     Raises:
@@ -117,6 +119,15 @@ def read_run(store: Store, run_id: str) -> dict[str, object]:
     except ValueError as exc:
         raise TableError(f"{store.uri}: the record of run {run_id} is damaged") from exc
     return facts if isinstance(facts, dict) else {}
+
+
+def run_records(store: Store) -> list[dict[str, Any]]:
+    """What the runs recorded about themselves, oldest first; damaged records are passed over."""
+    records = []
+    for run_id in run_ids(store):
+        with suppress(TableError, StorageError):
+            records.append(read_run(store, run_id))
+    return records
 
 
 def error_rows(ledger: Ledger) -> Iterator[ErrorRow]:

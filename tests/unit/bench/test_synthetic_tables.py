@@ -62,7 +62,7 @@ def test_compacting_changes_no_answer(table: str, tmp_path: Path) -> None:
         before = [search(tables, query) for query in queries]
     compact(open_ledger(open_store(copied), create=False))
     with open_views(copied) as tables:
-        assert tables.files.by_text
+        assert tables.files.data_files["words_by_text"]
         assert [search(tables, query) for query in queries] == before
     assert [bool(hits) for hits in before] == [True] * len(queries)
 

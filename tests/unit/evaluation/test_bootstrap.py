@@ -4,13 +4,13 @@ import random
 
 import pytest
 
+from jobs.training.thresholds import best, sweep
 from textspot_ray.errors import UsageError
 from textspot_ray.evaluation.bootstrap import compare, hmean_interval
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
 from textspot_ray.evaluation.lexicon import Lexicon, apply_lexicon, read_lexicon
 from textspot_ray.evaluation.matching import Scores, evaluate, measure
 from textspot_ray.evaluation.rules import Rules
-from textspot_ray.evaluation.thresholds import best, sweep
 
 BOX = (0.0, 0.0, 40.0, 0.0, 40.0, 20.0, 0.0, 20.0)
 

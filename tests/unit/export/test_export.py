@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from textspot_ray.export.formats import TEXT_FORMATS, writer_class
 from textspot_ray.export.names import ImageNames, image_names
 from textspot_ray.query import pages
 from textspot_ray.query.pages import read_page, read_pages, read_some
-from textspot_ray.query.views import open_views
+from textspot_ray.query.views import TableViews, open_views
 from textspot_ray.records import ErrorKind, Word
 from textspot_ray.storage.stores import open_store
 
@@ -86,11 +87,9 @@ def test_pages_do_not_need_the_two_tables_in_one_order(make_table: MakeTable) ->
     write_shard(store, [Page(f"{n}.jpg", [word(f"w{n}")]) for n in range(5)], 1)
     write_shard(store, [Page(f"{n}.png", [word(f"w{n}")]) for n in range(5)], 0)
     with open_views(uri) as tables:
-        files = tables.files
-        tables.files.parts["words"].reverse()  # type: ignore[attr-defined]
-        from textspot_ray.query.views import TableViews
-
-        with TableViews(files) as other:
+        files = dict(tables.files.data_files)
+        files["words"] = files["words"][::-1]
+        with TableViews(replace(tables.files, data_files=files)) as other:
             for page in read_pages(other):
                 assert [w.text for w in page.words] == [f"w{page.image_id[0]}"]
 

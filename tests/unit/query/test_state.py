@@ -58,7 +58,7 @@ def test_an_open_view_outlives_a_compaction(make_table: MakeTable) -> None:
         write_shard(open_store(uri), [Page("c.jpg", [word("exit")])], 2)
         assert len(search(early, SearchQuery(("exit",)))) == 2
     with open_views(uri) as late:
-        assert late.files.by_text
+        assert late.files.data_files["words_by_text"]
         assert [hit.image_id for hit in search(late, SearchQuery(("exit",)))] == [
             "a.jpg",
             "b.jpg",

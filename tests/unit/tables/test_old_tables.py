@@ -34,7 +34,7 @@ def old(request, tmp_path):
         finish(found(store), grace_s=0)
     make_version(store, 1)
     for table in SCHEMAS:
-        for part in open_tables(store).parts[table]:
+        for part in open_tables(store).data_files[table]:
             names = set(pq.read_schema(store.local_path(part.path)).names)
             assert not names & NEW and names == set(schema_of(table, 1).names)
     assert open_ledger(store).version == 1
@@ -109,7 +109,7 @@ def test_it_is_gone_on_with_and_compacted(old, tmp_path):
     keys = open_tables(old).read("words")
     assert keys["text_key"].null_count == 0 < keys["line_index"].null_count < keys.num_rows
     for table in ("words", "words_by_text"):
-        for part in open_tables(old).parts[table]:
+        for part in open_tables(old).data_files[table]:
             schema = pq.read_schema(old.local_path(part.path))
             assert schema.equals(schema_of(table), check_metadata=True)
 

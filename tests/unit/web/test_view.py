@@ -240,7 +240,8 @@ def test_openseadragon_is_as_npm_has_it() -> None:
 
 def test_words_below_the_threshold_are_told(real_table: str) -> None:
     with open_views(real_table) as tables:
-        files = dataclasses.replace(tables.files, text_threshold=0.5)
+        known = {**tables.files.fingerprint, "text_threshold": "0.5"}
+        files = dataclasses.replace(tables.files, fingerprint=known)
     with TableViews(files) as tables:
         page = render(tables, sample_ids(tables, 10), ViewSettings())
         assert compute(tables).totals.below == 3

@@ -325,7 +325,6 @@ class Archive:
         self.count = 0
         self._label = kind.label
         self._names = RepeatedNames()
-        self._n_broken = 0
 
     def wants_head(self, name: bytes) -> bool:
         """Whether only its first bytes can tell if a member is an image."""

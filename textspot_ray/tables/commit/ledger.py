@@ -198,16 +198,6 @@ class Ledger:
         """Newest generation of every settled shard; live, not a copy."""
         return self._settled
 
-    def is_settled(self, shard: ShardId, gen: int = 0) -> bool:
-        """Ask storage whether this generation (or a newer one) of a shard is committed by now."""
-        if self._settled.get(shard, -1) >= gen:
-            return True
-        record = read_commit_record(self.store, shard, gen)
-        if record is None:
-            return False
-        self.note(record)
-        return True
-
     def is_pending(self, shard: ShardId) -> bool:
         """Whether the shard's newest generation waits for the next snapshot to be seen.
 

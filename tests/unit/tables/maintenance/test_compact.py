@@ -37,7 +37,7 @@ def check(store):
     assert report.sound, report.findings
     assert open_ledger(store, create=False).counts() == report.counts
     tables = open_tables(store)
-    if tables.parts["words_by_text"]:
+    if tables.data_files["words_by_text"]:
         check_by_text(tables)
     return report
 
@@ -46,11 +46,11 @@ def check_by_text(tables):
     """The sorted copy holds the base's words, each once, in order."""
     columns = WORDS_BY_TEXT.names
     copy, base = [], []
-    for part in tables.parts["words_by_text"]:
+    for part in tables.data_files["words_by_text"]:
         assert pq.read_schema(tables.store.local_path(part.path)).equals(WORDS_BY_TEXT)
         copy += pq.read_table(tables.store.local_path(part.path)).to_pylist()
-    beside = tables.words_beside_sorted
-    for part in tables.parts["words"]:
+    beside = tables.recent_words
+    for part in tables.data_files["words"]:
         if part not in beside:
             rows = pq.read_table(tables.store.local_path(part.path), columns=columns)
             base += rows.to_pylist()
@@ -66,7 +66,7 @@ def test_few_files_same_rows_in_the_order_of_the_plan(store):
     assert (report.shards, report.words) == (8, counts.words)
     assert table_rows(store) == before and found(store).counts() == counts
     check(store)
-    (part,) = open_tables(store).parts["images"]
+    (part,) = open_tables(store).data_files["images"]
     ids = pq.read_table(store.local_path(part.path))["image_id"].to_pylist()
     assert ids == sorted(ids)
     finish(found(store), grace_s=0)
@@ -279,7 +279,7 @@ def test_large_tables_get_several_files(store, monkeypatch):
     before = table_rows(store)
     compact(found(store), memory_bytes=32 * 2**20, rows_per_file=50)
     tables = open_tables(store)
-    assert len(tables.parts["words"]) > 2 and len(tables.parts["words_by_text"]) > 2
+    assert len(tables.data_files["words"]) > 2 and len(tables.data_files["words_by_text"]) > 2
     assert table_rows(store) == before
     check(store)
 
@@ -290,7 +290,7 @@ def test_the_sorted_copy_is_in_the_order_of_keys_and_the_words_in_that_of_the_pl
     tables = open_tables(store)
 
     def rows(table):
-        (part,) = tables.parts[table]
+        (part,) = tables.data_files[table]
         return pq.read_table(store.local_path(part.path)).to_pylist()
 
     places = [(row["image_id"], row["word_index"]) for row in rows("words")]
@@ -304,7 +304,7 @@ def test_the_sorted_copy_is_in_the_order_of_keys_and_the_words_in_that_of_the_pl
 @pytest.mark.parametrize("table", ["words", "images"])
 @pytest.mark.parametrize("place", [0, -1])
 def test_a_damaged_file_is_named_and_nothing_changes(store, table, place):
-    part = open_tables(store).parts[table][place]
+    part = open_tables(store).data_files[table][place]
     store.delete(part.path)
     store.put(part.path, b"PAR1" + bytes(part.bytes - 8) + b"PAR1")
     files = {entry.path for entry in store.list()}

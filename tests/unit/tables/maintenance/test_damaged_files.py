@@ -54,7 +54,7 @@ def test_damage_stops_what_would_rewrite_it(store, command, table, compacted):
         compact(found(store))
         if command in ("compact", "retry"):
             pytest.skip("large files stay as they are; a retry reads ids of compacted files alone")
-    part = open_tables(store).parts[table][0]
+    part = open_tables(store).data_files[table][0]
     if command == "retry":
         task = next(iter(retry_tasks(Plan(store), found(store))))
         part = next(part for part in task.previous.files if part.table == table)
@@ -70,7 +70,7 @@ def test_damage_stops_what_would_rewrite_it(store, command, table, compacted):
 
 
 def test_a_damaged_page_is_noticed_when_it_is_read(store):
-    part = open_tables(store).parts["words"][0]
+    part = open_tables(store).data_files["words"][0]
     assert sum(table.num_rows for table in read_data_file(store, part)) == part.rows
     flip(store, part)
     with pytest.raises(StorageError, match="cannot be read"):

@@ -48,7 +48,7 @@ def test_two_tables_without_overlap(folder, compacted):
     assert {t: sorted(a[t] + b[t], key=repr) for t in a} == c
     assert (report.overlap, report.shards_left, report.counts.items) == (0, 0, 55)
     assert check(out).findings == ()
-    assert len(open_tables(out).parts["words_by_text"]) == 1
+    assert len(open_tables(out).data_files["words_by_text"]) == 1
     assert open_ledger(out, FINGERPRINT).fingerprint == FINGERPRINT
 
 
