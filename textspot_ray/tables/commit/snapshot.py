@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -158,6 +159,43 @@ def fold(store: Store, head: Snapshot, records: Sequence[CommitRecord]) -> Snaps
         return snapshot
     store.delete(written.path)
     return None
+
+
+def swapped(
+    store: Store,
+    head: Snapshot,
+    manifests: tuple[ManifestFile, ...],
+    base: tuple[DataFile, ...],
+    by_text: tuple[DataFile, ...],
+    replaced: Iterable[str],
+    **more: Any,
+) -> Snapshot:
+    """The next snapshot, in which compact, forget or a retry has put other files for some.
+
+    Args:
+        store: The output folder.
+        head: The latest snapshot.
+        manifests: The absorbed records.
+        base: Files with rows of many shards.
+        by_text: The sorted copy of their words.
+        replaced: Paths that count no more; older ones stay noted until they are deleted.
+        more: Further fields.
+    """
+    counts, shards = count_rows(store, manifests)
+    return replace(
+        head,
+        n=head.n + 1,
+        attempt=new_attempt(),
+        created_at=time.time(),
+        manifests=manifests,
+        base=base,
+        by_text=by_text,
+        replaced=(*(path for path in head.replaced if store.exists(path)), *replaced),
+        rewritten=head.rewritten + 1,
+        counts=counts,
+        shards=shards,
+        **more,
+    )
 
 
 def count_rows(store: Store, manifests: Sequence[ManifestFile]) -> tuple[Counts, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ import pyarrow as pa
 from textspot_ray.errors import AbortedError
 from textspot_ray.records import ShardId
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, new_attempt
+from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile
 from textspot_ray.tables.commit.data_files import delete_files, read_ahead
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.commit.manifest import (
@@ -29,14 +29,14 @@ from textspot_ray.tables.commit.manifest import (
     to_table,
     write_manifest,
 )
-from textspot_ray.tables.commit.snapshot import Snapshot, count_rows, put_snapshot
+from textspot_ray.tables.commit.snapshot import Snapshot, put_snapshot, swapped
 from textspot_ray.tables.maintenance.compacted_files import (
     ROWS_PER_FILE,
     CompactedFileWriter,
     read_data_files,
     write_by_text,
 )
-from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending, still_there
+from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending
 from textspot_ray.tables.schema import TABLES, WORDS_BY_TEXT
 
 MEMORY_BYTES = 5 * 2**28
@@ -174,20 +174,14 @@ def _publish(ledger: Ledger, built: _Built) -> bool:
             return False
         number = head.compaction + 1
         manifests = tuple(_mark(ledger, head, built, number))
-        counts, shards = count_rows(store, manifests)
-        snapshot = replace(
+        snapshot = swapped(
+            store,
             head,
-            n=head.n + 1,
-            attempt=new_attempt(),
-            created_at=time.time(),
-            manifests=manifests,
-            base=built.base,
-            by_text=built.by_text,
-            replaced=still_there(store, head, built.replaced),
+            manifests,
+            built.base,
+            built.by_text,
+            built.replaced,
             compaction=number,
-            rewritten=head.rewritten + 1,
-            counts=counts,
-            shards=shards,
         )
         if put_snapshot(store, snapshot):
             ledger.refresh()

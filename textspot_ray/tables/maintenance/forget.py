@@ -7,7 +7,6 @@ blanked: later runs still know the hash, and neither bring the images back nor l
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,9 +16,8 @@ import pyarrow as pa
 from textspot_ray.errors import AbortedError
 from textspot_ray.records import ShardId
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import CommitRecord, new_attempt
+from textspot_ray.tables.commit.commit_record import CommitRecord
 from textspot_ray.tables.commit.copy_on_write import ImageRow, find_images, sum_images
-from textspot_ray.tables.commit.data_files import delete_files
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.commit.manifest import (
     ManifestFile,
@@ -29,14 +27,9 @@ from textspot_ray.tables.commit.manifest import (
     write_forgotten,
     write_manifest,
 )
-from textspot_ray.tables.commit.snapshot import Snapshot, count_rows, put_snapshot
+from textspot_ray.tables.commit.snapshot import Snapshot
 from textspot_ray.tables.ids import hash_ids
-from textspot_ray.tables.maintenance.rewrite import (
-    TRIES,
-    absorb_pending,
-    rewrite_without,
-    still_there,
-)
+from textspot_ray.tables.maintenance.rewrite import TRIES, Rewrite, absorb_pending
 from textspot_ray.tables.maintenance.vacuum import finish
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.segment import blank_items
@@ -126,55 +119,31 @@ def _came_back(ledger: Ledger, items: frozenset[str]) -> bool:
 def _take_out(ledger: Ledger, items: dict[str, ShardId]) -> list[ImageRow] | None:
     """Swap files by a snapshot; the rows taken out, or None if another snapshot came first."""
     store, head = ledger.store, ledger.snapshot
-    n = head.n + 1
     found = [find_commit_record(store, head.manifests, shard) for shard in set(items.values())]
     records = [record for record in found if record is not None]
-    files = [*head.base, *(part for record in records for part in record.files)]
+    files = [*head.base, *(file for record in records for file in record.files)]
     rows = find_images(store, files, frozenset(items))
     hashes = _forgotten(ledger, items)
     if not rows and len(hashes[0]) == head.forgotten:
         return rows
-    image_ids = frozenset(row.image_id for row in rows)
     by_shard: dict[ShardId, list[ImageRow]] = {}
     for row in rows:
         by_shard.setdefault(items[row.item_id], []).append(row)
-    base, by_text = (
-        rewrite_without(store, head.base, image_ids, n),
-        rewrite_without(store, head.by_text, image_ids, n),
-    )
-    written, replaced = [*base.written, *by_text.written], [*base.replaced, *by_text.replaced]
-    changed: list[CommitRecord] = []
-    for record in records:
-        gone = by_shard.get(record.shard)
-        if gone is not None:
-            own = rewrite_without(store, record.files, image_ids, n)
-            written += own.written
-            replaced += own.replaced
-            counts = record.counts - sum_images(gone)
-            changed.append(replace(record, counts=counts, files=own.parts))
+    rewrite = Rewrite(store, head, frozenset(row.image_id for row in rows))
+    changed = [
+        replace(
+            record,
+            counts=record.counts - sum_images(by_shard[record.shard]),
+            files=rewrite.files(record.files),
+        )
+        for record in records
+        if record.shard in by_shard
+    ]
     manifests, fresh = _replace_rows(store, head, changed)
-    written += [manifest.path for manifest in fresh]
-    written.append(write_forgotten(store, n, *hashes))
-    counts, shards = count_rows(store, manifests)
-    snapshot = replace(
-        head,
-        n=n,
-        attempt=new_attempt(),
-        created_at=time.time(),
-        manifests=manifests,
-        base=base.parts,
-        by_text=by_text.parts,
-        replaced=still_there(store, head, replaced),
-        rewritten=head.rewritten + 1,
-        counts=counts,
-        shards=shards,
-        forgotten=len(hashes[0]),
-        forgotten_file=written[-1],
-    )
-    if put_snapshot(store, snapshot):
-        return rows
-    delete_files(store, written)
-    return None
+    forgotten_file = write_forgotten(store, head.n + 1, *hashes)
+    rewrite.written += [*(manifest.path for manifest in fresh), forgotten_file]
+    won = rewrite.publish(manifests, forgotten=len(hashes[0]), forgotten_file=forgotten_file)
+    return rows if won else None
 
 
 def _replace_rows(

@@ -2,67 +2,94 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from textspot_ray.errors import AbortedError
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, new_attempt
+from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile
 from textspot_ray.tables.commit.copy_on_write import find_images, without
 from textspot_ray.tables.commit.data_files import delete_files, read_data_file
 from textspot_ray.tables.commit.ledger import Ledger
-from textspot_ray.tables.commit.manifest import find_commit_record, to_table
-from textspot_ray.tables.commit.snapshot import Snapshot, count_rows, merge_tiers, put_snapshot
+from textspot_ray.tables.commit.manifest import ManifestFile, find_commit_record, to_table
+from textspot_ray.tables.commit.snapshot import Snapshot, merge_tiers, put_snapshot, swapped
 from textspot_ray.tables.maintenance.compacted_files import CompactedFileWriter
 from textspot_ray.tables.schema import item_id
 
 TRIES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class RewriteResult:
-    """Files without the rows of some images.
+class Rewrite:
+    """A next snapshot whose files lack the rows of some images; the other files stay, by name.
 
-    Attributes:
-        parts: The files to use instead: untouched ones by name, others rewritten.
-        written: Paths of the rewritten ones.
-        replaced: Paths of those they replace.
+    Args:
+        store: The output folder.
+        head: The latest snapshot, whose base and sorted words are rewritten at once.
+        image_ids: Whose rows go.
     """
 
-    parts: tuple[DataFile, ...]
-    written: tuple[str, ...]
-    replaced: tuple[str, ...]
+    def __init__(self, store: Store, head: Snapshot, image_ids: frozenset[str]) -> None:
+        self._store = store
+        self._head = head
+        self._image_ids = image_ids
+        self._replaced: list[str] = []
+        self.written: list[str] = []  # paths that are litter unless `publish` wins
+        self._base = self.files(head.base)
+        self._by_text = self.files(head.by_text)
 
+    def files(self, files: Iterable[DataFile]) -> tuple[DataFile, ...]:
+        """The files to use instead of those given.
 
-def rewrite_without(
-    store: Store, parts: Sequence[DataFile], image_ids: frozenset[str], n: int
-) -> RewriteResult:
-    """Rewrite those files that hold rows of the images, for snapshot ``n``."""
-    wanted = pa.array(sorted(image_ids), pa.string())
-    result: list[DataFile] = []
-    written: list[str] = []
-    replaced: list[str] = []
-    for part in parts:
-        if not _holds(store, part, wanted):
-            result.append(part)
-            continue
-        writer = CompactedFileWriter(store, part.table, n)
+        Raises:
+            StorageError: Storage refuses or a file is damaged; what was written is deleted.
+        """
+        wanted = pa.array(sorted(self._image_ids), pa.string())
+        result: list[DataFile] = []
         try:
-            for rows in read_data_file(store, part, whole=True):
-                writer.write(without(rows, image_ids))
-            fresh = writer.finish()
+            for file in files:
+                if not _holds(self._store, file, wanted):
+                    result.append(file)
+                    continue
+                fresh = self._copied(file)
+                result.extend(fresh)
+                self.written.extend(f.path for f in fresh)
+                self._replaced.append(file.path)
+        except BaseException:
+            delete_files(self._store, self.written)
+            raise
+        return tuple(result)
+
+    def publish(self, manifests: tuple[ManifestFile, ...], **more: Any) -> bool:
+        """Make it the table by one put.
+
+        Args:
+            manifests: The absorbed records, with their rewritten files.
+            more: Further fields of the snapshot.
+
+        Returns:
+            Whether it counts. If another snapshot came first, what was written is deleted.
+        """
+        snapshot = swapped(
+            self._store, self._head, manifests, self._base, self._by_text, self._replaced, **more
+        )
+        if put_snapshot(self._store, snapshot):
+            return True
+        delete_files(self._store, self.written)
+        return False
+
+    def _copied(self, file: DataFile) -> list[DataFile]:
+        writer = CompactedFileWriter(self._store, file.table, self._head.n + 1)
+        try:
+            for rows in read_data_file(self._store, file, whole=True):
+                writer.write(without(rows, self._image_ids))
+            return writer.finish()
         except BaseException:
             writer.discard()
-            delete_files(store, written)
             raise
-        result.extend(fresh)
-        written.extend(p.path for p in fresh)
-        replaced.append(part.path)
-    return RewriteResult(tuple(result), tuple(written), tuple(replaced))
 
 
 def absorb_pending(ledger: Ledger) -> int:
@@ -88,54 +115,21 @@ def absorb_pending(ledger: Ledger) -> int:
 
 def _absorb(ledger: Ledger, pending: Sequence[CommitRecord]) -> bool:
     store, head = ledger.store, ledger.snapshot
-    n = head.n + 1
     ids = frozenset(_item_ids(store, pending))
-    rows: list[CommitRecord] = []
-    written: list[str] = []
-    old: dict[str, DataFile] = {}
-    before = {m.shard: find_commit_record(store, head.manifests, m.shard) for m in pending}
-    for record in before.values():
-        if record is not None:
-            old.update((part.path, part) for part in record.files)
+    before = {r.shard: find_commit_record(store, head.manifests, r.shard) for r in pending}
+    old = {file.path: file for r in before.values() if r is not None for file in r.files}
     found = find_images(store, [*head.base, *old.values()], ids)
-    image_ids = frozenset(row.image_id for row in found)
-    base = rewrite_without(store, head.base, image_ids, n)
-    by_text = rewrite_without(store, head.by_text, image_ids, n)
-    written += [*base.written, *by_text.written]
-    replaced = [*base.replaced, *by_text.replaced]
+    rewrite = Rewrite(store, head, frozenset(row.image_id for row in found))
+    records: list[CommitRecord] = []
     for record in pending:
         previous = before[record.shard]
         # Rows of earlier retries that this one has not repeated stay beside its own.
-        kept = () if previous is None or record.base < 0 else previous.files
-        own = rewrite_without(store, kept, image_ids, n)
-        written += own.written
-        replaced += own.replaced
+        kept = () if previous is None or record.base < 0 else rewrite.files(previous.files)
         number = head.compaction if previous is None else previous.base
-        rows.append(replace(record, base=number, files=(*own.parts, *record.files)))
-    manifests, manifest = merge_tiers(store, head, to_table(rows))
-    counts, shards = count_rows(store, manifests)
-    snapshot = replace(
-        head,
-        n=n,
-        attempt=new_attempt(),
-        created_at=time.time(),
-        manifests=manifests,
-        base=base.parts,
-        by_text=by_text.parts,
-        replaced=still_there(store, head, replaced),
-        rewritten=head.rewritten + 1,
-        counts=counts,
-        shards=shards,
-    )
-    if put_snapshot(store, snapshot):
-        return True
-    delete_files(store, [*written, manifest.path])
-    return False
-
-
-def still_there(store: Store, head: Snapshot, more: Iterable[str]) -> tuple[str, ...]:
-    """Replaced files that still have to be deleted, older ones included."""
-    return (*(path for path in head.replaced if store.exists(path)), *more)
+        records.append(replace(record, base=number, files=(*kept, *record.files)))
+    manifests, fresh = merge_tiers(store, head, to_table(records))
+    rewrite.written.append(fresh.path)
+    return rewrite.publish(manifests)
 
 
 def _item_ids(store: Store, records: Sequence[CommitRecord]) -> Iterable[str]:
