@@ -17,7 +17,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, overload
 
 import numpy as np
@@ -206,17 +206,7 @@ class SpotResult:
 
         numbered = [(line, word) for line, words in enumerate(self.lines) for word in words]
         words = tuple(
-            PageWord(
-                index,
-                word.text,
-                word.text_confidence,
-                word.char_confidences,
-                word.detection_confidence,
-                word.box,
-                word.polygon,
-                word.angle_deg,
-                line,
-            )
+            PageWord(*_values(word), word_index=index, line_index=line)
             for index, (line, word) in enumerate(numbered)
         )
         name = self.source or "image"
@@ -604,19 +594,6 @@ def _table_results(
 def _from_page(page: Page, least: float, message: str | None) -> SpotResult:
     from textspot_ray.records import ErrorKind, ImageError, Item, PageInfo, Stage
 
-    words = tuple(
-        Word(
-            word.text,
-            word.text_confidence,
-            word.char_confidences,
-            word.detection_confidence,
-            word.box,
-            word.polygon,
-            word.angle_deg,
-            word.line_index,
-        )
-        for word in page.words
-    )
     info = None
     if page.width is not None and page.height is not None:
         info = PageInfo(page.width, page.height, "", 1)
@@ -624,5 +601,10 @@ def _from_page(page: Page, least: float, message: str | None) -> SpotResult:
     if page.status == "failed":
         error = ImageError(Stage.WRITE, ErrorKind.INTERNAL, message or "it failed")
     item = Item(page.image_id, page.source, member=page.member)
+    words = tuple(replace(word, line=word.line_index) for word in page.words)
     record = ImageResult(item, page.page, info, words=words, error=error)
     return SpotResult(page.image_id, record, least)
+
+
+def _values(word: Word) -> tuple[Any, ...]:
+    return tuple(getattr(word, field.name) for field in fields(Word))

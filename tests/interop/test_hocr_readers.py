@@ -76,9 +76,7 @@ def test_ocrmypdf_places_words_of_any_angle(tmp_path: Path, word: Word) -> None:
     pytest.importorskip("ocrmypdf.hocrtransform", reason="ocrmypdf is not installed")
     if shutil.which("pdftotext") is None:
         pytest.skip("pdftotext is not installed")
-    placed = PageWord(
-        0, word.text, 0.9, (), 0.9, word.box, word.polygon, word.angle_deg, line_index=0
-    )
+    placed = PageWord(word.text, 0.9, (), 0.9, word.box, word.polygon, word.angle_deg, line_index=0)
     page = Page("x", "x", None, 0, 640, 480, "words", None, None, (placed,))
     writer = Writer(FormatOptions())
     text = writer.head() + writer.page(PageLayout(page, "x.jpg"), 1) + "".join(writer.foot())

@@ -22,7 +22,7 @@ def placed(
     xs, ys = [p[0] for p in turned], [p[1] for p in turned]
     angle = degrees if degrees <= 180 else degrees - 360
     polygon = tuple(v for p in turned for v in p)
-    return PageWord(0, text, 0.9, (), 0.9, (min(xs), min(ys), max(xs), max(ys)), polygon, angle)
+    return PageWord(text, 0.9, (), 0.9, (min(xs), min(ys), max(xs), max(ys)), polygon, angle)
 
 
 def texts(words: list[PageWord]) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from textspot_ray.images.headers import ORIENTATION_TAG, BrokenHeaderError, CutError
+from textspot_ray.storage.raw_file import RawFile
 
 _NEW_SUBFILE_TYPE = 254
 _OLD_SUBFILE_TYPE = 255
@@ -199,7 +198,7 @@ def layout_of(data: bytes, page: TiffPage) -> TiffLayout:
     return _Layout(data).describe(page)
 
 
-class OnePageFile(io.RawIOBase):
+class OnePageFile(RawFile):
     """The same file with one page first and no orientation, without a copy of it.
 
     Any decoder then reads that page without walking the others. Pillow turns TIFFs on its own,
@@ -207,9 +206,9 @@ class OnePageFile(io.RawIOBase):
     """
 
     def __init__(self, data: bytes, page: TiffPage) -> None:
+        super().__init__()
         layout = _Layout(data)
         self._data = memoryview(data)
-        self._at = 0
         where, width = (8, "Q") if layout.big else (4, "I")
         patches = [(where, struct.pack(layout.order + width, page.offset))]
         if page.orientation != 1:
@@ -218,36 +217,20 @@ class OnePageFile(io.RawIOBase):
             patches.append((page.orientation_at, one.ljust(4, b"\0")))
         self._patches = patches
 
-    def readable(self) -> bool:
-        """Always."""
-        return True
+    def end(self) -> int:
+        """Bytes of the file."""
+        return len(self._data)
 
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def tell(self) -> int:
-        """Position in the file."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Move, as files do."""
-        base = (0, self._at, len(self._data))[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer from the position on."""
-        view = memoryview(buffer).cast("B")
-        count = max(0, min(len(view), len(self._data) - self._at))
-        start, stop = self._at, self._at + count
-        view[:count] = self._data[start:stop]
-        for at, value in self._patches:
-            first, last = max(at, start), min(at + len(value), stop)
+    def fill(self, view: memoryview, at: int) -> int:
+        """As `RawFile` has it."""
+        part = self._data[at : at + len(view)]
+        stop = at + len(part)
+        view[: len(part)] = part
+        for place, value in self._patches:
+            first, last = max(place, at), min(place + len(value), stop)
             if first < last:
-                view[first - start : last - start] = value[first - at : last - at]
-        self._at = stop
-        return count
+                view[first - at : last - at] = value[first - place : last - place]
+        return len(part)
 
 
 class _Layout:

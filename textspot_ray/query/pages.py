@@ -14,6 +14,7 @@ from textspot_ray.query.interrupt import interruptible
 from textspot_ray.query.selection import source_condition
 from textspot_ray.query.sql import arrow_reader
 from textspot_ray.query.views import TableViews, damaged
+from textspot_ray.records import Word
 
 _IMAGE_COLUMNS = (
     "image_id, source, member, page, width, height, status, content_tag, bytes, n_words"
@@ -25,17 +26,15 @@ _WORD_COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class PageWord:
-    """A row of ``words``; geometry in pixels of the upright image."""
+class PageWord(Word):
+    """A row of ``words``.
 
-    word_index: int
-    text: str
-    text_confidence: float
-    char_confidences: tuple[float, ...]
-    detection_confidence: float
-    box: tuple[float, float, float, float]
-    polygon: tuple[float, ...]
-    angle_deg: float
+    Attributes:
+        word_index: Its number within its image.
+        line_index: Number of its line in reading order; None where the table has none.
+    """
+
+    word_index: int = 0
     line_index: int | None = None
 
 
@@ -186,7 +185,6 @@ def _page(image: tuple[Any, ...], rows: list[tuple[Any, ...]], below: int = 0) -
 def _word(row: tuple[Any, ...]) -> PageWord:
     _, index, text, confidence, letters, detection, x0, y0, x1, y1, polygon, angle, line = row
     return PageWord(
-        index,
         text,
         confidence,
         tuple(letters),
@@ -194,5 +192,6 @@ def _word(row: tuple[Any, ...]) -> PageWord:
         (x0, y0, x1, y1),
         tuple(polygon),
         angle,
-        line,
+        word_index=index,
+        line_index=line,
     )

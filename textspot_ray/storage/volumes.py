@@ -9,6 +9,7 @@ from typing import IO, Any, cast
 from textspot_ray.storage.abandonable import AbandonablePool
 from textspot_ray.storage.faults import RetryPolicy
 from textspot_ray.storage.filesystem import LOCAL, open_filesystem
+from textspot_ray.storage.raw_file import RawFile
 from textspot_ray.storage.volume import (
     _SLOWEST_BYTES_S,
     Descend,
@@ -159,40 +160,24 @@ class TimedVolumes(Volumes):
             volume.shut()
 
 
-class _TimedFile(io.RawIOBase):
+class _TimedFile(RawFile):
     def __init__(self, file: IO[bytes], volume: TimedVolume) -> None:
+        super().__init__()
         self._file = file
         self._timed = volume.timed
-        self._at = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_END:
-            self._at = self._timed(lambda: self._file.seek(offset, whence))
-        else:
-            self._at = offset if whence == io.SEEK_SET else self._at + offset
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-
+    def fill(self, view: memoryview, at: int) -> int:
         def read() -> bytes:
-            if self._file.tell() != self._at:  # also where a try before this one stopped
-                self._file.seek(self._at)
+            if self._file.tell() != at:  # also where a try before this one stopped
+                self._file.seek(at)
             return self._file.read(len(view))
 
         data = self._timed(read, len(view))
         view[: len(data)] = data
-        self._at += len(data)
         return len(data)
+
+    def end(self) -> int:
+        return self._timed(lambda: self._file.seek(0, io.SEEK_END))
 
     def close(self) -> None:
         if not self.closed:

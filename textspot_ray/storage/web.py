@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from textspot_ray.storage.faults import SilentHostError
 from textspot_ray.storage.filesystem import walk_remote
+from textspot_ray.storage.raw_file import RawFile
 from textspot_ray.storage.volume import Descend, FileInfo, Grow, SkippedEntry, Volume, no_growth
 
 if TYPE_CHECKING:
@@ -213,47 +214,33 @@ class _TooLongError(Exception):
         self.size = size
 
 
-class _WebFile(io.RawIOBase):
+class _WebFile(RawFile):
     """A file read by ranges; where the server has none, forward only over one answer."""
 
     def __init__(self, volume: WebVolume, path: str) -> None:
+        super().__init__()
         self._volume = volume
         self._path = path
-        self._at = 0
         self._size: int | None = None
         self._stream: Any = None
         self._stream_at = 0
 
-    def readable(self) -> bool:
-        return True
+    def end(self) -> int:
+        if self._size is None:
+            self._size = self._volume.info(self._path).size
+        if self._size is None:
+            raise OSError(errno.ESPIPE, "its server does not tell its size: download it first")
+        return self._size
 
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_CUR:
-            offset += self._at
-        elif whence == io.SEEK_END:
-            if self._size is None:
-                self._size = self._volume.info(self._path).size
-            if self._size is None:
-                raise OSError(errno.ESPIPE, "its server does not tell its size: download it first")
-            offset += self._size
-        if offset < 0:
-            raise OSError(errno.EINVAL, "seek before the start")
-        self._at = offset
-        return offset
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        if not len(view):
-            return 0
-        data = self._next(len(view))
+    def fill(self, view: memoryview, at: int) -> int:
+        run, data = self._volume._run, None
+        if self._stream is None:
+            data = run(self._path, lambda url: self._range(url, at, len(view)))
+        if data is None:
+            if at < self._stream_at:
+                raise OSError(errno.ESPIPE, "the server has no ranges: download it first")
+            data = run(self._path, lambda _: self._streamed(at, len(view)))
         view[: len(data)] = data
-        self._at += len(data)
         return len(data)
 
     def close(self) -> None:
@@ -262,18 +249,8 @@ class _WebFile(io.RawIOBase):
             self._stream = None
         super().close()
 
-    def _next(self, count: int) -> bytes:
-        if self._stream is None:
-            data = self._volume._run(self._path, lambda url: self._range(url, count))
-            if data is not None:
-                return bytes(data)
-        if self._at < self._stream_at:
-            raise OSError(errno.ESPIPE, "the server has no ranges: download it first")
-        data = self._volume._run(self._path, lambda _: self._streamed(count))
-        return bytes(data)
-
-    async def _range(self, url: str, count: int) -> bytes | None:
-        headers = {"Range": f"bytes={self._at}-{self._at + count - 1}"}
+    async def _range(self, url: str, at: int, count: int) -> bytes | None:
+        headers = {"Range": f"bytes={at}-{at + count - 1}"}
         headers["Accept-Encoding"] = "identity"
         answer = await self._volume._request("GET", url, **headers)
         keep = False
@@ -290,9 +267,9 @@ class _WebFile(io.RawIOBase):
             if not keep:
                 answer.close()
 
-    async def _streamed(self, count: int) -> bytes:
-        while self._stream_at < self._at:
-            part = await self._stream.content.read(min(_CHUNK, self._at - self._stream_at))
+    async def _streamed(self, at: int, count: int) -> bytes:
+        while self._stream_at < at:
+            part = await self._stream.content.read(min(_CHUNK, at - self._stream_at))
             if not part:
                 return b""
             self._stream_at += len(part)
