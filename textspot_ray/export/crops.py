@@ -11,53 +11,32 @@ import csv
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from textspot_ray.errors import UsageError
-from textspot_ray.export.names import ImageNames
-from textspot_ray.export.pixels import with_pixels
+from textspot_ray.export.files import FileNames, is_folder
+from textspot_ray.export.pixels import PixelExport
 from textspot_ray.query.destination import Folder, open_binary, open_text
 from textspot_ray.query.pages import Page, PageWord
-from textspot_ray.query.pictures import Pictures
-
-if TYPE_CHECKING:
-    from textspot_ray.export.files import ExportReport
 
 _JPEG_QUALITY = 95
 _MAX_SIDE_PX = 4096
 _COLUMNS = ("file_name", "text", "confidence", "image_id", "word_index")
 
 
-def write_crops(
-    pages: Iterable[Page],
-    pictures: Pictures,
-    out: str,
-    names: ImageNames,
-    report: ExportReport,
-    options: Mapping[str, Any] | None = None,
-) -> None:
-    """Write each word's picture, laid upright, with its text.
-
-    Args:
-        pages: The images with their words.
-        pictures: Where their pixels are read from.
-        out: A folder, or a file ending in ``.tar``; any fsspec URI.
-        names: How images are called.
-        report: Counts are added to it.
-        options: fsspec options by protocol.
+def write(export: PixelExport) -> None:
+    """Write each word's picture, laid upright, with its text, into a folder or a ``.tar``.
 
     Raises:
         UsageError: Nothing can be written there.
     """
-    from textspot_ray.export.files import FileNames, is_folder
-
-    files = FileNames("crops", "", names)
-    found = _crops(with_pixels(pages, pictures, report), files)
+    out, options, report = export.out, export.options, export.report
+    found = _crops(export.images(), FileNames("crops", "", export.names))
     if out.endswith(".tar"):
         with open_binary(out, options) as file, tarfile.open(fileobj=file, mode="w|") as archive:
             for stem, page, word, jpeg in found:
@@ -116,11 +95,10 @@ def word_picture(image: NDArray[np.uint8], polygon: tuple[float, ...]) -> NDArra
 
 
 def _crops(
-    images: Iterator[tuple[Page, NDArray[np.uint8]]], files: Any
+    images: Iterator[tuple[Page, NDArray[np.uint8]]], files: FileNames
 ) -> Iterator[tuple[str, Page, PageWord, bytes]]:
-    take: Callable[[Page], str] = files.take
     for page, image in images:
-        stem = take(page)
+        stem = files.take(page)
         for word in page.words:
             done, data = cv2.imencode(
                 ".jpg",

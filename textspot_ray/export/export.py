@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -183,23 +184,18 @@ def _with_pixels(
     names: ImageNames,
     settings: ExportSettings,
 ) -> ExportReport:
+    # only here: the two bring the decoders of images with them
+    from textspot_ray.export.pixels import PixelExport
     from textspot_ray.query.pictures import Pictures
 
     if out is None or out == "-":
         raise UsageError(f"{format} is no text: give --out a file or folder")
-    report = ExportReport()
-    with Pictures(
-        tables.files.store, settings.storage_options, source_roots=settings.source_roots
-    ) as pictures:
-        if format == "pdf":
-            from textspot_ray.export.pdf import write_pdf
-
-            write_pdf(pages, pictures, out, names, report, settings.storage_options)
-        else:
-            from textspot_ray.export.crops import write_crops
-
-            write_crops(pages, pictures, out, names, report, settings.storage_options)
-    return report
+    options = settings.storage_options
+    store, roots = tables.files.store, settings.source_roots
+    with Pictures(store, options, source_roots=roots) as pictures:
+        job = PixelExport(pages, pictures, out, names, ExportReport(), options)
+        importlib.import_module(f"textspot_ray.export.{format}").write(job)
+    return job.report
 
 
 def _check_keys(tables: TableViews, settings: ExportSettings) -> None:

@@ -28,7 +28,7 @@ FORMATS = {
     "pdf": "searchable PDF: pictures with invisible text",
     "crops": "pictures of single words with labels",
 }
-WITH_PIXELS = ("pdf", "crops")  # these read the pictures again: `pdf.py` and `crops.py`
+WITH_PIXELS = ("pdf", "crops")  # their modules have `write(PixelExport)` instead
 TEXT_FORMATS = tuple(name for name in FORMATS if name not in WITH_PIXELS)
 
 

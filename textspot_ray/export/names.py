@@ -99,7 +99,8 @@ def image_names(tables: TableViews, relative_to: str | None = None, prefix: str 
         return ImageNames("", prefix)
     if first == last and members == images:
         return ImageNames(f"{first}#", prefix)
-    common = _common(str(first), str(last))
+    # the longest common beginning of the least and greatest of many is that of all
+    common = os.path.commonprefix([str(first), str(last)])
     return ImageNames(common[: common.rfind("/") + 1], prefix)
 
 
@@ -151,16 +152,6 @@ def _given_root(tables: TableViews, relative_to: str) -> str:
         if tables.rows(f"SELECT 1 FROM images WHERE {condition} LIMIT 1", {"sought": sought}):
             return root
     raise UsageError(f"--relative-to {relative_to}: no image of {tables.uri} lies there")
-
-
-def _common(a: str, b: str) -> str:
-    """The longest common beginning: of the least and greatest of many it is that of all."""
-    n = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        n += 1
-    return a[:n]
 
 
 def _whole(source: str, member: str) -> str:

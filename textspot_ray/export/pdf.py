@@ -10,23 +10,18 @@ from __future__ import annotations
 import functools
 import io
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from textspot_ray.errors import MissingExtraError, UsageError
+from textspot_ray.export.files import FileNames, is_folder
 from textspot_ray.export.layout import PageLayout
-from textspot_ray.export.names import ImageNames
-from textspot_ray.export.pixels import with_pixels
+from textspot_ray.export.pixels import PixelExport
 from textspot_ray.query.destination import Folder, open_binary
-from textspot_ray.query.pages import Page, PageWord
-from textspot_ray.query.pictures import Pictures
-
-if TYPE_CHECKING:
-    from textspot_ray.export.files import ExportReport
+from textspot_ray.query.pages import PageWord
 
 _JPEG_QUALITY = 90
 _POINTS_PER_PIXEL = 0.48  # 150 dots per inch
@@ -37,37 +32,21 @@ _EM = 1000
 _LAST_CODE = 0xFFFF
 
 
-def write_pdf(
-    pages: Iterable[Page],
-    pictures: Pictures,
-    out: str,
-    names: ImageNames,
-    report: ExportReport,
-    options: Mapping[str, Any] | None = None,
-) -> None:
+def write(export: PixelExport) -> None:
     """Write one PDF of all images, or one an image into a folder.
-
-    Args:
-        pages: The images with their words.
-        pictures: Where their pixels are read from.
-        out: A folder, or a file ending in ``.pdf``; any fsspec URI.
-        names: How images are called.
-        report: Counts are added to it.
-        options: fsspec options by protocol.
 
     Raises:
         MissingExtraError: pikepdf or fontTools is not installed.
         UsageError: Nothing can be written there, or the pictures are too many for one file.
     """
-    from textspot_ray.export.files import FileNames, is_folder
-
     _require()
+    out, options, report = export.out, export.options, export.report
     if is_folder(out):
         folder = Folder(out, options)
-        files = FileNames("pdf", ".pdf", names)
-        for page, image in with_pixels(pages, pictures, report):
+        files = FileNames("pdf", ".pdf", export.names)
+        for page, image in export.images():
             with _Document() as document:
-                document.add(PageLayout(page, names.name(page)), image)
+                document.add(PageLayout(page, export.names.name(page)), image)
                 folder.write(files.take(page), document.save())
             report.files += 1
         report.stale = files.stale(folder.files())
@@ -75,8 +54,8 @@ def write_pdf(
     if not out.lower().endswith(".pdf"):
         raise UsageError(f"--out {out}: give a folder, or a file that ends in .pdf")
     with open_binary(out, options) as file, _Document() as document:
-        for page, image in with_pixels(pages, pictures, report):
-            document.add(PageLayout(page, names.name(page)), image)
+        for page, image in export.images():
+            document.add(PageLayout(page, export.names.name(page)), image)
             if document.bytes > _MAX_BYTES:
                 raise UsageError(
                     f"{out}: more than {_MAX_BYTES >> 30} GiB of pictures after {report.images} "

@@ -1,47 +1,60 @@
-"""Pictures of images that are exported, read again a few at a time."""
+"""Exports of formats that hold pixels: pictures of images are read again, a few at a time."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from textspot_ray.export.files import ExportReport
+from textspot_ray.export.names import ImageNames
 from textspot_ray.query.pages import Page
 from textspot_ray.query.pictures import Pictures
-
-if TYPE_CHECKING:
-    from textspot_ray.export.files import ExportReport
 
 _AT_A_TIME = 32  # images whose places in archives are looked up together
 
 
-def with_pixels(
-    pages: Iterable[Page], pictures: Pictures, report: ExportReport
-) -> Iterator[tuple[Page, NDArray[np.uint8]]]:
-    """Images with their pixels (H x W x 3, BGR, upright).
+@dataclass(frozen=True, slots=True)
+class PixelExport:
+    """What the ``write`` of a module with pixels is given.
 
-    Args:
-        pages: Images with their words.
-        pictures: Where pictures are read from.
-        report: Counts what is given, and what is left out: failed images, and those whose picture
-            cannot be read again.
+    Attributes:
+        pages: The images with their words.
+        pictures: Where their pixels are read from.
+        out: A folder, or a file; any fsspec URI.
+        names: How images are called.
+        report: Counts are added to it.
+        options: fsspec options by protocol.
     """
-    waiting = _sound(pages, report)
-    while some := list(itertools.islice(waiting, _AT_A_TIME)):
-        for page, image, _ in pictures.decoded(some):
-            if image is None:
-                report.unread += 1
-                continue
-            report.count(page)
-            yield page, image
 
+    pages: Iterable[Page]
+    pictures: Pictures
+    out: str
+    names: ImageNames
+    report: ExportReport
+    options: Mapping[str, Any] | None = None
 
-def _sound(pages: Iterable[Page], report: ExportReport) -> Iterator[Page]:
-    for page in pages:
-        if page.status == "failed":
-            report.failed += 1
-        else:
-            yield page
+    def images(self) -> Iterator[tuple[Page, NDArray[np.uint8]]]:
+        """Images with their pixels (H x W x 3, BGR, upright).
+
+        Failed images, and those whose picture cannot be read again, are counted and left out.
+        """
+        waiting = self._sound()
+        while some := list(itertools.islice(waiting, _AT_A_TIME)):
+            for page, image, _ in self.pictures.decoded(some):
+                if image is None:
+                    self.report.unread += 1
+                    continue
+                self.report.count(page)
+                yield page, image
+
+    def _sound(self) -> Iterator[Page]:
+        for page in self.pages:
+            if page.status == "failed":
+                self.report.failed += 1
+            else:
+                yield page
