@@ -31,13 +31,13 @@ class Shop:
     """Files under ``folder``, served at ``root``; ``facts`` describes them as published.yaml does.
 
     Attributes:
-        asked: Path and range of every request so far.
+        asked: Path of every request so far.
         before: Called before a request is answered; may answer itself and return True.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.asked: list[tuple[str, str | None]] = []
+        self.asked: list[str] = []
         self.before: Callable[[BaseHTTPRequestHandler, bytes], bool] = lambda handler, body: False
         self.facts: dict[str, Any] = {
             "models": {
@@ -72,8 +72,7 @@ class Shop:
         return self.folder / PATH / MODEL / stem / weights / f"{stem}.{suffix}"
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        asked = handler.headers.get("Range")
-        self.asked.append((handler.path, asked))
+        self.asked.append(handler.path)
         file = self.folder / handler.path.removeprefix("/open_model_zoo/")
         if not file.is_file():
             handler.send_error(404)
@@ -81,11 +80,10 @@ class Shop:
         body = file.read_bytes()
         if self.before(handler, body):
             return
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        handler.send_response(206 if asked else 200)
-        handler.send_header("Content-Length", str(len(body) - start))
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
-        handler.wfile.write(body[start:])
+        handler.wfile.write(body)
 
     def close(self) -> None:
         self.http.shutdown()

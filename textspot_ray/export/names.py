@@ -99,8 +99,8 @@ def image_names(tables: TableViews, relative_to: str | None = None, prefix: str 
         return ImageNames("", prefix)
     if first == last and members == images:
         return ImageNames(f"{first}#", prefix)
-    # the longest common beginning of the least and greatest of many is that of all
-    common = os.path.commonprefix([str(first), str(last)])
+    # of the least and greatest of many it is that of all; cut to whole parts below
+    common = os.path.commonprefix([str(first), str(last)])  # noqa: RUF071
     return ImageNames(common[: common.rfind("/") + 1], prefix)
 
 

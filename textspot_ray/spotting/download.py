@@ -1,16 +1,16 @@
-"""Published models: verified downloads, made into a bundle, published as a whole folder.
+"""Published models: verified downloads, made into a bundle, published as a whole.
 
 Facts about the published files are data (``data/published.yaml``); nothing here knows a model by
-name.
+name. Transfers, checksums and retries are pooch's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import random
+import logging
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -34,10 +34,9 @@ from textspot_ray.spotting.bundle import (
 if TYPE_CHECKING:
     import requests
 
-CHUNK_BYTES = 1 << 16  # what is lost at most when a transfer breaks off
-# 416 comes from a server whose copy is shorter than what is here already
-_RETRIED = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
-_PROGRESS_BYTES = 1 << 16
+OnBytes = Callable[[int], None]
+_CHUNK_BYTES = 1 << 16
+_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +46,26 @@ class RemoteFile:
     Attributes:
         url: HTTP(S) address.
         name: File name, also the one looked for in a local folder.
-        size: Bytes.
         checksum: Hex digest; 64 digits are a sha256, 96 a sha384.
+        size: Bytes; 0 where they are not published.
     """
 
     url: str
     name: str
-    size: int
     checksum: str
+    size: int = 0
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the hash whose hex digest is as long as the checksum."""
+        return {64: "sha256", 96: "sha384"}[len(self.checksum)]
+
+    def is_intact(self, path: Path) -> bool:
+        """Whether a file is there and is this one."""
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, self.algorithm).hexdigest() == self.checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,205 +73,174 @@ class Patience:
     """How long a download is tried.
 
     Attributes:
-        attempts: Tries in a row that bring next to nothing; progress starts the count anew.
-        back_off_s: Wait after the first failure; doubles, with jitter, up to 30 s.
+        attempts: Tries of a file; pooch waits 1, 2, 3 ... s between them.
         timeout_s: For connecting, and between two bytes.
     """
 
     attempts: int = 5
-    back_off_s: float = 1.0
     timeout_s: float = 30.0
 
 
 PATIENT = Patience()
 
 
-class _Transient(Exception):
-    """Worth another try."""
+class _Progress:
+    """A progress bar as pooch drives it, passed on as bytes that have just come."""
+
+    total = 0
+
+    def __init__(self, on_bytes: OnBytes) -> None:
+        self._on_bytes = on_bytes
+        self._seen = 0
+
+    def update(self, count: int) -> None:
+        self._seen += count
+        self._on_bytes(count)
+
+    def reset(self) -> None:
+        self._on_bytes(-self._seen)
+        self._seen = 0
+
+    def close(self) -> None:
+        pass
 
 
-def digest(path: Path, like: str) -> str:
-    """The file's digest by the algorithm whose hex digest is as long as ``like``."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm(like)).hexdigest()
-
-
-def algorithm(checksum: str) -> str:
-    """Name of the hash whose hex digest has that length."""
-    return {64: "sha256", 96: "sha384"}[len(checksum)]
-
-
-def download(
-    file: RemoteFile,
+def bring(
+    files: Iterable[RemoteFile],
     target: Path,
     *,
-    session: requests.Session,
+    origin: Path | None = None,
     patience: Patience = PATIENT,
-    on_bytes: Callable[[int], None] = lambda n: None,
+    on_bytes: OnBytes = lambda n: None,
 ) -> None:
-    """Bring a file to ``target``, which exists only once its size and checksum are right.
-
-    A partial file beside the target (``.part``) is resumed by a range request. A file that is whole
-    but wrong is fetched anew once, since a damaged partial may be the cause.
+    """Bring what a folder lacks of some files; each appears there when it is whole and right.
 
     Args:
-        file: What to fetch.
-        target: Final path.
-        session: A `requests.Session`.
+        files: What to bring.
+        target: The folder.
+        origin: A folder that holds the files (anywhere below it), instead of their addresses.
         patience: Retries and time-outs.
-        on_bytes: Called with the bytes that have just arrived; negative when they were discarded.
+        on_bytes: Called with the bytes that have just come or are found to be there; negative when
+            they were discarded.
 
     Raises:
-        BundleError: The file cannot be had, or what is served is not it.
+        BundleError: A file cannot be had, or is not the published one.
+        OSError: It cannot be written.
     """
-    partial = target.with_name(target.name + ".part")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    for fresh in (False, True):
-        if fresh:
-            on_bytes(-partial.stat().st_size)
-            partial.unlink()
-        _fill(file, partial, session, patience, on_bytes)
-        if digest(partial, file.checksum) == file.checksum:
-            partial.replace(target)
-            return
-    partial.unlink()
-    raise BundleError(
-        f"{file.url} is not the published file: its {algorithm(file.checksum)} differs; "
-        "try later or use --from with a copy you trust"
+    target.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        path = target / file.name
+        if not file.is_intact(path):
+            if origin is None:
+                _download(file, target, patience, on_bytes)
+                continue
+            _copy(file, origin, path)
+        on_bytes(path.stat().st_size)
+
+
+def _download(file: RemoteFile, target: Path, patience: Patience, on_bytes: OnBytes) -> None:
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    progress = _Progress(on_bytes)
+    http = pooch.HTTPDownloader(
+        progressbar=progress,
+        chunk_size=_CHUNK_BYTES,
+        timeout=patience.timeout_s,
+        headers={"Accept-Encoding": "identity"},
     )
 
-
-def remote_size(url: str, session: requests.Session, timeout_s: float = 30.0) -> int:
-    """Bytes of a file whose size is not published.
-
-    Raises:
-        BundleError: The server does not answer, or does not tell.
-    """
-    import requests
-
-    try:
-        headers = {"Accept-Encoding": "identity"}
-        with session.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
-            response.raise_for_status()
-            return int(response.headers["Content-Length"])
-    except requests.HTTPError as exc:
-        raise BundleError(
-            f"cannot fetch {url}: the server answered {exc.response.status_code}; "
-            "use --from with a mirror or a folder"
-        ) from exc
-    except (requests.RequestException, KeyError, ValueError) as exc:
-        reason = _short(exc) if isinstance(exc, requests.RequestException) else "no size is told"
-        raise BundleError(
-            f"cannot fetch {url}: {reason}; check the network, or fetch it elsewhere and use "
-            "--from DIR"
-        ) from exc
-
-
-def copy_verified(file: RemoteFile, source: Path, target: Path) -> None:
-    """Copy a local file and publish it once its checksum is right.
-
-    Raises:
-        BundleError: The copy's checksum differs.
-    """
-    partial = target.with_name(target.name + ".part")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, partial)
-    if digest(partial, file.checksum) != file.checksum:
-        partial.unlink()
-        raise BundleError(f"{source} is not the published file: its checksum differs")
-    partial.replace(target)
-
-
-def _fill(
-    file: RemoteFile,
-    partial: Path,
-    session: requests.Session,
-    patience: Patience,
-    on_bytes: Callable[[int], None],
-) -> None:
-    """Append to the partial file until it has the stated size."""
-    on_bytes(partial.stat().st_size if partial.exists() else 0)
-    failures = 0
-    while (have := partial.stat().st_size if partial.exists() else 0) != file.size:
-        if have > file.size:  # a stale partial of another file
-            on_bytes(-have)
-            partial.unlink()
-            continue
+    def attempt(url: str, output: Any, files: Any) -> None:
+        progress.reset()
         try:
-            _append(file, partial, have, session, patience, on_bytes)
-            reason = "the server ended the transfer early"
-        except _Transient as exc:
-            reason = str(exc)
-        now = partial.stat().st_size if partial.exists() else 0
-        if now == file.size:
-            return
-        failures = 0 if now - have >= _PROGRESS_BYTES else failures + 1
-        if failures >= patience.attempts:
+            http(url, output, files)
+        except requests.HTTPError as exc:
+            if exc.response.status_code in _RETRIED:
+                raise
             raise BundleError(
-                f"cannot fetch {file.url}: {reason}; check the network, or fetch it elsewhere and "
-                "use --from DIR"
-            )
-        pause = min(30.0, patience.back_off_s * 2 ** max(failures - 1, 0))
-        time.sleep(pause * random.uniform(0.5, 1.0))
+                f"cannot fetch {url}: {_reason(exc)}; use --from with a mirror or a folder"
+            ) from exc
 
-
-def _append(
-    file: RemoteFile,
-    partial: Path,
-    have: int,
-    session: requests.Session,
-    patience: Patience,
-    on_bytes: Callable[[int], None],
-) -> None:
-    import requests
-    import urllib3
-
-    # identity: a compressed transfer would make byte ranges and sizes meaningless
-    headers = {"Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
+    files = pooch.create(
+        target,
+        base_url="",
+        registry={file.name: f"{file.algorithm}:{file.checksum}"},
+        urls={file.name: file.url},
+        retry_if_failed=patience.attempts - 1,
+    )
     try:
-        with session.get(
-            file.url, headers=headers, stream=True, timeout=patience.timeout_s
-        ) as response:
-            _check_status(file, response)
-            if have and response.status_code != 206:  # no ranges here: start over
-                on_bytes(-have)
-                partial.unlink()
-                have = 0
-            with partial.open("ab") as out:
-                for chunk in response.iter_content(CHUNK_BYTES):
-                    room = file.size - have
-                    out.write(chunk[:room])
-                    on_bytes(min(len(chunk), room))
-                    have += min(len(chunk), room)
-                    if len(chunk) > room:
-                        # longer than published: the checksum will tell whether the start is it
-                        return
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
-        if isinstance(exc, OSError) and not isinstance(exc, requests.RequestException):
-            raise BundleError(f"cannot write {partial}: {exc.strerror or exc}") from exc
-        raise _Transient(_short(exc)) from exc
-
-
-def _check_status(file: RemoteFile, response: requests.Response) -> None:
-    if response.status_code in _RETRIED:
-        raise _Transient(f"the server answered {response.status_code}")
-    if response.status_code not in (200, 206):
+        files.fetch(file.name, downloader=attempt)
+    except requests.RequestException as exc:
         raise BundleError(
-            f"cannot fetch {file.url}: the server answered {response.status_code}; "
-            "use --from with a mirror or a folder"
-        )
+            f"cannot fetch {file.url}: {_reason(exc)}; check the network, or fetch it elsewhere "
+            "and use --from DIR"
+        ) from exc
+    except ValueError as exc:  # pooch's, after the last try
+        raise BundleError(
+            f"{file.url} is not the published file: its {file.algorithm} differs; "
+            "try later or use --from with a copy you trust"
+        ) from exc
 
 
-def _short(exc: Exception) -> str:
+def _copy(file: RemoteFile, origin: Path, path: Path) -> None:
+    """Copy from below a folder; files of several models share names, so the checksum decides."""
+    candidates = sorted(found for found in origin.rglob(file.name) if found.is_file())
+    right = next(filter(file.is_intact, candidates), None)
+    if right is None:
+        why = "differs from the published one" if candidates else "is not there"
+        raise BundleError(f"--from {origin}: {path.parent.name} {file.name} {why}")
+    partial = path.with_name(f"{path.name}.part")
+    shutil.copyfile(right, partial)
+    partial.replace(path)
+
+
+def _reason(exc: requests.RequestException) -> str:
     import requests
 
+    if exc.response is not None:
+        return f"the server answered {exc.response.status_code}"
     if isinstance(exc, requests.Timeout):
         return "no answer in time"
     if isinstance(exc, requests.ConnectionError):
         return "no connection"
     return type(exc).__name__
+
+
+def origin_folder(origin: str | None) -> Path | None:
+    """The folder that ``--from`` names; None for an address, or where nothing is given.
+
+    Raises:
+        BundleError: There is no such folder.
+    """
+    if origin is None or "://" in origin:
+        return None
+    if not Path(origin).is_dir():
+        raise BundleError(f"--from {origin}: no such folder (addresses start with https://)")
+    return Path(origin)
+
+
+@contextlib.contextmanager
+def locked_model(name: str, cache: Path | None, timeout_s: float) -> Iterator[Path]:
+    """A model's folder in the cache, for one fetcher at a time.
+
+    Args:
+        name: The model's.
+        cache: Instead of the user's cache folder.
+        timeout_s: How long to wait for another fetcher.
+
+    Raises:
+        BundleError: The other does not end, or nothing can be written there.
+    """
+    models = (cache or cache_folder()) / "models"
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        with FileLock(models / f".{name}.lock", timeout=timeout_s):
+            yield models / name
+    except Timeout as exc:
+        raise BundleError(f"another fetch of {name} does not end; try again later") from exc
+    except OSError as exc:
+        raise BundleError(f"cannot write to {models}: {exc.strerror or exc}") from exc
 
 
 # a published set of weights and the precision it serves; a later one in the list wins
@@ -317,7 +297,7 @@ def published_weights(model: str, origin: str | None = None) -> dict[str, Publis
             for suffix, file in facts[part].items():
                 name = f"{stem}.{suffix}"
                 url = f"{root}{facts['path']}/{model}/{stem}/{weights}/{name}"
-                files[f"{part}.{suffix}"] = RemoteFile(url, name, file["size"], file["checksum"])
+                files[f"{part}.{suffix}"] = RemoteFile(url, name, file["checksum"], file["size"])
         found[weights] = Published(model, weights, facts["path"].split("/")[0], files)
     return found
 
@@ -334,8 +314,7 @@ def fetch_model(
 ) -> Path:
     """Fetch a published model into the cache as a bundle.
 
-    What is there already and intact is kept; interrupted downloads go on where they stopped; two
-    fetchers wait for each other.
+    Files that are there already and intact are kept; two fetchers wait for each other.
 
     Args:
         model: Its name.
@@ -353,106 +332,22 @@ def fetch_model(
     Raises:
         BundleError: The model, a set of weights or a file cannot be had.
     """
-    folder = Path(origin) if origin and "://" not in origin else None
-    if folder is not None and not folder.is_dir():
-        raise BundleError(f"--from {origin}: no such folder (addresses start with https://)")
+    folder = origin_folder(origin)
     available = published_weights(model, None if folder else origin)
     for name in weights:
         if name not in available:
             raise BundleError(f"{model} has no {name} weights; it has {', '.join(available)}")
-    models = (cache or cache_folder()) / "models"
-    try:
-        models.mkdir(parents=True, exist_ok=True)
-        with FileLock(models / f".{model}.lock", timeout=lock_timeout_s):
-            for name in weights:
-                _bring(available[name], models, folder, patience, on_bytes)
-    except Timeout as exc:
-        raise BundleError(f"another fetch of {model} does not end; try again later") from exc
-    except OSError as exc:
-        raise BundleError(f"cannot write to {models}: {exc.strerror or exc}") from exc
-    return models / model
-
-
-def _bring(
-    published: Published,
-    models: Path,
-    folder: Path | None,
-    patience: Patience,
-    on_bytes: Callable[[Published, int], None],
-) -> None:
-    """Bring what one set of weights lacks and add the set to the model's bundle."""
-    final = models / published.model / published.weights
-    lacking = []
-    for file in published.files.values():
-        if _intact(file, final):
-            on_bytes(published, file.size)
-        else:
-            lacking.append(file)
-    if lacking:
-        incoming = models / ".incoming" / published.model / published.weights
-        incoming.mkdir(parents=True, exist_ok=True)
-        if folder is not None:
-            _copy(published, lacking, folder, incoming, on_bytes)
-        else:
-            _download(published, lacking, incoming, patience, on_bytes)
-        if final.exists():  # damaged: each file is put right by itself
-            for file in lacking:
-                (incoming / file.name).replace(final / file.name)
-            shutil.rmtree(incoming)
-        else:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            incoming.replace(final)
-    _describe(published, final.parent)
-
-
-def _download(
-    published: Published,
-    lacking: Sequence[RemoteFile],
-    incoming: Path,
-    patience: Patience,
-    on_bytes: Callable[[Published, int], None],
-) -> None:
-    import requests
-
-    with requests.Session() as session:
-        for file in lacking:
-            if _intact(file, incoming):  # arrived before an interruption
-                on_bytes(published, file.size)
-                continue
-            download(
-                file,
-                incoming / file.name,
-                session=session,
+    with locked_model(model, cache, lock_timeout_s) as target:
+        for published in (available[name] for name in weights):
+            bring(
+                published.files.values(),
+                target / published.weights,
+                origin=folder,
                 patience=patience,
-                on_bytes=lambda n: on_bytes(published, n),
+                on_bytes=lambda n, published=published: on_bytes(published, n),  # type: ignore[misc]
             )
-
-
-def _copy(
-    published: Published,
-    lacking: Sequence[RemoteFile],
-    folder: Path,
-    incoming: Path,
-    on_bytes: Callable[[Published, int], None],
-) -> None:
-    """Copy from a local folder; FP32 and FP16 files share names, so the checksum decides."""
-    for file in lacking:
-        candidates = [
-            path
-            for path in sorted(folder.rglob(file.name))
-            if path.is_file() and path.stat().st_size == file.size
-        ]
-        right = [p for p in candidates if digest(p, file.checksum) == file.checksum]
-        if not right:
-            why = "differs from the published one" if candidates else "is not there"
-            raise BundleError(f"--from {folder}: {published.weights} {file.name} {why}")
-        copy_verified(file, right[0], incoming / file.name)
-        on_bytes(published, file.size)
-
-
-def _intact(file: RemoteFile, folder: Path) -> bool:
-    path = folder / file.name
-    return path.is_file() and digest(path, file.checksum) == file.checksum
+            _describe(published, target)  # last: files that it does not name are not seen
+    return target
 
 
 def _describe(published: Published, folder: Path) -> None:

@@ -17,7 +17,6 @@ from types import MappingProxyType
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from textspot_ray.errors import BundleError, MissingExtraError
 from textspot_ray.spotting.bundle import (
@@ -30,7 +29,6 @@ from textspot_ray.spotting.bundle import (
     LinesRules,
     ModelFiles,
     PartFiles,
-    cache_folder,
     write_spec,
 )
 
@@ -212,78 +210,31 @@ def fetch_lines(
         BundleError: A file cannot be had or is not the published one.
         MissingExtraError: The package is asked for and not installed.
     """
+    from textspot_ray.spotting.download import RemoteFile, bring, locked_model
+
     model = published(name)
-    models = (cache_at or cache_folder()) / "models"
-    target = models / name
-    try:
-        models.mkdir(parents=True, exist_ok=True)
-        with FileLock(models / f".{name}.lock", timeout=lock_timeout_s):
-            target.mkdir(exist_ok=True)
-            lacking = {
-                path: sha256
-                for path, sha256 in model.files.values()
-                if not _is_intact(target / PurePosixPath(path).name, sha256)
-            }
-            folder = _local_origin(origin)
-            if folder is not None:
-                _copy(lacking, folder, target, on_bytes)
-            else:
-                _download(lacking, origin or _facts()["root"], target, on_bytes)
-            write_spec(target, spec_of(model))  # last: only a whole bundle has a description
-    except Timeout as exc:
-        raise BundleError(f"another fetch of {name} does not end; try again later") from exc
-    except OSError as exc:
-        raise BundleError(f"cannot write to {models}: {exc.strerror or exc}") from exc
+    folder = _local_origin(origin)
+    root = (origin if origin and folder is None else _facts()["root"]).rstrip("/")
+    files = [
+        RemoteFile(f"{root}/{path}", PurePosixPath(path).name, sha256)
+        for path, sha256 in model.files.values()
+    ]
+    with locked_model(name, cache_at, lock_timeout_s) as target:
+        bring(files, target, origin=folder, on_bytes=on_bytes)
+        write_spec(target, spec_of(model))  # last: only a whole bundle has a description
     return target
 
 
 def _local_origin(origin: str | None) -> Path | None:
     """The folder to copy from; None = download."""
-    if origin is None or "://" in origin:
-        return None
-    if origin == _facts()["package"]:
-        folder = package_folder()
-        if folder is None:
-            raise MissingExtraError("the models of rapidocr's wheel", EXTRA)
-        return folder
-    if not Path(origin).is_dir():
-        raise BundleError(f"--from {origin}: no such folder (addresses start with https://)")
-    return Path(origin)
+    from textspot_ray.spotting.download import origin_folder
 
-
-def _copy(
-    lacking: Mapping[str, str], folder: Path, target: Path, on_bytes: Callable[[int], None]
-) -> None:
-    from textspot_ray.spotting.download import RemoteFile, copy_verified
-
-    for path, sha256 in lacking.items():
-        file = PurePosixPath(path).name
-        candidates = [p for p in sorted(folder.rglob(file)) if p.is_file()]
-        right = [p for p in candidates if _is_intact(p, sha256)]
-        if not right:
-            why = "differs from the published one" if candidates else "is not there"
-            raise BundleError(f"--from {folder}: {file} {why}")
-        size = right[0].stat().st_size
-        copy_verified(RemoteFile("", file, size, sha256), right[0], target / file)
-        on_bytes(size)
-
-
-def _download(
-    lacking: Mapping[str, str], root: str, target: Path, on_bytes: Callable[[int], None]
-) -> None:
-    import requests
-
-    from textspot_ray.spotting.download import RemoteFile, download, remote_size
-
-    with requests.Session() as session:
-        for path, sha256 in lacking.items():
-            url, file = f"{root.rstrip('/')}/{path}", PurePosixPath(path).name
-            wanted = RemoteFile(url, file, remote_size(url, session), sha256)
-            download(wanted, target / file, session=session, on_bytes=on_bytes)
-
-
-def _is_intact(path: Path, sha256: str) -> bool:
-    return path.is_file() and _digest(path) == sha256
+    if origin != _facts()["package"]:
+        return origin_folder(origin)
+    folder = package_folder()
+    if folder is None:
+        raise MissingExtraError("the models of rapidocr's wheel", EXTRA)
+    return folder
 
 
 @cache

@@ -10,19 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
 
 from textspot_ray.errors import BundleError
-from textspot_ray.spotting.download import (
-    CHUNK_BYTES,
-    Patience,
-    RemoteFile,
-    copy_verified,
-    download,
-)
+from textspot_ray.spotting.download import Patience, RemoteFile, bring
 
 DATA = np.random.default_rng(0).bytes(400_000)
-QUICK = Patience(attempts=3, back_off_s=0.01, timeout_s=0.4)
+QUICK = Patience(attempts=3, timeout_s=0.4)
 
 
 class Server:
@@ -30,13 +23,13 @@ class Server:
 
     def __init__(self) -> None:
         self.behave: Callable[[int, BaseHTTPRequestHandler], None] = whole
-        self.ranges: list[str | None] = []
+        self.asked = 0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                outer.ranges.append(self.headers.get("Range"))
-                outer.behave(len(outer.ranges), self)
+                outer.asked += 1
+                outer.behave(outer.asked, self)
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -47,21 +40,15 @@ class Server:
     @property
     def file(self) -> RemoteFile:
         url = f"http://127.0.0.1:{self.http.server_port}/model.bin"
-        return RemoteFile(url, "model.bin", len(DATA), hashlib.sha256(DATA).hexdigest())
+        return RemoteFile(url, "model.bin", hashlib.sha256(DATA).hexdigest(), len(DATA))
 
 
 def send(handler: BaseHTTPRequestHandler, body: bytes, *, length: int | None = None) -> None:
-    """Answer with a body, honouring a range; ``length`` overrides the announced size."""
-    asked = handler.headers.get("Range")
-    start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-    if asked and start >= len(body):
-        handler.send_error(416)
-        return
-    handler.send_response(206 if asked else 200)
-    part = body[start:]
-    handler.send_header("Content-Length", str(len(part) if length is None else length))
+    """Answer with a body; ``length`` overrides the announced size."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(body) if length is None else length))
     handler.end_headers()
-    handler.wfile.write(part)
+    handler.wfile.write(body)
 
 
 def whole(n: int, handler: BaseHTTPRequestHandler) -> None:
@@ -76,36 +63,23 @@ def server() -> Iterator[Server]:
     server.http.server_close()
 
 
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
+
+
 def fetch(server: Server, target: Path) -> list[int]:
     seen: list[int] = []
-    download(server.file, target, session=requests.Session(), patience=QUICK, on_bytes=seen.append)
+    bring([server.file], target, patience=QUICK, on_bytes=seen.append)
     return seen
 
 
 def test_whole_file_arrives_and_progress_adds_up(server: Server, tmp_path: Path) -> None:
-    seen = fetch(server, tmp_path / "model.bin")
+    seen = fetch(server, tmp_path)
     assert (tmp_path / "model.bin").read_bytes() == DATA
-    assert sum(seen) == len(DATA)
+    assert sum(seen) == len(DATA) and len(seen) > 3
     assert list(tmp_path.iterdir()) == [tmp_path / "model.bin"]
-
-
-def test_partial_file_is_resumed_by_range(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "model.bin.part").write_bytes(DATA[:150_000])
-    fetch(server, tmp_path / "model.bin")
-    assert server.ranges == ["bytes=150000-"]
-    assert (tmp_path / "model.bin").read_bytes() == DATA
-
-
-def test_server_without_ranges_starts_over(server: Server, tmp_path: Path) -> None:
-    def no_ranges(n: int, handler: BaseHTTPRequestHandler) -> None:
-        del handler.headers["Range"]
-        send(handler, DATA)
-
-    server.behave = no_ranges
-    (tmp_path / "model.bin.part").write_bytes(DATA[:150_000])
-    seen = fetch(server, tmp_path / "model.bin")
-    assert (tmp_path / "model.bin").read_bytes() == DATA
-    assert sum(seen) == len(DATA)
+    assert fetch(server, tmp_path) == [len(DATA)] and server.asked == 1
 
 
 def test_transient_answers_and_cut_transfers_are_retried(server: Server, tmp_path: Path) -> None:
@@ -118,9 +92,8 @@ def test_transient_answers_and_cut_transfers_are_retried(server: Server, tmp_pat
             send(handler, DATA)
 
     server.behave = shaky
-    fetch(server, tmp_path / "model.bin")
-    kept = 200_000 // CHUNK_BYTES * CHUNK_BYTES
-    assert server.ranges == [None, None, f"bytes={kept}-"]
+    assert sum(fetch(server, tmp_path)) == len(DATA)
+    assert server.asked == 3
     assert (tmp_path / "model.bin").read_bytes() == DATA
 
 
@@ -132,59 +105,54 @@ def test_stalling_server_ends_with_one_line(server: Server, tmp_path: Path) -> N
 
     server.behave = stall
     with pytest.raises(BundleError, match=r"no answer in time; .*--from") as caught:
-        fetch(server, tmp_path / "model.bin")
+        fetch(server, tmp_path)
     release.set()
     assert "\n" not in str(caught.value)
-    assert len(server.ranges) == QUICK.attempts
+    assert server.asked == QUICK.attempts
     assert not (tmp_path / "model.bin").exists()
 
 
-@pytest.mark.parametrize("served", [DATA[:-5], DATA[:1000], b""], ids=["short", "tiny", "empty"])
-def test_truncated_copy_is_refused(server: Server, tmp_path: Path, served: bytes) -> None:
+@pytest.mark.parametrize(
+    "served",
+    [DATA[:-5], DATA[:1000], b"", bytes(len(DATA)), bytes(len(DATA) + 9)],
+    ids=["short", "tiny", "empty", "same length", "longer"],
+)
+def test_other_bytes_are_refused(server: Server, tmp_path: Path, served: bytes) -> None:
     server.behave = lambda n, handler: send(handler, served)
-    with pytest.raises(BundleError, match="cannot fetch"):
-        fetch(server, tmp_path / "model.bin")
-    assert not (tmp_path / "model.bin").exists()
-
-
-@pytest.mark.parametrize("served", [bytes(len(DATA)), bytes(len(DATA) + 9)], ids=["same", "longer"])
-def test_wrong_bytes_are_refused_after_one_fresh_try(
-    server: Server, tmp_path: Path, served: bytes
-) -> None:
-    server.behave = lambda n, handler: send(handler, served)
-    with pytest.raises(BundleError, match="not the published file"):
-        fetch(server, tmp_path / "model.bin")
-    assert len(server.ranges) == 2
+    with pytest.raises(BundleError, match="not the published file: its sha256 differs"):
+        fetch(server, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damaged_partial_is_healed(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "model.bin.part").write_bytes(bytes(100_000))
-    fetch(server, tmp_path / "model.bin")
+def test_damaged_file_is_healed(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(bytes(100_000))
+    fetch(server, tmp_path)
     assert (tmp_path / "model.bin").read_bytes() == DATA
-    assert server.ranges == ["bytes=100000-", None]
 
 
 def test_missing_file_is_not_retried(server: Server, tmp_path: Path) -> None:
     server.behave = lambda n, handler: handler.send_error(404)
     with pytest.raises(BundleError, match="answered 404"):
-        fetch(server, tmp_path / "model.bin")
-    assert len(server.ranges) == 1
+        fetch(server, tmp_path)
+    assert server.asked == 1
 
 
 def test_no_network_is_one_line(tmp_path: Path) -> None:
-    file = RemoteFile("http://127.0.0.1:9/x.bin", "x.bin", 10, "0" * 64)
+    file = RemoteFile("http://127.0.0.1:9/x.bin", "x.bin", "0" * 64)
     with pytest.raises(BundleError, match=r"no connection; check the network.*--from DIR"):
-        download(file, tmp_path / "x.bin", session=requests.Session(), patience=QUICK)
+        bring([file], tmp_path, patience=QUICK)
 
 
 def test_local_copy_is_checked(tmp_path: Path) -> None:
-    source, target = tmp_path / "have.bin", tmp_path / "cache" / "model.bin"
-    good = RemoteFile("", "have.bin", 3, hashlib.sha384(b"abc").hexdigest())
-    source.write_bytes(b"abc")
-    copy_verified(good, source, target)
-    assert target.read_bytes() == b"abc"
-    source.write_bytes(b"abd")
-    with pytest.raises(BundleError, match=r"have\.bin is not the published file"):
-        copy_verified(good, source, tmp_path / "other.bin")
-    assert not (tmp_path / "other.bin").exists()
+    shop, target = tmp_path / "shop", tmp_path / "cache"
+    (shop / "inside").mkdir(parents=True)
+    good = RemoteFile("", "have.bin", hashlib.sha384(b"abc").hexdigest())
+    (shop / "inside" / "have.bin").write_bytes(b"abc")
+    (shop / "have.bin").write_bytes(b"abd")
+    bring([good], target, origin=shop)
+    assert [path.name for path in target.iterdir()] == ["have.bin"]
+    assert (target / "have.bin").read_bytes() == b"abc"
+    (shop / "inside" / "have.bin").write_bytes(b"abd")
+    with pytest.raises(BundleError, match=r"have\.bin differs from the published one"):
+        bring([good], tmp_path / "other", origin=shop)
+    assert list((tmp_path / "other").iterdir()) == []

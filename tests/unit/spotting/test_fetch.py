@@ -22,7 +22,7 @@ from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.download import Patience
 from textspot_ray.spotting.spotter import TextSpotter
 
-QUICK = Patience(attempts=3, back_off_s=0.01, timeout_s=2.0)
+QUICK = Patience(attempts=2, timeout_s=2.0)
 FILES = 6
 
 
@@ -38,6 +38,7 @@ def shop(goods: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
     goods.asked.clear()
     goods.before = lambda handler, body: False
     monkeypatch.setattr(fetch, "_facts", lambda: goods.facts)
+    monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
     return goods
 
 
@@ -159,29 +160,25 @@ def test_interrupted_fetch_goes_on(shop: Shop, tmp_path: Path) -> None:
     def pulled(handler: BaseHTTPRequestHandler, body: bytes) -> bool:
         if not handler.path.endswith(name):
             return False
-        start = int((handler.headers.get("Range") or "bytes=0-")[6:-1])
-        if start >= len(body) // 2:
-            handler.send_error(503)
-            return True
-        handler.send_response(206 if start else 200)
-        handler.send_header("Content-Length", str(len(body) - start))
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
-        handler.wfile.write(body[start : len(body) // 2 + 70_000])
+        handler.wfile.write(body[: len(body) // 2])
         return True
 
     shop.before = pulled
-    with pytest.raises(BundleError, match="answered 503"):
+    with pytest.raises(BundleError, match=r"cannot fetch .*check the network"):
         bring(tmp_path)
     with pytest.raises(BundleError, match="not here yet"):
         load_bundle(MODEL, tmp_path)
+    arrived = {path.rsplit("/", 1)[1] for path in shop.asked} - {name}
     shop.before = lambda handler, body: False
     shop.asked.clear()
     bring(tmp_path)
     verified(tmp_path, "f32")
-    asked = {path.rsplit("/", 1)[1]: span for path, span in shop.asked}
-    assert len(asked) == FILES - 1, "a file that had arrived was fetched again"
-    kept = int((asked[name] or "bytes=0-")[6:-1])
-    assert kept >= shop.path("FP32", "detector", "bin").stat().st_size // 2
+    asked = [path.rsplit("/", 1)[1] for path in shop.asked]
+    assert len(asked) == FILES - len(arrived), "a file that had arrived was fetched again"
+    assert arrived and not arrived & set(asked)
 
 
 def test_damaged_file_is_healed_alone(shop: Shop, tmp_path: Path) -> None:
@@ -193,7 +190,7 @@ def test_damaged_file_is_healed_alone(shop: Shop, tmp_path: Path) -> None:
     shop.asked.clear()
     bring(tmp_path)
     verified(tmp_path, "f32")
-    assert [path.rsplit("/", 1)[1] for path, _ in shop.asked] == [damaged.name]
+    assert [path.rsplit("/", 1)[1] for path in shop.asked] == [damaged.name]
 
 
 @pytest.mark.parametrize("text", ["", "schema: [", "schema: 99\n", "schema: 1\nname: x\n"])
