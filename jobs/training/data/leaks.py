@@ -1,6 +1,9 @@
 """Leak check: nothing of the photos kept for measuring may be among the training inputs.
 
-    python -m jobs.training leaks --data DIR --held-out DIR [--labels TSV]
+    python -m jobs.training leaks --data DIR --held-out DIR [DIR ...] [--labels TSV]
+
+A held-out folder is a set that is measured on (street photos, receipts, plates), or a data set of
+which some pages are kept aside for measuring (see :mod:`kept_aside`): those of its pages.
 
 Photos are compared by the hash of the file and by a perceptual hash of the picture; words, whether
 they come as crops or lie in photos, by a perceptual hash of the word laid upright. So a held-out
@@ -17,6 +20,7 @@ Rendered words are made from chance and not compared. Only folders that are give
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +30,10 @@ import numpy as np
 
 from jobs.training.data import datasets
 from jobs.training.data.datasets import ByteArray, FloatArray
+from jobs.training.data.kept_aside import SPLITS, Split, names_for
 from jobs.training.data.located_labels import read_labels
+from jobs.training.detector.sources import load_world
+from jobs.training.detector.train import mixture
 from jobs.training.reader import crops as reader_crops
 from jobs.training.reader.cutting import cut
 from textspot_ray.errors import SourceError
@@ -34,6 +41,8 @@ from textspot_ray.errors import SourceError
 PHOTO_BITS = 24  # of 256; hashes of photos this close count as the same photo
 WORD_BITS = 56  # the same of words: crops are cut by hand and at another resolution
 WORD_CORRELATION = 0.8  # and their pixels agree: letters alike in shape are not alike in light
+_MASKED = ("mlt_english_masks", "mlt_french_masks")
+_NUMBERED = re.compile(r"^img_\d+$")
 LEAST_CONTRAST = 4.0  # grey levels of spread; hashes of flatter words mean nothing
 
 
@@ -162,19 +171,23 @@ class _Signature:
 
 
 def training_photos(data: Path) -> Iterator[Path]:
-    """Photos below ``data`` that detector, refiner, reader or rendered scenes learn from."""
+    """Pictures below ``data`` that detector, refiner, reader or rendered scenes learn from."""
     if (data / "icdar2015_train").is_dir():
         for photo in datasets.icdar2015_training(data / "icdar2015_train"):
             yield photo.path
     for folder in ("icdar2003_train/images", "mlt_english_masks/images", "backgrounds"):
         if (data / folder).is_dir():
             yield from datasets.image_files(data / folder)
+    for name in mixture(0).worlds:
+        if (data / name).is_dir():
+            for photo in load_world(data / name):
+                yield photo.path
 
 
 def training_words(data: Path, labels: Path | None) -> Iterator[NamedWord]:
     """Words below ``data`` that the reader learns from, MLT's where there are ``labels``."""
     last = reader_crops.LAST_TRAIN_PHOTO
-    for name in ("icdar2015_words", "icdar2015_train", "icdar2003_train", "mlt_english_masks"):
+    for name in ("icdar2015_words", "icdar2015_train", "icdar2003_train", *_MASKED):
         folder = data / name
         if not folder.is_dir():
             continue
@@ -188,10 +201,35 @@ def training_words(data: Path, labels: Path | None) -> Iterator[NamedWord]:
             crops = reader_crops.labelled_crops(folder, labels) if labels else []
         for crop in crops:
             yield NamedWord(f"{name}: {crop.text}", crop.image, crop.quad)
+    for kind in reader_crops.world_sets(data):
+        for crop in kind.crops:
+            yield NamedWord(f"{kind.name}: {crop.text}", crop.image, crop.quad)
+
+
+def held_out_photos(folder: Path) -> list[Path]:
+    """Pictures of a set kept for measuring, or a data set's that are kept aside for it."""
+    paths = datasets.image_files(folder / "images")
+    if not SPLITS.get(folder.name, Split()).measure:
+        return paths
+    wanted = names_for("measure", [path.stem for path in paths], folder)
+    return [path for path in paths if path.stem in wanted]
 
 
 def held_out_words(folder: Path) -> Iterator[NamedWord]:
-    """Legible words of photos kept for measuring; ``images/`` and ``gt/`` as ICDAR2015's."""
+    """Words of a set kept for measuring: ICDAR2015's, the boxes of ``plates.tsv``; of documents
+    none, whose ground truth is lines or whose words are like any other's."""
+    if (folder / "plates.tsv").is_file():
+        for row in (folder / "plates.tsv").read_text(encoding="utf-8").splitlines():
+            file, *box, text = row.split("\t")
+            if file == "file" or not (folder / "images" / file).is_file():
+                continue
+            x, y, width, height = (float(v) for v in box)
+            quad = datasets.rect_corners((x + width / 2, y + height / 2), (width, height), 0.0)
+            image = datasets.read_image(folder / "images" / file)
+            yield NamedWord(f"{file}: {text}", image, datasets.number_band(quad))
+        return
+    if not all(_NUMBERED.search(path.stem) for path in datasets.image_files(folder / "images")):
+        return
     for photo in datasets.icdar_photos(folder, gt_size=datasets.ICDAR2015_GT_SIZE):
         image = photo.pixels()
         for word in photo.words:
@@ -208,7 +246,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="leaks", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the training sets")
-    parser.add_argument("--held-out", type=Path, required=True, help="folder: images/ and gt/")
+    parser.add_argument(
+        "--held-out", type=Path, required=True, nargs="+", help="folders: images/ and gt/"
+    )
     parser.add_argument("--labels", type=Path, help="transcriptions of MLT words (.tsv)")
     args = parser.parse_args(argv)
     photos = list(training_photos(args.data))
@@ -222,11 +262,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{args.data}: {len(lost)} photos of {args.labels} are missing, {min(lost)} first"
             )
     words = list(training_words(args.data, args.labels))
-    leaks = photo_leaks(photos, datasets.image_files(args.held_out / "images"))
-    leaks += word_leaks(words, held_out_words(args.held_out))
+    kept = [path for folder in args.held_out for path in held_out_photos(folder)]
+    leaks = photo_leaks(photos, kept)
+    leaks += word_leaks(words, (w for folder in args.held_out for w in held_out_words(folder)))
     for leak in leaks:
         print(f"LEAK {leak.training} is {leak.held_out} ({leak.distance_bits} of 256 bits differ)")
-    print(f"{len(photos)} photos and {len(words)} words compared, {len(leaks)} leaks")
+    print(
+        f"{len(photos)} pictures and {len(words)} words compared with {len(kept)} pictures, "
+        f"{len(leaks)} leaks"
+    )
     return 1 if leaks else 0
 
 

@@ -293,13 +293,18 @@ def train_sets(data: Path, labels: Path | None = None) -> list[CropSet]:
         data: folder of the unpacked data sets.
         labels: transcriptions of MLT words.
     """
-    sets = [
+    sets = world_sets(data)
+    street = CropSet("street", train_crops(data, labels), 1.0 - sum(s.share for s in sets))
+    return [street, *sets]
+
+
+def world_sets(data: Path) -> list[CropSet]:
+    """Training words of all kinds but street photographs, of the folders that are there."""
+    return [
         CropSet(name, load(data / folder), share)
         for name, folder, load, share in _WORLDS
         if (data / folder).is_dir()
     ]
-    street = CropSet("street", train_crops(data, labels), 1.0 - sum(s.share for s in sets))
-    return [street, *sets]
 
 
 def validation_sets(data: Path) -> dict[str, list[Crop]]:

@@ -102,7 +102,7 @@ def test_other_photos_with_the_same_words_are_no_leak(
     write_photos(data / "icdar2003_train", {5: ("Pizza", "Grill", "Exit")})
     (data / "icdar2015_train").rename(data / "elsewhere")
     assert leaks.main(command(data, dev)) == 0
-    assert "1 photos and 3 words compared, 0 leaks" in capsys.readouterr().out
+    assert "1 pictures and 3 words compared with 2 pictures, 0 leaks" in capsys.readouterr().out
 
 
 def test_a_leaked_photo_is_named(data: Path, dev: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,3 +162,49 @@ def test_labels_of_photos_that_are_not_given_are_named(
         leaks.main(command(data, dev, "--labels", str(labels)))
     with pytest.raises(SourceError, match="none of the training sets"):
         leaks.main(command(tmp_path / "nowhere", dev))
+
+
+def test_a_plate_of_the_measured_set_among_the_training_crops_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def car(seed: int, text: str) -> np.ndarray:
+        image = picture(seed, 400, 600) // 3
+        image[150:250, 200:400] = 230
+        place = (215, 212)
+        return cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 1.4, (60, 20, 20), 4)
+
+    measured = tmp_path / "plates_dev"
+    (measured / "images").mkdir(parents=True)
+    cv2.imwrite(str(measured / "images" / "p1.jpg"), car(1, "AB1 C2D"))
+    (measured / "plates.tsv").write_text(
+        "file\tx\ty\tw\th\tplate\np1.jpg\t200\t150\t200\t100\tAB1C2D\n"
+    )
+    data = tmp_path / "data"
+    crops = data / "plates_us_words" / "words"
+    crops.mkdir(parents=True)
+    pictures = {f"other{i}": car(5 + i, f"XK{i} 77{i}") for i in range(3)}
+    pictures["same"] = cv2.resize(car(1, "AB1 C2D"), None, fx=0.8, fy=0.8)
+    rows = []
+    for name, image in pictures.items():
+        scale = image.shape[1] / 600
+        x0, y0, x1, y1 = (round(v * scale) for v in (200, 150, 400, 250))
+        cv2.imwrite(str(crops / f"{name}.png"), image[y0:y1, x0:x1])
+        w, h = x1 - x0, y1 - y0
+        rows.append(f"{name}.png\tweb\t0,0,{w},0,{w},{h},0,{h}\t{name}")
+    (crops.parent / "words.tsv").write_text("\n".join(rows) + "\n")
+    (crops.parent / "roles.tsv").write_text("".join(f"{name}\ttrain\n" for name in pictures))
+    assert leaks.main(command(data, measured)) == 1
+    leaked = [line for line in capsys.readouterr().out.splitlines() if line.startswith("LEAK")]
+    assert leaked and all(line.startswith("LEAK plates: same is p1.jpg") for line in leaked)
+
+
+def test_of_a_set_with_pages_kept_aside_only_those_are_held_out(tmp_path: Path) -> None:
+    folder = tmp_path / "forms_train"
+    (folder / "images").mkdir(parents=True)
+    for n in range(60):
+        cv2.imwrite(str(folder / "images" / f"form{n}.png"), picture(n, 40, 30))
+    held = leaks.held_out_photos(folder)
+    assert len(held) == 30
+    other = folder.rename(tmp_path / "receipts_dev")
+    assert len(leaks.held_out_photos(other)) == 60
+    assert list(leaks.held_out_words(other)) == []
