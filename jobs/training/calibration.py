@@ -7,8 +7,9 @@ box that holds no word counts as wrong: that is what a confidence of the table i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,3 +123,30 @@ def reliability(
         kept = sure >= c
         rows.append((c, float(hits[kept].mean()) if kept.any() else float("nan"), int(kept.sum())))
     return rows
+
+
+def draw_reliability(path: Path, curves: Mapping[str, Sequence[tuple[float, float, int]]]) -> None:
+    """Plot what `reliability` gives, a line a kind of picture, beside the promised share.
+
+    Args:
+        path: The PNG.
+        curves: Rows by the kind's name.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(4.5, 4.5))
+    axes.plot([0, 1], [0, 1], "k--", linewidth=1, label="promised")
+    for name, rows in curves.items():
+        seen = [(c, share) for c, share, n in rows if n]
+        axes.plot([c for c, _ in seen], [share for _, share in seen], ".-", label=name)
+    axes.set(
+        xlabel="confidence of at least", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1)
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=70)
+    plt.close(figure)

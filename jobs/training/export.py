@@ -24,7 +24,7 @@ import openvino as ov
 import torch
 from torch import nn
 
-from jobs.training.calibration import best_temperature
+from jobs.training.calibration import best_temperature, draw_reliability
 from jobs.training.data import datasets
 from jobs.training.data.datasets import ByteArray, Photo
 from jobs.training.detector.graph import INPUT_SHAPE, assemble_detector, convert, convert_trunk
@@ -38,6 +38,7 @@ from jobs.training.measure import (
     judge_all,
     measure_read,
     read_all,
+    reliability_of,
 )
 from jobs.training.reader.network import ALPHABET, MAX_SYMBOLS, Decoder, Encoder, load_reader
 from jobs.training.refiner.network import load_refiner
@@ -336,7 +337,10 @@ def with_figures(
             provenance = {**spec.provenance, "temperature": temperature}
             spec = replace(spec, precisions=files, provenance=provenance)
             write_spec(out, spec)
-        figures[precision] = measure_read(seen, read_all(out, precision, seen), chosen)
+        read = read_all(out, precision, seen)
+        figures[precision] = measure_read(seen, read, chosen)
+        if chosen is None:
+            draw_reliability(out / "reliability.png", reliability_of(seen, read))
         chosen = chosen or figures[precision]
     assert chosen is not None
     measured_on = "ICDAR2015 training photos 801-900"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.training.bags import Found, score_bags
-from jobs.training.calibration import Judged, judged
+from jobs.training.calibration import Judged, judged, reliability
 from jobs.training.data.datasets import ICDAR2015_GT_SIZE, IGNORED_TEXT, FloatArray, Photo
 from jobs.training.render.words import target_of
 from jobs.training.thresholds import DETECTION_GRID, best, sweep
@@ -34,6 +34,7 @@ LEAST_THRESHOLD = 0.3  # what the detector's graph lets out
 # (0.3 per cent, one word of 400) the one with the highest detection threshold is taken, and of
 # those the one that keeps most readings: plates and codes are read with less confidence than words.
 HMEAN_SLACK = 0.003
+CONFIDENCES = tuple(round(0.05 * i, 2) for i in range(20))  # that the reliability plot shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,20 @@ def judge_all(
         kept = [r for r, ok in zip(readings, sure, strict=True) if ok]
         found[s.is_page] += judged(s.quads[sure], kept, s.picture.words)
     return [replace(j, weight=1 / len(group)) for group in found.values() for j in group]
+
+
+def reliability_of(
+    seen: Sequence[Seen], read: Sequence[Sequence[Reading]]
+) -> dict[str, list[tuple[float, float, int]]]:
+    """Rows of `reliability` for photos and for pages, as far as there are any."""
+    curves = {}
+    for name, pages in (("photos", False), ("pages", True)):
+        own = [(s, r) for s, r in zip(seen, read, strict=True) if s.is_page == pages]
+        words = judge_all([s for s, _ in own], [r for _, r in own])
+        if words:
+            sure = [float(np.prod(word.steps)) for word in words]
+            curves[name] = reliability(sure, [word.right for word in words], CONFIDENCES)
+    return curves
 
 
 def measure_read(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ pytest.importorskip("torch", reason="needs the extra [train]")
 from jobs.training.calibration import (
     Judged,
     best_temperature,
+    draw_reliability,
     judged,
     reliability,
     tempered,
@@ -61,3 +65,13 @@ def test_reliability_counts_words_at_least_so_sure() -> None:
     assert [(c, n) for c, _, n in rows] == [(0.0, 3), (0.5, 2), (0.85, 1), (0.95, 0)]
     assert [s for _, s, _ in rows[:3]] == [pytest.approx(1 / 3), 0.5, 1.0]
     assert np.isnan(rows[3][1])
+
+
+def test_the_plot_shows_a_curve_and_passes_over_empty_bins(tmp_path: Path) -> None:
+    rows = reliability([0.9, 0.8, 0.2], [True, True, False], [0.0, 0.5, 0.95])
+    assert np.isnan(rows[-1][1])
+    draw_reliability(tmp_path / "none.png", {})
+    draw_reliability(tmp_path / "some.png", {"photos": rows})
+    none, some = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("none", "some"))
+    assert none.shape == some.shape
+    assert (none != some).any()
