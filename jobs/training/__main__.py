@@ -17,6 +17,7 @@ PARTS = {
     "reader": "jobs.training.reader.train",
     "detector": "jobs.training.detector.train",
     "refiner": "jobs.training.refiner.train",
+    "render": "jobs.training.render.worlds",
     "teacher": "jobs.training.teacher.label",
     "labels": "jobs.training.data.pseudo_labels",
     "leaks": "jobs.training.data.leaks",

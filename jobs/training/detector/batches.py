@@ -13,13 +13,10 @@ from torch import Tensor
 from jobs.training.data.datasets import ByteArray, FloatArray, Photo, PhotoWord
 from jobs.training.detector.crops import CropRules, base_scale, random_crop, recolour, target_maps
 from jobs.training.render.fonts import find_fonts
-from jobs.training.render.scenes import Scene, render_scene
+from jobs.training.render.scenes import Scene
 from jobs.training.render.surfaces import load_backgrounds
 from jobs.training.render.words import load_vocabulary
-
-# Rendered scenes without distortion: large, sharp words are rare in street photographs and easy for
-# people, who expect them to be found.
-CLEAN_SHARE = 0.25
+from jobs.training.render.worlds import Props, render_picture
 
 
 @dataclass(slots=True)
@@ -51,7 +48,7 @@ class Source:
 
 @dataclass(slots=True)
 class SceneSource:
-    """Rendered scenes: a pool renewed as it is used, since rendering costs more than cropping.
+    """Rendered pictures: a pool renewed as it is used, since rendering costs more than cropping.
 
     Attributes:
         share: Relative frequency of its crops.
@@ -84,12 +81,9 @@ class SceneSource:
 
     def _rendered(self, rng: np.random.Generator) -> Scene:
         if self.render is None:
-            fonts, vocabulary = find_fonts(), load_vocabulary()
             library = load_backgrounds(self.backgrounds) if self.backgrounds else None
-            self.render = lambda r: render_scene(
-                r, 960, 640, float(r.random()), fonts, vocabulary, library,
-                clean=r.random() < CLEAN_SHARE,
-            )  # fmt: skip
+            props = Props(find_fonts(), load_vocabulary(), library)
+            self.render = lambda r: render_picture(r, props)
         return self.render(rng)
 
 

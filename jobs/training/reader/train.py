@@ -31,22 +31,19 @@ from jobs.training.loop.session import Session, end_time
 from jobs.training.reader.batches import BatchFeed, WordSource
 from jobs.training.reader.crops import train_empties, train_sets, validation_sets
 from jobs.training.reader.network import ReaderSize
+from jobs.training.reader.scene_words import word_renderer
 from jobs.training.reader.scores import measure, real_sets, rendered_sets
 from jobs.training.reader.trainer import Recipe, Trainer, grow, stored_size
+from jobs.training.render.fonts import find_fonts
+from jobs.training.render.surfaces import load_backgrounds
+from jobs.training.render.words import load_vocabulary
+from jobs.training.render.worlds import Props
 
 
-def scene_renderer(extra_words: Sequence[str], backgrounds: Path | None) -> Renderer:
+def renderer_of(extra_words: Sequence[str], backgrounds: Path | None) -> Renderer:
     """The project's own renderer with this machine's fonts and word list."""
-    from jobs.training.render import fonts, scenes, surfaces, words
-
-    faces = fonts.find_fonts()
-    vocabulary = words.load_vocabulary(extra=extra_words)
-    library = surfaces.load_backgrounds(backgrounds) if backgrounds else None
-
-    def render(rng: np.random.Generator, difficulty: float) -> Word:
-        return scenes.render_word(rng, difficulty, faces, vocabulary, library)
-
-    return render
+    library = load_backgrounds(backgrounds) if backgrounds else None
+    return word_renderer(Props(find_fonts(), load_vocabulary(extra=extra_words), library))
 
 
 def run(args: argparse.Namespace, recipe: Recipe, size: ReaderSize) -> None:
@@ -62,7 +59,7 @@ def run(args: argparse.Namespace, recipe: Recipe, size: ReaderSize) -> None:
     shares = [kind.share / len(kind.crops) for kind in kinds for _ in kind.crops]
     empties = train_empties(args.data) if args.data else []
     backgrounds = args.data / "backgrounds" if args.data else None
-    renderer = scene_renderer(sorted({c.text for c in crops}), backgrounds)
+    renderer = renderer_of(sorted({c.text for c in crops}), backgrounds)
     sets = rendered_sets(renderer)
     if args.data:
         sets |= real_sets(args.data) | validation_sets(args.data)

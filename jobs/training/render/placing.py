@@ -25,7 +25,7 @@ from jobs.training.render.surfaces import BackgroundLibrary
 Pixels = NDArray[np.uint8]
 
 # Ink lower than this cannot be read, whatever the light.
-_LEGIBLE_PX = 7.5
+LEGIBLE_PX = 7.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,5 +113,5 @@ def _lay_block(
     found = []
     for quad, text, high in zip(quads, block.lettering.texts, heights, strict=True):
         wide_enough = side_lengths(quad)[0] >= 3.0 * len(text)
-        found.append(SceneWord(quad, text, clear and high >= _LEGIBLE_PX and wide_enough))
+        found.append(SceneWord(quad, text, clear and high >= LEGIBLE_PX and wide_enough))
     return window, found
