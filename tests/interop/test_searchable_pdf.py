@@ -77,3 +77,13 @@ def test_the_picture_is_whole_and_the_text_unseen(export: Export, tmp_path: Path
     for word in WORDS:
         middle = np.reshape(word.polygon, (4, 2)).mean(0).round().astype(int)
         assert image[middle[1] - 4 : middle[1] + 4, middle[0] - 4 : middle[0] + 4].min() > 240
+
+
+def test_jpegs_are_in_the_file_as_they_were(export: Export, pictures: Path, tmp_path: Path) -> None:
+    """Without loss and without size: only PNGs and turned pictures are encoded anew."""
+    pikepdf = pytest.importorskip("pikepdf")
+    export("pdf", tmp_path / "all.pdf")
+    with pikepdf.open(tmp_path / "all.pdf") as pdf:
+        streams = [page.Resources.XObject.Picture.read_raw_bytes() for page in pdf.pages]
+    files = {name: (pictures / name).read_bytes() for name in NAMES}
+    assert {name for name in NAMES if files[name] in streams} == {"a b.jpg", "sub/50%.jpg"}

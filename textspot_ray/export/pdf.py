@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,10 +18,14 @@ from numpy.typing import NDArray
 
 from textspot_ray.errors import MissingExtraError, UsageError
 from textspot_ray.export.files import FileNames, is_folder
+from textspot_ray.export.jpeg_stream import plain_jpeg
 from textspot_ray.export.layout import PageLayout
 from textspot_ray.export.pixels import PixelExport
 from textspot_ray.query.destination import Folder, open_binary
 from textspot_ray.query.pages import PageWord
+
+if TYPE_CHECKING:
+    from textspot_ray.images.decode import Decoded
 
 _JPEG_QUALITY = 90
 _POINTS_PER_PIXEL = 0.48  # 150 dots per inch
@@ -44,9 +48,9 @@ def write(export: PixelExport) -> None:
     if is_folder(out):
         folder = Folder(out, options)
         files = FileNames("pdf", ".pdf", export.names)
-        for page, image in export.images():
+        for page, data, decoded in export.files():
             with _Document() as document:
-                document.add(PageLayout(page, export.names.name(page)), image)
+                document.add(PageLayout(page, export.names.name(page)), data, decoded)
                 folder.write(files.take(page), document.save())
             report.files += 1
         report.stale = files.stale(folder.files())
@@ -54,8 +58,8 @@ def write(export: PixelExport) -> None:
     if not out.lower().endswith(".pdf"):
         raise UsageError(f"--out {out}: give a folder, or a file that ends in .pdf")
     with open_binary(out, options) as file, _Document() as document:
-        for page, image in export.images():
-            document.add(PageLayout(page, export.names.name(page)), image)
+        for page, data, decoded in export.files():
+            document.add(PageLayout(page, export.names.name(page)), data, decoded)
             if document.bytes > _MAX_BYTES:
                 raise UsageError(
                     f"{out}: more than {_MAX_BYTES >> 30} GiB of pictures after {report.images} "
@@ -82,25 +86,23 @@ class _Document:
     def __exit__(self, *_: object) -> None:
         self._pdf.close()
 
-    def add(self, layout: PageLayout, image: NDArray[np.uint8]) -> None:
-        """Add a page of the picture's shape."""
-        height, width = image.shape[:2]
+    def add(self, layout: PageLayout, data: bytes, decoded: Decoded) -> None:
+        """Add a page of the picture's shape; a plain JPEG goes in as it is, without loss."""
+        height, width = decoded.image.shape[:2]
         scale = min(_POINTS_PER_PIXEL, _MAX_POINTS / max(width, height))
-        done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        if not done:
-            raise UsageError(f"cannot encode the picture of {layout.name}")
+        stream, channels = plain_jpeg(data, decoded) or (_as_jpeg(decoded.image, layout.name), 3)
         name = self._pike.Name
         picture = self._pdf.make_stream(
-            data.tobytes(),
+            stream,
             Type=name.XObject,
             Subtype=name.Image,
             Width=width,
             Height=height,
-            ColorSpace=name.DeviceRGB,
+            ColorSpace=name.DeviceRGB if channels == 3 else name.DeviceGray,
             BitsPerComponent=8,
             Filter=name.DCTDecode,
         )
-        self.bytes += len(data)
+        self.bytes += len(stream)
         self._pdf.add_blank_page(page_size=(width * scale, height * scale))
         page = self._pdf.pages[-1].obj
         page.Resources = self._pike.Dictionary(
@@ -154,6 +156,13 @@ class _Document:
             DescendantFonts=[below],
             ToUnicode=self._pdf.make_stream(_TO_UNICODE),
         )
+
+
+def _as_jpeg(image: NDArray[np.uint8], name: str) -> bytes:
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not done:
+        raise UsageError(f"cannot encode the picture of {name}")
+    return data.tobytes()
 
 
 def _text_layer(layout: PageLayout, scale: float) -> str:

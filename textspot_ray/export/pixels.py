@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from textspot_ray.export.files import ExportReport
 from textspot_ray.export.names import ImageNames
 from textspot_ray.query.pages import Page
 from textspot_ray.query.pictures import Pictures
+
+if TYPE_CHECKING:
+    from textspot_ray.images.decode import Decoded
 
 _AT_A_TIME = 32  # images whose places in archives are looked up together
 
@@ -43,14 +46,19 @@ class PixelExport:
 
         Failed images, and those whose picture cannot be read again, are counted and left out.
         """
+        for page, _, decoded in self.files():
+            yield page, decoded.image
+
+    def files(self) -> Iterator[tuple[Page, bytes, Decoded]]:
+        """Images with their file and what it decodes to; of the same images as `images`."""
         waiting = self._sound()
         while some := list(itertools.islice(waiting, _AT_A_TIME)):
-            for page, image, _ in self.pictures.decoded(some):
-                if image is None:
+            for page, data, decoded, _ in self.pictures.opened(some):
+                if decoded is None:
                     self.report.unread += 1
                     continue
                 self.report.count(page)
-                yield page, image
+                yield page, data, decoded
 
     def _sound(self) -> Iterator[Page]:
         for page in self.pages:

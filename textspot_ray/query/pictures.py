@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.errors import TextspotError
-from textspot_ray.images.decode import decode
+from textspot_ray.images.decode import Decoded, decode
 from textspot_ray.query.pages import Page
 from textspot_ray.query.source_roots import SourceRoots
 from textspot_ray.records import ErrorKind, ImageError, Item, Stage
@@ -95,12 +95,24 @@ class Pictures:
         self, pages: Sequence[Page], longest_px: int | None = None
     ) -> Iterator[tuple[Page, NDArray[np.uint8] | None, str]]:
         """Each page's pixels (BGR), whole or scaled down to ``longest_px``, or None and why."""
+        for page, _, found, note in self.opened(pages, longest_px):
+            yield page, None if found is None else _shrunk(found.image, longest_px), note
+
+    def opened(
+        self, pages: Sequence[Page], longest_px: int | None = None
+    ) -> Iterator[tuple[Page, bytes, Decoded | None, str]]:
+        """Each page's file and what it decodes to, or no bytes, None and why.
+
+        Args:
+            pages: Images of the table.
+            longest_px: Whether less than all pixels will do.
+        """
         items = self._items(pages)
         try:
             read = self._reader.read(items)
             for page, encoded in zip(pages, read, strict=True):
                 if encoded.data is None:
-                    yield page, None, _reason(encoded.error)
+                    yield page, b"", None, _reason(encoded.error)
                     continue
                 fit = None
                 if longest_px is not None and page.width and page.height:
@@ -108,9 +120,9 @@ class Pictures:
                     fit = (round(page.width * share), round(page.height * share))
                 found = decode(encoded.data, page=page.page, max_pixels=_MAX_PIXELS, fit=fit)
                 if isinstance(found, ImageError):
-                    yield page, None, _reason(found)
+                    yield page, b"", None, _reason(found)
                 else:
-                    yield page, _shrunk(found.image, longest_px), ""
+                    yield page, encoded.data, found, ""
         except TextspotError as exc:  # the storage as a whole is out of reach
             raise type(exc)(f"cannot read the images of {self._store.uri}: {exc}") from exc
 
