@@ -41,6 +41,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -54,6 +55,7 @@ SPOTTING, LINES = "spotting", "lines"
 PRECISIONS = ("f32", "bf16", "int8")
 AUTO = "auto"
 ALL, LATIN = "all", "latin"  # alphabets of the family lines
+EMBEDDED = "embedded"
 BUNDLE_FILE = "bundle.yaml"
 PUBLISHED = ("text-spotting-0003", "text-spotting-0004", "text-spotting-0005")
 # the parts that a family's bundle must have, and those that it may have besides
@@ -275,7 +277,7 @@ class Bundle:
 
 def embedded_folder() -> Path:
     """Folder of the bundle that ships in the package."""
-    return Path(__file__).parent.parent / "models" / "embedded"
+    return Path(__file__).parent.parent / "models" / EMBEDDED
 
 
 def cache_folder() -> Path:
@@ -295,10 +297,19 @@ def read_spec(path: Path) -> BundleSpec:
         BundleError: It is missing, no YAML, of another schema, or a key is missing or wrong.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _read_spec(path, path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise BundleError(f"no bundle at {path.parent}: cannot read {path.name}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
+        raise BundleError(f"{path} is not valid YAML") from exc
+
+
+@lru_cache(maxsize=4)
+def _read_spec(path: Path, text: str) -> BundleSpec:
+    """By its text, which several parts of a spotter ask for: YAML is slow to parse."""
+    try:
+        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as exc:
         raise BundleError(f"{path} is not valid YAML") from exc
     if not isinstance(data, dict):
         raise BundleError(f"{path} must hold a mapping of keys")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import errno
 import inspect
@@ -11,8 +10,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import fsspec
 
 from textspot_ray.errors import ConfigError, MissingExtraError, StorageError, UsageError
 
@@ -86,6 +83,8 @@ def open_filesystem(protocol: str, options: Mapping[str, Any] | None = None) -> 
     if protocol == "gs" and (log := logging.getLogger("gcsfs")).level == logging.NOTSET:
         log.setLevel(logging.CRITICAL)  # it logs a trace of every refusal, which we tell in a line
     try:
+        import fsspec  # and asyncio, ssl: for local files nobody waits for them
+
         return fsspec.filesystem(protocol, **chosen)
     except ImportError as exc:
         extra = _EXTRAS.get(protocol)
@@ -116,6 +115,8 @@ def exclusive_put_options(fs: Any) -> dict[str, Any] | None:
     together.
     """
     method = getattr(fs, "_pipe_file", None) or fs.pipe_file
+    import fsspec
+
     if not fs.async_impl and type(fs).pipe_file is fsspec.AbstractFileSystem.pipe_file:
         return None
     parameters = inspect.signature(method).parameters
@@ -182,6 +183,8 @@ Pages = AsyncIterator[list[dict[str, Any]]]
 
 
 def _walk_pages(fs: Any, pages: Pages) -> Iterator[RemoteEntry]:
+    import asyncio
+
     async def take() -> list[dict[str, Any]] | None:
         return await anext(pages, None)
 

@@ -260,7 +260,7 @@ def test_other_wrong_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def absent(*_: object, **__: object) -> None:
         raise ImportError("Install s3fs to access S3")
 
-    monkeypatch.setattr("textspot_ray.storage.filesystem.fsspec.filesystem", absent)
+    monkeypatch.setattr("fsspec.filesystem", absent)
     with pytest.raises(MissingExtraError, match=r"textspot-ray\[s3\]"):
         listed("s3://bucket/x")
 

@@ -164,7 +164,7 @@ def test_unknown_scheme_and_missing_driver(monkeypatch: pytest.MonkeyPatch) -> N
     def absent(*_: object, **__: object) -> None:
         raise ImportError("Install s3fs to access S3")
 
-    monkeypatch.setattr("textspot_ray.storage.filesystem.fsspec.filesystem", absent)
+    monkeypatch.setattr("fsspec.filesystem", absent)
     for uri, extra in [
         ("s3://b", "s3"),
         ("gs://b", "gcs"),
