@@ -38,10 +38,18 @@ if TYPE_CHECKING:
     from textspot_ray.query.pages import Page
     from textspot_ray.spotting.spotter import TextSpotter
 
-ImageInput: TypeAlias = (
-    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | NDArray[np.uint8]"
-    " | PilImage"
-)
+    ImageInput: TypeAlias = (
+        str
+        | os.PathLike[str]
+        | bytes
+        | bytearray
+        | memoryview
+        | BinaryIO
+        | NDArray[np.uint8]
+        | PilImage
+    )
+else:
+    ImageInput = Any  # the names above are not imported for it
 """A path, a URI, encoded bytes, a binary file, a PIL image, or H x W (x 3 or 4) uint8 pixels."""
 
 _LONGEST_PX = 1280
@@ -86,6 +94,11 @@ class SpotResult:
         return None if self.record.error is None else self.record.error.message
 
     @property
+    def damage(self) -> str | None:
+        """What a decoder complained of in a file that was read all the same."""
+        return None if self.record.info is None else self.record.info.damage
+
+    @property
     def page(self) -> int:
         """Number of the page within its file, from 0."""
         return self.record.page
@@ -114,6 +127,7 @@ class SpotResult:
             "height": self.height,
             "status": str(self.record.status),
             "error": self.error,
+            "damage": self.damage,
             "text": self.text,
             "words": [
                 {

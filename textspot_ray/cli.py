@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import io
 import os
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textspot_ray._version import __version__
-from textspot_ray.errors import ExitCode, TextspotError, printable
+from textspot_ray.errors import ExitCode, TextspotError, did_you_mean, printable
 from textspot_ray.import_path import forget_working_folder
 from textspot_ray.redaction import redact_text
 
@@ -25,6 +24,7 @@ class Command:
 
 
 _DEBUG = "TEXTSPOT_DEBUG"
+_COMPLETION = "_ARGCOMPLETE"
 GROUPS: dict[str, dict[str, Command]] = {
     "make tables": {
         "read": Command("print what stands in a few images; no tables", "commands.read"),
@@ -84,6 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
         forget_working_folder()
+        if _COMPLETION in os.environ:  # a shell asks what may stand at its cursor
+            from textspot_ray.commands.completion import complete
+
+            complete(GROUPS)
     try:
         code = _main(arguments)
         sys.stdout.flush()  # a reader that has gone shows here, not when the program ends
@@ -104,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> int:
     if arguments[:1] == ["help"] and len(arguments) > 1:
-        arguments = [arguments[1], "--help"]  # as git has it
+        arguments = [*arguments[1:], "--help"]  # as git has it
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview())
         return ExitCode.OK if arguments else ExitCode.USAGE
@@ -119,8 +123,10 @@ def _main(arguments: list[str]) -> int:
 
 
 def _run(name: str, command: Command, arguments: list[str]) -> int:
+    from textspot_ray.commands.parser import CommandParser
+
     module = importlib.import_module(f"textspot_ray.{command.module}")
-    parser = argparse.ArgumentParser(prog=f"textspot {name}", description=module.__doc__)
+    parser = CommandParser(f"textspot {name}", module.__doc__)
     module.add_arguments(parser)
     try:
         # intermixed: `search DIR --fuzzy 1 TERM` must work; sub-commands cannot be parsed so
@@ -139,11 +145,8 @@ def _show_what_terminals_cannot() -> None:
 
 
 def _unknown(name: str) -> str:
-    import difflib
-
     names = [known for group in GROUPS.values() for known in group]
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {near[0]}?" if near else "; textspot --help lists the commands"
+    hint = did_you_mean(name, names) or "; textspot --help lists the commands"
     return f"no command {name!r}{hint}"
 
 

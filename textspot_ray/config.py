@@ -44,6 +44,7 @@ class SourceConfig:
     system_folders: bool = False  # take what lies in @eaDir, #recycle, $RECYCLE.BIN, __MACOSX, too
     keep_url_secrets: bool = False  # store URLs with user info and signatures, which else are cut
     on_changed: str = "keep"  # keep | redo
+    skip_duplicates: bool = False  # of files with the same bytes take the first alone
     tiff_levels: bool = False  # take pyramid levels and thumbnails of a TIFF for pages
     pdf_dpi: int = 200  # resolution at which PDF pages are drawn that are no scans
     storage_options: dict[str, Any] = field(default_factory=dict)  # fsspec options, by protocol

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
+
+_LEAST_LIKENESS = 0.6
 
 
 class ExitCode(IntEnum):
@@ -88,3 +91,15 @@ def printable(text: str) -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def did_you_mean(given: str, right: Iterable[str]) -> str:
+    """``; did you mean X?`` with the nearest of the right words; empty if none is near.
+
+    >>> did_you_mean("--tumb", ["--thumb", "--out"])
+    '; did you mean --thumb?'
+    """
+    import difflib
+
+    near = difflib.get_close_matches(given, list(right), n=1, cutoff=_LEAST_LIKENESS)
+    return f"; did you mean {near[0]}?" if near else ""

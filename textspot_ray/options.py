@@ -5,12 +5,11 @@ One list, so that ``run``, ``plan``, ``submit`` and Python cannot drift apart.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from textspot_ray.config import RunConfig, load_config
-from textspot_ray.errors import ConfigError
+from textspot_ray.errors import ConfigError, did_you_mean
 
 KEYS: dict[str, str] = {
     "include": "source.include",
@@ -22,6 +21,7 @@ KEYS: dict[str, str] = {
     "uri_column": "source.uri_column",
     "image_column": "source.image_column",
     "on_changed": "source.on_changed",
+    "skip_duplicates": "source.skip_duplicates",
     "min_side": "image.min_side",
     "tiles": "image.tiles",
     "model": "model.name",
@@ -62,8 +62,7 @@ def config_of(
         values["source.uris"] = uris
     for name, value in options.items():
         if name not in KEYS and name != STORAGE_OPTIONS:
-            near = difflib.get_close_matches(name, (*KEYS, STORAGE_OPTIONS), n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, (*KEYS, STORAGE_OPTIONS))
             raise ConfigError(f"unknown option {name}{hint}")
         if value is None:
             continue

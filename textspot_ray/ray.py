@@ -81,7 +81,7 @@ def add_words(example: dict[str, Any], column: str = "image", **options: Any) ->
         options: As of `textspot_ray.read`.
 
     Returns:
-        ``text``, ``words`` (a list of dicts) and ``error`` (None if it was read).
+        ``text``, ``words`` (a list of dicts) and ``error`` (empty if it was read).
 
     Raises:
         UsageError: There is no such column, or it holds no image.
@@ -92,7 +92,7 @@ def add_words(example: dict[str, Any], column: str = "image", **options: Any) ->
     if isinstance(image, Mapping):  # an undecoded Image feature
         image = image.get("bytes") or image.get("path")
     pages = list(spot([image], **options))
-    return {"text": _text(pages), "words": _words(pages), "error": _error(pages)}
+    return {"text": _text(pages), "words": _words(pages), "error": _error(pages) or ""}
 
 
 def _plain(image: Any) -> Any:

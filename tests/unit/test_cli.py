@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,10 +124,92 @@ def test_ports_are_checked(port: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["run", "--precison", "int8"], "run: no option --precison; did you mean --precision?"),
+        (["run", "--precison=int8"], "run: no option --precison; did you mean --precision?"),
+        (["run", "--precision", "int9"], "run: --precision cannot be 'int9'; did you mean int8?"),
+        (["run", "--engine", "xyzzy"], "run: --engine cannot be 'xyzzy': one of ray, local"),
+        (["run", "--limit", "many"], "run: --limit takes a whole number, not 'many'"),
+        (["run", "--sample", "half"], "run: --sample takes a number, not 'half'"),
+        (["export", "t", "-f", "pdff"], "export: --format cannot be 'pdff'; did you mean pdf?"),
+        (["export", "t"], "export: missing --format/-f"),
+        (["search"], "search: missing DIR"),
+        (["files", "a", "b"], "files: too many arguments: b"),
+        (["models", "fecth"], "models: ACTION cannot be 'fecth'; did you mean fetch?"),
+        (["models", "check", "--precison", "x"], "models: no option --precison"),
+        (["stats", "t", "--top", "0"], "stats: --top: 0 is not at least 1"),
+        (["run", "--qui"], "run: no option --qui"),
+    ],
+)
+def test_wrong_options_are_one_line_that_names_the_nearest(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == ExitCode.USAGE
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"textspot {line}")
+    assert shown.count("\n") == 1 and len(shown) <= 160
+    assert "(textspot help " in shown
+
+
+def test_no_model_of_that_name_names_the_nearest(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["run", str(tmp_path), "--out", str(tmp_path / "t"), "--model", "ppocr6-small"]
+    assert cli.main(arguments) == ExitCode.USAGE
+    assert "did you mean ppocrv6-small?" in capsys.readouterr().err
+    assert not (tmp_path / "t").exists()
+
+
+def test_examples_keep_their_lines_in_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for group in cli.GROUPS.values():
+        for name in group:
+            module = importlib.import_module(f"textspot_ray.{group[name].module}")
+            examples = [ln for ln in (module.__doc__ or "").splitlines() if ln.startswith("    ")]
+            assert cli.main(["help", name]) == ExitCode.OK
+            shown = capsys.readouterr().out.splitlines()
+            assert set(examples) <= set(shown)
+            assert examples or name not in ("read", "run", "search", "query", "export", "view")
+
+
+def completions(line: str) -> set[str]:
+    """What a shell is offered behind a line, by argcomplete's own protocol."""
+    pytest.importorskip("argcomplete")
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_SUPPRESS_SPACE": "1", "_ARGCOMPLETE_IFS": "\n"}
+    out, file = os.pipe()
+    environment = {**os.environ, **asked, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    code = f"import os; os.dup2({file}, 8); from textspot_ray.cli import main; main()"
+    subprocess.run([sys.executable, "-c", code], env=environment, pass_fds=[file], check=True)
+    os.close(file)
+    with os.fdopen(out) as stream:
+        return set(stream.read().split())
+
+
+def test_shells_complete_commands_options_and_values() -> None:
+    assert completions("textspot sea") == {"search"}
+    assert {"--precision"} == completions("textspot run --prec")
+    assert completions("textspot plan --engine ") == {"ray", "local"}
+    assert "ppocrv6-small" in completions("textspot run --model ppocrv6")
+    assert "engine.threads=" in completions("textspot run --set engine.thr")
+    assert completions("textspot models f") == {"fetch"}
+
+
+@pytest.mark.parametrize("variable", [{}, {"NO_COLOR": "1"}, {"FORCE_COLOR": ""}])
+def test_nothing_but_text_where_no_terminal_is(variable: dict[str, str], tmp_path: Path) -> None:
+    environment = {key: os.environ[key] for key in os.environ if "COLOR" not in key} | variable
+    for arguments in (["help", "run"], ["run", "--precison", "x"], ["models", "list"]):
+        done = run_cli(*arguments, env=environment)
+        assert done.stdout + done.stderr, arguments
+        assert b"\x1b" not in done.stdout + done.stderr
+
+
 def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["help", "run"]) == ExitCode.OK
     assert "usage: textspot run" in capsys.readouterr().out
     assert cli.main(["help"]) == ExitCode.OK
     assert "make tables:" in capsys.readouterr().out
+    assert cli.main(["help", "models", "fetch"]) == ExitCode.OK
+    assert "usage: textspot models fetch" in capsys.readouterr().out
     assert cli.main(["help", "rnu"]) == ExitCode.USAGE
     assert "did you mean run?" in capsys.readouterr().err

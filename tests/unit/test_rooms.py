@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "textspot_ray"
 ORDER = (
     ("_version", "errors", "records", "machine", "redaction", "config", "import_path"),
     ("options",),
-    ("reading_order", "text_key"),
+    ("reading_order", "text_key", "wording"),
     ("storage",),
     ("images",),
     ("sources",),

@@ -1,5 +1,7 @@
 """Serve the live page of a table on this machine: search, images, errors, figures, SQL.
 
+    textspot browse tables
+
 Only the address that it prints opens the page: it ends in a token that is new at every start.
 """
 

@@ -33,19 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Sweep and say how much went."""
-    from textspot_ray.commands.summary import byte_size, number
     from textspot_ray.errors import UsageError
     from textspot_ray.tables.maintenance.vacuum import clean
+    from textspot_ray.wording import byte_size, counted
 
     if args.older_than < 0:
         raise UsageError(f"--older-than takes hours from 0, not {args.older_than:g}")
     if args.grace < 0:
         raise UsageError(f"--grace takes minutes from 0, not {args.grace:g}")
     report = clean(table_ledger(args), older_than_s=3600 * args.older_than, grace_s=60 * args.grace)
-    print(f"deleted {number(report.files)} file(s), {byte_size(report.bytes)}")
+    print(f"deleted {counted(report.files, 'file')}, {byte_size(report.bytes)}")
     if report.waiting:
         print(
-            f"{number(report.waiting)} replaced file(s) stay for readers until {args.grace:g} "
+            f"{counted(report.waiting, 'replaced file')} kept for readers until {args.grace:g} "
             "minutes after they were replaced: --grace 0 deletes them now"
         )
     return ExitCode.OK

@@ -33,9 +33,9 @@ def main(args: argparse.Namespace) -> int:
     """Compact and say what became of the files."""
     import pyarrow as pa
 
-    from textspot_ray.commands.summary import duration, number
     from textspot_ray.tables.maintenance.compact import compact
     from textspot_ray.tables.maintenance.vacuum import finish
+    from textspot_ray.wording import duration, number
 
     # Row groups come and go by the thousand; malloc keeps their pages, Arrow's own allocator gives
     # them back and faults them in again, which costs a tenth of all processor time here.

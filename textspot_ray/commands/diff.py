@@ -1,4 +1,9 @@
-"""Compare two tables of the same images: words gained, lost, changed, and confidence."""
+"""Compare two tables of the same images: words gained, lost, changed, and confidence.
+
+    textspot diff tables-int8 tables-f32 --html differences.html
+
+Images are joined by their id, words by place.
+"""
 
 from __future__ import annotations
 

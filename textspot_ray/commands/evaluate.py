@@ -1,5 +1,7 @@
 """Score a table against ICDAR2015 ground truth: word spotting, end-to-end and detection.
 
+    textspot evaluate tables --gt gt --gt-size 1280x720
+
 An image is joined to its ground truth by name: img_7.jpg to gt_img_7.txt.
 """
 

@@ -1,5 +1,9 @@
 """Write the tables in a format of other tools.
 
+    textspot export tables -f tsv --out words.tsv
+    textspot export tables -f pdf --out searchable.pdf --source "*.jpg"
+    textspot export tables -f alto --out alto.zip
+
 --out names a folder or .zip (one file an image, called and laid out as the images are) or a file
 (all images; not for alto, page, icdar and iiif); any fsspec URI. pdf takes a folder or one .pdf,
 crops a folder or a .tar (WebDataset). Failed images are left out, but for jsonl.
@@ -22,6 +26,7 @@ from textspot_ray.commands.table_options import (
     storage_options,
 )
 from textspot_ray.errors import ExitCode
+from textspot_ray.wording import counted
 
 if TYPE_CHECKING:
     from textspot_ray.export.files import ExportReport
@@ -82,20 +87,26 @@ def main(args: argparse.Namespace) -> int:
 
 def _account(report: ExportReport, least: float, out: str | None) -> list[str]:
     """What was written and what was not."""
+    if not report.images and not (report.failed or report.unread):
+        return ["no image has words to export (see --source, --min-confidence, --limit)"]
     lines = [
-        f"exported {report.words} words of {report.images} images into {report.files} files",
+        f"exported {counted(report.words, 'word')} of {counted(report.images, 'image')} "
+        f"into {counted(report.files, 'file')}",
     ]
     if report.below:
         lines.append(
-            f"left out {report.below} words read with less than {least:g} (--min-confidence)"
+            f"left out {counted(report.below, 'word')} read with less than {least:g} "
+            "(--min-confidence)"
         )
     if report.failed:
-        lines.append(f"left out {report.failed} failed images (textspot errors lists them)")
+        lines.append(
+            f"left out {counted(report.failed, 'failed image')} (textspot errors lists them)"
+        )
     if report.unread:
         lines.append(
             f"left out {report.unread} images whose picture cannot be read now "
             "(moved? --source-root OLD=NEW)"
         )
     if report.stale:
-        lines.append(f"{report.stale} files of an earlier export are still in {out}")
+        lines.append(f"{counted(report.stale, 'file')} of an earlier export still in {out}")
     return lines

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Find the images, ask, and take them out."""
-    from textspot_ray.commands.summary import number
     from textspot_ray.tables.maintenance.forget import forget
+    from textspot_ray.wording import number
 
     if not args.image and not args.where:
         raise UsageError("name what to forget: --image ID or --where SQL")

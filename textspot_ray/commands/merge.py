@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Merge and say what the new table holds."""
-    from textspot_ray.commands.summary import number
     from textspot_ray.tables.maintenance.merge import merge
+    from textspot_ray.wording import number
 
     first, second = table_ledger(args, args.first), table_ledger(args, args.second)
     store = table_store(args, args.out)

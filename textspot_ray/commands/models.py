@@ -1,4 +1,10 @@
-"""Model bundles: list what is there, check one, fetch a published one, quantise."""
+"""Model bundles: list what is there, check one, fetch a published one, quantise.
+
+    textspot models list
+    textspot models fetch text-spotting-0005
+
+models check compiles a bundle and reads an image.
+"""
 
 from __future__ import annotations
 

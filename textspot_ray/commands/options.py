@@ -47,6 +47,12 @@ def add_run_options(parser: argparse.ArgumentParser, *, out_required: bool) -> N
     what.add_argument("--uri-column", metavar="NAME", help="column of a list with the URI")
     what.add_argument("--image-column", metavar="NAME", help="Parquet column of image bytes")
     what.add_argument("--on-changed", choices=("keep", "redo"), help="sources that changed")
+    what.add_argument(
+        "--skip-duplicates",
+        action="store_true",
+        default=None,
+        help="of files with the same bytes read the first alone; every file is read when listed",
+    )
     model = parser.add_argument_group("model")
     model.add_argument("--model", metavar="NAME|DIR", help="embedded (default), or a bundle")
     model.add_argument("--precision", choices=("f32", "bf16", "int8"), help="default: bundle's")

@@ -1,4 +1,10 @@
-"""Dry run: what a run with these options would read, skip, tile and cost; nothing is written."""
+"""Dry run: what a run with these options would read, skip, tile and cost; nothing is written.
+
+    textspot plan ~/Photos
+    textspot plan 's3://bucket/2024/*.tar' --out s3://bucket/tables
+
+The time is that of a sample, which is spotted in this process, and is said as an interval.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +15,12 @@ from typing import TYPE_CHECKING
 from textspot_ray.commands.options import add_run_options, run_config
 from textspot_ray.errors import ExitCode
 from textspot_ray.redaction import redact_text
+from textspot_ray.wording import byte_size, counted, number
 
 if TYPE_CHECKING:
     from textspot_ray.config import RunConfig
-    from textspot_ray.records import Encoded, Item, Skipped
-    from textspot_ray.spotting.spotter import TextSpotter
+    from textspot_ray.engine.estimate import Estimate
+    from textspot_ray.records import Item, Skipped
     from textspot_ray.tables.plan.planner import PlanSummary
 
 
@@ -23,18 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--probe",
         type=int,
-        default=8,
+        default=64,
         metavar="N",
-        help="spot N images of the sources in this process, to estimate time and tiles (default 8)",
+        help="spot up to N images in this process, for the estimate (default 64); 0: none",
+    )
+    parser.add_argument(
+        "--probe-s",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="for so many seconds at most (default 30)",
     )
 
 
 def main(args: argparse.Namespace) -> int:
     """Print what a run would do."""
-    from textspot_ray.commands.summary import byte_size, number
 
     config = run_config(args)
-    survey = _Survey(config, args.probe)
+    survey = _Survey(config)
     summary = survey.plan()
     print(f"items    {number(summary.listed)} listed, {byte_size(summary.bytes)} of new ones")
     if summary.unsized:
@@ -42,23 +55,28 @@ def main(args: argparse.Namespace) -> int:
     for reason, n in sorted(summary.skipped.items()):
         print(f"skipped  {number(n)} {reason}")
     print(
-        f"to do    {number(summary.new)} new in {number(summary.shards)} shard(s), "
+        f"to do    {number(summary.new)} new in {counted(summary.shards, 'shard')}, "
         f"{number(summary.changed)} changed, {number(summary.broken)} unreadable already"
     )
     if survey.already is not None:
         print(f"done     {number(survey.already)} items are in {redact_text(config.output.uri)}")
-    for line in survey.estimate(summary.new):
-        print(line)
+    if summary.new and args.probe > 0:
+        estimate = survey.sample.estimate(config, summary.new, args.probe, args.probe_s)
+        if estimate is None:
+            print("estimate none: no sampled image could be spotted")
+        else:
+            print("\n".join(estimate_lines(estimate)))
     return ExitCode.OK
 
 
 class _Survey:
-    """Lists the sources, keeps a sample of the items, and times the model on it."""
+    """Lists the sources and keeps a sample of the items."""
 
-    def __init__(self, config: RunConfig, probe: int) -> None:
+    def __init__(self, config: RunConfig) -> None:
+        from textspot_ray.engine.estimate import Sample
+
         self._config = config
-        self._probe = probe
-        self._sample: list[Item] = []
+        self.sample = Sample()
         self.already: int | None = None
 
     def plan(self) -> PlanSummary:
@@ -85,60 +103,27 @@ class _Survey:
         from textspot_ray.records import Skipped
         from textspot_ray.sources.listing import list_items
 
-        stride, seen = 1, 0
         for entry in list_items(self._config.source, self._config.image):
-            # keeps every 2^k-th item, so that the sample spreads over a listing of any length
-            if self._probe and not isinstance(entry, Skipped):
-                if seen % stride == 0:
-                    self._sample.append(entry)
-                    if len(self._sample) >= 2 * self._probe:
-                        self._sample, stride = self._sample[::2], stride * 2
-                seen += 1
+            if not isinstance(entry, Skipped):
+                self.sample.add(entry)
             yield entry
 
-    def estimate(self, items: int) -> list[str]:
-        """Time the sample; lines about tiles and hours."""
-        import time
 
-        from textspot_ray.commands.summary import duration
-        from textspot_ray.sources.reader import Reader
-        from textspot_ray.spotting.spotter import TextSpotter
-
-        sample = self._sample[: self._probe]
-        if not sample or not items:
-            return []
-        model = self._config.model
-        spotter = TextSpotter.load(
-            model.name,
-            precision=model.precision,
-            alphabet=model.alphabet,
-            detection_threshold=model.detection_threshold,
-            image=self._config.image,
-        )
-        reader = Reader(self._config.source, self._config.image)
-        try:
-            times, tiles = [], []
-            for encoded in reader.read(sample):
-                started = time.perf_counter()
-                count = _spot(spotter, encoded)
-                if count:
-                    tiles.append(count)
-                    times.append(time.perf_counter() - started)
-        finally:
-            reader.close()
-        if not times:
-            return [f"estimate none: none of {len(sample)} sampled images could be spotted"]
-        # the first call warms up
-        mean = sum(times[1:] or times) / len(times[1:] or times)
-        return [
-            f"tiles    {sum(tiles) / len(tiles):.1f} passes an image in a sample of {len(tiles)}",
-            f"estimate {duration(mean * items)} on this machine, {mean:.2f} s an image",
-        ]
+def estimate_lines(estimate: Estimate) -> list[str]:
+    """An estimate for people: passes, and the time as an interval."""
+    failed = f", {estimate.failed} more failed" if estimate.failed else ""
+    return [
+        f"tiles    {estimate.passes:.1f} passes an image in a sample of {estimate.spotted}{failed}",
+        f"estimate {_span(estimate.low_s, estimate.high_s)} on this machine if it does nothing "
+        f"else, {estimate.item_s:.2f} s an image",
+    ]
 
 
-def _spot(spotter: TextSpotter, encoded: Encoded) -> int:
-    """Spot one image; the number of passes, 0 if it failed."""
-    if encoded.data is None:
-        return 0
-    info = spotter.spot(encoded.data).info
-    return info.tiles if info is not None else 0
+def _span(low_s: float, high_s: float) -> str:
+    """Two times in one unit, with two digits that tell."""
+    unit, seconds = next(
+        ((unit, s) for unit, s in (("h", 3600.0), ("min", 60.0)) if high_s >= 1.5 * s), ("s", 1.0)
+    )
+    low, high = low_s / seconds, high_s / seconds
+    digits = 1 if high < 10 and unit != "s" else 0
+    return f"{low:,.{digits}f} to {high:,.{digits}f} {unit}"

@@ -1,5 +1,8 @@
 """Run SQL over the views words, images, errors, shards and runs; without SQL, a prompt.
 
+    textspot query tables "SELECT text, count(*) AS n FROM words GROUP BY text ORDER BY n DESC"
+    textspot query tables "FROM images WHERE status = 'failed'" --out failed.csv
+
 --cookbook prints statements for the usual questions; with DIR also that table's answers to them.
 """
 

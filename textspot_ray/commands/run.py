@@ -1,5 +1,9 @@
 """Spot every word in the sources and write the tables words, images and errors.
 
+    textspot run ~/Photos --out tables
+    textspot run ~/Scans ~/old.zip --out tables --model ppocrv6-small --engine local
+    textspot run 's3://bucket/2024/*.tar' --out s3://bucket/tables --address auto
+
 Running the same command again goes on where it stopped: committed work is neither redone nor read.
 """
 
@@ -66,7 +70,11 @@ def main(args: argparse.Namespace) -> int:
 
 def model_line(spec: BundleSpec, precision: str) -> str:
     """Which bundle runs, and what it can read."""
+    from textspot_ray.spotting.bundle import EMBEDDED
     from textspot_ray.spotting.family import family_of
 
     limits = family_of(spec).limits(spec)
-    return f"model: {spec.name} {spec.version} ({precision})" + (f", {limits}" if limits else "")
+    line = f"model: {spec.name} {spec.version} ({precision})" + (f", {limits}" if limits else "")
+    if spec.name == EMBEDDED:
+        line += "; case, accents, punctuation, other scripts: --model ppocrv6-small"
+    return line

@@ -1,5 +1,9 @@
 """Find words: image, word, box and confidence of each hit, best first.
 
+    textspot search tables exit
+    textspot search tables emergency exit --fuzzy 1
+    textspot search tables total --source "*receipts*" --images
+
 Terms are compared without case, accents and punctuation: Cafe, total: and 12.00 find what was read
 as cafe, total and 1200. Several terms are a phrase on one line unless --all or --any is given.
 Without a term, every word that the other conditions leave is listed.

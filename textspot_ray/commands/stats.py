@@ -1,4 +1,9 @@
-"""Figures of a table: by source, confidence, length, throughput, failures, slowest images."""
+"""Figures of a table: by source, confidence, length, throughput, failures, slowest images.
+
+    textspot stats tables --plot figures.html
+
+--json gives all of them to programs.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Tell how far a table is, from its folder alone, while the job runs or afterwards.
 
+    textspot status tables --watch
+
 What is committed comes from markers and snapshots; who works on it now, how fast, and what is done
 beyond that comes from the file that each driver writes every half minute.
 """
@@ -118,7 +120,8 @@ def status_lines(status: TableStatus, seen: Sequence[SeenStatus], live: Live) ->
         seen: The drivers' own accounts, the newest first.
         live: Those that are at work, as one.
     """
-    from textspot_ray.commands.summary import counts_lines, duration, number
+    from textspot_ray.commands.summary import counts_lines
+    from textspot_ray.wording import counted, duration, number
 
     state = "done" if status.done else "not done"
     lines = [
@@ -128,7 +131,7 @@ def status_lines(status: TableStatus, seen: Sequence[SeenStatus], live: Live) ->
         *counts_lines(status.counts),
     ]
     if status.redo_shards:
-        lines.append(f"changed  {number(status.redo_shards)} shard(s) wait to be read again")
+        lines.append(f"changed  {counted(status.redo_shards, 'shard')} to be read again")
     if status.forgotten:
         lines.append(f"erased   {number(status.forgotten)} images taken out for good")
     if status.images_per_s:
@@ -155,7 +158,7 @@ def _interval(text: str) -> float:
 
 def driver_line(one: SeenStatus) -> str:
     """One driver's account in a line."""
-    from textspot_ray.commands.summary import duration, number
+    from textspot_ray.wording import counted, duration, number
 
     status = one.status
     who = f"{status.run_id} on {status.host} (process {status.pid})"
@@ -173,18 +176,18 @@ def driver_line(one: SeenStatus) -> str:
         return f"{who}: {status.state} {ago}, {number(status.images)} images{why}"
     return (
         f"{who}: {status.state}, {number(status.images)} images, {number(status.failed)} failed; "
-        f"{status.n_slots} slot(s) on {status.n_nodes} node(s); {ago}"
+        f"{counted(status.n_slots, 'slot')} on {counted(status.n_nodes, 'node')}; {ago}"
     )
 
 
 def _live_line(live: Live) -> str:
-    from textspot_ray.commands.summary import number
+    from textspot_ray.wording import counted
 
     more = "; sources are still being listed" if live.planning else ""
     return (
-        f"now      {live.images_per_s:.1f} images/s by {live.drivers} driver(s), {live.slots} "
-        f"slot(s) on {live.nodes} node(s); {number(live.open_items)} items done and not "
-        f"committed yet{more}"
+        f"now      {live.images_per_s:.1f} images/s by {counted(live.drivers, 'driver')}, "
+        f"{counted(live.slots, 'slot')} on {counted(live.nodes, 'node')}; "
+        f"{counted(live.open_items, 'item')} done and not committed yet{more}"
     )
 
 

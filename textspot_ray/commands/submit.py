@@ -1,6 +1,9 @@
 """Run on a cluster: through the Jobs API of a Ray cluster, or on Kubernetes as a KubeRay RayJob.
 
-`textspot submit CONFIG.yaml` or `textspot submit SOURCE... --out DIR` take the options of `run`.
+    textspot submit run.yaml --address http://head:8265
+    textspot submit s3://bucket/scans --out s3://bucket/tables --k8s > rayjob.yaml
+
+CONFIG.yaml or SOURCE... and --out are those of textspot run, and so are the options.
 With --k8s the manifest is printed; --apply hands it to kubectl.
 """
 
@@ -29,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     watch = jobs.add_mutually_exclusive_group()
     watch.add_argument("--follow", action="store_true", help="show the log until it ends (default)")
     watch.add_argument("--detach", action="store_true", help="print the job's id and return")
+    jobs.add_argument(
+        "--quiet", "-q", action="store_true", help="no progress, and nothing but warnings here"
+    )
     jobs.add_argument("--job-id", metavar="ID", help="instead of one that Ray makes up")
     kube = parser.add_argument_group("Kubernetes")
     which = kube.add_mutually_exclusive_group()
@@ -62,6 +68,10 @@ def main(args: argparse.Namespace) -> int:
     if args.apply and not (args.k8s or args.k8s_cluster):
         raise UsageError("--apply goes with --k8s or --k8s-cluster")
     if args.k8s or args.k8s_cluster:
+        if args.quiet:
+            raise UsageError(
+                "--quiet is of the Jobs API; for a manifest --set engine.progress_s=3600"
+            )
         return _kubernetes(args, config)
     return _jobs_api(args, config, address)
 
@@ -77,15 +87,14 @@ def _take_config_file(args: argparse.Namespace) -> None:
 def _jobs_api(args: argparse.Namespace, config: RunConfig, address: str | None) -> int:
     from textspot_ray.deploy.jobs_api import connect, follow, local_paths, send
 
+    say = (lambda text: None) if args.quiet else _say
     for path in local_paths(config):
         print(f"textspot: {path} must be there on every node of the cluster", file=sys.stderr)
     cluster = connect(address)
-    job_id = send(cluster, config, args.job_id)
-    print(f"job      {job_id} at {cluster.address}, Ray {cluster.ray_version}", file=sys.stderr)
-    print(f"status   textspot status {config.output.uri}", file=sys.stderr)
-    print(
-        f"stop     ray job stop --address {cluster.address} {job_id}", file=sys.stderr, flush=True
-    )
+    job_id = send(cluster, config, args.job_id, quiet=args.quiet)
+    say(f"job      {job_id} at {cluster.address}, Ray {cluster.ray_version}")
+    say(f"status   textspot status {config.output.uri}")
+    say(f"stop     ray job stop --address {cluster.address} {job_id}")
     if args.detach:
         print(job_id)
         return ExitCode.OK
@@ -94,6 +103,10 @@ def _jobs_api(args: argparse.Namespace, config: RunConfig, address: str | None) 
     except KeyboardInterrupt:
         print(f"textspot: no longer followed; job {job_id} goes on", file=sys.stderr)
         return ExitCode.INTERRUPTED
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _echo(text: str) -> None:

@@ -4,29 +4,7 @@ from __future__ import annotations
 
 from textspot_ray.records import Counts, RunReport
 from textspot_ray.redaction import redact_text
-
-
-def number(n: float) -> str:
-    """A count with thousands separated."""
-    return f"{n:,.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def byte_size(n: float) -> str:
-    """Bytes in binary units."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if n < 1024:
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1024
-    return f"{n:.1f} TiB"
+from textspot_ray.wording import counted, duration, number
 
 
 def counts_lines(counts: Counts) -> list[str]:
@@ -47,7 +25,7 @@ def print_report(report: RunReport) -> None:
     done, out = report.run_counts, redact_text(report.out)
     speed = done.images / report.elapsed_s if report.elapsed_s else 0.0
     print(
-        f"this run spotted {number(done.images)} images in {duration(report.elapsed_s)} "
+        f"this run spotted {counted(done.images, 'image')} in {duration(report.elapsed_s)} "
         f"({speed:.1f} images/s); the table now holds"
     )
     for line in counts_lines(report.counts):
@@ -57,7 +35,9 @@ def print_report(report: RunReport) -> None:
         print(f"  skipped  {reasons}")
     if report.signal:
         left = report.shards_total - report.shards_done
-        print(f"stopped by a signal with {left} shard(s) left; run the same command to go on")
+        print(
+            f"stopped by a signal with {counted(left, 'shard')} left; run the same command to go on"
+        )
     elif report.counts.failed:
         print(f"list the failures with: textspot errors {out}")
     print(f'query it with: textspot query {out} "SELECT text FROM words LIMIT 10"')

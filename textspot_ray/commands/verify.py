@@ -21,8 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print what was found; exit 5 if the tables are wrong."""
-    from textspot_ray.commands.summary import byte_size, counts_lines, number
+    from textspot_ray.commands.summary import counts_lines
     from textspot_ray.tables.maintenance.verify import verify
+    from textspot_ray.wording import byte_size, number
 
     ledger = table_ledger(args)
     report = verify(ledger, table_plan(ledger), checksums=not args.quick, deep=args.deep)

@@ -1,4 +1,10 @@
-"""Write one self-contained HTML file: pictures with their words, errors and figures."""
+"""Write one self-contained HTML file: pictures with their words, errors and figures.
+
+    textspot view tables --out words.html
+    textspot view tables --search exit --fuzzy 1 --open
+
+Without --search, --sample images are chosen, always the same ones.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +20,7 @@ from textspot_ray.commands.table_options import (
     storage_options,
 )
 from textspot_ray.errors import ExitCode
+from textspot_ray.wording import byte_size, counted, number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +69,12 @@ def main(args: argparse.Namespace) -> int:
             source_options=storage_options(args),
             source_roots=source_roots(args),
         )
+        whole = len(ids) if args.search else tables.rows("SELECT count(*) FROM images")[0][0]
         path = write_page(render(tables, ids, settings, marked), args.out, args.open)
-    print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB, {len(ids)} images)")
+        shown = counted(len(ids), "image") + (
+            f" of {number(whole)}; --sample N for more" if len(ids) < whole else ""
+        )
+    print(f"wrote {path} ({byte_size(path.stat().st_size)}, {shown})")
     return ExitCode.OK
 
 

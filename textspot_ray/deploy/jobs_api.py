@@ -121,13 +121,16 @@ def connect(address: str | None) -> Cluster:
     return Cluster(url, str(facts["ray_version"]), _client(url, headers))
 
 
-def send(cluster: Cluster, config: RunConfig, job_id: str | None = None) -> str:
+def send(
+    cluster: Cluster, config: RunConfig, job_id: str | None = None, *, quiet: bool = False
+) -> str:
     """Submit a run; its job id. The driver runs on the head node and takes no slot's cores.
 
     Args:
         cluster: From `connect`.
         config: Sent as a file; its engine joins the cluster it is sent to.
         job_id: Instead of one that Ray makes up.
+        quiet: The job's log has no progress.
 
     Raises:
         UsageError: The configuration holds secrets, or the job id is taken.
@@ -138,7 +141,7 @@ def send(cluster: Cluster, config: RunConfig, job_id: str | None = None) -> str:
         Path(folder, CONFIG_FILE).write_text(dump_config(inside), encoding="utf-8")
         try:
             return cluster.client.submit_job(
-                entrypoint=ENTRYPOINT,
+                entrypoint=ENTRYPOINT + (" --quiet" if quiet else ""),
                 submission_id=job_id,
                 runtime_env={
                     "working_dir": folder,

@@ -19,6 +19,7 @@ from textspot_ray.doctor.finding import CheckResult, fail, ok, warn
 from textspot_ray.engine.sizing import available_cpus, slots_of_node
 from textspot_ray.machine import cpu_flags
 from textspot_ray.spotting.bundle import cache_folder
+from textspot_ray.wording import counted
 
 _INT8: Final = ("avx512_vnni", "avx_vnni", "amx_int8")
 _BF16: Final = ("avx512_bf16", "amx_bf16")
@@ -58,8 +59,8 @@ def check_threads(engine: EngineConfig) -> Iterator[CheckResult]:
     slots, shape = slots_of_node(cpus, engine)
     online = os.cpu_count() or 1
     text = (
-        f"{cpus:g} of {online} cores usable, {slots} slot(s) of {shape.cpus:g}, "
-        f"{shape.threads.detector} detector thread(s)"
+        f"{cpus:g} of {online} cores usable, {counted(slots, 'slot')} of {shape.cpus:g}, "
+        f"{counted(shape.threads.detector, 'detector thread')}"
     )
     if slots < 1:
         yield fail("threads", text, "lower engine.cpus_per_slot or give this machine more cores")
@@ -87,7 +88,8 @@ def check_memory(engine: EngineConfig, available_bytes: int | None = None) -> It
     if slots < 1:
         return  # said by check_threads
     needed = worker_size(cpus, engine).memory_bytes
-    text = f"{free / GIB:.1f} GiB available, {needed / GIB:.0f} GiB at worst for {slots} slot(s)"
+    most = f"{needed / GIB:.0f} GiB at worst for {counted(slots, 'slot')}"
+    text = f"{free / GIB:.1f} GiB available, {most}"
     if free < needed:
         yield warn(
             "memory", text, "set engine.slots, or lower engine.actor_max_uss_bytes or in_flight"

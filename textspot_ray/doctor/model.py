@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from textspot_ray.config import ModelConfig
 from textspot_ray.doctor.finding import CheckResult, ok, warn
 from textspot_ray.engine.sizing import available_cpus
+from textspot_ray.wording import counted
 
 
 def check_model(model: ModelConfig) -> Iterator[CheckResult]:
@@ -45,7 +46,7 @@ def check_model(model: ModelConfig) -> Iterator[CheckResult]:
     if words:
         yield warn(
             "model",
-            f"{text}, with {len(words)} word(s) in it",
+            f"{text}, with {counted(len(words), 'word')} in it",
             "a bundle that reads nothing into nothing is more to be trusted",
         )
     else:

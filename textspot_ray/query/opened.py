@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
-from textspot_ray.errors import UsageError
+from textspot_ray.errors import UsageError, did_you_mean
 from textspot_ray.query.output import text_table
 from textspot_ray.query.search import Combine, Hit, Mode, SearchQuery, search
 from textspot_ray.query.source_roots import parse_roots
@@ -28,6 +29,7 @@ from textspot_ray.tables.open import open_tables as open_files
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_Choice = TypeVar("_Choice", bound=StrEnum)
 _PREVIEW_ROWS = 5
 _LONGEST_PX = 1280
 
@@ -82,18 +84,15 @@ class OpenedTables(Tables):
         Raises:
             UsageError: A mode or combination there is not, a pattern that is none.
         """
-        try:
-            query = SearchQuery(
-                terms=terms,
-                mode=Mode(mode),
-                distance=distance,
-                combine=Combine(combine),
-                min_confidence=min_confidence,
-                source=source,
-                limit=limit,
-            )
-        except ValueError as exc:
-            raise UsageError(str(exc)) from exc
+        query = SearchQuery(
+            terms=terms,
+            mode=_one_of(Mode, "mode", mode),
+            distance=distance,
+            combine=_one_of(Combine, "combine", combine),
+            min_confidence=min_confidence,
+            source=source,
+            limit=limit,
+        )
         return search(self.views, query)
 
     def show(
@@ -178,6 +177,15 @@ def open_tables(
     found = open_files(where, storage_options)
     fields = {name: getattr(found, name) for name in Tables.__dataclass_fields__}
     return OpenedTables(**fields)
+
+
+def _one_of(kind: type[_Choice], name: str, value: str) -> _Choice:
+    """The member of an enumeration that a caller names."""
+    choices = [str(member) for member in kind]
+    if value not in choices:
+        hint = did_you_mean(value, choices)
+        raise UsageError(f"{name} must be one of {', '.join(choices)}, not {value!r}{hint}")
+    return kind(value)
 
 
 def _short(value: str) -> str:

@@ -1,7 +1,8 @@
 """Which images a glob means: people write names as they see them, tables hold them encoded.
 
 A glob may be of the id or URI as it stands in the table (``s3://b/x.tar#*``), of the same decoded
-(``*my photos*``, ``*日本*``), or of a file's name alone (``img_1.jpg``, ``img_4*``).
+(``*my photos*``, ``*日本*``), or of the name alone of a file or an archive (``img_1.jpg``,
+``img_4*``, ``scans.zip``).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def source_condition(glob: str) -> tuple[str, dict[str, str]]:
         conditions += ["source GLOB $glob1", "image_id GLOB $glob1"]
     if "/" not in glob and "#" not in glob:
         parameters["regex1"] = f"(?:.*[/#])?{_regex(glob, '[^/#]*')}(?:#page=[0-9]+)?"
-        conditions.append("regexp_full_match(image_id, $regex1, 's')")
+        conditions += [f"regexp_full_match({c}, $regex1, 's')" for c in ("image_id", "source")]
     return f"({' OR '.join(conditions)})", parameters
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from textspot_ray.query.figures import Figures, compute
 from textspot_ray.query.output import text_table
 from textspot_ray.query.views import TableViews
+from textspot_ray.wording import counted, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +120,11 @@ def report(stats: Stats) -> str:
     """All figures as text."""
     t = stats.figures.totals
     parts = [
-        f"images  {t.images}: {t.with_words} with words, {t.empty} without, {t.failed} failed\n"
-        f"words   {t.words}; {t.below} below the text threshold; {t.unread} boxes without text; "
-        f"{t.saturated} images met the box limit\n"
+        f"images  {number(t.images)}: {number(t.with_words)} with words, "
+        f"{number(t.empty)} without, {number(t.failed)} failed, {number(t.damaged)} damaged\n"
+        f"words   {number(t.words)}; {number(t.below)} below the text threshold; "
+        f"{counted(t.unread, 'box', 'boxes')} without text; "
+        f"{counted(t.saturated, 'image')} met the box limit\n"
     ]
     parts.append(
         _section(
@@ -132,8 +135,8 @@ def report(stats: Stats) -> str:
     )
     if stats.copies is not None:
         parts[0] += (
-            f"copies  {stats.copies.files} files have the bytes of another "
-            f"({stats.copies.contents} contents)\n"
+            f"copies  {counted(stats.copies.files, 'file')} with the bytes of another "
+            f"({counted(stats.copies.contents, 'content')})\n"
         )
         if stats.copies.largest:
             copies = [dataclasses.astuple(group) for group in stats.copies.largest]
@@ -149,20 +152,20 @@ def report(stats: Stats) -> str:
         most = max((bin.count for bin in bins), default=0) or 1
         rows_ = [(bin.label, bin.count, "█" * round(40 * bin.count / most)) for bin in bins]
         parts.append(_section(title, ("", "count", ""), [row for row in rows_ if row[1]]))
-    stages = [(stage, 1000 * seconds) for stage, seconds in stats.figures.stage_s]
+    stages = [(stage, round(1000 * seconds, 1)) for stage, seconds in stats.figures.stage_s]
     parts.append(_section("mean time of an image", ("stage", "ms"), stages))
     parts.append(
         _section(
             "runs",
             ("run", "images", "words", "failed", "seconds", "images/s"),
-            list(stats.figures.runs),
+            [_rounded(row) for row in stats.figures.runs],
         )
     )
     parts.append(
         _section(
             "slowest images",
             ("image", "seconds", "width", "height", "words"),
-            [dataclasses.astuple(row) for row in stats.slowest],
+            [_rounded(dataclasses.astuple(row)) for row in stats.slowest],
         )
     )
     return "\n".join(parts)
@@ -171,6 +174,11 @@ def report(stats: Stats) -> str:
 def as_json(stats: Stats) -> dict[str, Any]:
     """All figures for programs."""
     return dataclasses.asdict(stats)
+
+
+def _rounded(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Times and rates to two digits behind the point: more are chance."""
+    return tuple(round(value, 2) if isinstance(value, float) else value for value in row)
 
 
 def _section(title: str, names: tuple[str, ...], rows: list[Any]) -> str:

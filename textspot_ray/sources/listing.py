@@ -43,7 +43,7 @@ def list_items(
 
     Args:
         config: What to list.
-        image: Limits of images (none of them matters for listing so far).
+        image: Limits of images; they matter where copies are looked for.
         retry: How transient faults of storage are tried again.
 
     Raises:
@@ -54,6 +54,15 @@ def list_items(
         raise SourceError("no source given")
     if config.limit == 0:
         return
+    listed = _listed(config, retry)
+    if config.skip_duplicates:
+        from textspot_ray.sources.copies import without_copies
+
+        listed = without_copies(listed, config, image)
+    yield from listed
+
+
+def _listed(config: SourceConfig, retry: RetryPolicy | None) -> Iterator[Item | Skipped]:
     retry = retry or RetryPolicy(attempts=4)
     lister = Lister(config, retry)
     taken: IdMap | None = None

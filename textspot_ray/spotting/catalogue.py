@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from textspot_ray.errors import BundleError
+from textspot_ray.errors import BundleError, did_you_mean
 from textspot_ray.spotting.bundle import (
     BUNDLE_FILE,
+    EMBEDDED,
     PUBLISHED,
     Bundle,
     cache_folder,
@@ -32,7 +33,7 @@ def load_bundle(name: str, cache: Path | None = None) -> Bundle:
     Raises:
         BundleError: There is no such bundle, or its description is wrong.
     """
-    if name == "embedded":
+    if name == EMBEDDED:
         folder = embedded_folder()
     elif name in published_names():
         folder = (cache or cache_folder()) / "models" / name
@@ -41,9 +42,10 @@ def load_bundle(name: str, cache: Path | None = None) -> Bundle:
     else:
         folder = Path(name)
         if not folder.is_dir():
+            hint = did_you_mean(name, (EMBEDDED, *published_names()))
             raise BundleError(
-                f"no model bundle {name!r}: it is neither embedded nor a folder, nor one of "
-                f"{', '.join(published_names())}"
+                f"no model {name!r}, nor a folder of that name"
+                f"{hint or '; textspot models list names them'}"
             )
         if not (folder / BUNDLE_FILE).is_file():
             return _undescribed(folder)

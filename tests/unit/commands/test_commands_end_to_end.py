@@ -261,7 +261,7 @@ def test_after_compact_names_match_every_word_once_unless_old_files_are_kept(
     assert len(query(str(copy), "SELECT 1 FROM words", capsys)) == n_words
     assert main(["clean", str(copy)]) == ExitCode.OK
     said = capsys.readouterr().out
-    assert "deleted 0 file(s)" in said and "replaced file(s) stay" in said and "--grace 0" in said
+    assert "deleted 0 files" in said and "replaced files kept" in said and "--grace 0" in said
     assert main(["compact", str(copy)]) == ExitCode.OK
     said = capsys.readouterr().out
     assert said.startswith(f"nothing to compact: {n_words} words in ") and "stay" not in said

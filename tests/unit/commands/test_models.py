@@ -164,7 +164,7 @@ def test_check_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "check", "text-spotting-0004"]) == ExitCode.USAGE
     assert "textspot models fetch text-spotting-0004" in capsys.readouterr().err
     assert main(["models", "check", "/no/such/folder"]) == ExitCode.USAGE
-    assert "no model bundle '/no/such/folder'" in capsys.readouterr().err
+    assert "no model '/no/such/folder'" in capsys.readouterr().err
 
 
 def test_fetch_from_a_folder_that_lacks_files(

@@ -88,7 +88,7 @@ def test_memory_against_the_worst_case(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_machine, "available_cpus", lambda: 16.0)
     (little,) = check_machine.check_memory(EngineConfig(), 4 * 2**30)
     assert little.level is Level.WARN
-    assert "17 GiB at worst for 2 slot(s)" in little.text
+    assert "17 GiB at worst for 2 slots" in little.text
     (plenty,) = check_machine.check_memory(EngineConfig(), 64 * 2**30)
     assert plenty.level is Level.OK
 

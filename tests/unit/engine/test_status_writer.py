@@ -145,11 +145,11 @@ def test_status_tells_a_killed_driver_from_a_living_one(tmp_path, capsys):
     assert main(["status", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     (told,) = [line for line in lines if " living on " in line]
-    assert "working" in told and "4 slot(s) on 2 node(s)" in told
+    assert "working" in told and "4 slots on 2 nodes" in told
     (stale,) = [line for line in lines if " killed on " in line]
     assert "no word for 12 min" in stale and "run the same command again" in stale
     (now_line,) = [line for line in lines if line.startswith("now ")]
-    assert "2.5 images/s by 1 driver(s)" in now_line and "3 items done and not" in now_line
+    assert "2.5 images/s by 1 driver," in now_line and "3 items done and not" in now_line
 
 
 def test_a_driver_of_this_machine_that_is_gone_is_stale_at_once(tmp_path):

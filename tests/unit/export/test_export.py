@@ -429,8 +429,8 @@ def test_command_writes_to_a_folder_and_to_stdout(
     assert len(list((tmp_path / "texts").iterdir())) == 3
     shown = capsys.readouterr().err
     assert "4 words of 3 images into 3 files" in shown
-    assert "left out 1 words read with less than 0.5" in shown
-    assert "left out 1 failed images" in shown
+    assert "left out 1 word read with less than 0.5" in shown
+    assert "left out 1 failed image (" in shown
     run_command("export", [table, "-f", "txt", "--source", "*img_1*"])
     assert capsys.readouterr().out == "==> img_1.jpg <==\nhello world\nup\n"
     assert run_command("export", [table, "-f", "txt", "--source", "none*"]) == ExitCode.NO_MATCH

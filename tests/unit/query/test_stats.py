@@ -97,7 +97,7 @@ def test_copies_are_told_where_the_table_keeps_hashes(table: str) -> None:
         )
         stats = compute_stats(tables)
     assert stats.copies == Copies(1, 1, (CopyGroup(2, "a/1.jpg"),))
-    assert "copies  1 files have the bytes of another (1 contents)" in report(stats)
+    assert "copies  1 file with the bytes of another (1 content)" in report(stats)
 
 
 def test_page_of_misses_shows_each_kind_in_the_images_pixels(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_files_cannot_lie_outside_the_folder(folder: Path) -> None:
 
 
 def test_unknown_names_and_models_not_fetched_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no model bundle 'nonesuch'"):
+    with pytest.raises(BundleError, match="no model 'nonesuch'"):
         load_bundle("nonesuch")
     with pytest.raises(BundleError, match="textspot models fetch text-spotting-0005"):
         load_bundle("text-spotting-0005", cache=tmp_path)

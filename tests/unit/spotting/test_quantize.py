@@ -174,7 +174,7 @@ def test_mistakes_are_one_line(
     assert "1 readable images are too few" in capsys.readouterr().err
     code = main(["models", "quantize", "/no/such", "--calibrate", str(photos), *out])
     assert code == ExitCode.USAGE
-    assert "no model bundle" in capsys.readouterr().err
+    assert "no model" in capsys.readouterr().err
 
 
 def test_calibration_sees_what_the_parts_see(bundle: Path) -> None:

@@ -18,6 +18,7 @@ import openvino as ov
 import openvino.opset13 as ops
 
 from textspot_ray.spotting.composite.contract import ENCODED_CHANNELS, POSITIONS, DecoderPorts
+from textspot_ray.wording import counted
 
 # an invariant part without one of these is mere reshaping: moving it gains nothing
 _ARITHMETIC = frozenset({"MatMul", "Convolution", "Tanh", "Einsum", "GroupConvolution"})
@@ -83,7 +84,9 @@ def split_decoder(
             taken = take_exponential(parameter)
             outputs.append(exponential(known) if taken else known)
             exponentials += taken
-        note = f"moved {len(frontier)} step-independent result(s) out of the decoder's step"
+        note = (
+            f"moved {counted(len(frontier), 'step-independent result')} out of the decoder's step"
+        )
         if exponentials:
             note += f", {exponentials} of them as what is left of its attention's tanh"
     encoded = step.get_parameters()[ports.encoded]

@@ -113,8 +113,8 @@ class CompositeFamily:
         return models
 
     def limits(self, spec: BundleSpec) -> str:
-        """The alphabet, and the rows of the detector."""
-        return f"reads {_in_words(spec.alphabet)} only, at most {spec.max_rows} words per pass"
+        """The alphabet."""
+        return f"reads {_in_words(spec.alphabet)} only"
 
 
 def _in_words(alphabet: str) -> str:

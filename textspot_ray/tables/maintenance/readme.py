@@ -28,7 +28,7 @@ Tables by textspot-ray: `words` (a row per word),
 
 ```python
 pandas.read_parquet("words")                      # in this folder
-datasets.load_dataset(".", "words")
+datasets.load_dataset(".", "words")              # a table without rows: with streaming=True
 duckdb.sql("SELECT text, count(*) FROM 'words/*.parquet' GROUP BY ALL")
 ```
 

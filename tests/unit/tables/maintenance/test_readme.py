@@ -71,6 +71,15 @@ def test_the_hubs_library_reads_it(store, tmp_path, config):
     assert loaded.num_rows == open_tables(store).read(config).num_rows
 
 
+def test_the_hubs_library_streams_a_table_without_rows(store, tmp_path):
+    """It cannot load one at once (datasets 4.4: «corresponds to no data»); the README says so."""
+    datasets = pytest.importorskip("datasets")
+    job(store.uri, make_items(8), fail=False)
+    loaded = datasets.load_dataset(store.uri, "errors", streaming=True)["train"]
+    assert list(loaded) == [] and list(loaded.features) == SCHEMAS["errors"].names
+    assert "streaming=True" in store.read("README.md").decode()
+
+
 def test_pandas_reads_a_folder(store):
     pandas = pytest.importorskip("pandas")
     job(store.uri, make_items(8))
