@@ -360,6 +360,26 @@ def test_attacks_do_not_run(browser: Any, make_table: MakeTable, tmp_path: Path)
     watched.check()
 
 
+def findings(page: Any) -> list[str]:
+    """What axe and widths of phones, tablets and screens find wrong with a page."""
+    found: list[str] = []
+    for width in (320, 390, 768, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        wide = page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        if wide > 0:
+            found.append(f"{width}: {wide} px too wide")
+        for scheme in {390: ["light"], 1280: ["light", "dark"]}.get(width, ()):
+            page.emulate_media(color_scheme=scheme)
+            told = axe.Axe().run(page).response
+            assert len(told["passes"]) > 10
+            for rule in told["violations"]:
+                targets = [node["target"] for node in rule["nodes"][:3]]
+                found.append(f"{width} {scheme}: {rule['id']} ({rule['impact']}) {targets}")
+    return found
+
+
 NO_SQL = ("sql", "static")
 VIEWS = {
     "images": "",
@@ -378,7 +398,6 @@ VIEWS = {
 def test_axe_finds_nothing_and_nothing_overflows(
     browser: Any, address: str, static_page: str, name: str, kind: str
 ) -> None:
-    found: list[str] = []
     watched = Watched(browser)
     page = watched.page
     page.goto(address)
@@ -393,19 +412,36 @@ def test_axe_finds_nothing_and_nothing_overflows(
     if name == "sql":
         page.click("#run")
         page.wait_for_selector("#sql-table td")
-    for width in (320, 390, 768, 1280):
-        page.set_viewport_size({"width": width, "height": 800})
-        wide = page.evaluate(
-            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        )
-        if wide > 0:
-            found.append(f"{width}: {wide} px too wide")
-        for scheme in {390: ["light"], 1280: ["light", "dark"]}.get(width, ()):
-            page.emulate_media(color_scheme=scheme)
-            told = axe.Axe().run(page).response
-            assert len(told["passes"]) > 10
-            for rule in told["violations"]:
-                targets = [node["target"] for node in rule["nodes"][:3]]
-                found.append(f"{width} {scheme}: {rule['id']} ({rule['impact']}) {targets}")
+    found = findings(page)
     watched.check()
     assert found == []
+
+
+@pytest.mark.parametrize("name", ["diff", "misses"])
+def test_axe_finds_nothing_on_pages_of_comparisons(
+    browser: Any, table: str, tmp_path: Path, name: str
+) -> None:
+    from textspot_ray.cli import main
+
+    out = tmp_path / "page.html"
+    if name == "diff":
+        source = Path(table).parent / "src"
+        write_run(str(tmp_path / "other"), [str(source)], lambda item: words_of(item)[1:])
+        assert main(["diff", table, str(tmp_path / "other"), "--html", str(out)]) == 0
+    else:
+        (tmp_path / "gt").mkdir()
+        for n in range(30):
+            lines = "20,20,110,20,110,60,20,60,exits\n9,400,99,400,99,440,9,440,unseen\n"
+            (tmp_path / "gt" / f"gt_img_{n}.txt").write_text(lines)
+        arguments = ["evaluate", table, "--gt", str(tmp_path / "gt"), "--misses", str(out)]
+        assert main(arguments) == 0
+    watched = Watched(browser)
+    page = watched.page
+    page.goto(out.as_uri())
+    assert findings(page) == []
+    page.click("role=tab[name=/Images/]")
+    page.wait_for_selector(".card")
+    assert findings(page) == []
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement !== document.body"), "keys reach something"
+    watched.check()
