@@ -237,8 +237,8 @@ def _outcome(info: Any, tail: str) -> ExitCode:
     if (missing := _NOT_INSTALLED.search(tail)) is not None:
         python = missing[1] or "the python of the head node"
         raise AbortedError(
-            f"{python} cannot import textspot_ray: use the image of infra/docker on every node, or "
-            "pip install the same version for the interpreter that Ray runs with there"
+            f"{python} cannot import textspot_ray: install this version there, on every node, for "
+            "the interpreter that runs Ray"
         )
     code = getattr(info, "driver_exit_code", None)
     if code == -signal.SIGTERM:  # before it had its handlers
@@ -261,9 +261,8 @@ def _version(url: str, headers: dict[str, str]) -> tuple[int, Any]:
         answer = requests.get(f"{url}/api/version", timeout=_CONNECT_S, headers=headers)
     except requests.exceptions.RequestException as exc:
         raise UsageError(
-            f"no Ray Jobs API answers at {url} ({type(exc).__name__}): check the address, that "
-            "the head was started with --dashboard-host 0.0.0.0, or forward its port (kubectl "
-            "port-forward service/NAME-head-svc 8265)"
+            f"no Ray Jobs API answers at {url}: is the address right? the head needs "
+            "--dashboard-host 0.0.0.0, or port 8265 forwarded"
         ) from exc
     try:
         return answer.status_code, answer.json() if answer.ok else {}

@@ -168,15 +168,12 @@ def refuse_secrets(config: RunConfig) -> None:
     options = [key for key in found if ".storage_options" in key]
     if options:
         raise UsageError(
-            f"{options[0]} may be a secret and would be stored with the job: take it out and give "
-            f"it to the cluster in the environment, as TEXTSPOT_STORAGE_OPTIONS or by the names "
-            "that the provider's driver knows (Kubernetes: a Secret, --secret NAME), or use the "
-            "nodes' own identity"
+            f"{options[0]} may be a secret: give it to the cluster in TEXTSPOT_STORAGE_OPTIONS "
+            "(Kubernetes: --secret NAME), or use the nodes' own identity"
         )
     raise UsageError(
-        f"{found[0]} is a URL with a password, user name or parameters, which may be secret and "
-        "would be stored with the job: take them out, and use a source that the nodes may read by "
-        "their own identity or with options that the cluster has in TEXTSPOT_STORAGE_OPTIONS"
+        f"{found[0]} is a URL with a password or parameters, which would be stored: give the "
+        "nodes the right to read, or TEXTSPOT_STORAGE_OPTIONS"
     )
 
 

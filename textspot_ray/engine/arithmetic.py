@@ -60,7 +60,6 @@ def check_arithmetic(fingerprint: Mapping[str, str], engine: EngineConfig) -> No
     here = arithmetic_of(precision, engine).get(INT8_KEY)
     if here != fingerprint.get(INT8_KEY):
         raise UsageError(
-            f"the CPU of {platform.node()} and that of the driver differ in the 8-bit dot product "
-            "(VNNI), by which int8 models find other words: use --precision f32, or nodes of one "
-            "kind"
+            f"the CPU of {platform.node()} multiplies 8-bit numbers otherwise (VNNI), so that it "
+            "reads other words: --precision f32, or nodes of one kind"
         )

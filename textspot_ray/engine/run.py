@@ -155,9 +155,8 @@ class _Run:
         store = open_store(output.uri, output.storage_options, create=True)
         if not output.unsafe_single_driver and not store.probe_exclusive():
             raise UsageError(
-                f"{store.uri} cannot put a file only if it is absent, so that two drivers at once "
-                "could commit one shard: choose another store, or say --unsafe-single-driver and "
-                "see to it that no other driver runs"
+                f"{store.uri} cannot put a file only if it is absent: choose another store, or "
+                "run one driver alone with --unsafe-single-driver"
             )
         self.ledger: Ledger = open_ledger(store, parts.fingerprint)
         self.plan = Plan(store)

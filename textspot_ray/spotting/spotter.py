@@ -319,8 +319,8 @@ class TextSpotter:
         """
         if os.getpid() != self._pid:
             raise UsageError(
-                f"this spotter was loaded in process {self._pid} and cannot be used in a fork of "
-                "it: load it in the child, or start processes by multiprocessing's spawn"
+                f"a spotter loaded in process {self._pid} does not work in a fork of it: load it "
+                "in the child, or start processes by spawn"
             )
         _, content = image_content(image, max_bytes=self._settings.image.max_bytes)
         if isinstance(content, np.ndarray):

@@ -348,7 +348,6 @@ class Scheduler:
             return
         free = ray.available_resources().get("CPU", 0.0)
         raise AbortedError(
-            f"no slot could be placed within {waited_s:.0f} s: one needs {need:g} CPUs on one "
-            f"node, and {free:g} are free in the whole cluster; lower engine.cpus_per_slot or "
-            "wait for other jobs to end"
+            f"no slot placed within {waited_s:.0f} s: one needs {need:g} CPUs of a node, {free:g} "
+            "are free in all; lower engine.cpus_per_slot, or wait"
         )
