@@ -10,9 +10,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from textspot_ray.commands.table_options import add_table_argument, count, open_views
+from textspot_ray.commands.table_options import (
+    add_source_root,
+    add_table_argument,
+    count,
+    open_views,
+    source_roots,
+    storage_options,
+)
 from textspot_ray.errors import ExitCode, UsageError
 
 
@@ -23,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", metavar="FILE", help="write the plots: one drawing (.svg) or a page (.html)"
     )
+    parser.add_argument(
+        "--similar",
+        action="store_true",
+        help="also find images that look alike: every picture is read again ([similar])",
+    )
+    add_source_root(parser)
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
 
 
@@ -35,6 +49,13 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError(f"--plot writes .svg or .html, not {args.plot}")
     with open_views(args) as tables:
         stats = compute_stats(tables, args.top)
+        if args.similar:
+            from textspot_ray.query.pictures import Pictures
+            from textspot_ray.query.similar import similar_images
+
+            roots, options = source_roots(args), storage_options(args)
+            with Pictures(tables.files.store, options, source_roots=roots) as pictures:
+                stats = replace(stats, similar=similar_images(tables, pictures))
     if args.plot:
         from textspot_ray.web.html import figures_svg
         from textspot_ray.web.view import figures_page, write_page

@@ -8,6 +8,7 @@ from typing import Any
 
 from textspot_ray.query.figures import Figures, compute
 from textspot_ray.query.output import text_table
+from textspot_ray.query.similar import SimilarGroup
 from textspot_ray.query.views import TableViews
 from textspot_ray.wording import counted, number
 
@@ -58,12 +59,16 @@ class Copies:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Figures, sources, the slowest images, and copies (None if the table keeps no hashes)."""
+    """Figures, sources, the slowest images, copies and images that look alike.
+
+    ``copies`` is None if the table keeps no hashes, ``similar`` if nobody asked.
+    """
 
     figures: Figures
     sources: tuple[SourceRow, ...]
     slowest: tuple[SlowImage, ...]
     copies: Copies | None = None
+    similar: tuple[SimilarGroup, ...] | None = None
 
 
 def compute_stats(tables: TableViews, top: int = 10) -> Stats:
@@ -141,6 +146,9 @@ def report(stats: Stats) -> str:
         if stats.copies.largest:
             copies = [dataclasses.astuple(group) for group in stats.copies.largest]
             parts.append(_section("files of one content", ("files", "first of them"), copies))
+    if stats.similar is not None:
+        alike = [(len(group.image_ids), group.image_ids[0]) for group in stats.similar]
+        parts.append(_section("images that look alike", ("images", "first of them"), alike))
     if stats.figures.failures:
         rows = [(bin.label, bin.count) for bin in stats.figures.failures]
         parts.append(_section("failures", ("stage and kind", "images"), rows))
