@@ -41,7 +41,7 @@ GROUP BY text ORDER BY n DESC, text""",
     Recipe(
         "Which images have no text?",
         """\
-SELECT image_id, width, height
+SELECT image_id, width, height, damage
 FROM images WHERE status = 'empty' ORDER BY image_id""",
         "`status` is words, empty or failed; failures and their reasons are in `errors`.",
     ),
@@ -134,8 +134,8 @@ def answered_cookbook(tables: TableViews) -> Iterator[str]:
     """
     yield (
         "# Questions and their statements\n\n"
-        "Written by `textspot query DIR --cookbook` over a table of the images in `jobs/demo`\n"
-        f"(laid in `/archive`); the first {_SHOWN_ROWS} rows of each answer are shown.\n"
+        f"Written by `textspot query DIR --cookbook`; the first {_SHOWN_ROWS} rows of each answer "
+        "are shown.\n"
     )
     for recipe in RECIPES:
         reader = run_query(tables, recipe.sql, _SHOWN_ROWS)

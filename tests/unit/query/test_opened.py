@@ -74,7 +74,9 @@ def test_every_recipe_answers(table: str, recipe: object) -> None:
     rows = run_query(tables.views, recipe.sql).read_all()  # type: ignore[attr-defined]
     assert rows.num_columns
     answers = {
-        "Which images have no text?": [{"image_id": "a/2.jpg", "width": 640, "height": 480}],
+        "Which images have no text?": [
+            {"image_id": "a/2.jpg", "width": 640, "height": 480, "damage": None}
+        ],
         "Which words are in several images?": [{"text_key": "exit", "images": 2, "n": 2}],
         "What does one image say, in order?": [{"line": "exit fire"}],
         "What did the last run add?": [{"text": "exit", "n": 2}, {"text": "fire", "n": 1}],
