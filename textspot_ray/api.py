@@ -220,7 +220,7 @@ class SpotResult:
 
         numbered = [(line, word) for line, words in enumerate(self.lines) for word in words]
         words = tuple(
-            PageWord(*_values(word), word_index=index, line_index=line)
+            PageWord(**_values(word), word_index=index, line_index=line)
             for index, (line, word) in enumerate(numbered)
         )
         name = self.source or "image"
@@ -620,5 +620,5 @@ def _from_page(page: Page, least: float, message: str | None) -> SpotResult:
     return SpotResult(page.image_id, record, least)
 
 
-def _values(word: Word) -> tuple[Any, ...]:
-    return tuple(getattr(word, field.name) for field in fields(Word))
+def _values(word: Word) -> dict[str, Any]:
+    return {field.name: getattr(word, field.name) for field in fields(Word)}
