@@ -71,12 +71,12 @@ class ImageConfig:
     max_bytes: int = 1_000_000_000  # of one encoded image
     max_pages: int = 10_000  # of one TIFF
     min_side: int = 0  # pixels; smaller images get zero words without detection
-    tiles: str = "auto"  # off | auto
+    tiles: str = "auto"  # off | auto: where a pass over the whole image hints at text | all
     tile_over: float = 2.0  # tile when the image is this many times larger than the input
     tile_overlap: float = 0.2  # share of a tile's side
 
     def __post_init__(self) -> None:
-        _choice("image.tiles", self.tiles, ("off", "auto"))
+        _choice("image.tiles", self.tiles, ("off", "auto", "all"))
         _at_least("image.max_pixels", self.max_pixels, 1)
         _at_least("image.min_side", self.min_side, 0)
         if not 0 <= self.tile_overlap < 0.9:

@@ -155,7 +155,7 @@ def test_a_url_is_read_over_http(stub: str, photo: Path) -> None:
         ({"threads": -3}, "engine.threads must be at least 1, not -3"),
         ({"threads": 0}, "engine.threads must be at least 1, not 0"),
         ({"precision": "f64"}, "model.precision must be one of f32, bf16, int8"),
-        ({"tiles": "on"}, "image.tiles must be one of off, auto"),
+        ({"tiles": "on"}, "image.tiles must be one of off, auto, all"),
         ({"min_confidence": 2}, r"min_confidence must be in \[0, 1\], not 2"),
         ({"min_confidence": "x"}, r"min_confidence must be in \[0, 1\], not 'x'"),
     ],

@@ -60,7 +60,11 @@ def add_run_options(parser: argparse.ArgumentParser, *, out_required: bool) -> N
     model.add_argument(
         "--alphabet", metavar="NAME", help="of a model of lines: all, latin, or the characters"
     )
-    model.add_argument("--tiles", choices=("off", "auto"), help="cut large images into tiles")
+    model.add_argument(
+        "--tiles",
+        choices=("auto", "all", "off"),
+        help="tiles of large images: those where a first look hints at text (auto), all, none",
+    )
     where = parser.add_argument_group("where it runs")
     where.add_argument("--engine", choices=("ray", "local"), help="default: ray")
     where.add_argument("--address", metavar="ADDR", help="of a running Ray cluster")

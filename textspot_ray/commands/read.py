@@ -36,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alphabet", metavar="NAME", help="of a model of lines: all, latin, or the characters"
     )
-    parser.add_argument("--tiles", choices=("off", "auto"), help="cut large images into tiles")
+    parser.add_argument(
+        "--tiles",
+        choices=("auto", "all", "off"),
+        help="tiles of large images: those where a first look hints at text (auto), all, none",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="inference threads")
     parser.add_argument(
         "--min-confidence", type=float, metavar="C", help="leave out words read with less"

@@ -15,6 +15,8 @@ from textspot_ray.commands.tables import table_ledger
 from textspot_ray.errors import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from textspot_ray.config import RunConfig
     from textspot_ray.records import ErrorKind
 
@@ -69,6 +71,20 @@ def _kinds(args: argparse.Namespace) -> frozenset[ErrorKind]:
     return frozenset(ErrorKind(kind) for kind in args.kind)
 
 
+def as_meant(config: RunConfig, fingerprint: Mapping[str, str]) -> RunConfig:
+    """A stored configuration in today's words.
+
+    ``image.tiles: auto`` meant all tiles until `spotting.coarse_to_fine` came; whether it did is
+    in the table's fingerprint.
+    """
+    from textspot_ray.spotting.coarse_to_fine import COARSE_TO_FINE
+
+    tiles = fingerprint.get("tiles", "")
+    if config.image.tiles == "auto" and tiles and COARSE_TO_FINE not in tiles:
+        return replace(config, image=replace(config.image, tiles="all"))
+    return config
+
+
 def _stored_config(args: argparse.Namespace) -> RunConfig:
     """The last run's configuration, with what is asked for now on top."""
     import json
@@ -88,7 +104,7 @@ def _stored_config(args: argparse.Namespace) -> RunConfig:
     for option, key in (("engine", "engine.kind"), ("address", "engine.address")):
         if getattr(args, option):
             overrides.append(f"{key}={json.dumps(getattr(args, option))}")
-    config = with_overrides(stored_config(stored), overrides)
+    config = with_overrides(as_meant(stored_config(stored), ledger.fingerprint), overrides)
     if (given := storage_options(args)) is None:
         return config
     return replace(

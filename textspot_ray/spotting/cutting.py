@@ -46,6 +46,7 @@ def look_closer(
     shrink_of: Callable[[int, int], float],
     overlap: float,
     zoom_below: float = 0.0,
+    left: int = MAX_PARTS,
 ) -> tuple[list[tuple[TileWindow, F]], bool]:
     """Make passes, and further ones inside those that hold more than they can show.
 
@@ -56,6 +57,7 @@ def look_closer(
         overlap: Of neighbouring parts, as a share of their side.
         zoom_below: Median height of the words of a pass, input px, below which it is cut, if they
             are many; 0 = never for this reason.
+        left: Further passes at most.
 
     Returns:
         Every pass and what it found, in the order they were made, and whether one that met the
@@ -63,7 +65,7 @@ def look_closer(
     """
     waiting = deque((window, 0) for window in passes)
     made: list[tuple[TileWindow, F]] = []
-    left, lost = MAX_PARTS, False
+    lost = False
     while waiting:
         window, depth = waiting.popleft()
         found = look(window)

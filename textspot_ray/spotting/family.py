@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from textspot_ray.records import Detection, Reading, Readings, Word
 from textspot_ray.spotting.bundle import LINES, SPOTTING, BundleSpec
 
@@ -47,11 +50,14 @@ class WindowFindings:
         detections: In pixels of the upright original, inside it.
         rows: What the family needs to make features of them, row for row; opaque.
         saturated: Whether a limit of the model was met, so that text may be missing.
+        evidence: H x W over the window, float32, 0 to 1: whether each place is inside text, also
+            where it is too low to be found. None where the model cannot say or was not asked.
     """
 
     detections: tuple[Detection, ...]
     rows: Any
     saturated: bool
+    evidence: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +68,14 @@ class TilingRule:
         input_size: Width and height in pixels that a picture, or a tile of it, is fitted into.
         over: Tile when it would be shrunk by more than this.
         zoom_below: Cut a pass of many words that are lower than this, input px; 0 = never.
+        small: Width and height, input px, of windows that cost a quarter of a whole one; None: all
+            cost the same.
     """
 
     input_size: tuple[int, int]
     over: float
     zoom_below: float = 0.0
+    small: tuple[int, int] | None = None
 
 
 class RegionDetector(Protocol):
@@ -79,15 +88,32 @@ class RegionDetector(Protocol):
     def joins_pieces(self) -> bool:
         """Whether a region that tiles cut may be put together from its pieces."""
 
+    @property
+    def gives_evidence(self) -> bool:
+        """Whether findings can have `WindowFindings.evidence`."""
+
     def decode_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height at which a picture of that size must at least be decoded."""
+
+    def overview_size(self, width: int, height: int) -> tuple[int, int]:
+        """The same where only the whole picture is looked at, to see where tiles pay."""
 
     @property
     def requests(self) -> Any:
         """Idle inference requests, a queue: calibration puts one that records among them."""
 
-    def find(self, decoded: Decoded, window: TileWindow, *, whole: bool) -> WindowFindings:
-        """Find regions in a window, which may be the whole picture."""
+    def find(
+        self, decoded: Decoded, window: TileWindow, *, whole: bool, evidence: bool = False
+    ) -> WindowFindings:
+        """Find regions in a window.
+
+        Args:
+            decoded: The picture.
+            window: Which may be the whole of it.
+            whole: Whether it is looked at as a whole and not otherwise.
+            evidence: Whether `WindowFindings.evidence` is wanted; the window may then be fitted
+                into the smallest input that shows it at its shrink.
+        """
 
     def fitting(self, seen: list[Seen]) -> list[Seen]:
         """The regions whose features a page may have; mostly all."""

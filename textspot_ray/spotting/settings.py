@@ -8,6 +8,7 @@ from textspot_ray.config import ImageConfig, RunConfig
 from textspot_ray.errors import ConfigError
 from textspot_ray.spotting.bundle import LINES, Bundle
 from textspot_ray.spotting.catalogue import load_bundle
+from textspot_ray.spotting.coarse_to_fine import RULES as COARSE_TO_FINE
 from textspot_ray.spotting.cutting import CUTTING
 from textspot_ray.spotting.family import family_of
 
@@ -125,8 +126,10 @@ def result_fingerprint(settings: SpotterSettings) -> dict[str, str]:
     resolved = resolve(settings, verify=False)
     spec, image = resolved.bundle.spec, resolved.image
     tiling = "off"
-    if image.tiles == "auto":
+    if image.tiles != "off":
         tiling = f"over {image.tile_over:g}, overlap {image.tile_overlap:g}, {CUTTING}"
+    if image.tiles == "auto":  # without more, a table has all tiles, as those of before
+        tiling += f", {COARSE_TO_FINE}"
     return {
         "bundle": f"{spec.name} {spec.version}",
         **{f"sha256 {k}": v for k, v in resolved.bundle.sha256s(resolved.precision).items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from textspot_ray.config import ImageConfig, load_config
 from textspot_ray.errors import UsageError
 from textspot_ray.images.decode import Decoded, decode
+from textspot_ray.images.raster import Fit
 from textspot_ray.records import (
     DetectedPage,
     ErrorKind,
@@ -27,6 +29,12 @@ from textspot_ray.records import (
 )
 from textspot_ray.redaction import redact_text
 from textspot_ray.spotting.catalogue import load_bundle
+from textspot_ray.spotting.coarse_to_fine import (
+    Plan,
+    has_contrast,
+    look_from_coarse_to_fine,
+    plan_levels,
+)
 from textspot_ray.spotting.composite.family import word_of_box
 from textspot_ray.spotting.cutting import look_closer
 from textspot_ray.spotting.family import (
@@ -40,7 +48,7 @@ from textspot_ray.spotting.family import (
 from textspot_ray.spotting.geometry import polygon_box
 from textspot_ray.spotting.inputs import image_content
 from textspot_ray.spotting.settings import SpotterSettings
-from textspot_ray.spotting.tiling import Seen, TileWindow, merge, plan_passes
+from textspot_ray.spotting.tiling import Seen, TileWindow, cut, merge, plan_passes
 
 
 class PageDetector:
@@ -75,12 +83,24 @@ class PageDetector:
             cannot be read has its error in the account; nothing is raised for it.
         """
         started = time.perf_counter()
-        decoded = self._decode(data, page)
+        decoded = self._decode(data, page, self._needed_first)
         decode_s = time.perf_counter() - started
+
+        def larger() -> Decoded:
+            nonlocal decode_s
+            again = time.perf_counter()
+            found = self._decode(data, page, self._needed)
+            decode_s += time.perf_counter() - again
+            if isinstance(found, ImageError):
+                raise _UndecodableError(found)
+            return found
+
         if isinstance(decoded, ImageError):
             return DetectedPage(None, (), decoded, decode_s), self._regions.no_features()
         try:
-            detected, features = self.detect_pixels(decoded)
+            detected, features = self.detect_pixels(decoded, larger)
+        except _UndecodableError as exc:
+            return DetectedPage(None, (), exc.error, decode_s), self._regions.no_features()
         except (RuntimeError, ValueError, MemoryError) as exc:
             error = ImageError(Stage.DETECT, ErrorKind.INTERNAL, _one_line(exc))
             return DetectedPage(_info(decoded), (), error, decode_s), self._regions.no_features()
@@ -90,12 +110,24 @@ class PageDetector:
             features,
         )
 
-    def detect_pixels(self, decoded: Decoded) -> tuple[DetectedPage, Features]:
-        """Find the words of a decoded image; arguments and result as `detect`."""
+    def detect_pixels(
+        self, decoded: Decoded, larger: Callable[[], Decoded] | None = None
+    ) -> tuple[DetectedPage, Features]:
+        """Find the words of a decoded image.
+
+        Args:
+            decoded: The image, at full size or as small as the pass over the whole of it needs it.
+            larger: Decodes it again as large as tiles need it.
+
+        Returns:
+            As `detect`.
+        """
         width, height = decoded.width, decoded.height
         if min(width, height) < self._rules.min_side:
             return DetectedPage(_info(decoded, tiles=0), ()), self._regions.no_features()
-        made, lost = self._look(decoded)
+        pixels = _Pixels(decoded, larger, self._needed(width, height))
+        made, lost = self._look(pixels)
+        decoded = pixels.decoded
         seen: list[Seen] = []
         for window, found in made:
             seen += [Seen(d, window, len(seen) + i) for i, d in enumerate(found.detections)]
@@ -110,39 +142,69 @@ class PageDetector:
         detections = tuple(s.detection for s in kept)
         return DetectedPage(info, detections, feature_bytes=features.nbytes), features
 
-    def _look(self, decoded: Decoded) -> tuple[list[tuple[TileWindow, WindowFindings]], bool]:
+    def _look(self, pixels: _Pixels) -> tuple[list[tuple[TileWindow, WindowFindings]], bool]:
         """All passes over a picture, and whether a full one could not be cut any more."""
-        width, height = decoded.width, decoded.height
-        passes = self._passes(width, height)
-        whole = len(passes) == 1
-
-        def look(window: TileWindow) -> WindowFindings:
-            return self._regions.find(decoded, window, whole=whole)
+        width, height = pixels.decoded.width, pixels.decoded.height
+        rule = self._regions.tiling(width, height, self._rules.tile_over)
+        overlap = self._rules.tile_overlap
 
         def shrink_of(width: int, height: int) -> float:
             input_width, input_height = self._regions.tiling(width, height, 1.0).input_size
             return max(width / input_width, height / input_height)
 
+        plan = self._plan(width, height)
+        if len(plan.levels) > 1:
+
+            def look_for(window: TileWindow) -> WindowFindings:
+                decoded = pixels.for_window(window)
+                return self._regions.find(decoded, window, whole=False, evidence=True)
+
+            return look_from_coarse_to_fine(plan, look_for, shrink_of, overlap, rule.zoom_below)
+        passes = self._passes(width, height)
+        whole = len(passes) == 1
+        if self._rules.tiles == "auto":  # the detector gives no map: all that is not blank
+            shown = [tile for tile in passes[:-1] if self._has_contrast(pixels.decoded, tile)]
+            passes = (*shown, passes[-1])
+
+        def look(window: TileWindow) -> WindowFindings:
+            return self._regions.find(pixels.decoded, window, whole=whole)
+
         if self._rules.tiles == "off":
             found = [(window, look(window)) for window in passes]
             return found, any(f.saturated for _, f in found)
-        zoom_below = self._regions.tiling(width, height, self._rules.tile_over).zoom_below
-        return look_closer(passes, look, shrink_of, self._rules.tile_overlap, zoom_below)
+        return look_closer(passes, look, shrink_of, overlap, rule.zoom_below)
+
+    def _has_contrast(self, decoded: Decoded, tile: TileWindow) -> bool:
+        return has_contrast(cut(decoded, tile), tile.shrink * decoded.scale_x)
+
+    def _plan(self, width: int, height: int) -> Plan:
+        """Levels to be looked at from coarse to fine; one where this is not how it is done."""
+        rule = self._regions.tiling(width, height, self._rules.tile_over)
+        share = self._rules.tile_overlap
+        is_staged = self._rules.tiles == "auto" and self._regions.gives_evidence
+        over = rule.over if is_staged else math.inf
+        return plan_levels(width, height, rule.input_size, over, share, rule.small)
 
     def _passes(self, width: int, height: int) -> tuple[TileWindow, ...]:
         rule = self._regions.tiling(width, height, self._rules.tile_over)
-        over = rule.over if self._rules.tiles == "auto" else math.inf
+        over = math.inf if self._rules.tiles == "off" else rule.over
         return plan_passes(width, height, *rule.input_size, over, self._rules.tile_overlap)
 
-    def _decode(self, data: bytes, page: int) -> Decoded | ImageError:
+    def _decode(self, data: bytes, page: int, fit: Fit) -> Decoded | ImageError:
         return decode(
             data,
             page=page,
             max_pixels=self._rules.max_pixels,
-            fit=self._needed,
+            fit=fit,
             tiff_levels=self._tiff_levels,
             pdf_dpi=self._pdf_dpi,
         )
+
+    def _needed_first(self, width: int, height: int) -> tuple[int, int]:
+        """The same for the first pass, where others depend on it."""
+        if len(self._plan(width, height).levels) > 1:
+            return self._regions.overview_size(width, height)
+        return self._needed(width, height)
 
     def _needed(self, width: int, height: int) -> tuple[int, int]:
         """Width and height at which an image must at least be decoded: no larger than needed."""
@@ -151,6 +213,42 @@ class PageDetector:
             over = self._regions.tiling(width, height, self._rules.tile_over).over
             wide, high = max(wide, int(width / over)), max(high, int(height / over))
         return wide, high
+
+
+class _UndecodableError(Exception):
+    """A picture whose overview was decoded cannot be decoded at full size."""
+
+    def __init__(self, error: ImageError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class _Pixels:
+    """A picture decoded as large as what was looked at so far needs it.
+
+    Args:
+        decoded: As large as the pass over the whole picture needs it.
+        larger: Decodes it as large as tiles need it; None: there is no more.
+        needed: Width and height that tiles need at least.
+    """
+
+    def __init__(
+        self, decoded: Decoded, larger: Callable[[], Decoded] | None, needed: tuple[int, int]
+    ) -> None:
+        self.decoded = decoded
+        self._larger = larger
+        rows, columns = decoded.image.shape[:2]
+        if columns >= min(needed[0], decoded.width) and rows >= min(needed[1], decoded.height):
+            self._larger = None
+
+    def for_window(self, window: TileWindow) -> Decoded:
+        """The picture, decoded again at the first window that is not the whole of it."""
+        larger = self._larger
+        is_whole = (window.width, window.height) == (self.decoded.width, self.decoded.height)
+        if larger is not None and not is_whole:
+            self._larger = None
+            self.decoded = larger()
+        return self.decoded
 
 
 def family_named(model: str) -> Family:

@@ -80,12 +80,21 @@ def plan_passes(
     passes: list[TileWindow] = []
     level = over
     while level < shrink:
-        tile_width, tile_height = round(input_width * level), round(input_height * level)
-        for y, h in _cuts(height, tile_height, share):
-            for x, w in _cuts(width, tile_width, share):
-                passes.append(TileWindow(x, y, w, h, level))
+        passes += level_tiles(width, height, input_width, input_height, level, share)
         level *= _LEVEL_FACTOR
     return (*passes, whole)
+
+
+def level_tiles(
+    width: int, height: int, input_width: int, input_height: int, level: float, share: float
+) -> tuple[TileWindow, ...]:
+    """The tiles of one level, row by row; ``level`` is their shrink, the rest as `plan_passes`."""
+    tile_width, tile_height = round(input_width * level), round(input_height * level)
+    return tuple(
+        TileWindow(x, y, w, h, level)
+        for y, h in _cuts(height, tile_height, share)
+        for x, w in _cuts(width, tile_width, share)
+    )
 
 
 def cut(decoded: Decoded, window: TileWindow) -> NDArray[np.uint8]:

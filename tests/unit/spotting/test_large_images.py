@@ -28,6 +28,7 @@ class Painted:
 
     input_size = (1280, 768)
     zoom_below = 0.0
+    has_score_map = False
 
     def __init__(self, resize: str = "stretch") -> None:
         self.resize = resize
@@ -35,6 +36,9 @@ class Painted:
 
     def tile_over(self, width: int, height: int, over: float) -> float:
         return over
+
+    def small_size_for(self, width: int, height: int) -> None:
+        return None
 
     def input_size_for(self, width: int, height: int) -> tuple[int, int]:
         return self.input_size
@@ -134,7 +138,7 @@ def test_painted_words_are_found_once_where_they_are(
 def test_strips_are_not_pulled_out_of_shape(
     stub: Callable[..., Path], width: int, height: int
 ) -> None:
-    pages, painted = _pages(stub)
+    pages, painted = _pages(stub, ImageConfig(tiles="all"))
     image = np.zeros((height, width, 3), np.uint8)
     detected, _ = pages.detect_pixels(_decoded(image))
     assert detected.info is not None and detected.info.tiles == len(painted.sizes) > 1
@@ -143,7 +147,7 @@ def test_strips_are_not_pulled_out_of_shape(
 
 
 def test_one_pass_of_an_ordinary_photo_keeps_the_bundles_rule(stub: Callable[..., Path]) -> None:
-    pages, painted = _pages(stub)
+    pages, painted = _pages(stub, ImageConfig(tiles="all"))
     pages.detect_pixels(_decoded(np.zeros((720, 1280, 3), np.uint8)))
     pages.detect_pixels(_decoded(np.zeros((100, 900, 3), np.uint8)))
     assert painted.sizes == [(1280, 768), (1280, 768)]

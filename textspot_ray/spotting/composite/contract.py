@@ -20,6 +20,9 @@ MASK_SIDE = 28
 ENCODED_CHANNELS = 256
 POSITIONS = 784
 HIDDEN = 256
+# A tensor anywhere in a one-stage detector's graph, [1, C, h, w]: its first channel is the logit
+# of lying inside a word. Detectors without it cannot say where text too low to be found may be.
+SCORE_MAP = "maps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,26 @@ def detector_ports(model: Any, where: str) -> DetectorPorts:
         masks=found["masks"] or 0,
         features=found["features"] or 0,
     )
+
+
+def show_score_map(model: Any) -> int | None:
+    """Make a detector's score map an output behind the others.
+
+    Args:
+        model: An ``openvino.Model``; changed.
+
+    Returns:
+        The output's index; None where the graph has no such tensor.
+    """
+    for node in model.get_ordered_ops():
+        for output in node.outputs():
+            if SCORE_MAP in output.get_names() and len(output.get_partial_shape()) == 4:
+                for index, shown in enumerate(model.outputs):
+                    if SCORE_MAP in shown.get_names():
+                        return index
+                model.add_outputs(output)
+                return len(model.outputs) - 1
+    return None
 
 
 def check_encoder(model: Any, where: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -15,7 +16,11 @@ from numpy.typing import NDArray
 
 from textspot_ray.errors import BundleError
 from textspot_ray.spotting.bundle import BundleSpec
-from textspot_ray.spotting.composite.contract import DetectorPorts, detector_ports
+from textspot_ray.spotting.composite.contract import (
+    DetectorPorts,
+    detector_ports,
+    show_score_map,
+)
 from textspot_ray.spotting.runtime import Runtime
 from textspot_ray.spotting.settings import Resolved
 
@@ -33,6 +38,8 @@ class RawRows:
         masks: N x 28 x 28, float32.
         features: N x 64 x 28 x 28, float32.
         saturated: Whether the model's limit of rows was met, so that words may be missing.
+        evidence: H x W over the window, float32, 0 to 1: whether a place is inside a word; None
+            where it was not asked for or the graph has no such map.
     """
 
     boxes: NDArray[np.float64]
@@ -40,6 +47,7 @@ class RawRows:
     masks: NDArray[np.float32]
     features: NDArray[np.float32]
     saturated: bool
+    evidence: NDArray[np.float32] | None = None
 
 
 class Detector:
@@ -63,6 +71,8 @@ class Detector:
         model = runtime.read("detector")
         self._ports = detector_ports(model, self._name)
         self._shapes = self._spec.shapes or ((self._ports.width, self._ports.height),)
+        self.has_score_map = show_score_map(model) is not None
+        self._smaller = _smaller(self._spec.shapes) if self.has_score_map else ()
         self._lock = threading.Lock()
         self._requests: dict[Shape, queue.SimpleQueue[Any]] = {}
         self.requests = self._compile(self._shapes[0], model)
@@ -95,6 +105,18 @@ class Detector:
         filled = width * height * scale**2 / (shape[0] * shape[1])
         return max(1.0, over * math.sqrt(filled))
 
+    def small_size_for(self, width: int, height: int) -> Shape | None:
+        """A quarter of that input, for windows around single hints; None where there is none."""
+        shape = self.input_size_for(width, height)
+        small = shape[0] // 2, shape[1] // 2
+        return small if small in self._smaller else None
+
+    def _smallest(self, hold: tuple[float, float], usual: Shape) -> Shape:
+        """The smallest input that holds so many pixels, the usual one if none of the smaller."""
+        width, height = hold[0] - 1, hold[1] - 1
+        holding = [s for s in (*self._smaller, usual) if s[0] >= width and s[1] >= height]
+        return min(holding, key=lambda s: s[0] * s[1], default=usual)
+
     def _compile(self, shape: Shape, model: Any) -> queue.SimpleQueue[Any]:
         if (self._ports.width, self._ports.height) != shape:
             try:
@@ -104,6 +126,7 @@ class Detector:
                     f"{self._name} cannot be reshaped to {shape[0]} x {shape[1]}, which "
                     "bundle.yaml names among its shapes"
                 ) from exc
+        self._map = show_score_map(model)
         compiled = self._runtime.compile(_takes_bytes(model, self._ports))
         requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self._runtime.share.streams):
@@ -116,14 +139,24 @@ class Detector:
             found = self._requests.get(shape)
             return found or self._compile(shape, self._runtime.read("detector"))
 
-    def detect(self, window: NDArray[np.uint8], *, stretch: bool = True) -> RawRows:
+    def detect(
+        self,
+        window: NDArray[np.uint8],
+        *,
+        stretch: bool = True,
+        hold: tuple[float, float] | None = None,
+    ) -> RawRows:
         """Find words in a window.
 
         Args:
             window: H x W x 3, uint8, BGR.
             stretch: False = keep the aspect, whatever the bundle's rule says.
+            hold: Width and height, input px, at which to show it: the smallest input that holds
+                them is taken, and the map of scores is given as well.
         """
         shape = self.input_size_for(window.shape[1], window.shape[0])
+        if hold is not None:
+            shape = self._smallest(hold, shape)
         image, used_width, used_height = self._fit(
             window, shape, stretch and self._spec.resize == "stretch"
         )
@@ -135,7 +168,12 @@ class Detector:
         try:
             # outputs are read in place: a copy of 100 padded rows would be 20 MB an image
             request.infer(inputs, share_inputs=True, share_outputs=True)
-            return self._kept(request, window.shape[1] / used_width, window.shape[0] / used_height)
+            scale = window.shape[1] / used_width, window.shape[0] / used_height
+            kept = self._kept(request, *scale)
+            if hold is not None and self._map is not None:
+                shares = used_width / shape[0], used_height / shape[1]
+                kept = replace(kept, evidence=self._evidence(request, *shares))
+            return kept
         finally:
             requests.put(request)
 
@@ -182,6 +220,26 @@ class Detector:
             features=request.get_output_tensor(ports.features).data[keep].astype(np.float32),
             saturated=len(keep) >= self._spec.max_rows,
         )
+
+    def _evidence(self, request: Any, used_x: float, used_y: float) -> NDArray[np.float32]:
+        """The part of the score map that lies over the picture, as probabilities."""
+        logits = request.get_output_tensor(self._map).data[0, 0]
+        rows, columns = math.ceil(logits.shape[0] * used_y), math.ceil(logits.shape[1] * used_x)
+        logits = logits[:rows, :columns].astype(np.float32).clip(-30, 30)
+        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
+
+
+def _smaller(shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+    """Further inputs of a detector that takes several: halves of each, and 4:3 out of 5:3.
+
+    Those whose sides are no multiples of 128 are left out: the bundle's are such multiples, and
+    says of no others that it takes them.
+    """
+    found = {(w // 2, h // 2) for w, h in shapes}
+    found |= {(w * 4 // 5, h) for w, h in shapes if w > h} | {
+        (w, h * 4 // 5) for w, h in shapes if h > w
+    }
+    return tuple(sorted(s for s in found - set(shapes) if s[0] % 128 == s[1] % 128 == 0))
 
 
 def _takes_bytes(model: Any, ports: DetectorPorts) -> Any:

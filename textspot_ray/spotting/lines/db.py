@@ -45,11 +45,13 @@ class FoundLines:
         corners: N x 4 x 2, float32, map pixels, in order around each rectangle.
         scores: N, float64, mean probabilities.
         saturated: Whether `DbRules.max_lines` was met.
+        probability: The map itself, where a caller keeps it.
     """
 
     corners: NDArray[np.float32]
     scores: NDArray[np.float64]
     saturated: bool
+    probability: NDArray[np.float32] | None = None
 
 
 def find_lines(probability: NDArray[np.float32], rules: DbRules) -> FoundLines:

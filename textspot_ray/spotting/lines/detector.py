@@ -79,7 +79,7 @@ class LineDetector:
             self.requests.put(request)
         found = find_lines(probability, self._rules)
         scale = np.array((columns / width, rows / height), np.float32)
-        return FoundLines(found.corners * scale, found.scores, found.saturated)
+        return FoundLines(found.corners * scale, found.scores, found.saturated, probability)
 
 
 def detection_model(model: Any, mean: Sequence[float], std: Sequence[float]) -> Any:

@@ -156,6 +156,7 @@ class LineRegions:
     """The detector's lines as regions; see `textspot_ray.spotting.family.RegionDetector`."""
 
     joins_pieces = True  # a line's strip is cut out of the picture after all
+    gives_evidence = True  # the probability map
 
     def __init__(
         self, detector: LineDetector, longest_side: int, tile_factor: float, zoom_below: float
@@ -182,12 +183,18 @@ class LineRegions:
         scale = min(1.0, _FINER * self._longest / max(width, height))
         return int(width * scale), int(height * scale)
 
+    def overview_size(self, width: int, height: int) -> tuple[int, int]:
+        """The same: strips of what is large enough are cut out of the overview."""
+        return self.decode_size(width, height)
+
     @property
     def requests(self) -> Any:
         """The detector's idle requests."""
         return self._detector.requests
 
-    def find(self, decoded: Decoded, window: TileWindow, *, whole: bool) -> WindowFindings:
+    def find(
+        self, decoded: Decoded, window: TileWindow, *, whole: bool, evidence: bool = False
+    ) -> WindowFindings:
         """Find lines in a window."""
         from textspot_ray.spotting.geometry import angle_deg, clip_box, order_corners
         from textspot_ray.spotting.tiling import cut
@@ -204,7 +211,8 @@ class LineRegions:
             if box[0] < box[2] and box[1] < box[3]:
                 detections.append(Detection(score, box, polygon, angle_deg(polygon)))
         detections.sort(key=lambda d: (d.box[1], d.box[0], d.box))
-        return WindowFindings(tuple(detections), None, found.saturated)
+        shown = found.probability if evidence else None
+        return WindowFindings(tuple(detections), None, found.saturated, shown)
 
     def fitting(self, seen: list[Seen]) -> list[Seen]:
         """As many lines as fit into memory, the surest first."""
