@@ -262,8 +262,7 @@ class Bundle:
         for file in self.model_files(precision).files():
             path = self.path(file)
             try:
-                with path.open("rb") as stream:
-                    found = hashlib.file_digest(stream, "sha256").hexdigest()
+                found = file_sha256(path)
             except OSError as exc:
                 raise BundleError(
                     f"bundle {self.spec.name}: cannot read {path}: {exc.strerror}"
@@ -273,6 +272,24 @@ class Bundle:
                     f"{path} is damaged or not the file that {BUNDLE_FILE} names: its sha256 "
                     "differs; fetch or export the bundle again"
                 )
+
+
+def file_sha256(path: Path) -> str:
+    """A file's sha256; of one that is unchanged since this process read it, as it was.
+
+    The parts of a spotter ask one after the other for the same files.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    stat = path.stat()
+    return _file_sha256(path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+@lru_cache(maxsize=64)
+def _file_sha256(path: Path, *state: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def embedded_folder() -> Path:

@@ -16,7 +16,7 @@ from filelock import FileLock
 from filelock import Timeout as FileLockTimeout
 
 from textspot_ray.errors import BundleError, TextspotError
-from textspot_ray.spotting.bundle import Bundle, cache_folder
+from textspot_ray.spotting.bundle import Bundle, cache_folder, file_sha256
 
 _LOCK_TIMEOUT_S = 300.0
 _SUMS = "sha256sums"
@@ -167,13 +167,15 @@ def _drop_unsound(folder: Path) -> None:
     """
     noted = _noted_sums(folder)
     for blob in folder.glob("*.blob"):
-        if noted.get(blob.name) != _sha256(blob):
+        if noted.get(blob.name) != file_sha256(blob):
             blob.unlink(missing_ok=True)
 
 
 def _note_sums(folder: Path) -> None:
     noted = _noted_sums(folder)
-    fresh = {blob.name: _sha256(blob) for blob in folder.glob("*.blob") if blob.name not in noted}
+    fresh = {
+        blob.name: file_sha256(blob) for blob in folder.glob("*.blob") if blob.name not in noted
+    }
     if fresh:
         lines = [f"{value}  {name}\n" for name, value in sorted({**noted, **fresh}.items())]
         part = folder / f"{_SUMS}.part"
@@ -188,11 +190,6 @@ def _noted_sums(folder: Path) -> dict[str, str]:
         return {}
     pairs = (line.split("  ", 1) for line in lines if "  " in line)
     return {name: value for value, name in pairs if (folder / name).is_file()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_back(compiled: Any, hint: str, name: str) -> None:

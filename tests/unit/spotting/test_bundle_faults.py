@@ -116,7 +116,7 @@ def test_unknown_names_and_unfetched_models_say_what_to_do(tmp_path: Path) -> No
     _one_line(caught, "textspot models fetch text-spotting-0003")
     with pytest.raises(BundleError) as caught:
         load_bundle("text-spotting-9")
-    _one_line(caught, "text-spotting-9", "embedded")
+    _one_line(caught, "text-spotting-9")
     with pytest.raises(BundleError) as caught:
         load_bundle(str(tmp_path))
     _one_line(caught, str(tmp_path))
