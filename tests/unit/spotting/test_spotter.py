@@ -113,7 +113,7 @@ def test_small_images_by_rule_get_no_words(stub: Path) -> None:
 
 def test_tiled_image_reads_what_shrinking_would_lose(stub: Path) -> None:
     """Each tile is a whole lattice of the stub, so what a tile shows is what it must read."""
-    over = ImageConfig(tiles="auto", tile_over=1.0, tile_overlap=0.0)
+    over = ImageConfig(tiles="all", tile_over=1.0, tile_overlap=0.0)
     picture = np.zeros((768 * 2, 1280 * 2, 3), np.uint8)
     picture[:768, :1280] = draw({10: "northw"})
     picture[768:, 1280:] = draw({20: "southe", 93: "edge"})
