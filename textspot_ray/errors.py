@@ -81,6 +81,11 @@ class AbortedError(TextspotError):
     """The job stopped for a reason that is not an image's."""
 
 
+def one_line(exc: BaseException, limit: int = 300) -> str:
+    """An exception's message as one line of bounded length; its class where it has none."""
+    return " ".join(str(exc).split())[:limit] or type(exc).__name__
+
+
 def printable(text: str) -> str:
     """Text without control characters, which could move a terminal's cursor or colour it."""
     if text.isprintable():

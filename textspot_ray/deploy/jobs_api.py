@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from textspot_ray._version import __version__
 from textspot_ray.config import RunConfig, dump_config, with_overrides
 from textspot_ray.deploy.kubernetes import refuse_secrets
-from textspot_ray.errors import AbortedError, ExitCode, MissingExtraError, UsageError
+from textspot_ray.errors import AbortedError, ExitCode, MissingExtraError, UsageError, one_line
 from textspot_ray.storage.filesystem import LOCAL, split_uri
 
 DEFAULT_ADDRESS: Final = "http://127.0.0.1:8265"
@@ -150,7 +150,7 @@ def send(
                 metadata={"textspot_ray": __version__, "out": config.output.uri},
             )
         except (RuntimeError, ValueError, ConnectionError) as exc:
-            raise UsageError(f"{cluster.address} does not take the job: {_line(exc)}") from exc
+            raise UsageError(f"{cluster.address} does not take the job: {one_line(exc)}") from exc
 
 
 def follow(
@@ -201,7 +201,7 @@ def follow(
             return _outcome(info, tail)
         misses = misses + 1 if info is None else 0
         if misses > _RECONNECTS:
-            reason = f" ({_line(broken)})" if broken is not None else ""
+            reason = f" ({one_line(broken)})" if broken is not None else ""
             raise AbortedError(
                 f"lost sight of job {job_id} at {cluster.address}{reason}; it may still run: "
                 "see textspot status on its output folder"
@@ -281,9 +281,9 @@ def _client(url: str, headers: dict[str, str]) -> JobsClient:
     except RuntimeError as exc:
         if "ray[default]" in str(exc):
             raise MissingExtraError("textspot submit", "jobs") from exc
-        raise UsageError(f"{url} is no Jobs API of this kind: {_line(exc)}") from exc
+        raise UsageError(f"{url} is no Jobs API of this kind: {one_line(exc)}") from exc
     except ConnectionError as exc:
-        raise UsageError(f"no Ray Jobs API answers at {url}: {_line(exc)}") from exc
+        raise UsageError(f"no Ray Jobs API answers at {url}: {one_line(exc)}") from exc
     return client
 
 
@@ -298,7 +298,3 @@ def _stored_token() -> str:
 
 def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
-
-
-def _line(exc: BaseException) -> str:
-    return " ".join(str(exc).split())[:300] or type(exc).__name__

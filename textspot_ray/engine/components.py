@@ -16,9 +16,10 @@ from textspot_ray.records import DetectedPage, Encoded, ImageResult, Readings
 from textspot_ray.spotting.composite.contract import INPUT_HEIGHT, INPUT_WIDTH
 
 if TYPE_CHECKING:
-    from textspot_ray.config import ImageConfig, RunConfig
+    from textspot_ray.config import EngineConfig, ImageConfig, RunConfig
     from textspot_ray.engine.planning import Listing
     from textspot_ray.spotting.family import WordsOf
+    from textspot_ray.spotting.settings import Resolved
 
 _COPIES: Final = 2  # of the pixels, while they are turned upright or resized
 
@@ -48,31 +49,30 @@ def components_from(config: RunConfig) -> Components:
     """
     from textspot_ray.sources.listing import list_items
     from textspot_ray.sources.reader import Reader
-    from textspot_ray.spotting.inspection import check_graphs
-    from textspot_ray.spotting.settings import (
-        pinned,
-        resolve,
-        settings_from,
-    )
-    from textspot_ray.spotting.spotter import words_of
+    from textspot_ray.spotting.family import family_of
+    from textspot_ray.spotting.settings import resolve, settings_from
 
     threads = share_threads(available_cpus(), config.engine)
-    # pinned: a precision that goes by the CPU must not differ from node to node
-    settings = pinned(settings_from(config, threads=threads.detector, streams=threads.streams))
+    settings = settings_from(config, threads=threads.detector, streams=threads.streams)
     resolved = resolve(settings)  # checks the files' sha256
-    check_graphs(resolved)  # like all of the above, before any source or output is touched
+    spec = resolved.bundle.spec
+    family = family_of(spec)
+    # Right checksums only say that the files are those of ``bundle.yaml``. Workers check the
+    # contract as they load, but by then a run has planned and begun to read images.
+    family.check_graphs(resolved)
     return Components(
         Recipe(
-            BundleModels(settings, threads.recognizer),
+            # with its precision, which goes by the CPU, so that it is the same on every node
+            BundleModels(resolved.settings, threads.recognizer),
             partial(
                 Reader, config.source, config.image, ahead_bytes=limits_from(config).max_ahead_bytes
             ),
-            partial(assemble_result, make_words=words_of(settings)),
+            partial(assemble_result, make_words=family.words_of(spec)),
             partial(estimate_work, rules=config.image),
         ),
-        fingerprint_of(config),
+        _fingerprint(resolved, config.engine),
         partial(list_items, config.source, config.image),
-        resolved.bundle.spec.text_threshold,
+        spec.text_threshold,
     )
 
 
@@ -82,11 +82,15 @@ def fingerprint_of(config: RunConfig) -> dict[str, str]:
     Raises:
         BundleError: The model cannot be used.
     """
-    from textspot_ray.spotting.settings import pinned, resolve, result_fingerprint, settings_from
+    from textspot_ray.spotting.settings import resolve, settings_from
 
-    settings = pinned(settings_from(config))
-    precision = resolve(settings, verify=False).precision
-    return {**result_fingerprint(settings), **arithmetic_of(precision, config.engine)}
+    return _fingerprint(resolve(settings_from(config), verify=False), config.engine)
+
+
+def _fingerprint(resolved: Resolved, engine: EngineConfig) -> dict[str, str]:
+    from textspot_ray.spotting.settings import result_fingerprint
+
+    return {**result_fingerprint(resolved), **arithmetic_of(resolved.precision, engine)}
 
 
 def assemble_result(

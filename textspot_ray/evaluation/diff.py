@@ -14,9 +14,9 @@ from enum import StrEnum
 import numpy as np
 
 from textspot_ray.errors import UsageError
-from textspot_ray.evaluation.overlap import box_ious, one_to_one
 from textspot_ray.query.pages import Page, PageWord, read_pages
 from textspot_ray.query.views import TableViews
+from textspot_ray.spotting.geometry import box_ious, one_to_one
 
 SAME_PLACE_IOU = 0.5
 _SHIFT_EDGES = (-1.0, -0.3, -0.1, -0.03, -0.01, 0.01, 0.03, 0.1, 0.3, 1.0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from textspot_ray.errors import one_line
 from textspot_ray.images import extras, readers
 from textspot_ray.images.formats import (
     SNIFF_BYTES,
@@ -132,7 +133,7 @@ def decode(
     except MemoryError:
         return _error(ErrorKind.TOO_LARGE, f"not enough memory to decode this {found} image")
     except Exception as exc:
-        text = " ".join(str(exc).split())[:200] or type(exc).__name__
+        text = one_line(exc, 200)
         kind = ErrorKind.TRUNCATED if "truncated" in text.lower() else ErrorKind.CORRUPT
         return _error(kind, f"broken {found} file: {text}")
 

@@ -14,7 +14,7 @@ import duckdb
 from textspot_ray.errors import UsageError
 from textspot_ray.query.phrase import phrase_sql
 from textspot_ray.query.selection import source_condition
-from textspot_ray.query.views import SLIM, TableViews, one_line
+from textspot_ray.query.views import SLIM, TableViews, sql_reason
 from textspot_ray.reading_order import Line
 from textspot_ray.text_key import text_key
 
@@ -406,7 +406,7 @@ def _check_pattern(tables: TableViews, pattern: str) -> None:
     except duckdb.Error as exc:
         try:
             re.compile(pattern)
-            why = one_line(exc)
+            why = sql_reason(exc)
         except re.error as wrong:
             why = str(wrong)
         raise UsageError(f"{pattern!r} is no regular expression: {why}") from exc

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from textspot_ray.errors import DamagedTableError, UsageError
 from textspot_ray.query.interrupt import interruptible
-from textspot_ray.query.views import VIEWS, TableViews, damaged, one_line
+from textspot_ray.query.views import VIEWS, TableViews, damaged, sql_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -204,7 +204,7 @@ def arrow_reader(relation: duckdb.DuckDBPyRelation) -> pa.RecordBatchReader:
 
 def sql_error(sql: str, exc: BaseException) -> SqlError:
     """DuckDB's complaint as one line that says where in the statement."""
-    return SqlError(f"SQL{_position(sql, str(exc))}: {_with_nearest(one_line(exc))}")
+    return SqlError(f"SQL{_position(sql, str(exc))}: {_with_nearest(sql_reason(exc))}")
 
 
 def _with_nearest(message: str) -> str:
@@ -230,7 +230,7 @@ def _placed(
         except duckdb.Error as again:
             return SqlError(
                 f"SQL{_position(_PREFIX + sql, str(again), len(_PREFIX))}: "
-                f"{_with_nearest(one_line(again))}"
+                f"{_with_nearest(sql_reason(again))}"
             )
     return _fault(sql, exc, uri)
 

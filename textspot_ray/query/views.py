@@ -324,7 +324,7 @@ class TableViews:
             self._connection.execute(setting)
 
 
-def one_line(exc: BaseException) -> str:
+def sql_reason(exc: BaseException) -> str:
     """An exception's message as one line; DuckDB's JSON form is unpacked."""
     text = str(exc)
     start = text.find("{")
@@ -340,7 +340,7 @@ def damaged(uri: str, exc: BaseException, what: str = "a committed file") -> Dam
     hint = "run textspot verify"
     if _GONE.search(str(exc)):
         hint = "if compact or forget has just replaced it, run again; else run textspot verify"
-    return DamagedTableError(f"{uri}: {what} cannot be read ({one_line(exc)}); {hint}")
+    return DamagedTableError(f"{uri}: {what} cannot be read ({sql_reason(exc)}); {hint}")
 
 
 def _literal(names: Sequence[str]) -> str:

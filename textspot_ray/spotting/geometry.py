@@ -1,12 +1,13 @@
-"""From a box and its 28 x 28 mask to a polygon in the image, without painting the image."""
+"""Boxes and polygons: from a box and its mask to a polygon in the image, overlaps, pairs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Box = tuple[float, float, float, float]
 
@@ -127,3 +128,39 @@ def overlap(a: Box, b: Box) -> tuple[float, float]:
     shared = width * height
     area_a, area_b = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
     return shared / (area_a + area_b - shared), shared / max(min(area_a, area_b), 1e-9)
+
+
+def box_ious(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+    """Intersection over union of every box of ``a`` with every box of ``b``.
+
+    Args:
+        a: N x 4, x_min, y_min, x_max, y_max.
+        b: M x 4.
+
+    Returns:
+        N x M; 0 where both boxes have no area.
+    """
+    boxes_a = np.asarray(a, dtype=np.float64).reshape(-1, 1, 4)
+    boxes_b = np.asarray(b, dtype=np.float64).reshape(1, -1, 4)
+    low = np.maximum(boxes_a[..., :2], boxes_b[..., :2])
+    high = np.minimum(boxes_a[..., 2:], boxes_b[..., 2:])
+    common = np.prod(np.clip(high - low, 0, None), axis=-1)
+    area_a = np.prod(boxes_a[..., 2:] - boxes_a[..., :2], axis=-1)
+    area_b = np.prod(boxes_b[..., 2:] - boxes_b[..., :2], axis=-1)
+    union = area_a + area_b - common
+    ious: NDArray[np.float64] = np.zeros_like(common)
+    np.divide(common, union, out=ious, where=union > 0)
+    return ious
+
+
+def one_to_one(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Of pairs in order of preference those whose sides no earlier pair has used."""
+    used_a: set[int] = set()
+    used_b: set[int] = set()
+    kept = []
+    for n, m in pairs:
+        if n not in used_a and m not in used_b:
+            used_a.add(n)
+            used_b.add(m)
+            kept.append((n, m))
+    return kept

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textspot_ray.config import ImageConfig
-from textspot_ray.errors import UsageError
+from textspot_ray.errors import UsageError, one_line
 from textspot_ray.images.pixels import from_pillow, on_ground, upright
 from textspot_ray.redaction import redact_text
 from textspot_ray.sources.identity import canonical, locate
@@ -93,7 +93,7 @@ def _from_pil(image: Any, name: str) -> NDArray[np.uint8]:
         pixels, _ = from_pillow(image)
         return upright(pixels, image.getexif().get(_ORIENTATION, 1))
     except (OSError, ValueError, SyntaxError) as exc:
-        reason = " ".join(str(exc).split())[:300]
+        reason = one_line(exc)
         raise UsageError(f"cannot use the PIL image {name}: {reason}".replace(" :", ":")) from exc
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ from textspot_ray.records import ImageResult, Word
 from textspot_ray.spotting.bundle import Bundle, describe_files, write_spec
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.family import family_of
+from textspot_ray.spotting.geometry import box_ious, one_to_one
 from textspot_ray.spotting.int8 import MAX_BOXES, Calibration
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector, TextSpotter
@@ -221,34 +223,10 @@ class _Recorder:
 
 def _pairs(words: Sequence[Word], others: Sequence[Word]) -> list[tuple[int, int]]:
     """Which word of the one is which of the other."""
-    overlaps = sorted(
-        (
-            (overlap, i, j)
-            for i, a in enumerate(words)
-            for j, b in enumerate(others)
-            if (overlap := _iou(a.box, b.box)) > _SAME_BOX_IOU
-        ),
-        reverse=True,
-    )
-    left, right = set(range(len(words))), set(range(len(others)))
-    pairs = []
-    for _, i, j in overlaps:
-        if i in left and j in right:
-            left.remove(i)
-            right.remove(j)
-            pairs.append((i, j))
-    return pairs
+    iou = box_ious([word.box for word in words], [word.box for word in others])
+    overlaps = [(int(i), int(j)) for i, j in np.argwhere(iou > _SAME_BOX_IOU)]
+    return one_to_one(sorted(overlaps, key=lambda pair: iou[pair], reverse=True))
 
 
 def _f_measure(matched: int, first: int, second: int) -> float:
     return 2 * matched / (first + second) if first + second else 1.0
-
-
-def _iou(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return shared / (areas - shared)

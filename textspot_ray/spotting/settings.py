@@ -48,8 +48,13 @@ class SpotterSettings:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Settings with every None replaced by the bundle's value, files verified."""
+    """Settings with every None replaced by the bundle's value, files verified.
 
+    ``settings`` are those that were resolved, with the precision that this machine has chosen: for
+    workers on any machine.
+    """
+
+    settings: SpotterSettings
     bundle: Bundle
     precision: str
     detection_threshold: float
@@ -72,16 +77,6 @@ def settings_from(config: RunConfig, *, threads: int = 1, streams: int = 1) -> S
         tiff_levels=config.source.tiff_levels,
         pdf_dpi=config.source.pdf_dpi,
     )
-
-
-def pinned(settings: SpotterSettings) -> SpotterSettings:
-    """The settings with the precision that this machine resolves, for workers on any machine.
-
-    Raises:
-        BundleError: As `resolve`.
-    """
-    bundle = load_bundle(settings.model)
-    return replace(settings, precision=bundle.resolve_precision(settings.precision))
 
 
 def resolve(settings: SpotterSettings, *, verify: bool = True) -> Resolved:
@@ -108,6 +103,7 @@ def resolve(settings: SpotterSettings, *, verify: bool = True) -> Resolved:
             f"{bundle.spec.name} reads the alphabet it was trained for and cannot be cut to another"
         )
     return Resolved(
+        settings=replace(settings, precision=precision),
         bundle=bundle,
         precision=precision,
         detection_threshold=threshold,
@@ -117,14 +113,9 @@ def resolve(settings: SpotterSettings, *, verify: bool = True) -> Resolved:
     )
 
 
-def result_fingerprint(settings: SpotterSettings) -> dict[str, str]:
-    """Everything that changes results, by name, as text: what one table must have in common.
-
-    Raises:
-        BundleError: As `resolve`.
-    """
-    resolved = resolve(settings, verify=False)
-    spec, image = resolved.bundle.spec, resolved.image
+def result_fingerprint(resolved: Resolved) -> dict[str, str]:
+    """Everything that changes results, by name, as text: what one table must have in common."""
+    settings, spec, image = resolved.settings, resolved.bundle.spec, resolved.image
     tiling = "off"
     if image.tiles != "off":
         tiling = f"over {image.tile_over:g}, overlap {image.tile_overlap:g}, {CUTTING}"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textspot_ray.config import ImageConfig, load_config
-from textspot_ray.errors import UsageError
+from textspot_ray.errors import UsageError, one_line
 from textspot_ray.images.decode import Decoded, decode
 from textspot_ray.images.raster import Fit
 from textspot_ray.records import (
@@ -102,7 +102,7 @@ class PageDetector:
         except _UndecodableError as exc:
             return DetectedPage(None, (), exc.error, decode_s), self._regions.no_features()
         except (RuntimeError, ValueError, MemoryError) as exc:
-            error = ImageError(Stage.DETECT, ErrorKind.INTERNAL, _one_line(exc))
+            error = ImageError(Stage.DETECT, ErrorKind.INTERNAL, one_line(exc))
             return DetectedPage(_info(decoded), (), error, decode_s), self._regions.no_features()
         detect_s = time.perf_counter() - started - decode_s
         return (
@@ -461,7 +461,3 @@ def _name(image: object) -> str:
     if isinstance(image, (bytes, bytearray, memoryview)):
         return f"{len(image)} bytes"
     return f"a {type(image).__name__}"
-
-
-def _one_line(exc: Exception) -> str:
-    return " ".join(str(exc).split())[:300] or type(exc).__name__

@@ -21,10 +21,10 @@ from urllib.parse import parse_qs, quote
 import duckdb
 import pyarrow as pa
 
-from textspot_ray.errors import MissingExtraError, TextspotError, UsageError
+from textspot_ray.errors import MissingExtraError, TextspotError, UsageError, one_line
 from textspot_ray.query.figures import charts
 from textspot_ray.query.search import Combine, Mode
-from textspot_ray.query.views import one_line
+from textspot_ray.query.views import sql_reason
 from textspot_ray.web import html
 from textspot_ray.web.browse_data import MAX_DOWNLOAD, MAX_ROWS, BrowseData, Question
 from textspot_ray.web.html import SHARED, Tab, grouped
@@ -221,9 +221,9 @@ def _answers(handler: Handler) -> Handler:
         try:
             return await handler(self, request)
         except (TextspotError, ValueError, OverflowError) as exc:
-            return JSONResponse({"error": " ".join(str(exc).split())}, 400)
-        except (duckdb.Error, pa.ArrowException) as exc:
             return JSONResponse({"error": one_line(exc)}, 400)
+        except (duckdb.Error, pa.ArrowException) as exc:
+            return JSONResponse({"error": sql_reason(exc)}, 400)
 
     return guarded
 
@@ -273,7 +273,7 @@ class _Handlers:
             lines = self._data.hits(_question(request.query_params), as_csv=is_csv)
             first = await run_in_threadpool(next, lines, "")  # what is wrong is found here
         except (TextspotError, ValueError, duckdb.Error) as exc:
-            return JSONResponse({"error": one_line(exc)}, 400)
+            return JSONResponse({"error": sql_reason(exc)}, 400)
 
         def everything() -> Any:
             yield first

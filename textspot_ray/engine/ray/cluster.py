@@ -22,7 +22,7 @@ from ray.job_config import JobConfig
 
 from textspot_ray.config import EngineConfig
 from textspot_ray.engine.sizing import available_cpus
-from textspot_ray.errors import AbortedError, UsageError
+from textspot_ray.errors import AbortedError, UsageError, one_line
 from textspot_ray.import_path import package_root
 
 _CONNECT_S: Final = 10.0
@@ -108,7 +108,7 @@ def joining_fault(address: str, exc: BaseException, captured: str = "") -> Usage
             "no Ray cluster runs on this machine: start one (ray start --head), name an address, "
             "or leave --address out to have one started"
         )
-    line = " ".join(str(exc).split())[:300]
+    line = one_line(exc)
     if isinstance(exc, ConnectionError):
         return UsageError(
             f"the server at {address} is no Ray head, or refuses us: give the address of the "
@@ -213,8 +213,10 @@ class RayCluster:
                 # started by then it leaves running.
                 _end([p for p in psutil.Process().children(recursive=True) if p not in before])
                 if attempt == _START_ATTEMPTS:
-                    raise AbortedError(f"cannot start Ray on this machine: {_line(exc)}") from exc
-                _LOG.warning("Ray did not start (%s); trying again", _line(exc))
+                    raise AbortedError(
+                        f"cannot start Ray on this machine: {one_line(exc)}"
+                    ) from exc
+                _LOG.warning("Ray did not start (%s); trying again", one_line(exc))
 
     def _join(self, address: str) -> None:
         join(address, **self._options())
@@ -262,10 +264,6 @@ def _end(processes: list[psutil.Process]) -> None:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(processes, timeout=10)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def object_store_bytes(engine: EngineConfig) -> int:

@@ -12,6 +12,7 @@ from typing import IO, Any, Protocol, cast
 
 import zstandard
 
+from textspot_ray.errors import one_line
 from textspot_ray.records import ErrorKind
 from textspot_ray.sources.kinds.base import MAX_DECODER_BYTES, ContainerError
 
@@ -145,7 +146,7 @@ class StreamCursor:
         try:
             part = self._file.read(count)
         except DAMAGE as exc:
-            reason = " ".join(str(exc).split()) or type(exc).__name__
+            reason = one_line(exc)
             if "memory" in reason.lower():  # xz: "Memory usage limit exceeded", zstd: "too much"
                 limit = f"{MAX_DECODER_BYTES >> 20} MiB"
                 raise DamagedStreamError(

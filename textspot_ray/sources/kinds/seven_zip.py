@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
-from textspot_ray.errors import MissingExtraError
+from textspot_ray.errors import MissingExtraError, one_line
 from textspot_ray.records import ErrorKind, ImageError, Item, Skipped, Stage
 from textspot_ray.sources.kinds.base import (
     HEAD_BYTES,
@@ -208,7 +208,7 @@ class _Run:
             except Exception as exc:
                 if fault_of(exc).passes:
                     raise
-                reason = " ".join(str(exc).split()) or type(exc).__name__
+                reason = one_line(exc)
                 raise ContainerError(f"damaged data in a 7z: {reason}") from exc
             if part:
                 self.offset += len(part)
@@ -287,7 +287,7 @@ def _check_memory(coders: list[dict[str, Any]]) -> None:
 
 
 def _damaged(exc: Exception) -> ContainerError:
-    return ContainerError(" ".join(str(exc).split())[:200] or type(exc).__name__)
+    return ContainerError(one_line(exc, 200))
 
 
 def _name(entry: dict[str, Any]) -> bytes:

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from textspot_ray.errors import SourceError
+from textspot_ray.errors import SourceError, one_line
 from textspot_ray.images.formats import is_image_head
 from textspot_ray.records import ErrorKind, ImageError, Item, Skipped, Stage
 from textspot_ray.sources.identity import id_problem
@@ -394,8 +394,7 @@ def guarded(exc: Exception, what: str) -> Exception:
     """An Arrow exception as what it means: a fault of storage as it is, else damage."""
     if fault_of(exc).passes:
         return exc
-    line = " ".join(str(exc).split())[:200]
-    return ContainerError(f"{what}: {line}")
+    return ContainerError(f"{what}: {one_line(exc, 200)}")
 
 
 def _lengths(table: ImageTable, column: ImageColumn) -> Iterator[int]:

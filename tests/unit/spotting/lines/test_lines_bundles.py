@@ -32,9 +32,12 @@ from textspot_ray.spotting.bundle import (
 )
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.family import family_of
-from textspot_ray.spotting.inspection import check_graphs
-from textspot_ray.spotting.settings import SpotterSettings, resolve
+from textspot_ray.spotting.settings import Resolved, SpotterSettings, resolve
 from textspot_ray.spotting.spotter import TextSpotter
+
+
+def check_graphs(resolved: Resolved) -> None:
+    family_of(resolved.bundle.spec).check_graphs(resolved)
 
 
 def _rewritten(folder: Path, model: ov.Model | None = None, part: str = "", **changes: Any) -> Path:
