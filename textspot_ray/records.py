@@ -271,7 +271,7 @@ class Shard:
 
     id: ShardId
     items: tuple[Item, ...]
-    gen: int = 0
+    generation: int = 0
     reason: str = "run"
 
 

@@ -45,7 +45,7 @@ class Spent:
         images: Finished.
         words: Found.
         wall_s: Seconds of the rounds.
-        stage_s: Seconds a stage, summed over images, as committed in the markers.
+        stage_s: Seconds a stage, summed over images, as committed in the records.
     """
 
     images: int = 0
@@ -119,8 +119,8 @@ class Pipeline:
                 open_tasks -= 1
                 done += settled.counts.images
                 spent.words += settled.counts.words
-                if settled.marker is not None:
-                    spent.stage_s.update(settled.marker.stage_s)
+                if settled.record is not None:
+                    spent.stage_s.update(settled.record.stage_s)
         spent.images += done
         spent.wall_s += time.perf_counter() - began
         return done

@@ -1,7 +1,7 @@
 """Tables of made-up words, large ones in minutes: to measure look-ups, exports and compaction.
 
 Words are drawn from a vocabulary by Zipf's law, a tenth are codes that hardly repeat; they stand on
-lines, so that phrases are found. Files and markers are what a run commits; there is no plan, as
+lines, so that phrases are found. Files and records are what a run commits; there is no plan, as
 there are no images.
 """
 
@@ -254,9 +254,9 @@ def _commit(store: Store, digest: str, shard: ShardId, tables: dict[str, pa.Tabl
     )
     # as if one after another, a minute each
     begun = 1_700_000_000.0 + 60 * shard.index
-    marker = CommitRecord(
+    record = CommitRecord(
         shard=shard,
-        gen=0,
+        generation=0,
         attempt=attempt,
         run_id=_RUN_ID,
         reason="run",
@@ -270,5 +270,5 @@ def _commit(store: Store, digest: str, shard: ShardId, tables: dict[str, pa.Tabl
             stage: float(np.sum(images.column(f"{stage}_s").to_numpy())) for stage in TIMED_STAGES
         },
     )
-    put_commit_record(store, marker)
+    put_commit_record(store, record)
     return int(words)

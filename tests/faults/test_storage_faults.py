@@ -68,7 +68,7 @@ def test_a_disk_that_fills_up_while_parts_are_written(limit, tmp_path, undisturb
     update_plan(plan, make_items(40), OUTPUT, "r")
 
     def full_disk():
-        # No file may grow past the limit: parts do, markers do not.
+        # No file may grow past the limit: parts do, records do not.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         job(uri)

@@ -4,7 +4,7 @@
 
 Plan, ledger, dispatcher, scheduler, progress and status file are the real ones. A fake slot
 finishes a shard after as many reports as a real one would send in the time that a shard takes
-(``--images-per-s`` of one slot), commits a marker without parts, and answers at once: so the rate
+(``--images-per-s`` of one slot), commits a record without parts, and answers at once: so the rate
 that comes out is the driver's own limit, without Ray's share.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "slow")]
 
-from plan_scale import FINGERPRINT, a_marker, listing
+from plan_scale import FINGERPRINT, a_record, listing
 
 from textspot_ray.config import config_from_dict
 from textspot_ray.engine import run as engine
@@ -76,9 +76,9 @@ class FakeRunner:
         if self._tasks and self._done >= self._tasks[0].items:
             task = self._tasks.popleft()
             self._done = 0.0
-            marker = a_marker(task.shard, self._digest, task.items, time.time())
-            put_commit_record(self._store, marker)
-            settled.append(ShardOutcome(task.shard, task.gen, marker, marker.counts))
+            record = a_record(task.shard, self._digest, task.items, time.time())
+            put_commit_record(self._store, record)
+            settled.append(ShardOutcome(task.shard, task.generation, record, record.counts))
         n = int(self._done)
         metrics = SlotMetrics(
             self._node,

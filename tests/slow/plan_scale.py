@@ -3,7 +3,7 @@
     python tests/slow/plan_scale.py --items 10000000 --out /tmp/scale
 
 Nothing is read and no model runs: the plan, the ledger and its snapshots are the real ones, and
-markers are committed as a run would commit them, only without parts.
+records are committed as a run would commit them, only without parts.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def listing(count: int) -> Iterator[Item]:
         yield Item(image_id=path, source=path, size=350_000, content_tag=f"etag:{n:032x}")
 
 
-def a_marker(shard: ShardId, digest: str, images: int, now: float) -> CommitRecord:
-    """A marker of realistic size."""
+def a_record(shard: ShardId, digest: str, images: int, now: float) -> CommitRecord:
+    """A record of realistic size."""
     attempt = new_attempt()
     files = tuple(
         DataFile(t, f"{t}/{shard}-00-{attempt}.parquet", 80_000, 2_000, secrets.token_hex(32))
@@ -72,7 +72,7 @@ def commit_half(store: Store, ledger: Ledger, share: float) -> tuple[int, float,
         if n >= todo:
             break
         start = time.perf_counter()
-        ledger.commit(a_marker(task.shard, ledger.digest, task.items, 1e9 + n))
+        ledger.commit(a_record(task.shard, ledger.digest, task.items, 1e9 + n))
         middle = time.perf_counter()
         if ledger.fold():
             vacuum_state(ledger, grace_s=0.0)
@@ -97,11 +97,11 @@ def manifests_of(store: Store, shards: int) -> None:
     per_plan = 400
     while rows < shards:
         n = min(MAX_MERGED_ROWS, shards - rows)
-        markers = (
-            a_marker(ShardId(r // per_plan, r % per_plan), "f" * 16, 256, 1e9 + r)
+        records = (
+            a_record(ShardId(r // per_plan, r % per_plan), "f" * 16, 256, 1e9 + r)
             for r in range(rows, rows + n)
         )
-        table = to_table(markers)
+        table = to_table(records)
         start = time.perf_counter()
         manifest = write_manifest(store, table, 1)
         middle = time.perf_counter()
@@ -111,9 +111,9 @@ def manifests_of(store: Store, shards: int) -> None:
         bytes_ += manifest.bytes
         rows += n
         store.delete(manifest.path)
-    json_bytes = len(commit_record_to_json(a_marker(ShardId(0, 0), "f" * 16, 256, 1e9)))
+    json_bytes = len(commit_record_to_json(a_record(ShardId(0, 0), "f" * 16, 256, 1e9)))
     print(f"{shards} shards ({shards * 256 / 1e6:.0f} M images): manifests {bytes_ / 2**20:.0f} MB "
-          f"({bytes_ / shards:.0f} B a shard; a marker is {json_bytes} B), "
+          f"({bytes_ / shards:.0f} B a shard; a record is {json_bytes} B), "
           f"written in {write_s:.1f} s, resume reads them in {read_s:.1f} s")  # fmt: skip
     assert len(settled) == shards
 
@@ -150,7 +150,7 @@ def main() -> None:
     size = sum(entry.size for entry in store.list("_textspot/plan/"))
     print(f"plan: {size / 2**20:.0f} MB, {size / args.items:.1f} B an item")
     done, commit_s, fold_s = commit_half(store, ledger, 0.5)
-    print(f"committed {done} shards: {1e3 * commit_s / max(done, 1):.2f} ms a marker, folds and "
+    print(f"committed {done} shards: {1e3 * commit_s / max(done, 1):.2f} ms a record, folds and "
           f"sweeps {fold_s:.1f} s in all; peak {peak_mb():.0f} MB")  # fmt: skip
     clock = Clock()
     again, left = resume(store, args.items)

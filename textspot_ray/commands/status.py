@@ -2,7 +2,7 @@
 
     textspot status tables --watch
 
-What is committed comes from markers and snapshots; who works on it now, how fast, and what is done
+What is committed comes from records and snapshots; who works on it now, how fast, and what is done
 beyond that comes from the file that each driver writes every half minute.
 """
 

@@ -51,7 +51,7 @@ class Dispatch:
                 return None
             self._own[slot] = own = group
         task = own.popleft()
-        self._given.setdefault(slot, {})[task.shard, task.gen] = task
+        self._given.setdefault(slot, {})[task.shard, task.generation] = task
         return task
 
     def has_for(self, slot: int) -> bool:

@@ -85,7 +85,7 @@ class Tally:
     def add(self, slot: int, report: Report) -> None:
         """Take a slot's report."""
         for settled in report.settled:
-            if settled.marker is not None:
+            if settled.record is not None:
                 self.counts += settled.counts
                 self.shards += 1
         self._open[slot] = report.open_counts

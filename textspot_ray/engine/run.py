@@ -266,7 +266,7 @@ class _Run:
     def _tasks_of(self, seq: int) -> Iterator[Task]:
         """A new segment's tasks, without shards that an older segment listed already."""
         tasks = self.plan.tasks_of(seq, self.ledger)
-        return (task for task in tasks if task.shard.plan == seq or task.gen > 0)
+        return (task for task in tasks if task.shard.plan == seq or task.generation > 0)
 
     def _look_again(self) -> None:
         """All is done as far as we know: take what other drivers planned, and changed items."""
@@ -292,11 +292,11 @@ class _Run:
             self._settle(slot, settled)
 
     def _settle(self, slot: int, settled: ShardOutcome) -> None:
-        task = self._dispatch.settle(slot, (settled.shard, settled.gen))
-        if settled.marker is None:
+        task = self._dispatch.settle(slot, (settled.shard, settled.generation))
+        if settled.record is None:
             self._tally.add_others(task.items if task is not None else 0)
             return
-        self.ledger.note(settled.marker)
+        self.ledger.note(settled.record)
         if self.ledger.fold():
             vacuum_state(self.ledger)
 

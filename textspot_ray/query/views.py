@@ -373,7 +373,7 @@ def _shard_row(record: CommitRecord) -> dict[str, Any]:
     return {
         "plan": record.shard.plan,
         "shard": record.shard.index,
-        "gen": record.gen,
+        "gen": record.generation,
         "run_id": record.run_id,
         "reason": record.reason,
         "started_at": _microseconds(record.started_at),

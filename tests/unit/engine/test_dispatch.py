@@ -15,7 +15,7 @@ def drain(dispatch, slot=0):
     taken = []
     while (task := dispatch.take(slot)) is not None:
         taken.append(task)
-        dispatch.settle(slot, (task.shard, task.gen))
+        dispatch.settle(slot, (task.shard, task.generation))
     return taken
 
 

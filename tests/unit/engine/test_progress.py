@@ -15,8 +15,8 @@ from textspot_ray.tables.commit.commit_record import CommitRecord
 def report(done=0, open_=0, other=False):
     counts = Counts(items=done, images=done, words=2 * done)
     shard = ShardId(0, done)
-    marker = CommitRecord(shard, 0, "a" * 12, "run", "run", "f", counts, ())
-    settled = (ShardOutcome(shard, 0, None if other else marker, counts),) if done else ()
+    record = CommitRecord(shard, 0, "a" * 12, "run", "run", "f", counts, ())
+    settled = (ShardOutcome(shard, 0, None if other else record, counts),) if done else ()
     return Report(settled, Counts(items=open_, images=open_, words=open_), True, False, 0, ())
 
 

@@ -41,7 +41,7 @@ def test_readers_see_whole_shards_only(
             committed += 4
         elif step == "compact":
             compact(open_ledger(store, create=False))
-        else:  # what a kill between parts and marker leaves behind
+        else:  # what a kill between parts and record leaves behind
             part = Path(uri, "words", f"000000-{number:06d}-00-0123456789ab.parquet")
             part.parent.mkdir(exist_ok=True)
             whole = sorted(Path(uri).glob("words/*.parquet"))

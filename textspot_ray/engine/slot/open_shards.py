@@ -31,7 +31,7 @@ class Writes(Protocol):
         """Add a page's account; what it adds to the counts."""
 
     def commit(self) -> CommitRecord | None:
-        """Write the parts, then the marker; None if another attempt was faster."""
+        """Write the parts, then the record; None if another attempt was faster."""
 
     def discard(self) -> None:
         """Drop what was written so far."""
@@ -149,14 +149,14 @@ class PageTask:
 
 @dataclass(frozen=True, slots=True)
 class ShardOutcome:
-    """A shard that is committed now; ``marker`` is None where another attempt was faster.
+    """A shard that is committed now; ``record`` is None where another attempt was faster.
 
     ``counts`` are of what this runner did, whoever committed.
     """
 
     shard: ShardId
-    gen: int
-    marker: CommitRecord | None
+    generation: int
+    record: CommitRecord | None
     counts: Counts
 
 
@@ -224,7 +224,7 @@ class OpenShards:
         shard = opened.shard
         if event.error is not None:
             raise as_fault(event.error, f"shard {shard.id} could not be committed")
-        return ShardOutcome(shard.id, shard.gen, event.marker, opened.counts)
+        return ShardOutcome(shard.id, shard.generation, event.record, opened.counts)
 
     def drop(self, shard: OpenShard) -> None:
         """Give up a shard, with all that was done of it."""

@@ -188,10 +188,10 @@ class ReaderFailed:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A shard's commit came to an end; no marker and no error: another attempt was faster."""
+    """A shard's commit came to an end; no record and no error: another attempt was faster."""
 
     shard_key: int
-    marker: CommitRecord | None
+    record: CommitRecord | None
     error: BaseException | None = None
 
 

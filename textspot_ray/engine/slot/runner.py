@@ -110,7 +110,7 @@ class ShardRunner:
 
     @property
     def open_counts(self) -> Counts:
-        """What is done in shards that have no marker yet."""
+        """What is done in shards that have no record yet."""
         return self._open.counts
 
     @property

@@ -178,8 +178,8 @@ class Slot:
         return replace(found, node=self._node, memory_bytes=memory, retries=retries)
 
     def _take(self, task: Task) -> ShardOutcome | None:
-        if read_commit_record(self._store, task.shard, task.gen) is not None:
-            return ShardOutcome(task.shard, task.gen, None, Counts())
+        if read_commit_record(self._store, task.shard, task.generation) is not None:
+            return ShardOutcome(task.shard, task.generation, None, Counts())
         shard = self._plan.load(task)
         writer = ShardWriter(
             self._store,

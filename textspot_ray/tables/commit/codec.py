@@ -19,9 +19,9 @@ class _Versioned(msgspec.Struct):
     version: int
 
 
-def encode(value: Any, **more: Any) -> bytes:
-    """A record as indented JSON, with the table version and further keys."""
-    facts = {**msgspec.to_builtins(value), **more, "version": TABLE_VERSION}
+def encode(value: Any) -> bytes:
+    """A record as indented JSON, with the table version."""
+    facts = {**msgspec.to_builtins(value), "version": TABLE_VERSION}
     return msgspec.json.format(msgspec.json.encode(facts, order="sorted"), indent=1)
 
 

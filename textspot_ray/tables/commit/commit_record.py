@@ -58,7 +58,7 @@ class CommitRecord:
 
     Attributes:
         shard: The shard.
-        gen: Generation: 0 for the first run, one more for each retry or redo.
+        generation: Generation: 0 for the first run, one more for each retry or redo.
         attempt: Random name of the writing attempt; tells one's own put from another's.
         run_id: The run that wrote it.
         reason: ``run``, ``retry`` or ``redo``.
@@ -66,7 +66,7 @@ class CommitRecord:
         counts: Sums over the whole shard, rows kept from older generations included.
         files: Every file that holds rows of the shard, those kept from older generations included.
         redo: The newest redo segment of the plan whose items this generation holds, else -1.
-        base: Number of the compaction whose files hold the shard's other rows, else -1.
+        compaction: Number of the one whose files hold the shard's other rows, else -1.
         environment: Versions, CPU flags, node.
         started_at: Unix time, seconds.
         finished_at: Unix time, seconds.
@@ -74,7 +74,7 @@ class CommitRecord:
     """
 
     shard: ShardId
-    gen: int
+    generation: int
     attempt: str
     run_id: str
     reason: str
@@ -82,7 +82,7 @@ class CommitRecord:
     counts: Counts
     files: tuple[DataFile, ...]
     redo: int = -1
-    base: int = -1
+    compaction: int = -1
     environment: Mapping[str, str] = field(default_factory=dict)
     started_at: float = 0.0
     finished_at: float = 0.0
@@ -91,7 +91,7 @@ class CommitRecord:
     @property
     def path(self) -> str:
         """Where the record lies, relative to the output folder."""
-        return record_path(self.shard, self.gen)
+        return record_path(self.shard, self.generation)
 
 
 def new_attempt() -> str:
@@ -99,14 +99,14 @@ def new_attempt() -> str:
     return secrets.token_hex(6)
 
 
-def record_path(shard: ShardId, gen: int) -> str:
+def record_path(shard: ShardId, generation: int) -> str:
     """Path of a shard's record of one generation."""
-    return f"{DONE}{shard}.{gen:02d}.json"
+    return f"{DONE}{shard}.{generation:02d}.json"
 
 
-def data_file_path(table: str, shard: ShardId, gen: int, attempt: str) -> str:
-    """Path of a part file."""
-    return f"{table}/{shard}-{gen:02d}-{attempt}.parquet"
+def data_file_path(table: str, shard: ShardId, generation: int, attempt: str) -> str:
+    """Path of a data file."""
+    return f"{table}/{shard}-{generation:02d}-{attempt}.parquet"
 
 
 def empty_path(table: str) -> str:
@@ -121,17 +121,21 @@ def parse_record_path(path: str) -> tuple[ShardId, int] | None:
 
 
 def parse_data_file_path(path: str) -> tuple[ShardId, int, str] | None:
-    """Shard, generation and attempt of a part's path, or None if it is no shard's part."""
+    """Shard, generation and attempt of a data file's path, or None if it is no shard's."""
     match = _DATA_FILE_NAME.search(path)
     return (ShardId(int(match[1]), int(match[2])), int(match[3]), match[4]) if match else None
 
 
-class _Stored(msgspec.Struct):
-    """The keys of a commit record's file, which are older than the names here."""
+# of a commit record's file: older than the names here
+_STORED_KEYS = {"generation": "gen", "compaction": "base"}
+
+
+class _Stored(msgspec.Struct, rename=_STORED_KEYS):
+    """What a commit record's file holds."""
 
     plan: int
     shard: int
-    gen: int
+    generation: int
     attempt: str
     run_id: str
     reason: str
@@ -139,7 +143,7 @@ class _Stored(msgspec.Struct):
     counts: dict[str, int | dict[str, int]]
     files: tuple[DataFile, ...]
     redo: int
-    base: int
+    compaction: int
     environment: dict[str, str]
     started_at: float
     finished_at: float
@@ -148,9 +152,10 @@ class _Stored(msgspec.Struct):
 
 def commit_record_to_json(record: CommitRecord) -> bytes:
     """The stored form of a record."""
-    counts = msgspec.to_builtins(record.counts)
-    counts["none"] = counts.pop("empty")
-    return encode(record, plan=record.shard.plan, shard=record.shard.index, counts=counts)
+    facts = msgspec.to_builtins(record)
+    facts |= {"plan": record.shard.plan, "shard": record.shard.index}
+    facts["counts"]["none"] = facts["counts"].pop("empty")
+    return encode({_STORED_KEYS.get(name, name): value for name, value in facts.items()})
 
 
 def commit_record_from_json(data: bytes, where: str) -> CommitRecord:
@@ -169,9 +174,9 @@ def commit_record_from_json(data: bytes, where: str) -> CommitRecord:
     return CommitRecord(**{**facts, "shard": ShardId(raw.plan, raw.shard), "counts": counts})
 
 
-def read_commit_record(store: Store, shard: ShardId, gen: int) -> CommitRecord | None:
+def read_commit_record(store: Store, shard: ShardId, generation: int) -> CommitRecord | None:
     """The record of one generation, or None if there is none (or a snapshot has absorbed it)."""
-    path = record_path(shard, gen)
+    path = record_path(shard, generation)
     try:
         return commit_record_from_json(store.read(path), f"{store.uri}/{path}")
     except FileNotFoundError:
@@ -179,7 +184,7 @@ def read_commit_record(store: Store, shard: ShardId, gen: int) -> CommitRecord |
 
 
 def put_commit_record(store: Store, record: CommitRecord) -> bool:
-    """Put a record if its place is free: the one act that makes a shard's parts count.
+    """Put a record if its place is free: the one act that makes a shard's data files count.
 
     Returns:
         Whether the record that lies there now is this one. A put whose reply was lost on the way
@@ -192,12 +197,12 @@ def put_commit_record(store: Store, record: CommitRecord) -> bool:
     try:
         won = store.put_if_absent(record.path, commit_record_to_json(record))
     except StorageError:
-        there = read_commit_record(store, record.shard, record.gen)
+        there = read_commit_record(store, record.shard, record.generation)
         if there is None or there.attempt != record.attempt:
             raise
         won = True
     if not won:
-        there = read_commit_record(store, record.shard, record.gen)
+        there = read_commit_record(store, record.shard, record.generation)
         won = there is not None and there.attempt == record.attempt
     fault("after_marker")
     return won

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from textspot_ray.tables.commit.manifest import ManifestIndex
 
+_NONE: Final = np.int16(-1)  # generation of a shard that is not committed
+
 
 class CommittedShards(Mapping[ShardId, int]):
     """Newest committed generation of every settled shard.
@@ -23,44 +25,52 @@ class CommittedShards(Mapping[ShardId, int]):
     """
 
     def __init__(self) -> None:
-        self._gens: dict[int, NDArray[np.int16]] = {}
-        self._based: dict[int, NDArray[np.bool_]] = {}
+        self._generations: dict[int, NDArray[np.int16]] = {}
+        self._compacted: dict[int, NDArray[np.bool_]] = {}
         self._redo: dict[ShardId, int] = {}  # only the shards that were ever redone
         self._size = 0
 
     def __getitem__(self, shard: ShardId) -> int:
-        gens = self._gens.get(shard.plan)
-        if gens is None or not 0 <= shard.index < len(gens) or gens[shard.index] < 0:
+        generations = self._generations.get(shard.plan)
+        if (
+            generations is None
+            or not 0 <= shard.index < len(generations)
+            or generations[shard.index] < 0
+        ):
             raise KeyError(shard)
-        return int(gens[shard.index])
+        return int(generations[shard.index])
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[ShardId]:
-        for plan in sorted(self._gens):
-            for index in np.flatnonzero(self._gens[plan] >= 0):
+        for plan in sorted(self._generations):
+            for index in np.flatnonzero(self._generations[plan] >= 0):
                 yield ShardId(plan, int(index))
 
     def redo(self, shard: ShardId) -> int:
         """The newest redo segment whose items the shard's newest generation holds, else -1."""
         return self._redo.get(shard, -1)
 
-    def add(self, shard: ShardId, gen: int, redo: int = -1) -> bool:
+    def add(self, shard: ShardId, generation: int, redo: int = -1) -> bool:
         """Note a generation; False if that or a newer one was known."""
-        gens = self._room(shard.plan, shard.index)
-        known = int(gens[shard.index])
-        if known >= gen:
+        generations = _room(self._generations, shard.plan, shard.index, _NONE)
+        known = int(generations[shard.index])
+        if known >= generation:
             return False
-        gens[shard.index] = gen
+        generations[shard.index] = generation
         self._size += known < 0
         self.note_redo(shard, redo)
         return True
 
-    def is_based(self, shard: ShardId) -> bool:
+    def is_compacted(self, shard: ShardId) -> bool:
         """Whether rows of the shard are in files that compact has made of many shards'."""
-        based = self._based.get(shard.plan)
-        return based is not None and 0 <= shard.index < len(based) and bool(based[shard.index])
+        compacted = self._compacted.get(shard.plan)
+        return (
+            compacted is not None
+            and 0 <= shard.index < len(compacted)
+            and bool(compacted[shard.index])
+        )
 
     def note_redo(self, shard: ShardId, redo: int) -> None:
         """Note the newest redo segment that a generation holds."""
@@ -72,29 +82,29 @@ class CommittedShards(Mapping[ShardId, int]):
         for plan in np.unique(index.plan):
             rows = np.flatnonzero(index.plan == plan)
             shard = index.shard[rows]
-            gens = self._room(int(plan), int(shard.max()))
-            before = np.count_nonzero(gens >= 0)
-            np.maximum.at(gens, shard, index.gen[rows].astype(np.int16))
-            self._size += int(np.count_nonzero(gens >= 0) - before)
-            in_base = shard[index.base[rows] >= 0]
-            if len(in_base):
-                self._based_room(int(plan), int(in_base.max()))[in_base] = True
+            generations = _room(self._generations, int(plan), int(shard.max()), _NONE)
+            before = np.count_nonzero(generations >= 0)
+            np.maximum.at(generations, shard, index.generation[rows].astype(np.int16))
+            self._size += int(np.count_nonzero(generations >= 0) - before)
+            compacted = shard[index.compaction[rows] >= 0]
+            if len(compacted):
+                _room(self._compacted, int(plan), int(compacted.max()), np.False_)[compacted] = True
         for row in np.flatnonzero(index.redo >= 0):
             shard_id = ShardId(int(index.plan[row]), int(index.shard[row]))
             self.note_redo(shard_id, int(index.redo[row]))
 
-    def _based_room(self, plan: int, index: int) -> NDArray[np.bool_]:
-        based = self._based.get(plan, np.zeros(0, np.bool_))
-        if index >= len(based):
-            based = np.pad(based, (0, 2 * index + 64 - len(based)))
-            self._based[plan] = based
-        return based
 
-    def _room(self, plan: int, index: int) -> NDArray[np.int16]:
-        gens = self._gens.get(plan)
-        if gens is None or index >= len(gens):
-            grown = np.full(max(index + 1, 64, 0 if gens is None else 2 * len(gens)), -1, np.int16)
-            if gens is not None:
-                grown[: len(gens)] = gens
-            self._gens[plan] = gens = grown
-        return gens
+def _at(arrays: Mapping[int, NDArray[Any]], shard: ShardId) -> Any:
+    """What a shard's place holds; None where there is none."""
+    array = arrays.get(shard.plan)
+    return array[shard.index] if array is not None and 0 <= shard.index < len(array) else None
+
+
+def _room(arrays: dict[int, NDArray[Any]], plan: int, index: int, empty: Any) -> NDArray[Any]:
+    """A plan's array, long enough for an index; new places are ``empty``."""
+    array = arrays.get(plan, np.zeros(0, np.asarray(empty).dtype))
+    if index >= len(array):
+        size = max(index + 1, 64, 2 * len(array))
+        array = np.pad(array, (0, size - len(array)), constant_values=empty)
+        arrays[plan] = array
+    return array

@@ -47,12 +47,12 @@ class CarriedRows:
     """What stays of the previous generation; to be closed.
 
     Attributes:
-        base: Number of the compaction whose files hold the rows that stay, -1 if none.
+        compaction: Number of the one whose files hold the rows that stay, -1 if none.
         counts: Sums over all rows that stay.
         dropped: ``image_id`` values whose rows go.
     """
 
-    base: int
+    compaction: int
     counts: Counts
     dropped: frozenset[str]
     _store: Store
@@ -101,27 +101,29 @@ def carry_over(store: Store, previous: CommitRecord, item_ids: Iterable[str]) ->
 def _as_it_stands(store: Store, snapshot: Snapshot, previous: CommitRecord) -> CommitRecord | None:
     """The same generation as it is now, rewritten or moved perhaps; None if a newer one counts."""
     absorbed = find_commit_record(store, snapshot.manifests, previous.shard)
-    if absorbed is not None and absorbed.gen > previous.gen:
+    if absorbed is not None and absorbed.generation > previous.generation:
         return None
-    if read_commit_record(store, previous.shard, previous.gen + 1) is not None:
+    if read_commit_record(store, previous.shard, previous.generation + 1) is not None:
         return None
-    return absorbed if absorbed is not None and absorbed.gen == previous.gen else previous
+    if absorbed is not None and absorbed.generation == previous.generation:
+        return absorbed
+    return previous
 
 
 def _carried(
     store: Store, now: CommitRecord, base: Sequence[DataFile], ids: frozenset[str]
 ) -> CarriedRows:
-    if now.base >= 0:
+    if now.compaction >= 0:
         gone = sum_images(find_images(store, [*base, *now.files], ids))
         counts = now.counts - gone
-        return CarriedRows(now.base, counts, frozenset(), store, (), ExitStack())
+        return CarriedRows(now.compaction, counts, frozenset(), store, (), ExitStack())
     with ExitStack() as stack:
         # Words are copied as well, though few change: a file kept by its name alone could be
         # replaced and deleted before the record that names it is there.
         files = [(p, stack.enter_context(open_data_file(store, p, whole=True))) for p in now.files]
         rows = _images_of(store, files, ids)
         return CarriedRows(
-            base=-1,
+            compaction=-1,
             counts=now.counts - sum_images(rows),
             dropped=frozenset(row.image_id for row in rows),
             _store=store,

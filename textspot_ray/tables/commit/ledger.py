@@ -153,13 +153,13 @@ class Ledger:
             if live is not None and (not numbers or numbers[-1] == snapshot.n):
                 self._live = live
                 for record in live.values():
-                    self._settled.add(record.shard, record.gen, record.redo)
+                    self._settled.add(record.shard, record.generation, record.redo)
                 return
         raise TableError(f"{self.store.uri} cannot be read in one state ({missing})")
 
     def state(self) -> State:
         """What `refresh` has found, to be compared with what a later one finds."""
-        return self.snapshot.n, frozenset((m.shard, m.gen) for m in self._live.values())
+        return self.snapshot.n, frozenset((m.shard, m.generation) for m in self._live.values())
 
     def on_latest(self, action: Callable[[], T]) -> T:
         """Do something with what is committed; again if files went meanwhile.
@@ -204,7 +204,7 @@ class Ledger:
         That is so after a retry or redo of a compacted shard, whose old rows are still in files
         shared with other shards; until then it gets no further generation.
         """
-        return shard in self._live and self._absorbed.is_based(shard)
+        return shard in self._live and self._absorbed.is_compacted(shard)
 
     def commit(self, record: CommitRecord) -> bool:
         """Put a record; True if it is now the one that settles its shard and generation."""
@@ -219,12 +219,12 @@ class Ledger:
             Whether it counts: a record that was put after a snapshot had absorbed its generation
             (and the record in its place was swept) does not.
         """
-        if self._absorbed.get(record.shard, -1) >= record.gen:
+        if self._absorbed.get(record.shard, -1) >= record.generation:
             return False
         known = self._live.get(record.shard)
-        if known is None or known.gen < record.gen:
+        if known is None or known.generation < record.generation:
             self._live[record.shard] = record
-        self._settled.add(record.shard, record.gen, record.redo)
+        self._settled.add(record.shard, record.generation, record.redo)
         return True
 
     def is_absorbed(self, shard: ShardId) -> bool:
@@ -255,7 +255,7 @@ class Ledger:
             for record in read_commit_records(self.store, manifest):
                 shard = record.shard
                 replaced = shard in self._live and not self.is_pending(shard)
-                if self._absorbed[shard] == record.gen and not replaced:
+                if self._absorbed[shard] == record.generation and not replaced:
                     yield record
         yield from unabsorbed
 
@@ -334,8 +334,8 @@ class Ledger:
 
     def _fetch(self, newest: Mapping[ShardId, int]) -> dict[ShardId, CommitRecord] | None:
         """Read records, side by side, but for those known; None if one is gone."""
-        known = self._live
-        unread = [s for s, gen in newest.items() if s not in known or known[s].gen != gen]
+        known = {s: r for s, r in self._live.items() if newest.get(s) == r.generation}
+        unread = [shard for shard in newest if shard not in known]
 
         def fetch(shard: ShardId) -> CommitRecord | None:
             return read_commit_record(self.store, shard, newest[shard])

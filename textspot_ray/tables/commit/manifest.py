@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import IO, TYPE_CHECKING, Any
@@ -33,6 +33,17 @@ SNAPSHOTS = f"{STATE}/snap/"
 _ROWS_PER_GROUP = 16_384
 _INDEX_COLUMNS = ("plan", "shard", "gen", "redo", "base")
 _COUNTS = ("items", "images", "with_words", "empty", "failed", "words")
+# columns that hold a field of the record as it is, which may have a newer name
+_PLAIN = {
+    "gen": "generation",
+    "redo": "redo",
+    "base": "compaction",
+    "run_id": "run_id",
+    "reason": "reason",
+    "fingerprint": "fingerprint",
+    "started_at": "started_at",
+    "finished_at": "finished_at",
+}
 
 _FILE = pa.struct(
     [
@@ -81,9 +92,9 @@ class ManifestIndex:
 
     plan: NDArray[np.int32]
     shard: NDArray[np.int32]
-    gen: NDArray[np.int32]
+    generation: NDArray[np.int32]
     redo: NDArray[np.int32]
-    base: NDArray[np.int32]
+    compaction: NDArray[np.int32]
 
 
 def manifest_path(n: int) -> str:
@@ -165,7 +176,7 @@ def read_commit_records(store: Store, manifest: ManifestFile) -> Iterator[Commit
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         for group in range(parquet.num_row_groups):
             for row in parquet.read_row_group(group, use_threads=False).to_pylist():
-                yield _marker(row)
+                yield _record(row)
 
 
 def find_commit_record(
@@ -181,8 +192,8 @@ def find_commit_record(
                 page_checksum_verification=True,
             )
         for row in table.to_pylist():
-            if newest is None or row["gen"] > newest.gen:
-                newest = _marker(row)
+            if newest is None or row["gen"] > newest.generation:
+                newest = _record(row)
     return newest
 
 
@@ -205,8 +216,8 @@ def read_forgotten(store: Store, path: str) -> tuple[NDArray[np.uint64], NDArray
 
 def newest_only(table: pa.Table) -> pa.Table:
     """Drop rows that a higher generation of the same shard in the same table replaces."""
-    plan, shard, gen = (_numpy(table, n) for n in ("plan", "shard", "gen"))
-    order = np.lexsort((gen, shard, plan))
+    plan, shard, generation = (_numpy(table, n) for n in ("plan", "shard", "gen"))
+    order = np.lexsort((generation, shard, plan))
     plan, shard = plan[order], shard[order]
     last = np.ones(len(order), dtype=bool)
     last[:-1] = (plan[1:] != plan[:-1]) | (shard[1:] != shard[:-1])
@@ -237,54 +248,27 @@ def _numpy(table: pa.Table, name: str) -> NDArray[Any]:
 def _row(record: CommitRecord) -> dict[str, Any]:
     counts = record.counts
     return {
+        **{column: getattr(record, name) for column, name in _PLAIN.items()},
+        **{name: getattr(counts, name) for name in _COUNTS},
         "plan": record.shard.plan,
         "shard": record.shard.index,
-        "gen": record.gen,
-        "redo": record.redo,
-        "base": record.base,
         "attempt": bytes.fromhex(record.attempt),
-        "run_id": record.run_id,
-        "reason": record.reason,
-        "fingerprint": record.fingerprint,
-        **{name: getattr(counts, name) for name in _COUNTS},
         "failures": json.dumps(counts.failures, sort_keys=True),
         "environment": json.dumps(dict(record.environment), sort_keys=True),
-        "started_at": record.started_at,
-        "finished_at": record.finished_at,
         "stage_s": json.dumps({name: round(s, 3) for name, s in record.stage_s.items()}),
-        "files": [
-            {
-                "table": part.table,
-                "path": part.path,
-                "bytes": part.bytes,
-                "rows": part.rows,
-                "sha256": bytes.fromhex(part.sha256),
-            }
-            for part in record.files
-        ],
+        "files": [{**asdict(file), "sha256": bytes.fromhex(file.sha256)} for file in record.files],
     }
 
 
-def _marker(row: dict[str, Any]) -> CommitRecord:
+def _record(row: dict[str, Any]) -> CommitRecord:
+    counts = {name: row[name] for name in _COUNTS}
     return CommitRecord(
+        **{name: row[column] for column, name in _PLAIN.items()},
         shard=ShardId(row["plan"], row["shard"]),
-        gen=row["gen"],
         attempt=row["attempt"].hex(),
-        run_id=row["run_id"],
-        reason=row["reason"],
-        fingerprint=row["fingerprint"],
-        counts=Counts(
-            **{name: row[name] for name in _COUNTS}, failures=dict(_parse(row["failures"]))
-        ),
-        files=tuple(
-            DataFile(f["table"], f["path"], f["bytes"], f["rows"], f["sha256"].hex())
-            for f in row["files"]
-        ),
-        redo=row["redo"],
-        base=row["base"],
+        counts=Counts(**counts, failures=dict(_parse(row["failures"]))),
+        files=tuple(DataFile(**{**file, "sha256": file["sha256"].hex()}) for file in row["files"]),
         environment=_parse(row["environment"]),
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
         stage_s=json.loads(row["stage_s"]),
     )
 

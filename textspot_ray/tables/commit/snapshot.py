@@ -141,7 +141,9 @@ def fold(store: Store, head: Snapshot, records: Sequence[CommitRecord]) -> Snaps
     """
     new = newest_only(to_table(records))
     manifests, written = merge_tiers(store, head, new)
-    if any(record.gen for record in records):  # some may replace rows that are counted already
+    if any(
+        record.generation for record in records
+    ):  # some may replace rows that are counted already
         counts, shards = count_rows(store, manifests)
     else:
         counts = sum((record.counts for record in records), head.counts)

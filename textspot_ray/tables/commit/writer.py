@@ -68,7 +68,7 @@ class ShardWriter:
         redo: int = -1,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        if (shard.gen > 0) != (previous is not None):
+        if (shard.generation > 0) != (previous is not None):
             raise ValueError("generations above 0, and only they, need the previous record")
         self._store = store
         self._shard = shard
@@ -86,7 +86,7 @@ class ShardWriter:
         self._stage_s = dict.fromkeys(TIMED_STAGES, 0.0)
         self._parts = {
             table: DataFileWriter(
-                store, table, data_file_path(table, shard.id, shard.gen, self.attempt)
+                store, table, data_file_path(table, shard.id, shard.generation, self.attempt)
             )
             for table in TABLES
         }
@@ -174,7 +174,7 @@ class ShardWriter:
         for ready in self._order.rest():
             self._counts += self._rows.add(ready)
         self._flush()
-        counts, base = self._counts, -1
+        counts, compaction = self._counts, -1
         if self._previous is not None:
             ids = [item.image_id for item in self._shard.items]
             carried = carry_over(self._store, self._previous, ids)
@@ -183,7 +183,7 @@ class ShardWriter:
             with closing(carried):
                 for table, rows in carried.rows():
                     self._parts[table].write(rows)
-            base, counts = carried.base, carried.counts + counts
+            compaction, counts = carried.compaction, carried.counts + counts
         fault("before_parts")
         for table in TABLES:
             part = self._parts[table].finish()
@@ -192,7 +192,7 @@ class ShardWriter:
                 fault("between_parts")
         return CommitRecord(
             shard=self._shard.id,
-            gen=self._shard.gen,
+            generation=self._shard.generation,
             attempt=self.attempt,
             run_id=self._run_id,
             reason=self._shard.reason,
@@ -200,7 +200,7 @@ class ShardWriter:
             counts=counts,
             files=tuple(self._uploaded),
             redo=self._redo,
-            base=base,
+            compaction=compaction,
             environment=self._environment,
             started_at=self._started_at,
             finished_at=time.time(),

@@ -147,7 +147,7 @@ def _build(
     return _Built(
         base=(*kept, *fresh),
         by_text=tuple(by_text),
-        shards={record.shard: record.gen for record in records},
+        shards={record.shard: record.generation for record in records},
         live=tuple(ledger.unabsorbed()),
         fresh=tuple(part.path for part in (*fresh, *by_text)),
         replaced=tuple(part.path for part in (*small, *head.by_text)),
@@ -198,21 +198,20 @@ def _still_holds(ledger: Ledger, built: _Built) -> bool:
     A newer generation that is only a record so far does no harm: it waits as pending.
     """
     absorbed = ledger.absorbed()
-    return all(absorbed.get(shard, gen) <= gen for shard, gen in built.shards.items())
+    return all(absorbed.get(shard, held) <= held for shard, held in built.shards.items())
 
 
 def _mark(ledger: Ledger, head: Snapshot, built: _Built, number: int) -> Iterator[ManifestFile]:
     """Manifests that say of each shard in the base that its rows are there."""
     absorbed = ledger.absorbed()
-    live = [record for record in built.live if absorbed.get(record.shard, -1) < record.gen]
+    live = [record for record in built.live if absorbed.get(record.shard, -1) < record.generation]
     newer = {record.shard for record in live}
     for manifest in head.manifests:
         table = read_rows(ledger.store, manifest)
-        shards = _shard_ids(table)
-        gens = table.column("gen").to_pylist()
+        rows = list(zip(_shard_ids(table), table.column("gen").to_pylist(), strict=True))
         # Rows that a newer generation has replaced are dropped on the way.
-        newest = [absorbed[s] == g and s not in newer for s, g in zip(shards, gens, strict=True)]
-        in_base = [built.shards.get(s) == g for s, g in zip(shards, gens, strict=True)]
+        newest = [absorbed[shard] == g and shard not in newer for shard, g in rows]
+        in_base = [built.shards.get(shard) == g for shard, g in rows]
         marked = _in_base(table, in_base, number).filter(pa.array(newest, pa.bool_()))
         if marked.num_rows:
             yield write_manifest(ledger.store, marked, head.n + 1)

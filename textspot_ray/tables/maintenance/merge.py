@@ -290,7 +290,7 @@ def _copy(side: _Side, out: Store, writers: dict[str, CompactedFileWriter]) -> l
             shard=side.shift(record.shard),
             counts=record.counts - sum_images(by_shard.get(record.shard, [])),
             files=(),
-            base=0,
+            compaction=0,
             redo=record.redo + side.offset if record.redo >= 0 else -1,
         )
         for record in records

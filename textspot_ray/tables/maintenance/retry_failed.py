@@ -47,7 +47,7 @@ def retry_tasks(
 
     def of_compacted() -> list[Task]:
         """Tasks of the shards whose rows are in base files, all at once."""
-        found = {record.shard: record for record in candidates() if record.base >= 0}
+        found = {record.shard: record for record in candidates() if record.compaction >= 0}
         if not found:
             return []
         files = [*ledger.snapshot.base, *(p for m in found.values() for p in m.files)]
@@ -64,7 +64,7 @@ def retry_tasks(
     for attempt in range(TRIES):
         try:
             for record in candidates():
-                if record.base < 0:
+                if record.compaction < 0:
                     failed = _failed(ledger, record.files, names)
                     yield _task(record, {name for i in failed for name in item_names(i)})
                     done.add(record.shard)
@@ -79,7 +79,7 @@ def retry_tasks(
 def _task(record: CommitRecord, ids: set[str]) -> Task:
     return Task(
         shard=record.shard,
-        gen=record.gen + 1,
+        generation=record.generation + 1,
         reason="retry",
         items=len(ids),
         bytes=0,

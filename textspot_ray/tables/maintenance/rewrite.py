@@ -124,9 +124,9 @@ def _absorb(ledger: Ledger, pending: Sequence[CommitRecord]) -> bool:
     for record in pending:
         previous = before[record.shard]
         # Rows of earlier retries that this one has not repeated stay beside its own.
-        kept = () if previous is None or record.base < 0 else rewrite.files(previous.files)
-        number = head.compaction if previous is None else previous.base
-        records.append(replace(record, base=number, files=(*kept, *record.files)))
+        kept = () if previous is None or record.compaction < 0 else rewrite.files(previous.files)
+        number = head.compaction if previous is None else previous.compaction
+        records.append(replace(record, compaction=number, files=(*kept, *record.files)))
     manifests, fresh = merge_tiers(store, head, to_table(records))
     rewrite.written.append(fresh.path)
     return rewrite.publish(manifests)

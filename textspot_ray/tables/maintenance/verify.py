@@ -165,7 +165,7 @@ class _Check:
         self._errors(readable["errors"])
         if self._deep:
             self._by_text(by_text)
-        self._markers()
+        self._commit_records()
         self._plan_rows()
         self._litter({p.path for found in parts.values() for p in found})
 
@@ -330,11 +330,11 @@ class _Check:
         if wrong:
             self._say("errors", "errors", f"{wrong} images have no or several rows for a failure")
 
-    def _markers(self) -> None:
+    def _commit_records(self) -> None:
         for record in self._ledger.commit_records():
             if record.fingerprint != self._ledger.digest:
                 self._say("fingerprint", record.path, "was made with other settings than the table")
-            if record.base >= 0:
+            if record.compaction >= 0:
                 continue
             rows = {table: 0 for table in SCHEMAS}
             for part in record.files:

@@ -34,7 +34,7 @@ class Task:
 
     Attributes:
         shard: Which shard.
-        gen: Generation to commit.
+        generation: Generation to commit.
         reason: ``run``, ``retry`` or ``redo``.
         items: How many items will be read.
         bytes: Their size as far as known.
@@ -45,7 +45,7 @@ class Task:
     """
 
     shard: ShardId
-    gen: int
+    generation: int
     reason: str
     items: int
     bytes: int
@@ -165,7 +165,7 @@ class Plan:
         if task.only is not None:
             only = frozenset(task.only)
             chosen = [item for item in chosen if item.image_id in only]
-        return Shard(shard, tuple(chosen), task.gen, task.reason)
+        return Shard(shard, tuple(chosen), task.generation, task.reason)
 
     def locate(self, image_ids: Iterable[str]) -> list[ShardId | None]:
         """The shard of each item, None for one that is not planned."""
@@ -260,7 +260,7 @@ class Plan:
         entries = [entry for entry in self._redo[shard] if entry[0] > previous.redo]
         return Task(
             shard=shard,
-            gen=previous.gen + 1,
+            generation=previous.generation + 1,
             reason="redo",
             items=sum(stop - start for _, start, stop in entries),
             bytes=0,

@@ -40,28 +40,33 @@ def store(tmp_path):
     return open_store(str(tmp_path / "out"), create=True)
 
 
-def record_of(index, gen=0, plan=0, words=2, **fields):
+def record_of(index, generation=0, plan=0, words=2, **fields):
     counts = Counts(
         items=3, images=3, with_words=1, empty=1, failed=1, words=words, failures={"corrupt": 1}
     )
     values = {
-        "shard": ShardId(plan, index), "gen": gen, "attempt": f"{index:06x}{gen:06x}",
+        "shard": ShardId(plan, index), "generation": generation,
+        "attempt": f"{index:06x}{generation:06x}",
         "run_id": "r1", "reason": "run", "fingerprint": "f", "counts": counts,
-        "files": (DataFile("images", f"images/{index}.{gen}.parquet", 10, 3, "ab" * 32),),
+        "files": (DataFile("images", f"images/{index}.{generation}.parquet", 10, 3, "ab" * 32),),
         "environment": {"python": "3.11"}, "started_at": 1.5, "finished_at": 2.5,
         "stage_s": {"read": 0.5}, **fields,
     }  # fmt: skip
     return CommitRecord(**values)
 
 
-def test_a_marker_comes_back_as_it_was():
-    record = record_of(7, gen=2, redo=4, base=1)
-    assert commit_record_from_json(commit_record_to_json(record), "here") == record
+def test_a_commit_record_comes_back_as_it_was():
+    record = record_of(7, generation=2, redo=4, compaction=1)
+    stored = commit_record_to_json(record)
+    assert commit_record_from_json(stored, "here") == record
+    keys = json.loads(stored)  # these stay, whatever fields are called
+    assert (keys["plan"], keys["shard"], keys["gen"], keys["base"]) == (0, 7, 2, 1)
+    assert keys["counts"]["none"] == 1 and not {"generation", "compaction"} & set(keys)
     assert record.path == "_textspot/done/000000-000007.02.json"
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"version": 1}', b"[1]", b"\xff"])
-def test_a_damaged_marker_is_named(data):
+def test_a_damaged_commit_record_is_named(data):
     with pytest.raises(TableError, match="here"):
         commit_record_from_json(data, "here")
 
@@ -119,8 +124,8 @@ def test_one_marker_a_shard_and_generation(store):
 
 def test_the_highest_generation_wins_in_counts_files_and_settled(store):
     ledger = found(store)
-    for gen, words in ((0, 2), (1, 5), (2, 9)):
-        ledger.commit(record_of(1, gen=gen, words=words, redo=gen - 1))
+    for generation, words in ((0, 2), (1, 5), (2, 9)):
+        ledger.commit(record_of(1, generation=generation, words=words, redo=generation - 1))
     ledger.commit(record_of(2, words=1))
     for view in (ledger, found(store)):
         assert view.settled()[ShardId(0, 1)] == 2
@@ -151,7 +156,7 @@ def test_a_generation_after_a_fold_replaces_the_absorbed_one(store):
     for index in range(3):
         ledger.commit(record_of(index))
     assert ledger.fold(at_least=1)
-    ledger.commit(record_of(1, gen=1, words=7))
+    ledger.commit(record_of(1, generation=1, words=7))
     for folded in (False, True):
         view = found(store)
         assert view.counts().words == 2 + 7 + 2 and view.counts().items == 9
@@ -159,7 +164,9 @@ def test_a_generation_after_a_fold_replaces_the_absorbed_one(store):
         assert sorted(p.path for p in view.files()) == [
             "images/0.0.parquet", "images/1.1.parquet", "images/2.0.parquet",
         ]  # fmt: skip
-        assert [m.gen for m in sorted(view.commit_records(), key=lambda m: m.shard.index)] == [
+        assert [
+            m.generation for m in sorted(view.commit_records(), key=lambda m: m.shard.index)
+        ] == [
             0,
             1,
             0,
@@ -168,7 +175,7 @@ def test_a_generation_after_a_fold_replaces_the_absorbed_one(store):
             assert ledger.fold(at_least=1)
 
 
-def test_many_folds_keep_few_manifests_and_every_marker(store, monkeypatch):
+def test_many_folds_keep_few_manifests_and_every_record(store, monkeypatch):
     monkeypatch.setattr(snapshot_module, "MERGE_FACTOR", 4)
     ledger = found(store)
     for index in range(64):

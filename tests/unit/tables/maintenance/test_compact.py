@@ -254,7 +254,7 @@ def test_a_retry_that_was_under_way_when_compact_came(store, tmp_path, swept):
     else:
         from textspot_ray.tables.commit.commit_record import put_commit_record
 
-        assert record.base == -1 and put_commit_record(store, record)
+        assert record.compaction == -1 and put_commit_record(store, record)
     for task in late:
         assert work(store, ledger, plan, task, fail=False)
     check(store)

@@ -30,15 +30,15 @@ def paths(store, prefix=""):
     return {entry.path for entry in store.list(prefix)}
 
 
-def litter(store, index, gen=0, table="words"):
-    path = data_file_path(table, ShardId(0, index), gen, "0123456789ab")
+def litter(store, index, generation=0, table="words"):
+    path = data_file_path(table, ShardId(0, index), generation, "0123456789ab")
     store.put(path, b"half a part")
     return path
 
 
 def next_generation(store, ledger, index, items):
     previous = ledger.commit_record(ShardId(0, index))
-    shard = Shard(ShardId(0, index), tuple(items), previous.gen + 1, "retry")
+    shard = Shard(ShardId(0, index), tuple(items), previous.generation + 1, "retry")
     with ShardWriter(store, shard, run_id="r", fingerprint="f", previous=previous) as writer:
         for item in items:
             writer.add(make_result(item, fail=False))
@@ -50,7 +50,11 @@ def test_litter_of_settled_shards_goes_and_work_in_progress_stays(store):
     write_shard(store, ledger, make_items(9), index=0)
     rows = table_rows(store)
     lost = [litter(store, 0), litter(store, 0, table="images")]
-    in_progress = [litter(store, 1), litter(store, 0, gen=1), litter(store, 7, table="errors")]
+    in_progress = [
+        litter(store, 1),
+        litter(store, 0, generation=1),
+        litter(store, 7, table="errors"),
+    ]
     store.put("words/somebody-elses.parquet", b"x")
     store.put("words/notes.txt", b"x")
     report = finish(ledger)

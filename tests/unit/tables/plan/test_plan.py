@@ -192,7 +192,7 @@ def test_redo_reads_changed_items_again_as_the_next_generation_and_only_once(sto
     plan, ledger = Plan(store), found(store)
     plan.refresh()
     tasks = list(plan.tasks(ledger))
-    assert [(t.gen, t.reason, t.items) for t in tasks] == [(1, "redo", 2), (1, "redo", 1)]
+    assert [(t.generation, t.reason, t.items) for t in tasks] == [(1, "redo", 2), (1, "redo", 1)]
     loaded = [i for t in tasks for i in plan.load(t).items]
     assert loaded == [listing[1], listing[2], listing[9]]
     run_all(store)
@@ -201,7 +201,7 @@ def test_redo_reads_changed_items_again_as_the_next_generation_and_only_once(sto
              for n, item in enumerate(listing)]  # fmt: skip
     assert update_plan(Plan(store), again, OUTPUT, "r3", on_changed="redo").redone == 1
     records = run_all(store)
-    assert [(m.gen, m.redo, m.counts.items) for m in records] == [(2, 2, 4)]
+    assert [(m.generation, m.redo, m.counts.items) for m in records] == [(2, 2, 4)]
 
 
 def test_an_item_that_changes_before_its_shard_was_run_is_run_in_its_new_version(store):
@@ -222,12 +222,14 @@ def test_a_redo_whose_generation_a_retry_took_still_happens(store):
     retry = list(retry_tasks(plan, ledger, every))
     listing = [make_item(n, tag="t1" if n == 2 else "t0") for n in range(4)]
     update_plan(Plan(store), listing, OUTPUT, "r2", on_changed="redo")
-    run_task(store, ledger, plan, retry[0], fail=False)  # gen 1, from before the redo was planned
+    run_task(
+        store, ledger, plan, retry[0], fail=False
+    )  # generation 1, from before the redo was planned
     plan, ledger = Plan(store), found(store)
     plan.refresh()
     assert list(retry_tasks(plan, ledger, every)) == []  # the redo comes first
     tasks = list(plan.tasks(ledger))
-    assert [(t.gen, t.reason) for t in tasks] == [(2, "redo")]
+    assert [(t.generation, t.reason) for t in tasks] == [(2, "redo")]
     assert plan.load(tasks[0]).items == (listing[2],)
 
 
@@ -297,7 +299,7 @@ def test_retry_reads_failed_items_again_and_copies_the_rows_of_others(store):
     assert sum(t.items for t in tasks) == transient > 0
     for task in tasks:
         shard = plan.load(task)
-        assert isinstance(shard, Shard) and shard.gen == 1 and shard.reason == "retry"
+        assert isinstance(shard, Shard) and shard.generation == 1 and shard.reason == "retry"
         record = run_task(store, ledger, plan, task, fail=False)
         assert not {p.path for p in task.previous.files} & {p.path for p in record.files}
         assert record.counts.words > task.previous.counts.words > 0
