@@ -14,74 +14,27 @@ from urllib.parse import quote, unquote, unquote_plus
 
 REDACTED: Final = "***"
 
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text, as a set."""
+    return frozenset(text.split())
+
+
 # fsspec options that are switches or amounts: shown if the value is one, too
-_AMOUNTS: Final = frozenset(
-    [
-        "anon",
-        "asynchronous",
-        "auto_mkdir",
-        "block_size",
-        "blocksize",
-        "cache_regions",
-        "cache_timeout",
-        "check_connection",
-        "connect_timeout",
-        "connection_timeout",
-        "default_block_size",
-        "default_fill_cache",
-        "encoded",
-        "fixed_upload_size",
-        "listings_expiry_time",
-        "max_attempts",
-        "max_concurrency",
-        "max_paths",
-        "max_pool_connections",
-        "port",
-        "read_timeout",
-        "requester_pays",
-        "requests_timeout",
-        "same_scheme",
-        "simple_links",
-        "skip_instance_cache",
-        "ssl",
-        "tcp_keepalive",
-        "timeout",
-        "total_max_attempts",
-        "trust_env",
-        "use_listings_cache",
-        "use_ssl",
-        "verify",
-        "version_aware",
-    ]
+_AMOUNTS: Final = words(
+    "anon asynchronous auto_mkdir block_size blocksize cache_regions cache_timeout "
+    "check_connection connect_timeout connection_timeout default_block_size default_fill_cache "
+    "encoded fixed_upload_size listings_expiry_time max_attempts max_concurrency max_paths "
+    "max_pool_connections port read_timeout requester_pays requests_timeout same_scheme "
+    "simple_links skip_instance_cache ssl tcp_keepalive timeout total_max_attempts trust_env "
+    "use_listings_cache use_ssl verify version_aware"
 )
 # fsspec options that name a place or a manner
-_NAMES: Final = frozenset(
-    [
-        "access",
-        "account_host",
-        "account_name",
-        "addressing_style",
-        "cache_type",
-        "consistency",
-        "default_cache_type",
-        "default_location",
-        "endpoint",
-        "endpoint_override",
-        "endpoint_url",
-        "host",
-        "location",
-        "location_mode",
-        "mode",
-        "project",
-        "protocol",
-        "region",
-        "region_name",
-        "service_name",
-        "signature_version",
-        "size_policy",
-        "ServerSideEncryption",
-        "StorageClass",
-    ]
+_NAMES: Final = words(
+    "access account_host account_name addressing_style cache_type consistency "
+    "default_cache_type default_location endpoint endpoint_override endpoint_url host location "
+    "location_mode mode project protocol region region_name service_name signature_version "
+    "size_policy ServerSideEncryption StorageClass"
 )
 # options that hold options
 _SECTIONS: Final = frozenset({"client_kwargs", "config_kwargs", "retries", "s3_additional_kwargs"})
@@ -89,23 +42,8 @@ _S3_CONFIG: Final = "s3"  # of botocore's configuration, in config_kwargs
 _NAME: Final = re.compile(r"[A-Za-z0-9._:/\[\]-]{0,253}")
 
 # URL parameters without which a link would not be understood, and that open nothing
-_PARAMETERS: Final = frozenset(
-    [
-        "dl",
-        "download",
-        "format",
-        "h",
-        "height",
-        "page",
-        "limit",
-        "raw",
-        "size",
-        "v",
-        "version",
-        "versionid",
-        "w",
-        "width",
-    ]
+_PARAMETERS: Final = words(
+    "dl download format h height page limit raw size v version versionid w width"
 )
 # Behind these stands a bucket or a folder: ``?`` is part of a name there
 _STORES: Final = frozenset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import sys
@@ -41,6 +42,25 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
         return made
 
     return module
+
+
+def test_the_design_page_names_what_there_is() -> None:
+    """``file.py::Class.name`` opens at once; a file or folder alone is there, too."""
+    text = (DOCS / "design.md").read_text()
+    places = re.findall(r"`([\w/]+\.py)(?:::([\w.]+))?`", text)
+    assert len(places) > 30
+    for file, name in places:
+        path = DOCS.parent / ("" if file.startswith("tests/") else "textspot_ray") / file
+        assert path.is_file(), file
+        scope: ast.AST = ast.parse(path.read_text())
+        for part in name.split(".") if name else ():
+            found = [node for node in ast.iter_child_nodes(scope) if _is_named(node, part)]
+            assert found, f"{file} has no {name}"
+            scope = found[0]
+
+
+def _is_named(node: ast.AST, name: str) -> bool:
+    return isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name
 
 
 def test_the_page_holds_these_examples() -> None:

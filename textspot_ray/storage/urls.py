@@ -5,23 +5,20 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+from textspot_ray.redaction import words
 
 # Parameters of signatures, and others that grant access by themselves; lower case.
-_SIGNATURE: Final = _words(
+_SIGNATURE: Final = words(
     "signature sig hmac awsaccesskeyid googleaccessid key-pair-id hdnea hdnts __token__"
 )
 _SIGNATURE_PREFIXES: Final = ("x-amz-", "x-goog-", "x-oss-", "x-cos-")
-_GRANTS: Final = _words(
+_GRANTS: Final = words(
     "token access_token auth authorization auth_token api_key apikey api-key password passwd pwd "
     "secret credentials sas sessionid jwt oauth_token x-token id_token refresh_token "
     "client_secret subscription-key"
 )
 # What belongs to a signature and means nothing without it (Azure's SAS, CloudFront, S3 v2).
-_COMPANIONS: Final = _words(
+_COMPANIONS: Final = words(
     "se st sp sv sr spr sip ss srt skoid sktid skt ske sks skv sdd saoid suoid scid expires "
     "expiry exp policy"
 )
