@@ -37,9 +37,9 @@ def has_int8_dot_product(cpuinfo: Path = _CPUINFO) -> bool | None:
     return bool(_DOT_PRODUCTS & flags) if flags else None
 
 
-def has_bf16(cpuinfo: Path = _CPUINFO) -> bool:
+def has_bf16() -> bool:
     """Whether the CPU multiplies bfloat16 by itself; False where nobody knows."""
-    return bool(_BF16 & cpu_flags(cpuinfo))
+    return bool(_BF16 & cpu_flags())
 
 
 def int8_note(cpuinfo: Path = _CPUINFO) -> str | None:
@@ -55,8 +55,3 @@ def int8_note(cpuinfo: Path = _CPUINFO) -> str | None:
         "but hardly faster than f32, and its words may differ from those of CPUs that "
         "have it"
     )
-
-
-def has_int8(cpuinfo: Path = _CPUINFO) -> bool:
-    """Whether the CPU has an 8-bit dot product; False where nobody knows."""
-    return bool(has_int8_dot_product(cpuinfo))

@@ -66,24 +66,24 @@ class Line:
     max_height_ratio: float = 2.0
 
 
-def text_lines(words: Sequence[W], line: Line | None = None) -> list[list[W]]:
+def text_lines(words: Sequence[W]) -> list[list[W]]:
     """Group words into lines in reading order; every word is in exactly one.
 
     Words that bear a ``line`` of the model's are grouped by it, the others by geometry.
     """
-    return [[words[n] for n in chain] for chain in _ordered_lines(words, line or Line())]
+    return [[words[n] for n in chain] for chain in _ordered_lines(words)]
 
 
-def line_indices(words: Sequence[PlacedWord], line: Line | None = None) -> list[int]:
+def line_indices(words: Sequence[PlacedWord]) -> list[int]:
     """For each word the place of its line in reading order, from 0."""
     indices = [0] * len(words)
-    for place, chain in enumerate(_ordered_lines(words, line or Line())):
+    for place, chain in enumerate(_ordered_lines(words)):
         for n in chain:
             indices[n] = place
     return indices
 
 
-def _ordered_lines(words: Sequence[PlacedWord], limits: Line) -> list[list[int]]:
+def _ordered_lines(words: Sequence[PlacedWord]) -> list[list[int]]:
     if not words:
         return []
     shapes = _Shapes(words)
@@ -96,7 +96,7 @@ def _ordered_lines(words: Sequence[PlacedWord], limits: Line) -> list[list[int]]
         else:
             given.setdefault(number, []).append(n)
     chains = [shapes.along(chain) for chain in given.values()]
-    return shapes.reading_order([*chains, *_linked(shapes, free, limits)])
+    return shapes.reading_order([*chains, *_linked(shapes, free, Line())])
 
 
 def _linked(shapes: _Shapes, words: list[int], limits: Line) -> list[list[int]]:

@@ -41,7 +41,6 @@ def test_puts_are_exclusive_and_what_is_not_there_is_missing(cloud: Cloud) -> No
     assert store.read("t.json") == b"first"
     store.put("t.json", b"third")
     assert store.read("t.json") == b"third" and store.size("t.json") == 5
-    assert store.read_range("t.json", 1, 3) == b"hi" and store.read_range("t.json", 9, 12) == b""
     with pytest.raises(FileNotFoundError):
         store.read("none")
     assert not list(store.list("nothing/"))

@@ -12,7 +12,7 @@ from typing import Any, Final
 from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.doctor.finding import CheckResult, Level, fail, ok, warn
 from textspot_ray.errors import MissingExtraError, TextspotError
-from textspot_ray.storage.faults import RetryPolicy, hint_for, remedy_of
+from textspot_ray.storage.faults import RetryPolicy, hint_for, hint_of
 from textspot_ray.storage.filesystem import LOCAL, split_uri
 from textspot_ray.storage.stores import TMP, Store, open_store
 
@@ -64,9 +64,7 @@ def check_source(
         return
     if encoded.data is None:
         reason = encoded.error.message if encoded.error is not None else "no bytes"
-        yield fail(
-            "source", f"{found.image_id}: {reason}", remedy_of(reason) or "check read rights"
-        )
+        yield fail("source", f"{found.image_id}: {reason}", hint_of(reason) or "check read rights")
         return
     yield ok("source", f"{uri}: lists, and {len(encoded.data)} bytes of one image were read")
 

@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 420, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 10, 42
 _STEPS = {2.0: 4, 4.0: 4, 8.0: 4}  # of the y axis, by the top's first digits; else 5
 _LABEL_PX = 7.2  # of a character of a tick's label, for leaving out labels that would touch
-_TOLD = 5  # values in a chart's summary
+_SUMMARISED = 5  # values in a chart's summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ def bar_chart(title: str, bars: Sequence[Bar], x_title: str = "", y_title: str =
         rects.append(Rect(x + width * 0.08, y, width * 0.84, height, hint))
         if n % step == 0:
             ticks.append(Tick(x + width / 2, bar.label))
-    highest = sorted((bar for bar in bars if bar.value), key=lambda bar: -bar.value)[:_TOLD]
-    told = "; ".join(bar.hint or f"{bar.label}: {number(bar.value)}" for bar in highest)
+    highest = sorted((bar for bar in bars if bar.value), key=lambda bar: -bar.value)[:_SUMMARISED]
+    summary = "; ".join(bar.hint or f"{bar.label}: {number(bar.value)}" for bar in highest)
     return Chart(
         title,
         x_title,
@@ -117,7 +117,7 @@ def bar_chart(title: str, bars: Sequence[Bar], x_title: str = "", y_title: str =
         tuple(ticks),
         _y_ticks(top),
         bars=tuple(rects),
-        summary=f"highest bars {told}" if told else "no values",
+        summary=f"highest bars {summary}" if summary else "no values",
     )
 
 
@@ -137,15 +137,15 @@ def line_chart(
         )
         for x, y in points
     )
-    told = "no values"
+    summary = "no values"
     if points:
-        mean = sum(y for _, y in points) / len(points)
-        told = f"{number(mean)} {y_title} on average, at most {number(max(y for _, y in points))}"
+        mean, most = sum(y for _, y in points) / len(points), max(y for _, y in points)
+        summary = f"{number(mean)} {y_title} on average, at most {number(most)}"
     ticks = (
         Tick(_LEFT, f"{low:.2g}" if abs(low) < 100 else number(low), "start"),
         Tick(WIDTH - _RIGHT, number(high), "end"),
     )
-    return Chart(title, x_title, y_title, ticks, _y_ticks(top), dots=dots, summary=told)
+    return Chart(title, x_title, y_title, ticks, _y_ticks(top), dots=dots, summary=summary)
 
 
 def nice_top(value: float) -> float:

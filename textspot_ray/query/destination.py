@@ -53,7 +53,7 @@ def open_binary(out: str | None, options: Options | None = None) -> Iterator[IO[
     with tempfile.TemporaryFile(prefix="textspot-out-") as file:
         yield file
         file.seek(0)
-        with _told(out):
+        with _writing(out):
             _send(fs, file, native_path(protocol, rest))
 
 
@@ -67,7 +67,7 @@ def open_text(out: str | None, options: Options | None = None) -> Iterator[IO[st
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", errors="backslashreplace")
         try:
             yield text
-            with _told(out):
+            with _writing(out):
                 text.flush()
         finally:
             with contextlib.suppress(OSError, ValueError):
@@ -104,12 +104,12 @@ class Folder:
         self._root = native_path(protocol, rest).rstrip("/")
         self._made: set[str] = set()
         if self._fs is None:
-            with _told(out):
+            with _writing(out):
                 Path(self._root or "/").mkdir(parents=True, exist_ok=True)
 
     def files(self) -> Iterator[str]:
         """Names of the files that are there, relative to the folder, streamed."""
-        with _told(self._out):
+        with _writing(self._out):
             if self._fs is not None:
                 with contextlib.suppress(FileNotFoundError):
                     for entry in walk_remote(self._fs, self._root):
@@ -131,12 +131,12 @@ class Folder:
             StorageError: Remote storage refuses.
         """
         if self._fs is not None:
-            with _told(f"{self._out.rstrip('/')}/{name}"):
+            with _writing(f"{self._out.rstrip('/')}/{name}"):
                 self._make_remote(str(PurePosixPath(name).parent))
                 self._fs.pipe_file(f"{self._root}/{name}", data)
             return
         target = Path(self._root or "/") / name
-        with _told(str(target)):
+        with _writing(str(target)):
             if str(target.parent) not in self._made:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self._made.add(str(target.parent))
@@ -154,7 +154,7 @@ class Folder:
 
 @contextlib.contextmanager
 def _local_file(target: Path) -> Iterator[IO[bytes]]:
-    with _told(str(target)):
+    with _writing(str(target)):
         if target.is_symlink() or (target.exists() and not target.is_file()):
             # a device, a pipe, or a link to one (/dev/stdout): it must stay what it is
             with target.open("wb") as file:
@@ -178,7 +178,7 @@ def _send(fs: Any, file: IO[bytes], path: str) -> None:
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
+def _writing(what: str) -> Iterator[None]:
     """Faults of writing as one line; faults of a closed pipe are nobody's mistake."""
     try:
         yield

@@ -49,7 +49,6 @@ class Pictures:
     Args:
         store: The table's folder; its plan tells where members lie in their archives.
         options: fsspec options by protocol, for the sources.
-        image_column: Column of image bytes, for Parquet sources.
         source_roots: Where sources have moved to since they were read.
     """
 
@@ -57,12 +56,11 @@ class Pictures:
         self,
         store: Store,
         options: Mapping[str, Any] | None = None,
-        image_column: str | None = None,
         source_roots: SourceRoots | None = None,
     ) -> None:
         self._store = store
         self._source_roots = source_roots or SourceRoots()
-        config = SourceConfig(storage_options=dict(options or {}), image_column=image_column)
+        config = SourceConfig(storage_options=dict(options or {}))
         # people wait for these: give up sooner than a run does
         self._reader = Reader(
             config, ImageConfig(), timeout_s=20, threads=4, retry=RetryPolicy(attempts=2)

@@ -69,7 +69,7 @@ class _Group:
 @dataclass(frozen=True, slots=True)
 class _Pending:
     group: _Group
-    ticket: AbandonableFuture[tuple[list[_Read], float]] | None
+    future: AbandonableFuture[tuple[list[_Read], float]] | None
 
 
 class _Typical:
@@ -209,8 +209,8 @@ class Reader:
                 yield from self._finish(first)
         finally:
             for left in pending:
-                if left.ticket is not None:
-                    left.ticket.cancel()
+                if left.future is not None:
+                    left.future.cancel()
                 self._budget.release(id(left.group))
 
     def close(self) -> None:
@@ -225,35 +225,35 @@ class Reader:
         if group.error is not None:
             return _Pending(group, None)
         pool = self._lane if _is_streamed(group.items[0]) else self._pool
-        return _Pending(group, pool.submit(lambda ticket: self._fetch(group, ticket)))
+        return _Pending(group, pool.submit(lambda future: self._fetch(group, future)))
 
     def _fetch(
-        self, group: _Group, ticket: AbandonableFuture[tuple[list[_Read], float]]
+        self, group: _Group, future: AbandonableFuture[tuple[list[_Read], float]]
     ) -> tuple[list[_Read], float]:
         """What comes of a group's items."""
         start = time.perf_counter()
         key = id(group)
 
         def grow(size: int) -> None:
-            ticket.beat()
-            self._budget.grow(key, size, ticket.beat)
+            future.beat()
+            self._budget.grow(key, size, future.beat)
 
         access = access_of(group.items[0].container)
         fetched: list[_Read] = []
         if isinstance(access, Streamed):
             streams = self._streams
             for item in group.items:
-                ticket.beat()
-                read = streams.fetch(access, item, ticket.beat)
+                future.beat()
+                read = streams.fetch(access, item, future.beat)
                 fetched.append(read)
                 if read.data and item.size is None:
                     grow(len(read.data))
         elif isinstance(access, Ranged):
-            fetched = self._fetcher.ranges(access, group.items, ticket.beat)
+            fetched = self._fetcher.ranges(access, group.items, future.beat)
         elif isinstance(access, Whole):
             unsized = group.items[0].size is None
             fetched = [
-                self._fetcher.file(item, ticket.beat, grow if unsized else None)
+                self._fetcher.file(item, future.beat, grow if unsized else None)
                 for item in group.items
             ]
         else:
@@ -262,7 +262,7 @@ class Reader:
 
     def _finish(self, pending: _Pending) -> Iterator[Encoded]:
         group = pending.group
-        if pending.ticket is None:
+        if pending.future is None:
             for item in group.items:
                 yield Encoded(item, None, group.error)
             return
@@ -270,7 +270,7 @@ class Reader:
         self._budget.wait_for(key)
         try:
             allowance_s = self._timeout_s + group.size / _SLOWEST_BYTES_S
-            fetched, read_s = pending.ticket.wait(allowance_s)
+            fetched, read_s = pending.future.wait(allowance_s)
         except TimeoutError as exc:
             self._leave_behind(group)
             error = ImageError(Stage.READ, ErrorKind.TIMEOUT, f"storage gave {exc}")
@@ -393,7 +393,7 @@ class _Fetcher:
         if isinstance(exc, MemoryError):
             return ImageError(Stage.READ, ErrorKind.TOO_LARGE, "not enough memory to read it")
         fault = fault_of(exc)
-        attempts = self.retry.attempts if fault.passes else 1
+        attempts = self.retry.attempts if fault.is_transient else 1
         message = reason_of(exc)
         if fault is Fault.DENIED and item.source.startswith(("http://", "https://")):
             message += _CUT_HINT

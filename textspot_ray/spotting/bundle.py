@@ -48,7 +48,7 @@ from typing import Any
 import yaml
 
 from textspot_ray.errors import BundleError
-from textspot_ray.machine import has_bf16, has_int8
+from textspot_ray.machine import has_bf16, has_int8_dot_product
 
 SCHEMA = 1
 SPOTTING, LINES = "spotting", "lines"
@@ -233,7 +233,7 @@ class Bundle:
 
     def _fastest(self) -> str:
         """What this CPU has instructions for."""
-        if "int8" in self.spec.precisions and has_int8():
+        if "int8" in self.spec.precisions and has_int8_dot_product():
             return "int8"
         return "bf16" if self.spec.bf16 and has_bf16() else "f32"
 

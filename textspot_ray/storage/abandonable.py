@@ -86,11 +86,11 @@ class AbandonablePool:
 
     def submit(self, work: Callable[[AbandonableFuture[T]], T]) -> AbandonableFuture[T]:
         """Queue work; it is begun in the order of submission."""
-        ticket: AbandonableFuture[T] = AbandonableFuture(work)
-        self._queue.put(ticket)  # type: ignore[arg-type]
+        future: AbandonableFuture[T] = AbandonableFuture(work)
+        self._queue.put(future)  # type: ignore[arg-type]
         if self._started < self._threads:
             self._start()
-        return ticket
+        return future
 
     def replace(self) -> None:
         """Start a thread in place of one that hangs; that one ends when its call comes back."""
@@ -106,6 +106,6 @@ class AbandonablePool:
         threading.Thread(target=self._serve, name=self._name, daemon=True).start()
 
     def _serve(self) -> None:
-        while (ticket := self._queue.get()) is not None:
-            if not ticket.run():
+        while (future := self._queue.get()) is not None:
+            if not future.run():
                 return

@@ -55,10 +55,6 @@ class Store:
 
     def read(self, path: str) -> bytes:
         """All bytes of a file."""
-        return self.read_range(path, 0, None)
-
-    def read_range(self, path: str, start: int, stop: int | None) -> bytes:
-        """Bytes ``start`` to ``stop`` (None: the end); fewer if the file ends before."""
         raise NotImplementedError
 
     def exists(self, path: str) -> bool:
@@ -109,8 +105,8 @@ class Store:
         self.delete(path)
         return first and not second and kept == b"first" and self._is_exclusive()
 
-    def upload(self, local_file: str | Path, path: str, move: bool = False) -> None:
-        """Put a local file; ``move`` allows to take it away instead of copying."""
+    def upload(self, local_file: Path, path: str) -> None:
+        """Put a local file, which is taken away."""
         raise NotImplementedError
 
     def open_read(self, path: str) -> IO[bytes]:
@@ -138,7 +134,7 @@ class Store:
         except Exception as exc:
             raise self._error(verb, path, exc) from exc
 
-    def _remedy(self, exc: Exception) -> str:
+    def _hint(self, exc: Exception) -> str:
         """What to do about a fault, where a driver's words tell; stores of providers know."""
         return ""
 
@@ -148,7 +144,7 @@ class Store:
         fault = fault_of(exc)
         if fault is Fault.MISSING and verb in ("read", "stat"):
             return FileNotFoundError(errno.ENOENT, "no such file", self.full_uri(path))
-        hint = self._remedy(exc) or _HINTS.get(fault)
+        hint = self._hint(exc) or _HINTS.get(fault)
         tail = f" ({hint})" if hint else ""
         return StorageError(f"cannot {verb} {self.full_uri(path)}: {reason_of(exc)}{tail}")
 

@@ -29,7 +29,7 @@ class Fault(Enum):
     OTHER = "other"
 
     @property
-    def passes(self) -> bool:
+    def is_transient(self) -> bool:
         """Whether trying again can help."""
         return self in (Fault.TIMEOUT, Fault.TRANSIENT)
 
@@ -155,7 +155,7 @@ class RetryPolicy:
                 return function(attempt)
             except Exception as exc:
                 is_last = attempt + 1 >= self.attempts or isinstance(exc, SilentHostError)
-                if is_last or not fault_of(exc).passes:
+                if is_last or not fault_of(exc).is_transient:
                     raise
             self.tally.n += 1
             # Full jitter keeps thousands of readers from coming back at the same moment.
@@ -216,7 +216,7 @@ def _fault_of_status(status: int) -> Fault:
 
 
 # The first that matches.
-_REMEDIES: Final = (
+_HINTS: Final = (
     (
         (
             "ExpiredToken",
@@ -273,14 +273,14 @@ _REMEDIES: Final = (
 )
 
 
-def remedy_of(message: str) -> str:
+def hint_of(message: str) -> str:
     """What to do about it; empty if nothing is known.
 
-    >>> remedy_of("An error occurred (ExpiredToken) when calling ListObjectsV2")
+    >>> hint_of("An error occurred (ExpiredToken) when calling ListObjectsV2")
     'the credentials have expired: sign in again'
     """
     low = message.lower()
-    for words, hint in _REMEDIES:
+    for words, hint in _HINTS:
         if any(word.lower() in low for word in words):
             return hint
     return ""
@@ -293,4 +293,4 @@ def hint_for(error: BaseException) -> str:
     while link is not None and len(texts) < 8:
         texts.append(f"{type(link).__name__} {link}")
         link = link.__cause__ or link.__context__
-    return remedy_of(" ".join(texts))
+    return hint_of(" ".join(texts))

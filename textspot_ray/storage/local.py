@@ -28,13 +28,8 @@ class LocalStore(Store):
     def mkdir(self) -> None:
         self._guard("make", "", lambda: self._root.mkdir(parents=True, exist_ok=True))
 
-    def read_range(self, path: str, start: int, stop: int | None) -> bytes:
-        def read() -> bytes:
-            with self._path(path).open("rb") as file:
-                file.seek(start)
-                return file.read() if stop is None else file.read(max(0, stop - start))
-
-        return self._guard("read", path, read)
+    def read(self, path: str) -> bytes:
+        return self._guard("read", path, lambda: self._path(path).read_bytes())
 
     def size(self, path: str) -> int:
         def stat() -> int:
@@ -103,23 +98,17 @@ class LocalStore(Store):
 
         return self._guard("write", path, put)
 
-    def upload(self, local_file: str | Path, path: str, move: bool = False) -> None:
-        source = Path(local_file)
-
+    def upload(self, local_file: Path, path: str) -> None:
         def put() -> None:
             with self._temporary() as tmp:
-                moved = False
-                if move:
-                    with contextlib.suppress(OSError):  # another file system: copy
-                        source.replace(tmp)
-                        moved = True
-                if not moved:
-                    shutil.copyfile(source, tmp)
+                try:
+                    local_file.replace(tmp)
+                except OSError:  # it is on another file system
+                    shutil.copyfile(local_file, tmp)
                 with tmp.open("rb") as file:
                     os.fsync(file.fileno())
                 self._settle(tmp, path)
-            if move and not moved:
-                source.unlink(missing_ok=True)
+            local_file.unlink(missing_ok=True)
 
         self._guard("write", path, put)
 

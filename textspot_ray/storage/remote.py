@@ -22,22 +22,9 @@ class RemoteStore(Store):
         self._fs = fs
         self._root = root
 
-    def read_range(self, path: str, start: int, stop: int | None) -> bytes:
-        if stop is not None and stop <= start:
-            return b""
+    def read(self, path: str) -> bytes:
         full = self._path(path)
-        if start == 0 and stop is None:
-            return self._guard("read", path, lambda: bytes(self._fs.cat_file(full)))
-
-        def read() -> bytes:
-            # Stores answer a range behind the end with an error (416) of many shapes.
-            end = self.size(path)
-            if start >= end:
-                return b""
-            last = end if stop is None else min(stop, end)
-            return bytes(self._fs.cat_file(full, start=start, end=last))
-
-        return self._guard("read", path, read)
+        return self._guard("read", path, lambda: bytes(self._fs.cat_file(full)))
 
     def size(self, path: str) -> int:
         def stat() -> int:
@@ -84,12 +71,10 @@ class RemoteStore(Store):
         except Exception as exc:
             raise self._error("write", path, exc) from exc
 
-    def upload(self, local_file: str | Path, path: str, move: bool = False) -> None:
-        source = Path(local_file)
+    def upload(self, local_file: Path, path: str) -> None:
         full = self._path(path)
-        self._guard("write", path, lambda: self._fs.put_file(str(source), full))
-        if move:
-            source.unlink(missing_ok=True)
+        self._guard("write", path, lambda: self._fs.put_file(str(local_file), full))
+        local_file.unlink(missing_ok=True)
 
     def open_read(self, path: str) -> IO[bytes]:
         full = self._path(path)
@@ -132,9 +117,9 @@ class RemoteStore(Store):
     def _is_exclusive(self) -> bool:
         return self._in_memory() or exclusive_put_options(self._fs) is not None
 
-    def _remedy(self, exc: Exception) -> str:
+    def _hint(self, exc: Exception) -> str:
         # what passes is the store's trouble, and nothing to do about but to wait
-        return "" if fault_of(exc).passes else hint_for(exc)
+        return "" if fault_of(exc).is_transient else hint_for(exc)
 
     def _path(self, path: str) -> str:
         return f"{self._root}/{inside(path)}"

@@ -112,11 +112,11 @@ class TimedVolume(Volume):
         allowance_s = self._timeout_s + size / _SLOWEST_BYTES_S
 
         def attempt() -> T:
-            ticket = self._pool.submit(lambda _: call())
+            future = self._pool.submit(lambda _: call())
             try:
-                return ticket.wait(allowance_s)
+                return future.wait(allowance_s)
             finally:
-                if ticket.left_behind:
+                if future.left_behind:
                     self._pool.replace()
 
         return self._retry.call(attempt)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from textspot_ray._version import __version__
@@ -14,7 +13,7 @@ _PACKAGES = ("openvino", "opencv-python-headless", "numpy", "pyarrow", "ray")
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
-def describe_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def describe_environment() -> dict[str, str]:
     """Versions, CPU and node, as short strings; imports none of the packages it names."""
     facts = {
         "textspot_ray": __version__,
@@ -28,4 +27,4 @@ def describe_environment(extra: Mapping[str, str] | None = None) -> dict[str, st
             facts[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {**facts, **(extra or {})}
+    return facts

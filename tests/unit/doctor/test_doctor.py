@@ -24,7 +24,7 @@ from textspot_ray.doctor.model import check_model
 from textspot_ray.doctor.nodes import NodeFacts, compare
 from textspot_ray.errors import BundleError, ExitCode, StorageError
 from textspot_ray.spotting.bundle import embedded_folder
-from textspot_ray.storage.faults import remedy_of
+from textspot_ray.storage.faults import hint_of
 from textspot_ray.storage.stores import LocalStore
 
 PHOTO = Path(__file__).parents[3] / "jobs" / "demo" / "photos" / "scene_9.jpg"
@@ -218,7 +218,7 @@ def test_clock_skew(stamp_s: float, level: Level) -> None:
     ],
 )
 def test_providers_messages_have_fixes(message: str, fix: str) -> None:
-    found = remedy_of(message)
+    found = hint_of(message)
     assert fix in found
     assert bool(fix) == bool(found)
 

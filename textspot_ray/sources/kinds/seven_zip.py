@@ -101,7 +101,7 @@ class _Contents:
                 ArithmeticError) as exc:  # fmt: skip
             raise _damaged(exc) from exc
         except Exception as exc:
-            if fault_of(exc).passes:
+            if fault_of(exc).is_transient:
                 raise
             raise _damaged(exc) from exc
         files = getattr(self._archive, "files", None)
@@ -206,7 +206,7 @@ class _Run:
             try:
                 part = self._decoder.decompress(self._file, min(count, _CHUNK))
             except Exception as exc:
-                if fault_of(exc).passes:
+                if fault_of(exc).is_transient:
                     raise
                 reason = one_line(exc)
                 raise ContainerError(f"damaged data in a 7z: {reason}") from exc

@@ -392,7 +392,7 @@ class _TableItems(ItemStream):
 
 def guarded(exc: Exception, what: str) -> Exception:
     """An Arrow exception as what it means: a fault of storage as it is, else damage."""
-    if fault_of(exc).passes:
+    if fault_of(exc).is_transient:
         return exc
     return ContainerError(f"{what}: {one_line(exc, 200)}")
 

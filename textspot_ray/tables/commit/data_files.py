@@ -72,7 +72,7 @@ class DataFileWriter:
             with self._scratch.file.open("rb") as file:
                 digest = sha256_of(file)
             size = self._scratch.file.stat().st_size
-        self._store.upload(self._scratch.file, self._path, move=True)
+        self._store.upload(self._scratch.file, self._path)
         self._scratch.clear()
         return DataFile(self._table, self._path, size, self._rows, digest)
 

@@ -121,13 +121,7 @@ class _Side:
         return find_images(self.ledger.store, self.ledger.files(), chosen)
 
 
-def merge(
-    first: Ledger,
-    second: Ledger,
-    out: Store,
-    memory_bytes: int = MEMORY_BYTES,
-    rows_per_file: int = ROWS_PER_FILE,
-) -> MergeReport:
+def merge(first: Ledger, second: Ledger, out: Store) -> MergeReport:
     """Write a new table with the rows of two.
 
     An item that both plan is taken once: from the table that has it committed, from the first if
@@ -154,7 +148,7 @@ def merge(
             entries = list(out.list(f"{folder}/"))
             delete_files(out, [e.path for e in entries if folder == STATE or is_numbered(e.path)])
         try:
-            return _merge(one, two, out, sources, memory_bytes, rows_per_file)
+            return _merge(one, two, out, sources)
         except (FileNotFoundError, MissingFileError):
             states = one.state, two.state
             if not first.has_moved(states[0]) and not second.has_moved(states[1]):
@@ -162,17 +156,10 @@ def merge(
     raise AbortedError("other drivers keep changing the tables; run the merge again")
 
 
-def _merge(
-    one: _Side,
-    two: _Side,
-    out: Store,
-    sources: Sequence[str],
-    memory_bytes: int,
-    rows_per_file: int,
-) -> MergeReport:
+def _merge(one: _Side, two: _Side, out: Store, sources: Sequence[str]) -> MergeReport:
     overlap = _choose(one, two)
     records: list[CommitRecord] = []
-    writers = {table: CompactedFileWriter(out, table, 1, rows_per_file) for table in TABLES}
+    writers = {table: CompactedFileWriter(out, table, 1) for table in TABLES}
     base: list[DataFile] = []
     try:
         for side in (one, two):
@@ -189,33 +176,25 @@ def _merge(
         np.concatenate([side.hashes[half][side.forgotten & ~side.dropped] for side in (one, two)])
         for half in (0, 1)
     ]
-    put_snapshot(
-        out,
-        Snapshot(
-            n=1,
-            attempt=new_attempt(),
-            created_at=time.time(),
-            manifests=(write_manifest(out, to_table(records), 1),) if records else (),
-            base=tuple(base),
-            by_text=tuple(
-                write_by_text(
-                    out,
-                    read_data_files(out, words, WORDS_BY_TEXT.names),
-                    1,
-                    memory_bytes,
-                    rows_per_file,
-                )
-            ),
-            compaction=0,
-            rewritten=1,
-            counts=counts,
-            shards=len(records),
-            forgotten=len(forgotten[0]),
-            forgotten_file=write_forgotten(out, 1, forgotten[0], forgotten[1])
-            if len(forgotten[0])
-            else None,
-        ),
+    by_text = write_by_text(
+        out, read_data_files(out, words, WORDS_BY_TEXT.names), 1, MEMORY_BYTES, ROWS_PER_FILE
     )
+    hashes = forgotten[0], forgotten[1]
+    snapshot = Snapshot(
+        n=1,
+        attempt=new_attempt(),
+        created_at=time.time(),
+        manifests=(write_manifest(out, to_table(records), 1),) if records else (),
+        base=tuple(base),
+        by_text=tuple(by_text),
+        compaction=0,
+        rewritten=1,
+        counts=counts,
+        shards=len(records),
+        forgotten=len(hashes[0]),
+        forgotten_file=write_forgotten(out, 1, *hashes) if len(hashes[0]) else None,
+    )
+    put_snapshot(out, snapshot)
     left = one.plan.n_shards + two.plan.n_shards - len(records)
     facts = {"sources": sources, "counts": asdict(counts), "overlap": overlap, "shards_left": left}
     out.put(MERGED, json.dumps(facts, indent=1).encode())

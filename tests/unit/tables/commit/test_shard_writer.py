@@ -252,11 +252,11 @@ def test_an_upload_that_fails_half_way_takes_back_the_first_part(store, monkeypa
     upload = store.upload
     done = []
 
-    def second_fails(local_file, path, move=False):
+    def second_fails(local_file, path):
         if done:
             raise StorageError("disk full")
         done.append(path)
-        upload(local_file, path, move=move)
+        upload(local_file, path)
 
     monkeypatch.setattr(store, "upload", second_fails)
     with (
