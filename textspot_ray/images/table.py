@@ -92,10 +92,9 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the table.
+    """One row of the table of a format.
 
     Attributes:
-        format: Of the kinds that it reads.
         reader: Who reads them.
         why: The reason, with versions where another library is wrong.
         compressions: TIFF tag 259; None: all.
@@ -109,7 +108,6 @@ class Row:
             where the reader reckons itself.
     """
 
-    format: Format
     reader: Reader
     why: str
     compressions: frozenset[int] | None = None
@@ -122,10 +120,9 @@ class Row:
     bytes_per_pixel: float = 11
 
     def fits(self, kind: Kind) -> bool:
-        """Whether this row reads a kind, given its library."""
+        """Whether this row reads a kind of its format, given its library."""
         return (
-            self.format is kind.format
-            and (self.compressions is None or kind.compression in self.compressions)
+            (self.compressions is None or kind.compression in self.compressions)
             and self.bits[0] <= kind.bits <= self.bits[1]
             and kind.samples in self.samples
             and self.needs <= kind.layout
@@ -146,229 +143,219 @@ _WITH_IMAGECODECS = frozenset(
 )
 _NUMBERS = _set("uint int float")
 
-TABLE: tuple[Row, ...] = (
-    Row(
-        Format.JPEG,
-        Reader.SIMPLEJPEG,
-        "libjpeg-turbo with its warnings as values, at the speed of OpenCV or above; OpenCV "
-        "(5.0) prints them on standard error and gives the pixels all the same",
-        bits=(8, 8),
-        lacks=_set("cmyk lossless odd sampling"),
-        bytes_per_pixel=10,  # progressive 4:4:4 keeps 6 bytes of coefficients a pixel
+TABLE: dict[Format, tuple[Row, ...]] = {
+    Format.JPEG: (
+        Row(
+            Reader.SIMPLEJPEG,
+            "libjpeg-turbo with its warnings as values, at the speed of OpenCV or above; OpenCV "
+            "(5.0) prints them on standard error and gives the pixels all the same",
+            bits=(8, 8),
+            lacks=_set("cmyk lossless odd sampling"),
+            bytes_per_pixel=10,  # progressive 4:4:4 keeps 6 bytes of coefficients a pixel
+        ),
+        Row(
+            Reader.SIMPLEJPEG_CMYK,
+            "four inks as stored, inverted only with Adobe's mark; Pillow (13.0) takes every CMYK "
+            "JPEG for Adobe's",
+            bits=(8, 8),
+            needs=_set("cmyk"),
+            lacks=_set("lossless sampling"),
+            bytes_per_pixel=12,
+        ),
+        Row(
+            Reader.PILLOW_JPEG,
+            "sampling factors such as 4:1:0, which TurboJPEG has no name for and refuses; what "
+            "libjpeg warns of is lost",
+            bits=(8, 8),
+            needs=_set("sampling"),
+            lacks=_set("lossless odd cmyk"),
+        ),
+        Row(
+            Reader.IMAGECODECS_JPEG,
+            "12 bits, lossless JPEG and JPEG-LS: neither OpenCV nor Pillow has them",
+            bits=(2, 16),
+            lacks=_set("odd"),
+            module="imagecodecs",
+            extra="tiff",
+            bytes_per_pixel=12,
+        ),
     ),
-    Row(
-        Format.JPEG,
-        Reader.SIMPLEJPEG_CMYK,
-        "four inks as stored, inverted only with Adobe's mark; Pillow (13.0) takes every CMYK "
-        "JPEG for Adobe's",
-        bits=(8, 8),
-        needs=_set("cmyk"),
-        lacks=_set("lossless sampling"),
-        bytes_per_pixel=12,
+    Format.PNG: (
+        Row(
+            Reader.APPLE_PNG,
+            "Apple's CgBI: no zlib header, BGRA, premultiplied alpha; no decoder here knows it",
+            needs=_set("apple"),
+            bytes_per_pixel=12,
+        ),
+        Row(
+            Reader.PILLOW,
+            "OpenCV ignores tRNS when asked for colour, and of an animation's frames gives another",
+            needs=_set("animated"),
+        ),
+        Row(
+            Reader.OPENCV_ALPHA,
+            "faster than Pillow; keeps 16 bits, of which values of 10 to 12 bits need the lower",
+            needs=_set("rgba"),
+            lacks=_set("deep-and-large"),
+            bytes_per_pixel=0,
+        ),
+        Row(
+            Reader.PILLOW,
+            "palette and grey transparency; 16-bit RGBA too large for OpenCV (5.0), which holds "
+            "two copies of 8 bytes a pixel where Pillow drops the lower byte as it reads",
+            needs=_set("alpha"),
+        ),
+        Row(Reader.OPENCV, "the fastest; exact with 1 to 16 bits", bytes_per_pixel=0),
     ),
-    Row(
-        Format.JPEG,
-        Reader.PILLOW_JPEG,
-        "sampling factors such as 4:1:0, which TurboJPEG has no name for and refuses; what "
-        "libjpeg warns of is lost",
-        bits=(8, 8),
-        needs=_set("sampling"),
-        lacks=_set("lossless odd cmyk"),
-        bytes_per_pixel=11,
+    Format.WEBP: (
+        Row(Reader.PILLOW, "alpha and first frames; OpenCV drops alpha", needs=_set("alpha")),
+        Row(Reader.PILLOW, "alpha and first frames; OpenCV drops alpha", needs=_set("animated")),
+        Row(Reader.OPENCV, "libwebp straight to BGR", bytes_per_pixel=8),
     ),
-    Row(
-        Format.JPEG,
-        Reader.IMAGECODECS_JPEG,
-        "12 bits, lossless JPEG and JPEG-LS: neither OpenCV nor Pillow has them",
-        bits=(2, 16),
-        lacks=_set("odd"),
-        module="imagecodecs",
-        extra="tiff",
-        bytes_per_pixel=12,
+    Format.BMP: (
+        Row(
+            Reader.PILLOW,
+            "bit fields, run lengths and OS/2 headers; OpenCV takes filling for alpha",
+        ),
     ),
-    Row(
-        Format.PNG,
-        Reader.APPLE_PNG,
-        "Apple's CgBI has no zlib header, BGRA and premultiplied alpha: no decoder here knows it",
-        needs=_set("apple"),
-        bytes_per_pixel=12,
+    Format.GIF: (Row(Reader.PILLOW, "first frame on its canvas", bytes_per_pixel=9),),
+    Format.PCX: (Row(Reader.PILLOW, "the only one that has it"),),
+    Format.TGA: (Row(Reader.PILLOW, "the only one that has it"),),
+    Format.PSD: (Row(Reader.PILLOW, "the merged image that Photoshop stores beside the layers"),),
+    Format.QOI: (Row(Reader.PILLOW, "the only one that has it"),),
+    Format.ICO: (Row(Reader.PILLOW, "largest icon of the directory"),),
+    Format.PNM: (
+        Row(
+            Reader.PAM,
+            "samples behind a few lines of text; Pillow (13.0) has no PAM, OpenCV (5.0) exchanges "
+            "red and blue",
+            needs=_set("pam"),
+        ),
+        Row(
+            Reader.OPENCV_PFM,
+            "floats in colour, which Pillow (13.0) lacks",
+            needs=_set("pfm"),
+            bytes_per_pixel=27,
+        ),
+        Row(Reader.PILLOW, "P1 to P6 with comments and any maximum"),
     ),
-    Row(
-        Format.PNG,
-        Reader.PILLOW,
-        "OpenCV ignores tRNS when asked for colour, and of an animation's frames gives another",
-        needs=_set("animated"),
+    Format.JPEG2000: (
+        Row(
+            Reader.OPENCV_JPEG2000,
+            "Pillow (11.3 to 13.0) rounds colour of more than 8 bits up to 256 = 0: white turns "
+            "black and opaque transparent",
+            bits=(9, 16),
+            bytes_per_pixel=26,  # OpenJPEG: 4 bytes a component twice, and 16 bits of each
+        ),
+        Row(
+            Reader.PILLOW_JPEG2000,
+            "exact with 8 bits, reads palettes and sYCC, and decodes at a lower resolution",
+            bits=(1, 16),
+            bytes_per_pixel=0,
+        ),
     ),
-    Row(
-        Format.PNG,
-        Reader.OPENCV_ALPHA,
-        "faster than Pillow; keeps 16 bits, of which values of 10 to 12 bits need the lower",
-        needs=_set("rgba"),
-        lacks=_set("deep-and-large"),
-        bytes_per_pixel=0,
+    Format.TIFF: (
+        Row(
+            Reader.OLD_JPEG,
+            "old-style JPEG (6) whose stream is whole is an ordinary one; libtiff's wheels lack it",
+            compressions=frozenset({6}),
+            bits=(8, 8),
+            needs=_set("stream"),
+            bytes_per_pixel=10,
+        ),
+        Row(
+            Reader.PILLOW_TIFF,
+            "libtiff, exact for all layouts of 8 bits and fewer; OpenCV (5.0) gives zeros without "
+            "an error for JPEG 2000, JPEG XL, JPEG XR and PNG in TIFF",
+            compressions=_CLASSIC,
+            bits=(1, 8),
+            lacks=_set("odd lossless planar-jpeg"),
+            bytes_per_pixel=8,
+        ),
+        Row(
+            Reader.TIFFFILE,
+            "planes of JPEG, which libtiff (4.7.2) refuses in strips and tifffile (2026.3) as a "
+            "whole: each strip is a grey JPEG that simplejpeg reads",
+            compressions=frozenset({7}),
+            bits=(8, 8),
+            needs=_set("planar-jpeg"),
+            lacks=_set("odd lossless"),
+            bytes_per_pixel=0,
+        ),
+        Row(
+            Reader.TIFFFILE,
+            "more than 8 bits, signed and float samples, planes: Pillow (13.0) doubles and crops "
+            "planes of 16 bits, shows MinIsWhite of 16 bits as a negative, refuses float colour",
+            compressions=_NUMPY_ONLY,
+            samples=_NUMBERS,
+            lacks=_set("odd packed"),
+            bytes_per_pixel=0,
+        ),
+        Row(
+            Reader.TIFFFILE,
+            "codecs that only imagecodecs has, and LZW with more than 8 bits",
+            compressions=_WITH_IMAGECODECS,
+            samples=_NUMBERS,
+            lacks=_set("odd"),
+            module="imagecodecs",
+            extra="tiff",
+            bytes_per_pixel=0,
+        ),
     ),
-    Row(
-        Format.PNG,
-        Reader.PILLOW,
-        "palette and grey transparency; 16-bit RGBA too large for OpenCV (5.0), which holds two "
-        "copies of 8 bytes a pixel where Pillow drops the lower byte as it reads",
-        needs=_set("alpha"),
+    Format.HEIF: (
+        Row(
+            Reader.PILLOW_HEIF,
+            "libheif, turned by it as the file says",
+            bits=(1, 16),
+            module="pillow_heif",
+            extra="heif",
+            bytes_per_pixel=12,
+        ),
     ),
-    Row(Format.PNG, Reader.OPENCV, "the fastest; exact with 1 to 16 bits", bytes_per_pixel=0),
-    Row(
-        Format.WEBP,
-        Reader.PILLOW,
-        "alpha and first frames; OpenCV drops alpha",
-        needs=_set("alpha"),
+    Format.AVIF: (
+        Row(Reader.PILLOW, "libavif in Pillow since 11.3", module="PIL.AvifImagePlugin"),
     ),
-    Row(
-        Format.WEBP,
-        Reader.PILLOW,
-        "alpha and first frames; OpenCV drops alpha",
-        needs=_set("animated"),
+    Format.JPEGXL: (
+        Row(
+            Reader.IMAGECODECS_JPEGXL,
+            "libjxl; neither OpenCV nor Pillow has it",
+            bits=(1, 32),
+            samples=_NUMBERS,
+            module="imagecodecs",
+            extra="jxl",
+            bytes_per_pixel=0,
+        ),
     ),
-    Row(Format.WEBP, Reader.OPENCV, "libwebp straight to BGR", bytes_per_pixel=8),
-    Row(
-        Format.BMP,
-        Reader.PILLOW,
-        "bit fields, run lengths and OS/2 headers; OpenCV takes filling for alpha",
+    Format.JPEGXR: (
+        Row(
+            Reader.IMAGECODECS_JPEGXR,
+            "jxrlib; neither OpenCV nor Pillow has it",
+            bits=(1, 32),
+            samples=_NUMBERS,
+            module="imagecodecs",
+            extra="tiff",
+            bytes_per_pixel=0,
+        ),
     ),
-    Row(Format.GIF, Reader.PILLOW, "first frame on its canvas", bytes_per_pixel=9),
-    Row(Format.PCX, Reader.PILLOW, "the only one that has it"),
-    Row(Format.TGA, Reader.PILLOW, "the only one that has it"),
-    Row(Format.PSD, Reader.PILLOW, "the merged image that Photoshop stores beside the layers"),
-    Row(Format.QOI, Reader.PILLOW, "the only one that has it"),
-    Row(Format.ICO, Reader.PILLOW, "largest icon of the directory"),
-    Row(
-        Format.PNM,
-        Reader.PAM,
-        "samples behind a few lines of text; Pillow (13.0) has no PAM, OpenCV (5.0) exchanges red "
-        "and blue",
-        needs=_set("pam"),
-        bytes_per_pixel=11,
+    Format.PDF: (
+        Row(
+            Reader.PDFIUM,
+            "each page drawn, a scan that fills it at the scan's own resolution",
+            module="pypdfium2",
+            extra="pdf",
+        ),
     ),
-    Row(
-        Format.PNM,
-        Reader.OPENCV_PFM,
-        "floats in colour, which Pillow (13.0) lacks",
-        needs=_set("pfm"),
-        bytes_per_pixel=27,
+    Format.RAW: (
+        Row(
+            Reader.RAWPY,
+            "LibRaw: the camera's own JPEG where it is of full size, else developed",
+            samples=_NUMBERS,
+            module="rawpy",
+            extra="raw",
+            bytes_per_pixel=0,
+        ),
     ),
-    Row(Format.PNM, Reader.PILLOW, "P1 to P6 with comments and any maximum"),
-    Row(
-        Format.JPEG2000,
-        Reader.OPENCV_JPEG2000,
-        "Pillow (11.3 to 13.0) rounds colour of more than 8 bits up to 256 = 0: white turns black "
-        "and opaque transparent",
-        bits=(9, 16),
-        bytes_per_pixel=26,  # OpenJPEG: 4 bytes a component twice, and 16 bits of each
-    ),
-    Row(
-        Format.JPEG2000,
-        Reader.PILLOW_JPEG2000,
-        "exact with 8 bits, reads palettes and sYCC, and decodes at a lower resolution",
-        bits=(1, 16),
-        bytes_per_pixel=0,
-    ),
-    Row(
-        Format.TIFF,
-        Reader.OLD_JPEG,
-        "old-style JPEG (6) whose stream is whole is an ordinary JPEG; libtiff's wheels lack it",
-        compressions=frozenset({6}),
-        bits=(8, 8),
-        needs=_set("stream"),
-        bytes_per_pixel=10,
-    ),
-    Row(
-        Format.TIFF,
-        Reader.PILLOW_TIFF,
-        "libtiff, exact for all layouts of 8 bits and fewer; OpenCV (5.0) gives zeros without an "
-        "error for JPEG 2000, JPEG XL, JPEG XR and PNG in TIFF",
-        compressions=_CLASSIC,
-        bits=(1, 8),
-        lacks=_set("odd lossless planar-jpeg"),
-        bytes_per_pixel=8,
-    ),
-    Row(
-        Format.TIFF,
-        Reader.TIFFFILE,
-        "planes of JPEG, which libtiff (4.7.2) refuses in strips and tifffile (2026.3) as a "
-        "whole: each strip is a grey JPEG that simplejpeg reads",
-        compressions=frozenset({7}),
-        bits=(8, 8),
-        needs=_set("planar-jpeg"),
-        lacks=_set("odd lossless"),
-        bytes_per_pixel=0,
-    ),
-    Row(
-        Format.TIFF,
-        Reader.TIFFFILE,
-        "more than 8 bits, signed and float samples, planes: Pillow (13.0) doubles and crops "
-        "planes of 16 bits, shows MinIsWhite of 16 bits as a negative, and refuses float colour",
-        compressions=_NUMPY_ONLY,
-        samples=_NUMBERS,
-        lacks=_set("odd packed"),
-        bytes_per_pixel=0,
-    ),
-    Row(
-        Format.TIFF,
-        Reader.TIFFFILE,
-        "codecs that only imagecodecs has, and LZW with more than 8 bits",
-        compressions=_WITH_IMAGECODECS,
-        samples=_NUMBERS,
-        lacks=_set("odd"),
-        module="imagecodecs",
-        extra="tiff",
-        bytes_per_pixel=0,
-    ),
-    Row(
-        Format.HEIF,
-        Reader.PILLOW_HEIF,
-        "libheif, turned by it as the file says",
-        bits=(1, 16),
-        module="pillow_heif",
-        extra="heif",
-        bytes_per_pixel=12,
-    ),
-    Row(Format.AVIF, Reader.PILLOW, "libavif in Pillow since 11.3", module="PIL.AvifImagePlugin"),
-    Row(
-        Format.JPEGXL,
-        Reader.IMAGECODECS_JPEGXL,
-        "libjxl; neither OpenCV nor Pillow has it",
-        bits=(1, 32),
-        samples=_NUMBERS,
-        module="imagecodecs",
-        extra="jxl",
-        bytes_per_pixel=0,
-    ),
-    Row(
-        Format.JPEGXR,
-        Reader.IMAGECODECS_JPEGXR,
-        "jxrlib; neither OpenCV nor Pillow has it",
-        bits=(1, 32),
-        samples=_NUMBERS,
-        module="imagecodecs",
-        extra="tiff",
-        bytes_per_pixel=0,
-    ),
-    Row(
-        Format.PDF,
-        Reader.PDFIUM,
-        "each page drawn, a scan that fills it at the scan's own resolution",
-        module="pypdfium2",
-        extra="pdf",
-        bytes_per_pixel=11,
-    ),
-    Row(
-        Format.RAW,
-        Reader.RAWPY,
-        "LibRaw: the camera's own JPEG where it is of full size, else developed",
-        samples=_NUMBERS,
-        module="rawpy",
-        extra="raw",
-        bytes_per_pixel=0,
-    ),
-)
+}
 
 
 @cache
@@ -382,7 +369,7 @@ def is_installed(module: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _rows_for(kind: Kind) -> tuple[Row, ...]:
-    return tuple(row for row in TABLE if row.fits(kind))
+    return tuple(row for row in TABLE.get(kind.format, ()) if row.fits(kind))
 
 
 def choose(kind: Kind, advice: str = "convert it to PNG first") -> Row:
