@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.hostile_table import EVIL, write_hostile_table
 from tests.support.insight_tables import (
     MakeTable,
     Page,
@@ -28,7 +29,7 @@ from tests.support.insight_tables import (
 )
 from textspot_ray.errors import UsageError
 from textspot_ray.query.views import open_views
-from textspot_ray.records import ErrorKind, Item, Word
+from textspot_ray.records import ErrorKind
 from textspot_ray.web.view import ViewSettings, render, sample_ids
 
 pytest.importorskip("starlette", reason="the extra [browse] is not installed")
@@ -40,32 +41,12 @@ from textspot_ray.web.browse import is_loopback, make_app, serve
 from textspot_ray.web.browse_data import BrowseData, Question
 from textspot_ray.web.tiles import TILE_PX, DecodedPictures, cut_tile, top_level
 
-EVIL = "<img src=x onerror=window.evil=1>"
 TOKEN = "a-token-for-tests"
-
-
-def words_of(item: Item) -> list[Word]:
-    number = int(re.findall(r"\d+", item.image_id)[-1])
-    return [
-        word("exit", 20, 20, 90, 40),
-        word(f"w{number}", 20, 90, confidence=0.3),
-        word(EVIL, 9, 200),
-    ]
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """30 images in ``src`` beside the table, one of them gone again, and two that failed."""
-    folder = tmp_path_factory.mktemp("browse")
-    source = folder / "src"
-    source.mkdir()
-    for n in range(30):
-        cv2.imwrite(str(source / f"img_{n}.jpg"), np.full((480, 640, 3), 8 * n, np.uint8))
-    (source / "broken_99.jpg").write_bytes(b"\xff\xd8\xff no")
-    (source / f"{EVIL.replace('/', '')}_98.jpg").write_bytes(b"\xff\xd8\xff no")
-    write_run(str(folder / "out"), [str(source)], words_of)
-    (source / "img_3.jpg").unlink()
-    return str(folder / "out")
+    return write_hostile_table(tmp_path_factory.mktemp("browse"))
 
 
 @pytest.fixture
@@ -223,7 +204,7 @@ def test_tiles_are_the_images_own_pixels(client: TestClient, tmp_path: Path) -> 
     source = tmp_path / "large"
     source.mkdir()
     cv2.imwrite(str(source / "img_1.png"), pixels)
-    write_run(str(tmp_path / "large-out"), [str(source)], words_of)
+    write_run(str(tmp_path / "large-out"), [str(source)], lambda _: [word("exit")])
     with open_views(str(tmp_path / "large-out")) as tables:
         data = BrowseData(tables)
         (image,) = data.images(Question(), 0, 1)["images"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -11,13 +10,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
+from tests.support.hostile_table import EVIL, hostile_words, write_hostile_table
 from tests.support.insight_tables import MakeTable, Page, word, write_run
 from textspot_ray.query.views import open_views
-from textspot_ray.records import ErrorKind, Item, Word
+from textspot_ray.records import ErrorKind
 from textspot_ray.web.view import ViewSettings, render, sample_ids
 
 pytest.importorskip("starlette", reason="the extra [browse] is not installed")
@@ -29,33 +27,16 @@ from textspot_ray.web.browse_data import BrowseData
 
 pytestmark = pytest.mark.browser
 
-EVIL = "<img src=x onerror=window.evil=1>"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-def words_of(item: Item) -> list[Word]:
-    number = int(re.findall(r"\d+", item.image_id)[-1])
-    return [
-        word("exit", 20, 20, 90, 40),
-        word(f"w{number}", 20, 90, confidence=0.3),
-        word(EVIL, 9, 200),
-        word("long" * 40, 9, 300, 600, 30, confidence=0.8),
-    ]
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """30 images in ``src`` beside the table, one of them gone again, and two that failed."""
-    folder = tmp_path_factory.mktemp("browser")
-    source = folder / "src"
-    source.mkdir()
-    for n in range(30):
-        cv2.imwrite(str(source / f"img_{n}.jpg"), np.full((1500, 2000, 3), 8 * n, np.uint8))
-    (source / "broken_99.jpg").write_bytes(b"\xff\xd8\xff no")
-    (source / f"{EVIL.replace('/', '')}_98.jpg").write_bytes(b"\xff\xd8\xff no")
-    write_run(str(folder / "out"), [str(source)], words_of)
-    (source / "img_3.jpg").unlink()
-    return str(folder / "out")
+    return write_hostile_table(
+        tmp_path_factory.mktemp("browse"),
+        (2000, 1500),
+        [word("long" * 40, 9, 300, 600, 30, confidence=0.8)],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -426,7 +407,7 @@ def test_axe_finds_nothing_on_pages_of_comparisons(
     out = tmp_path / "page.html"
     if name == "diff":
         source = Path(table).parent / "src"
-        write_run(str(tmp_path / "other"), [str(source)], lambda item: words_of(item)[1:])
+        write_run(str(tmp_path / "other"), [str(source)], lambda item: hostile_words(item)[1:])
         assert main(["diff", table, str(tmp_path / "other"), "--html", str(out)]) == 0
     else:
         (tmp_path / "gt").mkdir()
