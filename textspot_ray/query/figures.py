@@ -99,13 +99,12 @@ def compute(tables: TableViews) -> Figures:
 
 def totals(tables: TableViews) -> Totals:
     """Counts of images from the images table alone, and of the words below the threshold."""
-    damaged = "count(damage)" if "damage" in tables.images.columns else "0"
     row = tables.rows(
-        f"""
+        """
         SELECT count(*), count(*) FILTER (status = 'words'), count(*) FILTER (status = 'empty'),
             count(*) FILTER (status = 'failed'), coalesce(sum(n_words), 0)::BIGINT,
             coalesce(sum(n_unread), 0)::BIGINT, count(*) FILTER (saturated),
-            {damaged}
+            count(damage)
         FROM images
         """
     )[0]

@@ -99,8 +99,6 @@ def compute_stats(tables: TableViews, top: int = 10) -> Stats:
 
 def _copies(tables: TableViews, top: int) -> Copies | None:
     """Files of the same bytes. The pages of one file share its hash and are one file here."""
-    if "content_sha256" not in tables.images.columns:
-        return None
     groups = """
         WITH groups AS (
             SELECT count(DISTINCT (source, member)) AS files, min(image_id) AS image_id

@@ -118,7 +118,6 @@ class BrowseData:
         self._tables = tables
         self._pictures = Pictures(tables.files.store, source_options, source_roots=source_roots)
         self._sql_timeout_s = sql_timeout_s
-        self._has_damage = "damage" in tables.images.columns
         self._reading = threading.Lock()
         self._asking = threading.Lock()
         self._kept: OrderedDict[tuple[str, int], Picture] = OrderedDict()
@@ -243,7 +242,7 @@ class BrowseData:
                 "LIMIT $n OFFSET $o",
                 {"n": max(1, min(count, MAX_ROWS)), "o": offset},
             )
-            if self._has_damage and offset == 0:
+            if offset == 0:
                 damaged = self._tables.rows(
                     "SELECT image_id, damage FROM images WHERE damage IS NOT NULL "
                     f"ORDER BY image_id LIMIT {MAX_ROWS}"
@@ -418,9 +417,7 @@ class BrowseData:
                 shown = f"lower(coalesce(TRY(url_decode({column})), {column}))"
                 conditions.append(f"(contains({shown}, ${column}) OR {shown} GLOB ${column})")
                 parameters[column] = typed.lower()
-        if question.status == "damaged" and not self._has_damage:
-            conditions.append("false")
-        elif question.status:
+        if question.status:
             conditions.append(_STATUSES[question.status])
         if question.script and of_words:
             conditions.append(

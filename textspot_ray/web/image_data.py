@@ -49,11 +49,10 @@ def read_notes(tables: TableViews, image_ids: Sequence[str]) -> dict[str, ImageN
     """The notes of some images; those that the table does not have are left out."""
     if not image_ids:
         return {}
-    damage = "damage" if "damage" in tables.images.columns else "NULL"
     return {
         image_id: ImageNotes(int(unread or 0), bool(saturated), damaged)
         for image_id, unread, saturated, damaged in tables.rows(
-            f"SELECT image_id, n_unread, saturated, {damage} FROM images "
+            "SELECT image_id, n_unread, saturated, damage FROM images "
             "WHERE image_id IN (SELECT unnest($ids))",
             {"ids": list(image_ids)},
         )

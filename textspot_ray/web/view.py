@@ -164,8 +164,6 @@ def error_rows(tables: TableViews) -> list[tuple[Any, ...]]:
 
 def damaged_rows(tables: TableViews) -> list[tuple[str, str, str]]:
     """The first images that were read from damaged files: file name, what is wrong, folder."""
-    if "damage" not in tables.images.columns:
-        return []
     rows = []
     for image_id, damage in tables.rows(
         "SELECT image_id, damage FROM images WHERE damage IS NOT NULL "
