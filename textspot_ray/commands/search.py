@@ -78,7 +78,13 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
 
 
 def search_query(args: argparse.Namespace, terms: list[str], limit: int | None) -> SearchQuery:
-    """The query that the options describe."""
+    """The query that the options describe.
+
+    Args:
+        args: The parsed command line.
+        terms: What is looked for.
+        limit: Most hits; None: all.
+    """
     from textspot_ray.query.search import Combine, Mode, SearchQuery
     from textspot_ray.reading_order import Line
 

@@ -27,7 +27,13 @@ def add_folder_argument(parser: argparse.ArgumentParser, name: str = "table") ->
 def add_table_argument(
     parser: argparse.ArgumentParser, name: str = "table", *, optional: bool = False
 ) -> None:
-    """Add DIR and how to reach and query it."""
+    """Add DIR and how to reach and query it.
+
+    Args:
+        parser: Of the command.
+        name: What the folder is called in help.
+        optional: Whether it may be left out.
+    """
     parser.add_argument(
         name,
         metavar="DIR",

@@ -44,12 +44,24 @@ def ok(check: str, text: str) -> CheckResult:
 
 
 def warn(check: str, text: str, fix: str) -> CheckResult:
-    """Slow or fragile."""
+    """Slow or fragile.
+
+    Args:
+        check: The check.
+        text: What was found.
+        fix: How to mend it.
+    """
     return CheckResult(check, Level.WARN, text, fix)
 
 
 def fail(check: str, text: str, fix: str) -> CheckResult:
-    """A run would not work."""
+    """A run would not work.
+
+    Args:
+        check: The check.
+        text: What was found.
+        fix: How to mend it.
+    """
     return CheckResult(check, Level.FAIL, text, fix)
 
 

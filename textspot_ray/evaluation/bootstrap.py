@@ -43,7 +43,14 @@ class Comparison:
 def hmean_interval(
     scores: Scores, *, level: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Interval of one run's hmean."""
+    """Interval of one run's hmean.
+
+    Args:
+        scores: Of the run.
+        level: Share of the draws inside the interval.
+        draws: How often the images are drawn.
+        seed: Of the draws.
+    """
     counts = _counts([image.figures for image in scores.images])
     values = _hmeans(_draw(len(counts), draws, seed) @ counts)
     return _interval(scores.figures.hmean, values, level)
@@ -53,6 +60,13 @@ def compare(
     a: Scores, b: Scores, *, level: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> Comparison:
     """Paired difference of two runs' hmeans, B minus A.
+
+    Args:
+        a: One run's scores.
+        b: The other's, on the same images.
+        level: Share of the draws inside the interval.
+        draws: How often the images are drawn.
+        seed: Of the draws.
 
     Raises:
         UsageError: The runs were not scored on the same images.

@@ -125,6 +125,12 @@ def compare_tables(
 
     Both tables are read once, side by side. Images wait in memory only where their order differs.
 
+    Args:
+        a: The one table.
+        b: The other.
+        min_confidence: Words below are left out; None: each table's text threshold.
+        summary: Sums, which grow while pairs are taken.
+
     Raises:
         UsageError: The tables have no image in common.
     """

@@ -64,7 +64,14 @@ def settings_differences(a: TableViews, b: TableViews) -> list[tuple[str, str, s
 
 
 def report(a: TableViews, b: TableViews, summary: DiffSummary, top: int = 15) -> str:
-    """The summary as text."""
+    """The summary as text.
+
+    Args:
+        a: The one table.
+        b: The other.
+        summary: What `diff.compare_tables` has counted.
+        top: Changes of text that are named.
+    """
     words = summary.words
     in_a = words[Change.SAME] + words[Change.CHANGED] + words[Change.LOST]
     in_b = words[Change.SAME] + words[Change.CHANGED] + words[Change.GAINED]
@@ -93,7 +100,13 @@ def report(a: TableViews, b: TableViews, summary: DiffSummary, top: int = 15) ->
 
 
 def as_json(a: TableViews, b: TableViews, summary: DiffSummary) -> dict[str, Any]:
-    """The summary for programs."""
+    """The summary for programs.
+
+    Args:
+        a: The one table.
+        b: The other.
+        summary: What `diff.compare_tables` has counted.
+    """
     return {
         "a": a.uri,
         "b": b.uri,
@@ -128,7 +141,15 @@ def page(
     worst: Iterable[PagePair],
     source_options: Mapping[str, Any] | None = None,
 ) -> str:
-    """The comparison as a self-contained page."""
+    """The comparison as a self-contained page.
+
+    Args:
+        a: The one table.
+        b: The other.
+        summary: What `diff.compare_tables` has counted.
+        worst: Images to show.
+        source_options: fsspec options of the images' sources.
+    """
     pairs = list(worst)
     with Pictures(a.files.store, source_options) as pictures:
         pages = [pair.a if pair.a.width else pair.b for pair in pairs]

@@ -89,6 +89,11 @@ def evaluate_table(
 ) -> Evaluation:
     """Score a table by all tasks of the variant.
 
+    Args:
+        tables: The opened table.
+        gt: Words by image key.
+        settings: What to measure.
+
     Raises:
         UsageError: No image of the table has ground truth, or two have the same name.
     """
@@ -114,7 +119,13 @@ def compare_evaluations(a: Evaluation, b: Evaluation) -> dict[ScoringTask, Compa
 def join_predictions(
     tables: TableViews, gt: Mapping[str, Sequence[GtWord]], settings: EvaluateSettings
 ) -> Joined:
-    """Find the ground truth of each image and bring its words to the ground truth's size."""
+    """Find the ground truth of each image and bring its words to the ground truth's size.
+
+    Args:
+        tables: The opened table.
+        gt: Words by image key.
+        settings: Sizes and the least confidence.
+    """
     image_ids: dict[str, str] = {}
     without_gt = 0
     for (image_id,) in tables.rows("SELECT image_id FROM images"):

@@ -78,7 +78,14 @@ def tile(
     gt_size: tuple[int, int] | None,
     note: str = "",
 ) -> NDArray[np.uint8]:
-    """One failure: its surroundings, the word's quad green, the found one red, what was read."""
+    """One failure: its surroundings, the word's quad green, the found one red, what was read.
+
+    Args:
+        failure: The word.
+        image: The upright picture (H x W x 3, BGR), or None.
+        gt_size: Width and height that the quads belong to; None: the picture's.
+        note: Why there is no picture.
+    """
     drawn = np.full((PICTURE_HEIGHT + CAPTION_HEIGHT, TILE_WIDTH, 3), 255, np.uint8)
     if image is None:
         _write(drawn, note or "no picture", PICTURE_HEIGHT // 2)

@@ -56,7 +56,13 @@ def read_lexicon(path: str | Path) -> Lexicon:
 def apply_lexicon(
     predictions: Mapping[str, Sequence[Predicted]], lexicon: Lexicon, max_distance: int = 1
 ) -> dict[str, tuple[Predicted, ...]]:
-    """Replace each reading by its lexicon word; readings without one are dropped."""
+    """Replace each reading by its lexicon word; readings without one are dropped.
+
+    Args:
+        predictions: Readings by image key.
+        lexicon: The words there are.
+        max_distance: Largest edit distance to a word.
+    """
     pairs = sorted(
         {
             ("" if lexicon.by_image is None else image, item.text.lower())

@@ -133,7 +133,13 @@ def score(
     rules: Rules,
     keep: Callable[[Predicted], bool] | None = None,
 ) -> Scores:
-    """Match and count, with only those predictions that ``keep`` accepts."""
+    """Match and count, with only those predictions that ``keep`` accepts.
+
+    Args:
+        measured: Images with their overlaps.
+        rules: Task and variant.
+        keep: Whether a prediction counts; None: all do.
+    """
     images = tuple(_score_image(image, rules, keep) for image in measured)
     return Scores(rules, sum((image.figures for image in images), Figures()), images)
 

@@ -79,7 +79,13 @@ def as_json(
     comparisons: Mapping[ScoringTask, Comparison] | None = None,
     failed: Account | None = None,
 ) -> dict[str, Any]:
-    """The same figures for programs."""
+    """The same figures for programs.
+
+    Args:
+        evaluation: What was measured.
+        comparisons: With another table, if that was asked for.
+        failed: The account of failures, likewise.
+    """
     tasks = {}
     for task, found in evaluation.scores.items():
         f, interval = found.figures, evaluation.intervals[task]

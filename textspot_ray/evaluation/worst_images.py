@@ -67,7 +67,13 @@ def write_misses(
 def words_of(
     score: ImageScore, page: Page, gt_size: tuple[int, int] | None
 ) -> list[dict[str, Any]]:
-    """An image's words by what happened to them, in the image's pixels."""
+    """An image's words by what happened to them, in the image's pixels.
+
+    Args:
+        score: The image's account.
+        page: Its row, for its size.
+        gt_size: Width and height that the ground truth belongs to; None: the image's.
+    """
     words, predictions = score.measured.words, score.measured.predictions
 
     def entry(kind: str, label: str, polygon: Sequence[float], sure: float) -> dict[str, Any]:

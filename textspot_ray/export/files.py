@@ -57,7 +57,13 @@ def is_folder(out: str) -> bool:
 
 
 class FileNames:
-    """Names of one file an image: as the picture's own, told apart only where two are the same."""
+    """Names of one file an image: as the picture's own, told apart only where two are the same.
+
+    Args:
+        format: Name of the format.
+        suffix: Of each file.
+        names: How images are called.
+    """
 
     def __init__(self, format: str, suffix: str, names: ImageNames) -> None:
         self._format = format

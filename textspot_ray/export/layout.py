@@ -103,6 +103,11 @@ def clip_polygon(corners: Sequence[tuple[float, float]], width: float, height: f
     """The part of a convex polygon that lies inside 0, 0, width, height (Sutherland-Hodgman).
 
     Sutherland and Hodgman, Reentrant polygon clipping, Communications of the ACM 17 (1974).
+
+    Args:
+        corners: x, y of each, in order.
+        width: Of the image, pixels.
+        height: Of the image, pixels.
     """
     points = [(float(x), float(y)) for x, y in corners]
     for axis, limit, sign in ((0, 0.0, 1), (0, width, -1), (1, 0.0, 1), (1, height, -1)):

@@ -95,7 +95,14 @@ class Chart:
 
 
 def bar_chart(title: str, bars: Sequence[Bar], x_title: str = "", y_title: str = "") -> Chart:
-    """Vertical bars from zero; labels that would touch are left out."""
+    """Vertical bars from zero; labels that would touch are left out.
+
+    Args:
+        title: What it shows.
+        bars: From left to right.
+        x_title: Name of the x axis.
+        y_title: Name of the y axis.
+    """
     top = nice_top(max((bar.value for bar in bars), default=0))
     width = (WIDTH - _LEFT - _RIGHT) / max(1, len(bars))
     longest = max((len(bar.label) for bar in bars), default=1)
@@ -124,7 +131,14 @@ def bar_chart(title: str, bars: Sequence[Bar], x_title: str = "", y_title: str =
 def line_chart(
     title: str, points: Sequence[tuple[float, float]], x_title: str = "", y_title: str = ""
 ) -> Chart:
-    """One line over x from the first to the last point; y from zero."""
+    """One line over x from the first to the last point; y from zero.
+
+    Args:
+        title: What it shows.
+        points: x and y, by x.
+        x_title: Name of the x axis.
+        y_title: Name of the y axis.
+    """
     top = nice_top(max((y for _, y in points), default=0))
     low = min((x for x, _ in points), default=0)
     high = max((x for x, _ in points), default=1)

@@ -102,7 +102,13 @@ def text_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def write_table(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: IO[str]) -> int:
-    """Write rows as aligned text, and return how many there were."""
+    """Write rows as aligned text, and return how many there were.
+
+    Args:
+        schema: Of the rows.
+        batches: The rows.
+        file: Where to write.
+    """
     count = 0
     page: list[list[Any]] = []
     first = True

@@ -18,7 +18,13 @@ End a statement with ; and press Enter. Views: words, images, errors, shards, ru
 
 
 def prompt(tables: TableViews, read: Callable[[str], str] = input, max_rows: int = 40) -> None:
-    """Read statements until the end of input; mistakes are shown and the prompt goes on."""
+    """Read statements until the end of input; mistakes are shown and the prompt goes on.
+
+    Args:
+        tables: The opened table.
+        read: Gives a line, after what it is given.
+        max_rows: Rows shown of a result.
+    """
     _use_history()
     print(f"{tables.uri}: end statements with ;  (.help for commands)")
     session = _Session(tables, max_rows)

@@ -144,7 +144,13 @@ class _Condition:
 
 
 class SearchSql:
-    """The SQL of one query, with its parameters."""
+    """The SQL of one query, with its parameters.
+
+    Args:
+        tables: The opened table.
+        query: What is asked for.
+        all_candidates: Look at every word, not at the best ones first.
+    """
 
     def __init__(self, tables: TableViews, query: SearchQuery, all_candidates: bool) -> None:
         self._tables = tables

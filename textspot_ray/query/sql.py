@@ -100,7 +100,13 @@ def query_relation(tables: TableViews, sql: str) -> duckdb.DuckDBPyRelation:
 
 
 class QueryResult:
-    """A result whose batches are made in a thread, so that Ctrl-C stops the making."""
+    """A result whose batches are made in a thread, so that Ctrl-C stops the making.
+
+    Args:
+        reader: Of the batches.
+        connection: What they are made on.
+        uri: The table's, for messages.
+    """
 
     def __init__(
         self, reader: pa.RecordBatchReader, connection: duckdb.DuckDBPyConnection, uri: str

@@ -336,7 +336,13 @@ def sql_reason(exc: BaseException) -> str:
 
 
 def damaged(uri: str, exc: BaseException, what: str = "a committed file") -> DamagedTableError:
-    """The fault of reading a table as one line that says what to do."""
+    """The fault of reading a table as one line that says what to do.
+
+    Args:
+        uri: The table's folder.
+        exc: What was raised.
+        what: What could not be read.
+    """
     hint = "run textspot verify"
     if _GONE.search(str(exc)):
         hint = "if compact or forget has just replaced it, run again; else run textspot verify"

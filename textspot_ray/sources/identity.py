@@ -81,6 +81,11 @@ def member_text(raw: bytes) -> str:
 def member_id(archive_id: str, raw: bytes, repeat: int = 1) -> str:
     """Id of an archive's member; the second of the same name ends in ``~2``.
 
+    Args:
+        archive_id: What the ids of its members start with.
+        raw: The name as stored.
+        repeat: The how many of that name it is, from 1.
+
     >>> member_id("s3://b/a.tar", b"x y.jpg", 2)
     's3://b/a.tar#x%20y.jpg~2'
     """

@@ -15,7 +15,14 @@ from textspot_ray.storage.filesystem import exclusive_put_options, modified_s, w
 
 
 class RemoteStore(Store):
-    """A prefix of an object store (or any other fsspec file system)."""
+    """A prefix of an object store (or any other fsspec file system).
+
+    Args:
+        uri: As the user gave it.
+        fs: The fsspec file system.
+        root: Driver's path of the folder.
+        retry: How transient faults are tried again.
+    """
 
     def __init__(self, uri: str, fs: Any, root: str, retry: RetryPolicy) -> None:
         super().__init__(uri, retry)

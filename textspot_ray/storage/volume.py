@@ -67,7 +67,13 @@ class Volume:
         raise NotImplementedError
 
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Bytes from ``start`` to ``stop``, fewer if the file ends before."""
+        """Bytes from ``start`` to ``stop``, fewer if the file ends before.
+
+        Args:
+            path: Driver's path.
+            start: First byte.
+            stop: Byte after the last; None: the end.
+        """
         raise NotImplementedError
 
     def read_tagged(

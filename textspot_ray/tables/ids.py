@@ -79,7 +79,13 @@ class IdIndex:
         return self._size
 
     def add(self, hi: U64, lo: U64, tags: U64) -> None:
-        """Append ids that are not known yet; they get the next ordinals, in order."""
+        """Append ids that are not known yet; they get the next ordinals, in order.
+
+        Args:
+            hi: High halves of the hashes.
+            lo: Low halves.
+            tags: Hashes of the content tags.
+        """
         n = len(hi)
         if n == 0:
             return

@@ -74,7 +74,13 @@ class ErrorRow:
 
 
 def table_status(ledger: Ledger, plan: Plan, now: float | None = None) -> TableStatus:
-    """Read the state of a job; both arguments are refreshed."""
+    """Read the state of a job; both arguments are refreshed.
+
+    Args:
+        ledger: Of the output folder.
+        plan: Of the same.
+        now: Unix time, instead of the clock's.
+    """
     ledger.refresh()
     plan.refresh()
     counts = ledger.counts()

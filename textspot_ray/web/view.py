@@ -188,7 +188,16 @@ def show_hits(
     show: bool = False,
     source_options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the page of a search's hits, and open it in the browser if asked to."""
+    """Write the page of a search's hits, and open it in the browser if asked to.
+
+    Args:
+        tables: The opened table.
+        hits: What was found.
+        terms: What was looked for, for the title.
+        out: File to write; None: a temporary one.
+        show: Whether to open it in the browser.
+        source_options: fsspec options of the images' sources.
+    """
     marked: dict[str, list[int]] = {}
     for hit in hits:
         marked.setdefault(hit.image_id, []).extend(word.word_index for word in hit.words)
@@ -200,6 +209,11 @@ def show_hits(
 
 def write_page(page: str, out: str | None, show: bool = False) -> Path:
     """Write a page to a file (a temporary one for None).
+
+    Args:
+        page: The page.
+        out: The file.
+        show: Whether to open it in the browser.
 
     Raises:
         UsageError: It cannot be written.

@@ -104,7 +104,15 @@ def table_rows(
     id_column: str | None,
     is_container: IsContainer,
 ) -> Iterator[ListRow]:
-    """Rows of a table that holds URIs, from its records."""
+    """Rows of a table that holds URIs, from its records.
+
+    Args:
+        records: Rows by column name.
+        name: The list's, for messages.
+        uri_column: The column of URIs; None: found by names and values.
+        id_column: The column of ids, if there is one.
+        is_container: Whether a name is one of an archive or a list.
+    """
     columns = _Columns(name, uri_column, id_column, is_container)
     yield from columns.rows((n, record, None) for n, record in enumerate(records, 1))
 

@@ -287,6 +287,11 @@ def value_of(scalar: Any, column: ImageColumn, place: int = 1) -> tuple[Any, str
 def content_of(scalar: Any, column: ImageColumn, max_bytes: int) -> bytes:
     """An image's bytes from its scalar.
 
+    Args:
+        scalar: As `value_of` gives it.
+        column: Which.
+        max_bytes: Of the image.
+
     Raises:
         MemberError: Too large, or base64 that is none.
     """

@@ -480,6 +480,11 @@ class _Bytes:
 def read_member(cursor: Cursor, item: Item, max_bytes: int) -> bytes:
     """A member's content; the cursor is at `first_byte` of the item.
 
+    Args:
+        cursor: At or before the member.
+        item: What to read.
+        max_bytes: Of the image.
+
     Raises:
         MemberError: Another member, or none, is there; or it is larger than allowed.
     """

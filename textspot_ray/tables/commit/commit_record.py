@@ -105,7 +105,14 @@ def record_path(shard: ShardId, generation: int) -> str:
 
 
 def data_file_path(table: str, shard: ShardId, generation: int, attempt: str) -> str:
-    """Path of a data file."""
+    """Path of a data file.
+
+    Args:
+        table: Its table.
+        shard: Whose rows it holds.
+        generation: Of the shard.
+        attempt: Of the writer.
+    """
     return f"{table}/{shard}-{generation:02d}-{attempt}.parquet"
 
 
@@ -175,7 +182,13 @@ def commit_record_from_json(data: bytes, where: str) -> CommitRecord:
 
 
 def read_commit_record(store: Store, shard: ShardId, generation: int) -> CommitRecord | None:
-    """The record of one generation, or None if there is none (or a snapshot has absorbed it)."""
+    """The record of one generation, or None if there is none (or a snapshot has absorbed it).
+
+    Args:
+        store: The output folder.
+        shard: Whose.
+        generation: Which.
+    """
     path = record_path(shard, generation)
     try:
         return commit_record_from_json(store.read(path), f"{store.uri}/{path}")

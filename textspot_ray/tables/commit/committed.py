@@ -53,7 +53,13 @@ class CommittedShards(Mapping[ShardId, int]):
         return self._redo.get(shard, -1)
 
     def add(self, shard: ShardId, generation: int, redo: int = -1) -> bool:
-        """Note a generation; False if that or a newer one was known."""
+        """Note a generation; False if that or a newer one was known.
+
+        Args:
+            shard: Which.
+            generation: That is committed.
+            redo: The newest redo segment that it holds, else -1.
+        """
         generations = _room(self._generations, shard.plan, shard.index, _NONE)
         known = int(generations[shard.index])
         if known >= generation:

@@ -76,6 +76,11 @@ def carry_over(store: Store, previous: CommitRecord, item_ids: Iterable[str]) ->
 
     All files are opened and checked at once: others may take them away a moment later.
 
+    Args:
+        store: The output folder.
+        previous: The generation's commit record.
+        item_ids: Items whose rows go.
+
     Returns:
         What stays; None if the next generation is committed already, so that nothing is needed.
 
@@ -135,7 +140,13 @@ def _carried(
 def find_images(
     store: Store, files: Iterable[DataFile], item_ids: frozenset[str]
 ) -> list[ImageRow]:
-    """The rows (of every page) of some items in a set of files."""
+    """The rows (of every page) of some items in a set of files.
+
+    Args:
+        store: The output folder.
+        files: Where to look, of any table.
+        item_ids: Names of the items, as the tables have them.
+    """
     return _images_of(store, [(part, None) for part in files], item_ids)
 
 

@@ -33,6 +33,11 @@ class DataFileWriter:
 
     On a local output the file grows in the output's own temporary folder, so that a full disk is
     the output's and the upload a rename; otherwise in the system's temporary folder.
+
+    Args:
+        store: The output folder.
+        table: The rows' table.
+        path: Where the file is to lie.
     """
 
     def __init__(self, store: Store, table: str, path: str) -> None:
@@ -194,6 +199,11 @@ def read_rows(
 @contextmanager
 def open_data_file(store: Store, part: DataFile, whole: bool) -> Iterator[IO[bytes]]:
     """A part's bytes; ``whole``: compared with its sha256 first, and fetched only once for both.
+
+    Args:
+        store: The output folder.
+        part: The file.
+        whole: Whether its bytes are checked first.
 
     Raises:
         MissingFileError: The file is not there.

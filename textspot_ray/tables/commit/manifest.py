@@ -103,7 +103,13 @@ def manifest_path(n: int) -> str:
 
 
 def write_manifest(store: Store, table: pa.Table, n: int) -> ManifestFile:
-    """Put rows (see `to_table`) as a new manifest of snapshot ``n``."""
+    """Put rows (see `to_table`) as a new manifest of snapshot ``n``.
+
+    Args:
+        store: The output folder.
+        table: The rows.
+        n: Number of the snapshot.
+    """
     sink = io.BytesIO()
     pq.write_table(
         table.sort_by([("plan", "ascending"), ("shard", "ascending")]),
@@ -182,7 +188,13 @@ def read_commit_records(store: Store, manifest: ManifestFile) -> Iterator[Commit
 def find_commit_record(
     store: Store, manifests: Sequence[ManifestFile], shard: ShardId
 ) -> CommitRecord | None:
-    """The newest generation of one shard, or None; row groups that cannot hold it stay unread."""
+    """The newest generation of one shard, or None; row groups that cannot hold it stay unread.
+
+    Args:
+        store: The output folder.
+        manifests: Where to look.
+        shard: Which.
+    """
     newest: CommitRecord | None = None
     for manifest in manifests:
         with _opened(store, manifest.path) as file:
@@ -198,7 +210,14 @@ def find_commit_record(
 
 
 def write_forgotten(store: Store, n: int, hi: NDArray[np.uint64], lo: NDArray[np.uint64]) -> str:
-    """Put the hashes of the ids that were taken out for good, for snapshot ``n``."""
+    """Put the hashes of the ids that were taken out for good, for snapshot ``n``.
+
+    Args:
+        store: The output folder.
+        n: Number of the snapshot.
+        hi: High halves of the hashes.
+        lo: Low halves.
+    """
     sink = io.BytesIO()
     table = pa.table({"id_hi": hi, "id_lo": lo})
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)

@@ -212,7 +212,13 @@ def count_rows(store: Store, manifests: Sequence[ManifestFile]) -> tuple[Counts,
 def merge_tiers(
     store: Store, head: Snapshot, new: pa.Table
 ) -> tuple[tuple[ManifestFile, ...], ManifestFile]:
-    """Manifests with the new rows, merged with those of their size and smaller."""
+    """Manifests with the new rows, merged with those of their size and smaller.
+
+    Args:
+        store: The output folder.
+        head: The latest snapshot.
+        new: Rows to add.
+    """
     kept = sorted(head.manifests, key=lambda manifest: -manifest.rows)
     rows = new.num_rows
     merged = [new]

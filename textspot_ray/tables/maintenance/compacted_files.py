@@ -117,6 +117,12 @@ def read_data_files(
 ) -> Generator[pa.Table, None, None]:
     """Rows of several files, one after another, each checked whole first; see `read_data_file`.
 
+    Args:
+        store: The output folder.
+        parts: The files.
+        columns: Those to give; default: all.
+        dictionaries: Columns of strings to give as dictionaries.
+
     Raises:
         StorageError: A file is missing or damaged.
     """

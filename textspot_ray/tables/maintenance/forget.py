@@ -64,6 +64,11 @@ def forget(ledger: Ledger, plan: Plan, image_ids: Iterable[str]) -> ForgetReport
     on an object store fails and has to open the table again. Snapshots of the storage itself
     (bucket versioning, backups) are not ours to clean.
 
+    Args:
+        ledger: Of the output folder.
+        plan: Of the same.
+        image_ids: Images to take out.
+
     Raises:
         StorageError: Storage refuses.
         AbortedError: A running job keeps changing the table.

@@ -130,6 +130,11 @@ def merge(first: Ledger, second: Ledger, out: Store) -> MergeReport:
 
     A merge that was killed is simply run again, after its last step too.
 
+    Args:
+        first: The one table's ledger.
+        second: The other's.
+        out: The new folder.
+
     Raises:
         FingerprintError: The two were made with different settings.
         TableError: There is another table at ``out`` already.

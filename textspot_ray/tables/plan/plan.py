@@ -213,7 +213,14 @@ class Plan:
         lo: NDArray[np.uint64],
         tags: NDArray[np.uint64],
     ) -> None:
-        """Take in a segment that this process has just put."""
+        """Take in a segment that this process has just put.
+
+        Args:
+            head: Of the segment.
+            hi: High halves of its ids' hashes.
+            lo: Low halves.
+            tags: Hashes of the content tags.
+        """
         self._note(head)
         self._add_to_index(head, hi, lo, tags)
 

@@ -121,7 +121,16 @@ def segment_seqs(store: Store) -> list[int]:
 def build_segment(
     seq: int, attempt: str, run_id: str, kind: str, created_at: float, cuts: Sequence[ShardSlice]
 ) -> Segment:
-    """A segment's head from its cuts."""
+    """A segment's head from its cuts.
+
+    Args:
+        seq: Number of the segment.
+        attempt: Of the writer.
+        run_id: The run.
+        kind: ``new`` or ``redo``.
+        created_at: Unix time, seconds.
+        cuts: Its shards' stretches, in order.
+    """
     sources = sorted({cut.affinity for cut in cuts if cut.affinity is not None})
     number = {source: i for i, source in enumerate(sources)}
     return Segment(
@@ -146,7 +155,13 @@ def encode_segment(segment: Segment, items: Sequence[Item]) -> bytes:
 
 
 def blank_items(store: Store, seqs: Iterable[int], image_ids: Sequence[str]) -> int:
-    """Blank some items' lines in all segments; their hashes stay. Returns how many lines."""
+    """Blank some items' lines in all segments; their hashes stay. Returns how many lines.
+
+    Args:
+        store: The output folder.
+        seqs: The segments to look through.
+        image_ids: Items to blank.
+    """
     hashes = set(zip(*(half.tolist() for half in hash_ids(image_ids)), strict=True))
     blanked = 0
     for seq in seqs:
