@@ -15,10 +15,10 @@ import functools
 import os
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypedDict, Unpack, overload
 
 import numpy as np
 
@@ -267,46 +267,38 @@ def export_results(
     yield from writer.foot()
 
 
+class ReadOptions(TypedDict, total=False):
+    """What `read` and `spot` can be told, all by name.
+
+    Attributes:
+        model: ``embedded`` (default), another bundle's name, or its folder.
+        precision: f32, bf16 or int8; None = the bundle's default.
+        detection_threshold: In [0, 1); None = the bundle's.
+        min_confidence: Words read with less are left out; None = the bundle's threshold.
+        tiles: As the command line's ``--tiles``; None = the default.
+        alphabet: Of a bundle of lines.
+        threads: Inference threads; None = the cores this process may use.
+        colours: Order of the channels of arrays: ``bgr`` (default) as OpenCV has it, or ``rgb``.
+    """
+
+    model: str
+    precision: str | None
+    detection_threshold: float | None
+    min_confidence: float | None
+    tiles: str | None
+    alphabet: str | None
+    threads: int | None
+    colours: str
+
+
 @overload
 def read(
-    images: list[Any] | tuple[Any, ...],
-    *,
-    model: str = ...,
-    precision: str | None = ...,
-    detection_threshold: float | None = ...,
-    min_confidence: float | None = ...,
-    tiles: str | None = ...,
-    alphabet: str | None = ...,
-    threads: int | None = ...,
-    colours: str = ...,
-    page: int = ...,
+    images: list[Any] | tuple[Any, ...], *, page: int = ..., **options: Unpack[ReadOptions]
 ) -> list[SpotResult]: ...
 @overload
+def read(images: ImageInput, *, page: int = ..., **options: Unpack[ReadOptions]) -> SpotResult: ...
 def read(
-    images: ImageInput,
-    *,
-    model: str = ...,
-    precision: str | None = ...,
-    detection_threshold: float | None = ...,
-    min_confidence: float | None = ...,
-    tiles: str | None = ...,
-    alphabet: str | None = ...,
-    threads: int | None = ...,
-    colours: str = ...,
-    page: int = ...,
-) -> SpotResult: ...
-def read(
-    images: Any,
-    *,
-    model: str = "embedded",
-    precision: str | None = None,
-    detection_threshold: float | None = None,
-    min_confidence: float | None = None,
-    tiles: str | None = None,
-    alphabet: str | None = None,
-    threads: int | None = None,
-    colours: str = "bgr",
-    page: int = 0,
+    images: Any, *, page: int = 0, **options: Unpack[ReadOptions]
 ) -> SpotResult | list[SpotResult]:
     """Read one image, or a list of them, in this process.
 
@@ -315,15 +307,9 @@ def read(
     Args:
         images: A path, URI, encoded bytes, PIL image or H x W (x 3 or 4) uint8 pixels; or a list
             or tuple of these.
-        model: ``embedded``, another bundle's name, or its folder.
-        precision: f32, bf16 or int8; None = the bundle's default.
-        detection_threshold: In [0, 1); None = the bundle's.
-        min_confidence: Words read with less are left out; None = the bundle's threshold.
-        tiles: As the command line's ``--tiles``; None = the default.
-        alphabet: Of a bundle of lines.
-        threads: Inference threads; None = the cores this process may use.
-        colours: Order of the channels of arrays: ``bgr`` as OpenCV has it, or ``rgb``.
         page: Of files of several pages, from 0; `spot` gives them all.
+        options: ``model``, ``precision``, ``detection_threshold``, ``min_confidence``, ``tiles``,
+            ``alphabet``, ``threads``, ``colours``; see `ReadOptions`.
 
     Returns:
         One result, or a list in the order of the images. An image that is read but cannot be
@@ -334,27 +320,18 @@ def read(
         ConfigError: An option is wrong.
         BundleError: The model cannot be used.
     """
-    spotter = _spotter(model, precision, detection_threshold, tiles, alphabet, threads)
-    least = _least(spotter, min_confidence)
-    _check_colours(colours)
+    reading = _Reading.of(options)
     if isinstance(images, (list, tuple)):
-        return [_read_one(spotter, image, least, colours, page) for image in images]
-    return _read_one(spotter, images, least, colours, page)
+        return [reading.result(image, page) for image in images]
+    return reading.result(images, page)
 
 
 def spot(
     images: Iterable[ImageInput] | str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     *,
-    model: str = "embedded",
-    precision: str | None = None,
-    detection_threshold: float | None = None,
-    min_confidence: float | None = None,
-    tiles: str | None = None,
-    alphabet: str | None = None,
-    threads: int | None = None,
     engine: str = "local",
-    colours: str = "bgr",
+    **options: Unpack[ReadOptions],
 ) -> Iterator[SpotResult]:
     """Results one after the other, in bounded memory.
 
@@ -366,15 +343,8 @@ def spot(
     Args:
         images: Images as `read` takes them; or sources: folders, globs, archives, lists.
         out: Folder of the tables; any fsspec URI.
-        model: As in `read`.
-        precision: As in `read`.
-        detection_threshold: As in `read`.
-        min_confidence: As in `read`.
-        tiles: As in `read`.
-        alphabet: As in `read`.
-        threads: As in `read`.
         engine: ``local`` or ``ray``.
-        colours: As in `read`.
+        options: As of `read`.
 
     Yields:
         One result per image and page; failed ones have their ``error``.
@@ -389,9 +359,9 @@ def spot(
     elif _is_one_image(images):
         raise UsageError(f"spot() takes several images, not a {type(images).__name__}: use read()")
     elif out is None and engine == "local":
-        spotter = _spotter(model, precision, detection_threshold, tiles, alphabet, threads)
-        _check_colours(colours)
-        return _stream(spotter, images, _least(spotter, min_confidence), colours)
+        return _stream(_Reading.of(options), images)
+    _check_names(options)
+    min_confidence = options.get("min_confidence")
     if min_confidence is not None:
         _check_confidence(min_confidence)
     sources = list(images)
@@ -401,20 +371,12 @@ def spot(
                 f"tables are made of files and URIs, not of a {type(source).__name__}: "
                 "leave out= away, or save the images first"
             )
-    options: dict[str, Any] = {
-        "model": model,
-        "precision": precision,
-        "detection_threshold": detection_threshold,
-        "tiles": tiles,
-        "alphabet": alphabet,
-        "threads": threads,
-        "engine": engine,
-    }
     if not sources:
         return iter(())
     scratch = None if out is not None else tempfile.TemporaryDirectory(prefix="textspot-spot-")
     where = scratch.name if scratch is not None else str(out)
-    run([str(source) for source in sources], where, **options)
+    known: dict[str, Any] = {k: v for k, v in options.items() if k not in _OF_RESULTS}
+    run([str(source) for source in sources], where, engine=engine, **known)
     return _table_results(where, min_confidence, scratch)
 
 
@@ -469,25 +431,51 @@ def run(
     return run_engine(made, on_progress=on_progress, parts=parts)
 
 
-def _spotter(
-    model: str,
-    precision: str | None,
-    detection_threshold: float | None,
-    tiles: str | None,
-    alphabet: str | None,
-    threads: int | None,
-) -> TextSpotter:
-    """A loaded spotter; the options go through the checks of the command line and of YAML."""
-    options = {
-        "model": model,
-        "precision": precision,
-        "detection_threshold": detection_threshold,
-        "tiles": tiles,
-        "alphabet": alphabet,
-        "threads": threads,
-    }
-    made = config_of((), options)
-    return _loaded(made.model, made.image, threads, os.getpid())
+_OF_RESULTS = ("min_confidence", "colours")  # the other options are a run's, too
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A loaded spotter, and how its results are given."""
+
+    spotter: TextSpotter
+    min_confidence: float
+    colours: str
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> _Reading:
+        """What options ask for; they go through the checks of the command line and of YAML."""
+        _check_names(options)
+        colours, least = options.get("colours", "bgr"), options.get("min_confidence")
+        known = {name: value for name, value in options.items() if name not in _OF_RESULTS}
+        made = config_of((), known)
+        spotter = _loaded(made.model, made.image, options.get("threads"), os.getpid())
+        if least is not None:
+            _check_confidence(least)
+        _check_colours(colours)
+        return cls(spotter, spotter.text_threshold if least is None else float(least), colours)
+
+    def result(self, image: Any, page: int = 0) -> SpotResult:
+        """One image, read."""
+        from textspot_ray.spotting.inputs import image_content
+
+        source, content = image_content(image, self.colours)
+        return SpotResult(source, self.spotter.spot(content, page), self.min_confidence, content)
+
+    def all_pages(self, first: SpotResult) -> Iterator[SpotResult]:
+        """The result of a first page, and those of the others."""
+        yield first
+        content = first._content
+        for page in range(1, min(first.pages, ImageConfig().max_pages)):
+            record = self.spotter.spot(content, page)
+            yield SpotResult(first.source, record, first.min_confidence, content)
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    for name in options:
+        if name not in ReadOptions.__annotations__:
+            known = ", ".join(ReadOptions.__annotations__)
+            raise TypeError(f"there is no option {name!r}; there are {known}")
 
 
 @functools.lru_cache(maxsize=2)
@@ -505,13 +493,6 @@ def _loaded(model: Any, image: ImageConfig, threads: int | None, pid: int) -> Te
     )
 
 
-def _least(spotter: TextSpotter, min_confidence: float | None) -> float:
-    if min_confidence is None:
-        return spotter.text_threshold
-    _check_confidence(min_confidence)
-    return float(min_confidence)
-
-
 def _check_confidence(value: Any) -> None:
     if not isinstance(value, (int, float, np.floating)) or not 0 <= value <= 1:
         raise ConfigError(f"min_confidence must be in [0, 1], not {value!r}")
@@ -522,15 +503,6 @@ def _check_colours(colours: str) -> None:
 
     if colours not in COLOURS:
         raise ConfigError(f"colours must be bgr or rgb, not {colours!r}")
-
-
-def _read_one(
-    spotter: TextSpotter, image: Any, least: float, colours: str, page: int = 0
-) -> SpotResult:
-    from textspot_ray.spotting.inputs import image_content
-
-    source, content = image_content(image, colours)
-    return SpotResult(source, spotter.spot(content, page), least, content)
 
 
 def _decoded(content: bytes | NDArray[np.uint8], page: int) -> NDArray[np.uint8]:
@@ -552,41 +524,32 @@ def _is_one_image(images: Any) -> bool:
     )
 
 
-def _stream(
-    spotter: TextSpotter, images: Iterable[Any], least: float, colours: str
-) -> Iterator[SpotResult]:
+def _stream(reading: _Reading, images: Iterable[Any]) -> Iterator[SpotResult]:
     """Two images in work: one is decoded while the other is detected."""
     waiting: deque[Future[SpotResult]] = deque()
     with ThreadPoolExecutor(2, "spot") as pool:
         for image in images:
-            waiting.append(pool.submit(_tried, spotter, image, least, colours))
+            waiting.append(pool.submit(_tried, reading, image))
             if len(waiting) > 2:
-                yield from _all_pages(spotter, waiting.popleft().result())
+                yield from reading.all_pages(waiting.popleft().result())
         while waiting:
-            yield from _all_pages(spotter, waiting.popleft().result())
+            yield from reading.all_pages(waiting.popleft().result())
 
 
-def _all_pages(spotter: TextSpotter, first: SpotResult) -> Iterator[SpotResult]:
-    yield first
-    content = first._content
-    for page in range(1, min(first.pages, ImageConfig().max_pages)):
-        record = spotter.spot(content, page)
-        yield SpotResult(first.source, record, first.min_confidence, content)
-
-
-def _tried(spotter: TextSpotter, image: Any, least: float, colours: str) -> SpotResult:
+def _tried(reading: _Reading, image: Any) -> SpotResult:
     """A file that cannot be read is a failed image here, not the end of the stream."""
     from textspot_ray.records import ErrorKind, ImageError, Item, Stage
 
     try:
-        return _read_one(spotter, image, least, colours)
+        return reading.result(image)
     except UsageError as exc:
         if not isinstance(image, (str, os.PathLike)):
             raise
         kind = error_kind(exc.__cause__) if exc.__cause__ is not None else ErrorKind.STORAGE
         name = os.fspath(image)
         error = ImageError(Stage.READ, kind, str(exc))
-        return SpotResult(name, ImageResult(Item(name, name), 0, None, error=error), least)
+        record = ImageResult(Item(name, name), 0, None, error=error)
+        return SpotResult(name, record, reading.min_confidence)
 
 
 def _table_results(

@@ -455,3 +455,11 @@ class TestPipelines:
 def test_every_fault_of_set_up_is_ours(stub: str) -> None:
     with pytest.raises(TextspotError):
         ts.read("x.jpg", model="/no/such/bundle")
+
+
+def test_an_option_there_is_not_is_named() -> None:
+    for call in (lambda: ts.read(b"", modle="x"), lambda: ts.spot(["a.jpg"], "out", limit=3)):  # type: ignore[call-overload, call-arg]
+        with pytest.raises(
+            TypeError, match=r"there is no option '(modle|limit)'; there are model,"
+        ):
+            call()
