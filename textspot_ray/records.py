@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -300,6 +300,12 @@ class Counts:
             self.words + other.words,
             kinds,
         )
+
+    def stored(self) -> dict[str, Any]:
+        """As records of commits and of runs hold it, where ``empty`` is called ``none``."""
+        facts = asdict(self)
+        facts["none"] = facts.pop("empty")
+        return facts
 
     def __sub__(self, part: Counts) -> Counts:
         """Without those of a part."""

@@ -27,7 +27,7 @@ from textspot_ray.errors import (
     TextspotError,
     UsageError,
 )
-from textspot_ray.records import Counts, ErrorKind, RunReport
+from textspot_ray.records import ErrorKind, RunReport
 from textspot_ray.sources.identity import canonical_base
 from textspot_ray.storage.filesystem import split_uri
 from textspot_ray.storage.stores import Store, open_store
@@ -375,20 +375,9 @@ def _check_ids(store: Store, config: RunConfig) -> None:
 
 
 def _facts(report: RunReport) -> dict[str, object]:
-    def plain(counts: Counts) -> dict[str, object]:
-        return {
-            "items": counts.items,
-            "images": counts.images,
-            "with_words": counts.with_words,
-            "none": counts.empty,
-            "failed": counts.failed,
-            "words": counts.words,
-            "failures": counts.failures,
-        }
-
     return {
-        "counts": plain(report.counts),
-        "run_counts": plain(report.run_counts),
+        "counts": report.counts.stored(),
+        "run_counts": report.run_counts.stored(),
         "shards_done": report.shards_done,
         "shards_total": report.shards_total,
         "skipped": report.skipped,

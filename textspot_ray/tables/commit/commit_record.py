@@ -161,7 +161,7 @@ def commit_record_to_json(record: CommitRecord) -> bytes:
     """The stored form of a record."""
     facts = msgspec.to_builtins(record)
     facts |= {"plan": record.shard.plan, "shard": record.shard.index}
-    facts["counts"]["none"] = facts["counts"].pop("empty")
+    facts["counts"] = record.counts.stored()
     return encode({_STORED_KEYS.get(name, name): value for name, value in facts.items()})
 
 
