@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Sweep and say how much went."""
+    """Vacuum and say how much went."""
     from textspot_ray.errors import UsageError
     from textspot_ray.tables.maintenance.vacuum import clean
     from textspot_ray.wording import byte_size, counted

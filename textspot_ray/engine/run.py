@@ -34,7 +34,7 @@ from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.ledger import Ledger, open_ledger
 from textspot_ray.tables.driver_status import RunState
 from textspot_ray.tables.maintenance.retry_failed import TRANSIENT, retry_tasks
-from textspot_ray.tables.maintenance.vacuum import finish as sweep
+from textspot_ray.tables.maintenance.vacuum import finish as vacuum
 from textspot_ray.tables.maintenance.vacuum import vacuum_state
 from textspot_ray.tables.plan.plan import Plan, Task
 from textspot_ray.tables.status import read_run, run_ids
@@ -308,7 +308,7 @@ class _Run:
         if self._stop:
             self.ledger.refresh()
         else:
-            sweep(self.ledger)
+            vacuum(self.ledger)
         summary = self._planning.summary if self._planning is not None else None
         report = RunReport(
             out=self._config.output.uri,

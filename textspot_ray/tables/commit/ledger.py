@@ -217,7 +217,7 @@ class Ledger:
 
         Returns:
             Whether it counts: a record that was put after a snapshot had absorbed its generation
-            (and the record in its place was swept) does not.
+            (and the record in its place was vacuumed) does not.
         """
         if self._absorbed.get(record.shard, -1) >= record.generation:
             return False
@@ -305,7 +305,7 @@ class Ledger:
             return False
         try:
             snapshot = fold(self.store, self.snapshot, records)
-        except FileNotFoundError:  # another driver has folded and swept: it was first
+        except FileNotFoundError:  # another driver has folded and vacuumed: it was first
             snapshot = None
         self.refresh()
         return snapshot is not None

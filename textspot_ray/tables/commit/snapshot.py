@@ -94,7 +94,7 @@ def latest_snapshot(store: Store) -> Snapshot:
         numbers = snapshot_numbers(store)
         try:
             return read_snapshot(store, numbers[-1]) if numbers else Snapshot()
-        except FileNotFoundError:  # a newer one has come, and this one was swept
+        except FileNotFoundError:  # a newer one has come, and this one was vacuumed
             continue
     raise StorageError(f"{store.uri}: snapshots come and go: is it being deleted?")
 

@@ -73,7 +73,7 @@ def finish(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
 def clean(
     ledger: Ledger, older_than_s: float = CLEAN_AGE_S, grace_s: float = GRACE_S
 ) -> VacuumReport:
-    """Sweep, and delete litter of killed attempts at shards that are still to be done.
+    """Vacuum, and delete litter of killed attempts at shards that are still to be done.
 
     Args:
         ledger: The ledger of the output folder.
