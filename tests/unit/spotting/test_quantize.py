@@ -202,7 +202,7 @@ def result(*words: tuple[str, float], confidence: float = 1.0) -> ImageResult:
 
 def test_agreement_pairs_the_best_overlap_and_counts_both_sides() -> None:
     before = {"a": result(("one", 0), ("two", 100)), "b": result(("far", 0)), "c": result()}
-    after = {"a": result(("tvo", 101), ("one", 1), ("one", 2)), "b": result(("far", 50))}
+    after = {"a": result(("tvo", 101), ("uno", 2), ("one", 1)), "b": result(("far", 50))}
     found = compare(before, after)
     assert found == Agreement(
         images=3, boxes=3, other_boxes=4, paired=2, words=3, other_words=4, same_text=1

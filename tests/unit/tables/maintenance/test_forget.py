@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ import pytest
 from tests.support.table_data import found, make_item, make_items, table_rows
 from tests.support.table_job import OUTPUT, job, killed_at, retry_job, work
 from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit.commit_record import new_attempt
 from textspot_ray.tables.commit.ledger import open_ledger
+from textspot_ray.tables.commit.snapshot import put_snapshot
 from textspot_ray.tables.maintenance.compact import compact
 from textspot_ray.tables.maintenance.forget import forget
+from textspot_ray.tables.maintenance.rewrite import Rewrite
 from textspot_ray.tables.maintenance.verify import verify
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.planner import update_plan
@@ -131,3 +135,17 @@ def test_an_item_that_is_called_like_a_page_is_not_taken_for_one(tmp_path):
     job(store, items)
     assert forget(found(store), Plan(store), ["a#page=3"]).items == 1
     assert [row[0] for row in table_rows(store)["images"]] == ["a"]
+
+
+def test_the_loser_of_two_rewrites_leaves_no_files(store):
+    ledger = found(store)
+    head, files = ledger.snapshot, list(ledger.files())
+    rewrite = Rewrite(store, head, frozenset(GONE))
+    kept = rewrite.files(files)
+    written = list(rewrite.written)
+    assert written and all(store.exists(path) for path in written)
+    assert {file.path for file in kept} != {file.path for file in files}
+    assert put_snapshot(store, replace(head, n=head.n + 1, attempt=new_attempt()))
+    assert not rewrite.publish(head.manifests)
+    assert not any(store.exists(path) for path in written)
+    check(store)
