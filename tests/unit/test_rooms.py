@@ -145,7 +145,8 @@ def test_no_room_is_crowded():
 
 
 # rooms whose functions do not all say yet what their parameters are
-NOT_YET = frozenset({"engine", "images", "spotting"})
+NOT_YET = frozenset({"spotting"})
+READER = ["job", "header", "found"]  # of `images.decode.READERS`, which says what they are
 
 
 def test_three_parameters_are_explained():
@@ -155,7 +156,9 @@ def test_three_parameters_are_explained():
         for name, tree in TREES.items()
         if room(name) not in NOT_YET
         for title, doc, parameters in _documented(tree.body)
-        if len(parameters) >= 3 and not re.search(r"Args:|Attributes:|\b[Aa]s `", doc)
+        if len(parameters) >= 3
+        and parameters != READER
+        and not re.search(r"Args:|Attributes:|\b[Aa]s `", doc)
     ]
     assert not silent
 

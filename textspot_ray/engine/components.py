@@ -100,7 +100,15 @@ def assemble_result(
     readings: Readings | None,
     make_words: WordsOf,
 ) -> ImageResult:
-    """An image's account, by the spotting room's rules."""
+    """An image's account, by the spotting room's rules.
+
+    Args:
+        encoded: The item and its bytes' facts.
+        page: Number within the item, from 0.
+        detected: The detector's account.
+        readings: The recogniser's; None where nothing was to be read.
+        make_words: How the bundle's readings become words.
+    """
     from textspot_ray.spotting.spotter import assemble
 
     read_s = encoded.read_s

@@ -42,7 +42,13 @@ _FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT,
 
 
 class ChildWorker:
-    """Detector and recogniser in one child process; see `ports.Worker`."""
+    """Detector and recogniser in one child process; see `ports.Worker`.
+
+    Args:
+        models: What it loads.
+        events: Where its answers go.
+        detect_threads: Images decoded and detected at a time.
+    """
 
     stages = frozenset({Stage.DETECT, Stage.RECOGNISE})
 
@@ -64,7 +70,7 @@ class ChildWorker:
         self._link = _Link(setup, self._events, self.name, generation)
 
     def detect(self, ticket: int, data: bytes, page: int) -> None:
-        """Ask for a page's boxes."""
+        """Ask for a page's boxes, as `ports.Worker` has it."""
         if self._link is not None:
             self._link.send(DetectCall(ticket, data, page))
 

@@ -279,6 +279,7 @@ _HEADERS: dict[Format, Callable[[Job, Format], tuple[Header, Kind]]] = {
     Format.JPEG2000: _jpeg2000_kind,
     Format.PNM: _pnm_kind,
 }
+# each takes what is asked for, what the header says, and the format by magic bytes
 READERS: dict[Reader, Callable[[Job, Header, Format], Raster]] = {
     Reader.SIMPLEJPEG: readers.read_jpeg,
     Reader.SIMPLEJPEG_CMYK: readers.read_jpeg_cmyk,

@@ -91,7 +91,13 @@ class Job:
             )
 
     def reduction(self, width: int, height: int, orientation: int) -> int:
-        """Largest of 8, 4, 2, 1 that leaves at least `fit` pixels of a stored image."""
+        """Largest of 8, 4, 2, 1 that leaves at least `fit` pixels of a stored image.
+
+        Args:
+            width: Of the image as stored, pixels.
+            height: Likewise.
+            orientation: EXIF's, 1 to 8.
+        """
         if self.fit is None:
             return 1
         turned = orientation >= 5

@@ -532,7 +532,13 @@ def _plugin(found: Format) -> Callable[[Any], Any]:
 
 
 def load_pillow(plugin: Callable[[Any], Any], file: Any, job: Job) -> Any:
-    """Open with one named plug-in and decode, whatever Pillow's own limit of pixels."""
+    """Open with one named plug-in and decode, whatever Pillow's own limit of pixels.
+
+    Args:
+        plugin: Class of Pillow's image file.
+        file: The encoded image.
+        job: What is asked for.
+    """
     try:
         return _load(plugin, file, job)
     except Image.DecompressionBombError:

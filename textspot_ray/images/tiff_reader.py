@@ -80,6 +80,11 @@ def pages_of(job: Job) -> TiffChain:
 def read_tiff_page(job: Job, page: TiffPage, pages: int) -> Raster:
     """One page by the reader that the table names.
 
+    Args:
+        job: What is asked for.
+        page: The page's directory.
+        pages: How many the file has.
+
     Raises:
         RefusedError: No library here reads it.
         CutError, BrokenHeaderError: Its data are not there, or are not what they should be.
@@ -121,7 +126,13 @@ def _advice(layout: TiffLayout) -> str:
 
 
 def kind_of(data: bytes, page: TiffPage, layout: TiffLayout) -> Kind:
-    """What the directory says of a page, as the table wants it."""
+    """What the directory says of a page, as the table wants it.
+
+    Args:
+        data: The file.
+        page: The page's directory.
+        layout: What it says of the data.
+    """
     words = set()
     bits = max(layout.bits)
     samples = _SAMPLES.get(layout.sample_format, "odd")

@@ -117,7 +117,15 @@ class RecognizerActor(_ModelActor):
 
 
 class ActorWorker:
-    """A model actor as the runner's `ports.Worker`."""
+    """A model actor as the runner's `ports.Worker`.
+
+    Args:
+        name: For messages.
+        stage: What it does.
+        models: What it loads.
+        events: Where its answers go.
+        options: Ray's, of the actor.
+    """
 
     def __init__(
         self,
@@ -154,7 +162,7 @@ class ActorWorker:
         self._when_done(self._actor.load.remote(), generation, loaded)
 
     def detect(self, ticket: int, data: bytes, page: int) -> None:
-        """Ask for a page's boxes."""
+        """Ask for a page's boxes, as `ports.Worker` has it."""
         account, features = self._actor.detect.remote(data, page)
         self._answer(ticket, account, features)
 
@@ -259,7 +267,13 @@ def first_line(error: BaseException) -> str:
 
 
 class RunnerActor:
-    """One slot's runner; owns the slot's other actors, which end with it."""
+    """One slot's runner; owns the slot's other actors, which end with it.
+
+    Args:
+        job: What the run is.
+        shape: Of the slot.
+        group: The placement group of its actors.
+    """
 
     def __init__(self, job: Job, shape: SlotShape, group: Any) -> None:
         self._job = job
@@ -283,7 +297,14 @@ class RunnerActor:
     def step(
         self, tasks: Sequence[Task], timeout_s: float, more: bool, drain: bool
     ) -> Report | RemoteError:
-        """See `Slot.step`."""
+        """See `Slot.step`.
+
+        Args:
+            tasks: New tasks.
+            timeout_s: Longest time to work.
+            more: Whether more tasks are there for the asking.
+            drain: Start no more images.
+        """
         assert self._slot is not None
         try:
             return self._slot.step(tasks, timeout_s, more=more, drain=drain)
@@ -313,7 +334,13 @@ class RunnerActor:
 
 
 def in_group(group: Any, index: int, cpus: float) -> dict[str, Any]:
-    """Options that put an actor into a bundle of a placement group."""
+    """Options that put an actor into a bundle of a placement group.
+
+    Args:
+        group: The placement group.
+        index: Which of its bundles.
+        cpus: That the actor takes of it.
+    """
     strategy = PlacementGroupSchedulingStrategy(
         placement_group=group, placement_group_bundle_index=index
     )

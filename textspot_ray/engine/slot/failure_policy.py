@@ -82,6 +82,14 @@ class FailurePolicy:
     ) -> list[tuple[PageTask, ImageError]]:
         """A worker has ended with these tasks in it.
 
+        Args:
+            worker: Its name.
+            reason: Why it ended, in words.
+            kind: Of the error that it may become.
+            tasks: What was in it, and at which stage.
+            alone: Whether images ran one by one.
+            blame: Whether an image can have done it.
+
         Returns:
             The tasks to quarantine, with their errors; all others are suspects to run again.
 
@@ -116,7 +124,14 @@ class FailurePolicy:
     def raised(
         self, task: PageTask, stage: Stage, message: str, *, lost: bool
     ) -> ImageError | None:
-        """A call ended in an exception: the image's error, or None if it is to run again."""
+        """A call ended in an exception: the image's error, or None if it is to run again.
+
+        Args:
+            task: The page.
+            stage: Where.
+            message: What was raised, in one line.
+            lost: Whether its input was lost on the way, which no image causes.
+        """
         if lost and task.faults_alone < self._max_deaths:
             task.faults_alone += 1
             self.record(f"{message}; again", task)

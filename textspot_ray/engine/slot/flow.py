@@ -90,7 +90,13 @@ class Flow:
                 return
 
     def detected(self, task: PageTask, page: DetectedPage, features: Any) -> None:
-        """A page has boxes that must be read."""
+        """A page has boxes that must be read.
+
+        Args:
+            task: The page.
+            page: The detector's account.
+            features: What the recogniser reads, as the worker handed it out.
+        """
         task.detected, task.features = page, features
         self._reserve_detector(task, 0)
         self._reserve(task, page.feature_bytes)

@@ -100,7 +100,13 @@ class Deadlines:
         self._records = {Stage.DETECT: _Record(), Stage.RECOGNISE: _Record()}
 
     def note(self, stage: Stage, seconds: float, weight: float = 1.0) -> None:
-        """Add an answer's latency, from submission, so that queueing counts too."""
+        """Add an answer's latency, from submission, so that queueing counts too.
+
+        Args:
+            stage: Which.
+            seconds: From submission to answer.
+            weight: Of the work: passes of the detector, words of a page.
+        """
         record = self._records[stage]
         record.times.append(seconds / max(weight, 1.0))
         record.fresh += 1

@@ -109,7 +109,13 @@ class Worker(Protocol):
         """Start a fresh process; `Started`, `Refused` or `Died` follows."""
 
     def detect(self, ticket: int, data: bytes, page: int) -> None:
-        """Ask for a page's boxes; `Answered`, `Raised` or `Died` follows."""
+        """Ask for a page's boxes; `Answered`, `Raised` or `Died` follows.
+
+        Args:
+            ticket: Number of the attempt.
+            data: The encoded image.
+            page: Of a file of several, from 0.
+        """
 
     def recognise(self, ticket: int, features: Any) -> None:
         """Ask for the words of features, given in the form that `Answered` handed out."""

@@ -39,6 +39,12 @@ class ReadAhead:
     One reader serves all shards, so that a compressed tar's stream goes on where the last shard
     ended. The thread stops ahead of ``max_items`` items not yet decoded and of ``max_bytes`` held;
     a single larger item is let through alone.
+
+    Args:
+        make_reader: Makes the archive reader, in this process.
+        events: Where bytes are posted.
+        max_items: Read and not decoded yet.
+        max_bytes: Of them.
     """
 
     def __init__(
@@ -80,7 +86,13 @@ class ReadAhead:
             return self._awaited
 
     def add(self, key: int, shard: Shard, start: int = 0) -> None:
-        """Queue a shard's items from index ``start`` on."""
+        """Queue a shard's items from index ``start`` on.
+
+        Args:
+            key: What its items are reported under.
+            shard: Whose.
+            start: The first that is wanted.
+        """
         with self._changed:
             self._shards.append((key, start, shard))
             if self._thread is None:

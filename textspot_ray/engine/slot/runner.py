@@ -65,7 +65,17 @@ Assemble = Callable[[Encoded, int, DetectedPage, Readings | None], ImageResult]
 
 
 class ShardRunner:
-    """Runs shards through a slot's workers; driven by calls of `pump` from one thread."""
+    """Runs shards through a slot's workers; driven by calls of `pump` from one thread.
+
+    Args:
+        workers: Of the slot.
+        read_ahead: Where bytes come from.
+        events: What all of them post into.
+        assemble: Makes a page's account.
+        limits: Of time and memory.
+        weigh: What an encoded image will ask of a detector.
+        redact: Takes secrets out of messages.
+    """
 
     def __init__(
         self,

@@ -86,11 +86,23 @@ class WorkerHandle:
         return not (self.recycle and stage is self.first_stage)
 
     def open(self, ticket: int, stage: Stage, weight: float) -> None:
-        """Note a call that is being sent."""
+        """Note a call that is being sent.
+
+        Args:
+            ticket: Number of the attempt.
+            stage: What is asked.
+            weight: Of the work, for its deadline.
+        """
         self.calls[ticket] = Call(stage, time.monotonic(), weight)
 
     def close(self, ticket: int, uss_bytes: int, max_uss_bytes: int) -> Call | None:
-        """Note an answer; a process grown past the limit is marked to be recycled."""
+        """Note an answer; a process grown past the limit is marked to be recycled.
+
+        Args:
+            ticket: Number of the attempt.
+            uss_bytes: The process's unique memory now; 0 if it was not measured.
+            max_uss_bytes: The limit.
+        """
         call = self.calls.pop(ticket, None)
         self.answered += 1
         self.uss_bytes = uss_bytes or self.uss_bytes
