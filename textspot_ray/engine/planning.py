@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from textspot_ray.config import redactor_of
 from textspot_ray.records import Item, Skipped
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.planner import PlanSummary, update_plan
@@ -30,11 +29,19 @@ class Planning:
         summary: What was found; None until the end, and after a stop.
     """
 
-    def __init__(self, plan: Plan, config: RunConfig, run_id: str, listing: Listing) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        config: RunConfig,
+        run_id: str,
+        listing: Listing,
+        redact: Callable[[str], str],
+    ) -> None:
         self._plan = plan
         self._config = config
         self._run_id = run_id
         self._listing = listing
+        self._redact = redact
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._segments: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -86,11 +93,10 @@ class Planning:
             self._error = exc
 
     def _until_stopped(self) -> Iterator[Item | Skipped]:
-        redact = redactor_of(self._config)
         for entry in self._listing():
             if self._stop.is_set():
                 raise _Stopped
             if isinstance(entry, Item) and entry.error is not None:  # it goes into the plan
-                error = replace(entry.error, message=redact(entry.error.message))
+                error = replace(entry.error, message=self._redact(entry.error.message))
                 entry = replace(entry, error=error)
             yield entry

@@ -7,8 +7,8 @@ import logging
 import secrets
 import signal
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from textspot_ray.config import RunConfig, config_to_dict, redactor_of
 from textspot_ray.engine.components import Components, components_from
@@ -28,6 +28,7 @@ from textspot_ray.errors import (
     UsageError,
 )
 from textspot_ray.records import ErrorKind, RunReport
+from textspot_ray.redaction import Redactor
 from textspot_ray.sources.identity import canonical_base
 from textspot_ray.storage.filesystem import split_uri
 from textspot_ray.storage.stores import Store, open_store
@@ -71,9 +72,9 @@ def run(
     if not config.source.uris and parts is None:
         raise UsageError("nothing to do: name at least one source")
     _refuse_memory(config)
-    with _without_secrets(config):
+    with _without_secrets(config) as redact:
         parts = parts or components_from(config)
-        with stop_on_signals() as stop, _Run(config, parts, on_progress, stop) as job:
+        with stop_on_signals() as stop, _Run(config, parts, on_progress, stop, redact) as job:
             job.plan_from(parts.listing)
             return job.work()
 
@@ -96,9 +97,9 @@ def retry(
     Raises:
         TextspotError: As in `run`.
     """
-    with _without_secrets(config):
+    with _without_secrets(config) as redact:
         parts = parts or components_from(config)
-        with stop_on_signals() as stop, _Run(config, parts, on_progress, stop) as job:
+        with stop_on_signals() as stop, _Run(config, parts, on_progress, stop, redact) as job:
             job.give(retry_tasks(job.plan, job.ledger, kinds))
             return job.work()
 
@@ -116,12 +117,13 @@ def _refuse_memory(config: RunConfig) -> None:
 
 
 @contextlib.contextmanager
-def _without_secrets(config: RunConfig) -> Iterator[None]:
-    """Exceptions leave the block without what the configuration keeps secret."""
+def _without_secrets(config: RunConfig) -> Iterator[Redactor]:
+    """Exceptions leave the block without what the configuration keeps secret; its redactor."""
+    redact = redactor_of(config)
     try:
-        yield
+        yield redact
     except Exception as exc:
-        redactor_of(config).scrub(exc)
+        redact.scrub(exc)
         raise
 
 
@@ -142,6 +144,7 @@ class _Run:
         parts: Components,
         on_progress: OnProgress | None,
         stop: StopRequest,
+        redact: Redactor,
     ) -> None:
         self.run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         output = config.output
@@ -149,7 +152,7 @@ class _Run:
             raise UsageError("no output folder: name one with --out")
         self._config = config
         self._parts = parts
-        self._redact = redactor_of(config)
+        self._redact = redact
         self._on_progress = on_progress
         self._stop = stop
         store = open_store(output.uri, output.storage_options, create=True)
@@ -162,10 +165,11 @@ class _Run:
         self.plan = Plan(store)
         self.plan.refresh()
         self._is_new = self.plan.n_shards == 0
+        shown = config_to_dict(config)
         if not self._is_new:
-            _check_ids(store, config)
+            _check_ids(store, shown["source"])
         self._facts = {
-            "config": config_to_dict(config),
+            "config": shown,
             "started_at": time.time(),
             "text_threshold": parts.text_threshold,
         }
@@ -197,7 +201,7 @@ class _Run:
         """Take what the plan has left to do, and list the sources for more."""
         known = self.plan.next_seq
         self.give(task for task in self.plan.tasks(self.ledger) if task.shard.plan < known)
-        self._planning = Planning(self.plan, self._config, self.run_id, listing)
+        self._planning = Planning(self.plan, self._config, self.run_id, listing, self._redact)
 
     def give(self, tasks: Iterable[Task]) -> None:
         """Hand tasks to the dispatcher."""
@@ -350,13 +354,12 @@ class _Run:
             _LOG.warning("the run's record could not be stored: %s", self._redact(str(exc)))
 
 
-def _check_ids(store: Store, config: RunConfig) -> None:
+def _check_ids(store: Store, now: Mapping[str, Any]) -> None:
     """See to it that images are named as when the table was begun: else all would be new.
 
     Raises:
         FingerprintError: ``--base`` or ``--id-column`` differ.
     """
-    now = config_to_dict(config)["source"]
     for run_id in run_ids(store):
         then = read_run(store, run_id).get("config")
         if not isinstance(then, dict) or not isinstance(then.get("source"), dict):
