@@ -12,7 +12,7 @@ from textspot_ray.config import EngineConfig
 
 SLOT_CPUS: Final = 8.0  # few fat slots share a copy of the weights; see `slots_of_node`
 RUNNER_CPUS: Final = 0.1  # reads, writes and waits
-RECOGNIZER_SHARE: Final = 0.15  # of a slot: some 10 words an image, see the cost model
+RECOGNIZER_SHARE: Final = 0.15  # of a slot: some 10 words per image, see the cost model
 _MIN_SLOT_CPUS: Final = 0.5
 
 

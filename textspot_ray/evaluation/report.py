@@ -125,7 +125,7 @@ def as_json(
 
 
 def write_images_csv(evaluation: Evaluation, file: IO[str]) -> None:
-    """One line an image: counts of word spotting, and the words missed, misread and made up."""
+    """One line per image: counts of word spotting, and the words missed, misread and made up."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
         [

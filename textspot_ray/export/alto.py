@@ -1,4 +1,4 @@
-"""ALTO 4: one file an image, as its description names one source image; polygons kept."""
+"""ALTO 4: one file per image, as its description names one source image; polygons kept."""
 
 from __future__ import annotations
 

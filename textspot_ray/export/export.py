@@ -65,7 +65,7 @@ def export_table(
     Args:
         tables: The opened table.
         format: One of `formats.FORMATS`.
-        out: A folder (no suffix, or ending in a slash) or ``.zip`` for one file an image; another
+        out: A folder (no suffix, or ending in a slash) or ``.zip`` for one file per image; another
             name for one file; any fsspec URI; None and ``-`` for standard output.
         settings: What is written and how.
 

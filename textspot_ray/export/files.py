@@ -49,7 +49,7 @@ class ExportReport:
 
 
 def is_folder(out: str) -> bool:
-    """Whether ``--out`` means a folder of one file an image."""
+    """Whether ``--out`` means a folder of one file per image."""
     protocol, rest = split_uri(out)
     if protocol == LOCAL and Path(rest).is_dir():
         return True
@@ -57,7 +57,7 @@ def is_folder(out: str) -> bool:
 
 
 class FileNames:
-    """Names of one file an image: as the picture's own, told apart only where two are the same.
+    """Names of one file per image: as the picture's own, told apart only where two are the same.
 
     Args:
         format: Name of the format.

@@ -14,7 +14,7 @@ from textspot_ray.query.pages import PageWord
 
 
 class Writer(TextWriter):
-    """Writes one result file an image."""
+    """Writes one result file per image."""
 
     suffix: ClassVar[str] = ".txt"
     many: ClassVar[bool] = False

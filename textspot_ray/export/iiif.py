@@ -1,4 +1,4 @@
-"""W3C web annotations in a IIIF Presentation 3 annotation page, one file an image.
+"""W3C web annotations in a IIIF Presentation 3 annotation page, one file per image.
 
 Each word is an annotation that supplements its picture: the text as its body, the box as a media
 fragment and the corners as SVG for its target. The target is named as the picture is: give

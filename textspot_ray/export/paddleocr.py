@@ -1,4 +1,4 @@
-"""PaddleOCR's label file: a line an image, its path, a tab, and its words as JSON.
+"""PaddleOCR's label file: a line per image, its path, a tab, and its words as JSON.
 
 As PPOCRLabel writes ``Label.txt`` and as PaddleOCR's ``SimpleDataSet`` reads it for detection:
 corners clockwise from the text's top left, in whole pixels.

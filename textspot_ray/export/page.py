@@ -1,4 +1,4 @@
-"""PAGE XML 2019-07-15: one file an image; a region, a line and its words, each with a polygon.
+"""PAGE XML 2019-07-15: one file per image; a region, a line and its words, each with a polygon.
 
 Schema: http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15/pagecontent.xsd
 """

@@ -37,7 +37,7 @@ _LAST_CODE = 0xFFFF
 
 
 def write(export: PixelExport) -> None:
-    """Write one PDF of all images, or one an image into a folder.
+    """Write one PDF of all images, or one per image into a folder.
 
     Raises:
         MissingExtraError: pikepdf or fontTools is not installed.

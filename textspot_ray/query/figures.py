@@ -57,7 +57,7 @@ class Figures:
         word_length: Words by number of characters.
         words_per_image: Images that did not fail, by number of words.
         failures: Failed images by ``stage kind``, most first.
-        stage_s: Mean seconds an image, by stage.
+        stage_s: Mean seconds per image, by stage.
         throughput: Seconds since the first shard's start, images per second.
         runs: Rows of the view ``runs``.
     """

@@ -84,7 +84,7 @@ def member_id(archive_id: str, raw: bytes, repeat: int = 1) -> str:
     Args:
         archive_id: What the ids of its members start with.
         raw: The name as stored.
-        repeat: The how many of that name it is, from 1.
+        repeat: Its number among those of that name, from 1.
 
     >>> member_id("s3://b/a.tar", b"x y.jpg", 2)
     's3://b/a.tar#x%20y.jpg~2'
@@ -133,7 +133,7 @@ class Taken(Enum):
 class IdMap:
     """Which ids are taken, and by which owner; both by 64-bit hashes, in flat tables.
 
-    Some 24 bytes an id, for archives of tens of millions of images. Two different ids are taken
+    Some 24 bytes per id, for archives of tens of millions of images. Two different ids are taken
     for one with a chance of n²/2⁶⁵: 3·10⁻⁶ for ten million.
     """
 

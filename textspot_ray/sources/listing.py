@@ -37,7 +37,7 @@ def list_items(
 ) -> Iterator[Item | Skipped]:
     """All items of all sources, and everything that was looked at and is none.
 
-    Streamed: memory holds one folder level, and some 24 bytes an item where ids might meet
+    Streamed: memory holds one folder level, and some 24 bytes per item where ids might meet
     (several sources, a list, ids of the user's). The order is that of the sources, by name within
     a folder, as stored within an archive or list. No two items have the same ``image_id``.
 

@@ -8,7 +8,7 @@ An output folder::
     _textspot/
         table.json                   fingerprint and version; put before anything else
         plan/<seq>.parquet           items and how they are cut into shards (`segment`, `plan`)
-        done/<plan>-<shard>.<gen>.json   one record a shard and generation (`commit_record`)
+        done/<plan>-<shard>.<gen>.json   one record per shard and generation (`commit_record`)
         snap/<n>.json                snapshots, and the manifests they name (`snapshot`)
         runs/<run_id>.json           what each run was asked, and what it did
         tmp/                         files on their way

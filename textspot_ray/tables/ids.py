@@ -1,6 +1,6 @@
 """Image ids as 128-bit hashes, and an index over millions of them in plain arrays.
 
-At 28 bytes an id, ten million planned items take 280 MB, where a Python set of their names would
+At 28 bytes per id, ten million planned items take 280 MB, where a Python set of their names would
 take some 2 GB. 128 bits make a collision (a lost image) less likely than a broken disk: for a
 billion ids the chance of any is 1.5e-21.
 """

@@ -167,7 +167,7 @@ def damaged_rows(ledger: Ledger) -> Iterator[dict[str, str]]:
 
 
 def _rate(ledger: Ledger) -> tuple[float | None, float | None]:
-    """Images a second over the last stretch of work, and the time of the last commit."""
+    """Images per second over the last stretch of work, and the time of the last commit."""
     columns: list[np.ndarray] = []
     for manifest in ledger.snapshot.manifests:
         table = read_counts(ledger.store, manifest)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from textspot_ray.tables.plan.plan import Task
 
-# Without task events the GCS does not keep a record of every call (900 bytes an image).
+# Without task events the GCS does not keep a record of every call (900 bytes per image).
 ALONE: Final[dict[str, Any]] = {
     "max_restarts": 0,
     "max_task_retries": 0,

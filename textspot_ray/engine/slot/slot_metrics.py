@@ -21,7 +21,7 @@ class SlotMetrics:
 
     Attributes:
         node: Name of the machine, and of the Ray node if there is one.
-        stage_s: Seconds a stage, summed over the slot's images, by `STAGES`.
+        stage_s: Seconds per stage, summed over the slot's images, by `STAGES`.
         waiting: Images (shards for ``commit``) by `QUEUES`: to be read, read and not begun, in the
             detector, waiting for the recogniser, being committed.
         memory_bytes: Unique memory of the slot's processes, by `PARTS`; of several of one kind,

@@ -70,7 +70,7 @@ class CommitRecord:
         environment: Versions, CPU flags, node.
         started_at: Unix time, seconds.
         finished_at: Unix time, seconds.
-        stage_s: Seconds a stage, summed over images.
+        stage_s: Seconds per stage, summed over images.
     """
 
     shard: ShardId

@@ -1,4 +1,4 @@
-"""Which shards are settled, and by which generation: two bytes a shard."""
+"""Which shards are settled, and by which generation: two bytes per shard."""
 
 from __future__ import annotations
 

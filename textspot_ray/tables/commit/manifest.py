@@ -1,7 +1,7 @@
 """Manifests: many commit records in one Parquet file, as snapshots name them.
 
 A record as JSON is some 1.5 KB and one object to list; in a manifest it is a row of about 150
-bytes, and the four columns that resuming needs take a few bytes a shard.
+bytes, and the four columns that resuming needs take a few bytes per shard.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ TRANSIENT = frozenset(kind for kind in ErrorKind if kind.transient)
 def retry_tasks(
     plan: Plan, ledger: Ledger, kinds: frozenset[ErrorKind] = TRANSIENT
 ) -> Iterator[Task]:
-    """Tasks that read failed items again, one a shard, as its next generation.
+    """Tasks that read failed items again, one per shard, as its next generation.
 
     All pages of an item with a failed page are read again. Shards that are not settled yet, or
     that have changed items waiting to be redone, are left to the run.

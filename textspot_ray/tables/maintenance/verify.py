@@ -1,6 +1,6 @@
 """Checking an output folder against itself: checksums, counts, sums, plan.
 
-Reads every byte once and keeps 40 bytes an image, whatever the number of words.
+Reads every byte once and keeps 40 bytes per image, whatever the number of words.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def update_plan(
 ) -> PlanSummary:
     """Add what is new in a listing to the plan.
 
-    The listing is streamed; memory is 28 bytes an item ever planned, plus one segment. Another
+    The listing is streamed; memory is 28 bytes per item ever planned, plus one segment. Another
     driver may plan the same folder at the same time: each item ends up in one segment.
 
     Args:
