@@ -187,8 +187,8 @@ def dump(manifests: list[Manifest], header: str = "") -> str:
 
 def _cluster(config: RunConfig, options: KubeOptions, size: WorkerSize) -> Manifest:
     # Kueue admits a job whole: it must know all pods it will have
-    least = options.max_workers if options.queue else options.min_workers
-    scales = least < options.max_workers
+    min_workers = options.max_workers if options.queue else options.min_workers
+    scales = min_workers < options.max_workers
     cluster = _template("raycluster")
     head, worker = "spec.headGroupSpec", "spec.workerGroupSpecs.0"
     changes: dict[str, Any] = {
@@ -196,8 +196,8 @@ def _cluster(config: RunConfig, options: KubeOptions, size: WorkerSize) -> Manif
         "spec.rayVersion": version("ray"),
         f"{head}.rayStartParams.object-store-memory": str(HEAD_STORE_BYTES),
         f"{head}.template": _head_pod(config, options),
-        f"{worker}.replicas": least,
-        f"{worker}.minReplicas": least,
+        f"{worker}.replicas": min_workers,
+        f"{worker}.minReplicas": min_workers,
         f"{worker}.maxReplicas": options.max_workers,
         f"{worker}.rayStartParams.num-cpus": str(size.cpus),
         f"{worker}.rayStartParams.object-store-memory": str(size.object_store_bytes),

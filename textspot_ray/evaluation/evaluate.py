@@ -63,7 +63,7 @@ class Joined:
         without_gt: Images of the table that no ground truth names.
         not_in_table: Keys of ground truth whose image the table lacks.
         below: Words of those images left out for their confidence.
-        least: The confidence that words need.
+        min_confidence: What words need.
     """
 
     predictions: dict[str, tuple[Predicted, ...]]
@@ -71,7 +71,7 @@ class Joined:
     without_gt: int
     not_in_table: tuple[str, ...]
     below: int = 0
-    least: float = 0.0
+    min_confidence: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +144,11 @@ def join_predictions(
             f"no image of {tables.uri} is named like the ground truth "
             f"(img_7.jpg belongs to gt_img_7.txt; the ground truth has {min(gt, default='none')})"
         )
-    least = settings.min_confidence
+    asked = settings.min_confidence
     found: dict[str, list[Predicted]] = {key: [] for key in image_ids}
     parameters: dict[str, Any] = {
         "ids": list(image_ids.values()),
-        "least": tables.files.text_threshold if least is None else least,
+        "least": tables.files.text_threshold if asked is None else asked,
     }
     for image_id, width, height, polygon, text, confidence, detection in tables.rows(
         _WORDS_SQL, parameters

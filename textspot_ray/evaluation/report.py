@@ -42,7 +42,7 @@ def report(evaluation: Evaluation) -> str:
         )
     if joined.below:
         lines.append(
-            f"left out: {joined.below} words read with less than {joined.least:g} "
+            f"left out: {joined.below} words read with less than {joined.min_confidence:g} "
             "(--min-confidence)"
         )
     lines += [

@@ -285,9 +285,9 @@ class ShardPlanner:
     def __init__(self, output: OutputConfig, total: int | None = None) -> None:
         self._max_items = output.max_shard_items
         self._max_bytes = output.max_shard_bytes
-        self._least = output.min_shard_items
-        if total is not None and total < _STEP * self._least:
-            self._least = min(self._least, max(_FEWEST, -(-total // _STEP)))
+        self._min_items = output.min_shard_items
+        if total is not None and total < _STEP * self._min_items:
+            self._min_items = min(self._min_items, max(_FEWEST, -(-total // _STEP)))
         self._cut = 0
 
     def cut(self, seq: int, items: Sequence[Item]) -> list[ShardSlice]:
@@ -309,7 +309,7 @@ class ShardPlanner:
         return cuts
 
     def _target(self) -> int:
-        return min(self._max_items, self._least << min(self._cut // _STEP, 30))
+        return min(self._max_items, self._min_items << min(self._cut // _STEP, 30))
 
     def _close(
         self, seq: int, index: int, start: int, stop: int, n_bytes: int, items: Sequence[Item]
