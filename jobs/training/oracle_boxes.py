@@ -28,13 +28,13 @@ from jobs.training.reader.cutting import cut
 from jobs.training.refiner.rectification import shape_plane
 from textspot_ray.commands.table_options import (
     add_table_argument,
-    open_views,
+    opened_table,
     size,
     storage_options,
 )
 from textspot_ray.evaluation.evaluate import EvaluateSettings, Evaluation, evaluate_table
 from textspot_ray.evaluation.failure_sheet import write_sheet
-from textspot_ray.evaluation.failures import report
+from textspot_ray.evaluation.failures import failures_report
 from textspot_ray.evaluation.ground_truth import read_ground_truth
 from textspot_ray.evaluation.matching import ImageScore
 from textspot_ray.evaluation.rules import ScoringTask
@@ -169,13 +169,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = storage_options(args)
     reader = Recognizer(SpotterSettings(args.bundle, precision=args.precision or "f32"))
-    with open_views(args) as tables:
+    with opened_table(args) as tables:
         found = evaluate_table(tables, read_ground_truth(args.gt), settings)
         failed = write_sheet(tables, found, args.gt_size, str(args.out), options)
         attempts = read_at_true_quads(tables, found, reader, args.gt_size, options)
     right = sum(attempt.right for attempt in attempts)
     share = 100 * right / max(failed.counted, 1)
-    print(report(failed), end="")
+    print(failures_report(failed), end="")
     print(f"  {'read right at true quads':<28}{right:6}{share:8.2f} %")
     print(_by_length(attempts), end="")
     return 0

@@ -12,7 +12,7 @@ import argparse
 from textspot_ray.commands.table_options import (
     add_source_root,
     add_table_argument,
-    open_views,
+    opened_table,
     port,
     source_roots,
     storage_options,
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> int:
 
             webbrowser.open(address)
 
-    with open_views(args) as tables:
+    with opened_table(args) as tables:
         data = BrowseData(tables, storage_options(args), args.sql_timeout, source_roots(args))
         try:
             serve(data, f"textspot-ray: {args.table}", port=args.port, on_ready=ready)

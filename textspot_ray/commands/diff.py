@@ -16,7 +16,7 @@ from textspot_ray.commands.table_options import (
     add_min_confidence,
     add_storage_options,
     count,
-    open_views,
+    opened_table,
     storage_options,
 )
 from textspot_ray.errors import ExitCode
@@ -39,15 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
     from textspot_ray.evaluation.diff import DiffSummary, compare_tables
-    from textspot_ray.evaluation.diff_report import RowWriter, Worst, as_json, page, report
+    from textspot_ray.evaluation.diff_report import RowWriter, Worst, diff_json, diff_text, page
     from textspot_ray.query.destination import open_text
     from textspot_ray.web.view import write_page
 
     summary = DiffSummary()
     worst = Worst(args.worst if args.html else 0)
     with contextlib.ExitStack() as stack:
-        a = stack.enter_context(open_views(args))
-        b = stack.enter_context(open_views(args, args.other))
+        a = stack.enter_context(opened_table(args))
+        b = stack.enter_context(opened_table(args, args.other))
         rows = None
         if args.words:
             rows = RowWriter(stack.enter_context(open_text(args.words, storage_options(args))))
@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
         if args.html:
             write_page(page(a, b, summary, worst.pairs(), storage_options(args)), args.html)
         if args.json:
-            print(json.dumps(as_json(a, b, summary)))
+            print(json.dumps(diff_json(a, b, summary)))
         else:
-            sys.stdout.write(report(a, b, summary))
+            sys.stdout.write(diff_text(a, b, summary))
     return ExitCode.OK

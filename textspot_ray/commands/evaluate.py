@@ -15,7 +15,7 @@ from textspot_ray.commands.table_options import (
     add_min_confidence,
     add_table_argument,
     count,
-    open_views,
+    opened_table,
     size,
     storage_options,
 )
@@ -61,10 +61,15 @@ def main(args: argparse.Namespace) -> int:
         compare_evaluations,
         evaluate_table,
     )
-    from textspot_ray.evaluation.failures import report as failures_report
+    from textspot_ray.evaluation.failures import failures_report as failures_report
     from textspot_ray.evaluation.ground_truth import read_ground_truth
     from textspot_ray.evaluation.lexicon import read_lexicon
-    from textspot_ray.evaluation.report import as_json, comparison_report, report, write_images_csv
+    from textspot_ray.evaluation.report import (
+        comparison_report,
+        evaluation_json,
+        evaluation_report,
+        write_images_csv,
+    )
     from textspot_ray.evaluation.rules import Variant
     from textspot_ray.query.destination import open_text
 
@@ -78,10 +83,10 @@ def main(args: argparse.Namespace) -> int:
         only_in_table=args.only_in_table,
     )
     comparisons = failed = None
-    with open_views(args) as tables:
+    with opened_table(args) as tables:
         found = evaluate_table(tables, gt, settings)
         if args.against:
-            with open_views(args, args.against) as others:
+            with opened_table(args, args.against) as others:
                 other = evaluate_table(others, gt, settings)
             comparisons = compare_evaluations(other, found)
         if args.per_image:
@@ -98,9 +103,9 @@ def main(args: argparse.Namespace) -> int:
 
             failed = write_sheet(tables, found, args.gt_size, args.failures, storage_options(args))
     if args.json:
-        print(json.dumps(as_json(found, comparisons, failed)))
+        print(json.dumps(evaluation_json(found, comparisons, failed)))
     else:
-        sys.stdout.write(report(found))
+        sys.stdout.write(evaluation_report(found))
         if comparisons is not None:
             sys.stdout.write(comparison_report(args.against, comparisons))
         if failed is not None:

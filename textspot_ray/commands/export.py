@@ -20,7 +20,7 @@ from textspot_ray.commands.table_options import (
     add_source_root,
     add_table_argument,
     count,
-    open_views,
+    opened_table,
     share,
     source_roots,
     storage_options,
@@ -75,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
         storage_options=storage_options(args),
         source_roots=source_roots(args),
     )
-    with open_views(args) as tables:
+    with opened_table(args) as tables:
         least = args.min_confidence
         least = tables.files.text_threshold if least is None else least
         report = export_table(tables, args.format, args.out, settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from textspot_ray.commands.table_options import add_table_argument, open_views
+from textspot_ray.commands.table_options import add_table_argument, opened_table
 from textspot_ray.commands.tables import table_ledger, table_plan
 from textspot_ray.errors import ExitCode, UsageError
 
@@ -50,6 +50,6 @@ def _chosen(args: argparse.Namespace) -> list[str]:
         return []
     from textspot_ray.query.sql import run_query
 
-    with open_views(args) as tables:
+    with opened_table(args) as tables:
         reader = run_query(tables, f"SELECT image_id FROM images WHERE ({args.where})")
         return [str(image_id) for image_id in reader.read_all()["image_id"].to_pylist()]

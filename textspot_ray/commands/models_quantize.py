@@ -22,7 +22,7 @@ _FEWEST = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class QuantizeOutcome:
     """What the int8 bundle does on held-out images.
 
     Attributes:
@@ -93,9 +93,9 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.spotting.catalogue import load_bundle
     from textspot_ray.spotting.int8 import check_nncf
     from textspot_ray.spotting.quantize import (
+        agreement_of,
         calibrate,
         check_free,
-        compare,
         publish,
         quantise,
         spot_all,
@@ -117,8 +117,8 @@ def main(args: argparse.Namespace) -> int:
         print(f"comparing on {len(held)} held-out images", flush=True)
         before, after = spot_all(bundle, held, "f32"), spot_all(draft, held, "int8")
         threshold = bundle.spec.text_threshold
-        outcome = Outcome(
-            compare(before, after, threshold),
+        outcome = QuantizeOutcome(
+            agreement_of(before, after, threshold),
             None
             if gt is None
             else (_hmean(before, gt, args, threshold), _hmean(after, gt, args, threshold)),
@@ -197,7 +197,7 @@ def _hmean(
     return evaluate(wanted, predictions).figures.hmean
 
 
-def _refusal(outcome: Outcome, args: argparse.Namespace) -> str | None:
+def _refusal(outcome: QuantizeOutcome, args: argparse.Namespace) -> str | None:
     if outcome.hmean is not None:
         if not outcome.hmean[0]:
             return (

@@ -14,7 +14,7 @@ import sys
 from textspot_ray.commands.table_options import (
     add_table_argument,
     count,
-    open_views,
+    opened_table,
     storage_options,
 )
 from textspot_ray.errors import ExitCode, UsageError
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
     sql = args.sql
     if sql == "-" or (sql is None and not sys.stdin.isatty()):
         sql = sys.stdin.read()
-    with open_views(args) as tables:
+    with opened_table(args) as tables:
         if sql is None:
             from textspot_ray.query.prompt import prompt
 
@@ -70,6 +70,6 @@ def _cookbook(args: argparse.Namespace) -> int:
         if args.table is None:
             file.write(plain_cookbook())
         else:
-            with open_views(args) as tables:
+            with opened_table(args) as tables:
                 file.writelines(answered_cookbook(tables))
     return ExitCode.OK

@@ -21,7 +21,7 @@ from textspot_ray.commands.table_options import (
     MANY,
     add_min_confidence,
     add_table_argument,
-    open_views,
+    opened_table,
 )
 from textspot_ray.errors import ExitCode, UsageError
 
@@ -142,7 +142,7 @@ def main(args: argparse.Namespace) -> int:
     if args.images and (args.open or args.html):
         raise UsageError("--images lists images: leave it out for a page of hits")
     query = search_query(args, args.terms, min(args.limit, MANY) or None)
-    with open_views(args) as tables:
+    with opened_table(args) as tables:
         if args.images:
             return _images(args, tables, query)
         hits = search(tables, query)

@@ -17,7 +17,7 @@ from textspot_ray.commands.table_options import (
     add_source_root,
     add_table_argument,
     count,
-    open_views,
+    opened_table,
     source_roots,
     storage_options,
 )
@@ -42,12 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from textspot_ray.query.stats import as_json, compute_stats, report
+    from textspot_ray.query.stats import compute_stats, stats_json, stats_text
 
     kind = None if args.plot is None else Path(args.plot).suffix.lower()
     if kind not in (None, ".svg", ".html"):
         raise UsageError(f"--plot writes .svg or .html, not {args.plot}")
-    with open_views(args) as tables:
+    with opened_table(args) as tables:
         stats = compute_stats(tables, args.top)
         if args.similar:
             from textspot_ray.query.pictures import Pictures
@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
         drawn = figures_svg if kind == ".svg" else figures_page
         write_page(drawn(stats, args.table), args.plot)
     if args.json:
-        print(json.dumps(as_json(stats)))
+        print(json.dumps(stats_json(stats)))
     else:
-        sys.stdout.write(report(stats))
+        sys.stdout.write(stats_text(stats))
     return ExitCode.OK

@@ -99,7 +99,7 @@ def parse_storage_options(text: str, where: str) -> dict[str, Any]:
     return options
 
 
-def open_views(args: argparse.Namespace, uri: str | None = None) -> TableViews:
+def opened_table(args: argparse.Namespace, uri: str | None = None) -> TableViews:
     """Open the command's table, or another one with the same options."""
     from textspot_ray.query.views import open_views
 

@@ -15,7 +15,7 @@ from textspot_ray.commands.table_options import (
     add_source_root,
     add_table_argument,
     count,
-    open_views,
+    opened_table,
     source_roots,
     storage_options,
 )
@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.query.search import search
     from textspot_ray.web.view import ViewSettings, render, sample_ids, write_page
 
-    with open_views(args) as tables:
+    with opened_table(args) as tables:
         marked: dict[str, list[int]] = {}
         title = f"textspot-ray: {args.table}"
         if args.search:

@@ -59,7 +59,7 @@ def check_nodes(address: str, model: str) -> Iterator[CheckResult]:
     finally:
         if joined:
             ray.shutdown()
-    yield from compare(found, len(nodes))
+    yield from compare_nodes(found, len(nodes))
     for name, reason in silent:
         missing = "No module named 'textspot_ray'" in reason
         fix = (
@@ -101,7 +101,7 @@ def describe_node(model: str) -> dict[str, str]:
     }
 
 
-def compare(nodes: Sequence[NodeFacts], expected: int) -> Iterator[CheckResult]:
+def compare_nodes(nodes: Sequence[NodeFacts], expected: int) -> Iterator[CheckResult]:
     """What differs between nodes, and whether that matters.
 
     Args:

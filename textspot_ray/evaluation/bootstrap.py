@@ -56,7 +56,7 @@ def hmean_interval(
     return _interval(scores.figures.hmean, values, level)
 
 
-def compare(
+def compare_scores(
     a: Scores, b: Scores, *, level: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> Comparison:
     """Paired difference of two runs' hmeans, B minus A.

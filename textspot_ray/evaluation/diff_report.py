@@ -63,7 +63,7 @@ def settings_differences(a: TableViews, b: TableViews) -> list[tuple[str, str, s
     ]
 
 
-def report(a: TableViews, b: TableViews, summary: DiffSummary, top: int = 15) -> str:
+def diff_text(a: TableViews, b: TableViews, summary: DiffSummary, top: int = 15) -> str:
     """The summary as text.
 
     Args:
@@ -99,7 +99,7 @@ def report(a: TableViews, b: TableViews, summary: DiffSummary, top: int = 15) ->
     return "\n".join(lines) + "\n"
 
 
-def as_json(a: TableViews, b: TableViews, summary: DiffSummary) -> dict[str, Any]:
+def diff_json(a: TableViews, b: TableViews, summary: DiffSummary) -> dict[str, Any]:
     """The summary for programs.
 
     Args:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from textspot_ray.errors import UsageError
-from textspot_ray.evaluation.bootstrap import Comparison, Interval, compare, hmean_interval
+from textspot_ray.evaluation.bootstrap import Comparison, Interval, compare_scores, hmean_interval
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
 from textspot_ray.evaluation.lexicon import Lexicon, apply_lexicon
 from textspot_ray.evaluation.matching import Measured, Scores, measure, score
@@ -113,7 +113,7 @@ def evaluate_table(
 
 def compare_evaluations(a: Evaluation, b: Evaluation) -> dict[ScoringTask, Comparison]:
     """Paired differences, B minus A, of each task."""
-    return {task: compare(a.scores[task], b.scores[task]) for task in a.scores}
+    return {task: compare_scores(a.scores[task], b.scores[task]) for task in a.scores}
 
 
 def join_predictions(

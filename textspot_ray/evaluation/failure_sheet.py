@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from textspot_ray.errors import UsageError
 from textspot_ray.evaluation.evaluate import Evaluation
-from textspot_ray.evaluation.failures import Account, Failure, Kind, account
+from textspot_ray.evaluation.failures import Account, Failure, FailureKind, account
 from textspot_ray.evaluation.rules import ScoringTask
 from textspot_ray.query.destination import open_binary
 from textspot_ray.query.pages import read_some
@@ -55,7 +55,7 @@ def write_sheet(
         by_image.setdefault(failure.image, []).append(failure)
     keys = [key for key in by_image if key in ids]
     pages = read_some(tables, [ids[key] for key in keys])
-    tiles: dict[Kind, list[NDArray[np.uint8]]] = {kind: [] for kind in Kind}
+    tiles: dict[FailureKind, list[NDArray[np.uint8]]] = {kind: [] for kind in FailureKind}
     with Pictures(tables.files.store, source_options) as pictures:
         shown = pictures.decoded([pages[ids[key]] for key in keys])
         for key, (_, image, note) in zip(keys, shown, strict=True):
@@ -112,7 +112,7 @@ def tile(
     return drawn
 
 
-def sheet(tiles: Mapping[Kind, Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+def sheet(tiles: Mapping[FailureKind, Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
     """Tiles under a heading for each kind."""
     rows: list[NDArray[np.uint8]] = []
     for kind, several in tiles.items():

@@ -17,7 +17,7 @@ from textspot_ray.evaluation.matching import ImageScore, Scores
 CUT_HEIGHTS = 0.3  # a word's end this far outside its found quad is cut: about half a letter
 
 
-class Kind(StrEnum):
+class FailureKind(StrEnum):
     """What went wrong with a word."""
 
     NOT_FOUND = "not found"  # no prediction overlaps it enough
@@ -40,7 +40,7 @@ class Failure:
     """
 
     image: str
-    kind: Kind
+    kind: FailureKind
     text: str
     read: str
     iou: float
@@ -65,10 +65,10 @@ class Account:
     failures: tuple[Failure, ...]
 
     @property
-    def kinds(self) -> dict[Kind, int]:
+    def kinds(self) -> dict[FailureKind, int]:
         """Failures of each kind."""
         counts = Counter(failure.kind for failure in self.failures)
-        return {kind: counts[kind] for kind in Kind}
+        return {kind: counts[kind] for kind in FailureKind}
 
 
 def account(scores: Scores) -> Account:
@@ -82,7 +82,7 @@ def account(scores: Scores) -> Account:
     )
 
 
-def report(found: Account, title: str = "word spotting") -> str:
+def failures_report(found: Account, title: str = "word spotting") -> str:
     """The account as lines of text."""
     lines = [
         f"{title}: {found.counted} words counted",
@@ -108,11 +108,11 @@ def _failures(image: ImageScore) -> Iterator[Failure]:
     for g in sorted({*image.missed, *misread}):
         p: int | None = misread.get(g, best.get(g))
         found = None if p is None else predictions[p]
-        kind = Kind.NOT_FOUND
+        kind = FailureKind.NOT_FOUND
         if g in misread and found is not None:
-            kind = Kind.WRONG_LETTERS
+            kind = FailureKind.WRONG_LETTERS
             if cut_heights(words[g].polygon, found.polygon) > CUT_HEIGHTS:
-                kind = Kind.ENDS_CUT
+                kind = FailureKind.ENDS_CUT
         yield Failure(
             image.image,
             kind,

@@ -24,7 +24,7 @@ _RULES = {
 }
 
 
-def report(evaluation: Evaluation) -> str:
+def evaluation_report(evaluation: Evaluation) -> str:
     """Figures in per cent, with 95 % intervals over images."""
     scores = evaluation.scores
     joined = evaluation.joined
@@ -74,7 +74,7 @@ def comparison_report(other: str, comparisons: Mapping[ScoringTask, Comparison])
     return "\n".join(lines) + "\n"
 
 
-def as_json(
+def evaluation_json(
     evaluation: Evaluation,
     comparisons: Mapping[ScoringTask, Comparison] | None = None,
     failed: Account | None = None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from textspot_ray.evaluation.evaluate import Evaluation
 from textspot_ray.evaluation.matching import ImageScore
-from textspot_ray.evaluation.report import report, worst_first
+from textspot_ray.evaluation.report import evaluation_report, worst_first
 from textspot_ray.query.pages import Page, read_some
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.views import TableViews
@@ -47,7 +47,7 @@ def write_misses(
                 {
                     **described(page, picture),
                     "meta": f"{f.matched} of {f.wanted} found, {f.predicted} predicted",
-                    "words": words_of(score, page, gt_size),
+                    "words": judged_words(score, page, gt_size),
                 }
             )
     written = html.standalone(
@@ -59,12 +59,12 @@ def write_misses(
         note="",
         tabs=(Tab("images", "Images", len(images)), Tab("figures", "Figures")),
         opened="images",
-        lines=report(evaluation).splitlines(),
+        lines=evaluation_report(evaluation).splitlines(),
     )
     write_page(written, out)
 
 
-def words_of(
+def judged_words(
     score: ImageScore, page: Page, gt_size: tuple[int, int] | None
 ) -> list[dict[str, Any]]:
     """An image's words by what happened to them, in the image's pixels.

@@ -33,14 +33,14 @@ from textspot_ray.images.headers import (
 )
 from textspot_ray.images.pixels import is_one_colour, upright
 from textspot_ray.images.raster import (
+    DecodeJob,
     Fit,
-    Job,
     Raster,
     RefusedError,
     is_long,
     is_varied,
 )
-from textspot_ray.images.table import Kind, Reader, choose
+from textspot_ray.images.table import Decoder, ImageKind, choose
 from textspot_ray.images.tiff import is_camera_raw
 from textspot_ray.images.tiff_reader import pages_of, read_tiff_page
 from textspot_ray.records import ErrorKind, ImageError, Stage
@@ -121,7 +121,7 @@ def decode(
         found = Format.TGA
     if found is None:
         return _no_image(data)
-    job = Job(data, page, max_pixels, fit, tiff_levels, pdf_dpi)
+    job = DecodeJob(data, page, max_pixels, fit, tiff_levels, pdf_dpi)
     try:
         if page and found not in _PAGED:
             raise RefusedError(ErrorKind.CORRUPT, f"a {found} file has no page {page}")
@@ -151,7 +151,7 @@ def _no_image(data: bytes) -> ImageError:
     return _error(ErrorKind.NOT_AN_IMAGE, f"not an image but {describe(data)}")
 
 
-def _one(job: Job, found: Format) -> Raster:
+def _one(job: DecodeJob, found: Format) -> Raster:
     """Anything but a TIFF: header, row of the table, reader."""
     header, kind = _HEADERS.get(found, _no_header)(job, found)
     row = choose(kind)
@@ -160,18 +160,18 @@ def _one(job: Job, found: Format) -> Raster:
         area = header.width * header.height
         if row.bytes_per_pixel:
             divisor = 1
-            if row.reader in (Reader.SIMPLEJPEG, Reader.SIMPLEJPEG_CMYK):
+            if row.reader in (Decoder.SIMPLEJPEG, Decoder.SIMPLEJPEG_CMYK):
                 divisor = job.reduction(header.width, header.height, header.orientation)
             job.reserve(row.bytes_per_pixel * area / divisor, kind, area)
-    return READERS[row.reader](job, header, found)
+    return DECODERS[row.reader](job, header, found)
 
 
-def _tiff(job: Job) -> Raster:
+def _tiff(job: DecodeJob) -> Raster:
     chain = pages_of(job)
     first = chain.pages[0]
     if is_camera_raw(first):
-        row = choose(Kind(Format.RAW))
-        return READERS[row.reader](job, Header(0, 0), Format.RAW)
+        row = choose(ImageKind(Format.RAW))
+        return DECODERS[row.reader](job, Header(0, 0), Format.RAW)
     pages = len(chain.pages) + (chain.fault is not None)
     if job.page < len(chain.pages):
         page = chain.pages[job.page]
@@ -189,7 +189,7 @@ def _tiff(job: Job) -> Raster:
 # --- headers, in the table's words ----------------------------------------------------------------
 
 
-def _jpeg_kind(job: Job, found: Format) -> tuple[Header, Kind]:
+def _jpeg_kind(job: DecodeJob, found: Format) -> tuple[Header, ImageKind]:
     header = jpeg_header(job.data, job.check)
     words = set()
     if header.channels == 4:
@@ -200,7 +200,7 @@ def _jpeg_kind(job: Job, found: Format) -> tuple[Header, Kind]:
         words.add("odd")
     if header.channels > 1 and not _has_named_sampling(header.sampling):
         words.add("sampling")
-    return header, Kind(found, bits=header.bits, layout=frozenset(words))
+    return header, ImageKind(found, bits=header.bits, layout=frozenset(words))
 
 
 # 4:4:4, 4:2:2, 4:2:0, 4:4:0, 4:1:1 and 4:4:1: what TurboJPEG has names for.
@@ -212,14 +212,14 @@ def _has_named_sampling(factors: tuple[int, ...]) -> bool:
     return luma[0] in _NAMED_SAMPLING and set(chroma) == {0x11} and set(black) <= set(luma)
 
 
-def _png_kind(job: Job, found: Format) -> tuple[Header, Kind]:
+def _png_kind(job: DecodeJob, found: Format) -> tuple[Header, ImageKind]:
     data = job.data
     if data[12:16] == b"CgBI":  # Apple's own chunk comes before IHDR
         length = int.from_bytes(data[8:12], "big")
         plain = data[:8] + data[8 + 12 + length :]
         job.check(*png_size(plain))
         header = replace(png_header(plain), payload=(0, 0))  # offsets of another file
-        return header, Kind(found, layout=frozenset({"apple"}))
+        return header, ImageKind(found, layout=frozenset({"apple"}))
     job.check(*png_size(data))
     header = png_header(data)
     words = set()
@@ -229,31 +229,31 @@ def _png_kind(job: Job, found: Format) -> tuple[Header, Kind]:
         words |= {"alpha"} | ({"rgba"} if header.process == 6 else set())
     if header.bits == 16 and header.process == 6 and header.width * header.height > _DEEP_PIXELS:
         words.add("deep-and-large")
-    return header, Kind(found, bits=header.bits, layout=frozenset(words))
+    return header, ImageKind(found, bits=header.bits, layout=frozenset(words))
 
 
 _DEEP_PIXELS = 100_000_000  # OpenCV would need 16 bytes for each of these, and 3 for the result
 
 
-def _webp_kind(job: Job, found: Format) -> tuple[Header, Kind]:
+def _webp_kind(job: DecodeJob, found: Format) -> tuple[Header, ImageKind]:
     header = webp_header(job.data)
     words = {"alpha"} if header.alpha else set()
     if header.animated:
         words.add("animated")
-    return header, Kind(found, layout=frozenset(words))
+    return header, ImageKind(found, layout=frozenset(words))
 
 
-def _jpeg2000_kind(job: Job, found: Format) -> tuple[Header, Kind]:
+def _jpeg2000_kind(job: DecodeJob, found: Format) -> tuple[Header, ImageKind]:
     header = jpeg2000_header(job.data)
-    return header, Kind(found, bits=header.bits)
+    return header, ImageKind(found, bits=header.bits)
 
 
-def _pnm_kind(job: Job, found: Format) -> tuple[Header, Kind]:
+def _pnm_kind(job: DecodeJob, found: Format) -> tuple[Header, ImageKind]:
     head = job.data[:SNIFF_BYTES]
     if head[1:2] in b"7fF":
         word = "pam" if head[1:2] == b"7" else "pfm"
-        return _pam_header(head), Kind(found, layout=frozenset({word}))
-    return Header(0, 0), Kind(found)
+        return _pam_header(head), ImageKind(found, layout=frozenset({word}))
+    return Header(0, 0), ImageKind(found)
 
 
 def _pam_header(head: bytes) -> Header:
@@ -267,12 +267,12 @@ def _pam_header(head: bytes) -> Header:
         raise BrokenHeaderError("no size in its header") from exc
 
 
-def _no_header(job: Job, found: Format) -> tuple[Header, Kind]:
+def _no_header(job: DecodeJob, found: Format) -> tuple[Header, ImageKind]:
     """The library that reads it reads the header, and checks the size before it decodes."""
-    return Header(0, 0), Kind(found)
+    return Header(0, 0), ImageKind(found)
 
 
-_HEADERS: dict[Format, Callable[[Job, Format], tuple[Header, Kind]]] = {
+_HEADERS: dict[Format, Callable[[DecodeJob, Format], tuple[Header, ImageKind]]] = {
     Format.JPEG: _jpeg_kind,
     Format.PNG: _png_kind,
     Format.WEBP: _webp_kind,
@@ -280,24 +280,24 @@ _HEADERS: dict[Format, Callable[[Job, Format], tuple[Header, Kind]]] = {
     Format.PNM: _pnm_kind,
 }
 # each takes what is asked for, what the header says, and the format by magic bytes
-READERS: dict[Reader, Callable[[Job, Header, Format], Raster]] = {
-    Reader.SIMPLEJPEG: readers.read_jpeg,
-    Reader.SIMPLEJPEG_CMYK: readers.read_jpeg_cmyk,
-    Reader.IMAGECODECS_JPEG: readers.read_jpeg_imagecodecs,
-    Reader.OPENCV: readers.read_opencv,
-    Reader.OPENCV_ALPHA: readers.read_png_alpha,
-    Reader.PAM: readers.read_pam,
-    Reader.OPENCV_PFM: readers.read_pfm,
-    Reader.PILLOW_JPEG: readers.read_jpeg_pillow,
-    Reader.OPENCV_JPEG2000: readers.read_jpeg2000_opencv,
-    Reader.PILLOW: readers.read_pillow,
-    Reader.PILLOW_JPEG2000: readers.read_jpeg2000,
-    Reader.APPLE_PNG: readers.read_apple_png,
-    Reader.PILLOW_HEIF: extras.read_heif,
-    Reader.IMAGECODECS_JPEGXL: extras.read_jpegxl,
-    Reader.IMAGECODECS_JPEGXR: extras.read_jpegxr,
-    Reader.PDFIUM: extras.read_pdf,
-    Reader.RAWPY: extras.read_raw,
+DECODERS: dict[Decoder, Callable[[DecodeJob, Header, Format], Raster]] = {
+    Decoder.SIMPLEJPEG: readers.read_jpeg,
+    Decoder.SIMPLEJPEG_CMYK: readers.read_jpeg_cmyk,
+    Decoder.IMAGECODECS_JPEG: readers.read_jpeg_imagecodecs,
+    Decoder.OPENCV: readers.read_opencv,
+    Decoder.OPENCV_ALPHA: readers.read_png_alpha,
+    Decoder.PAM: readers.read_pam,
+    Decoder.OPENCV_PFM: readers.read_pfm,
+    Decoder.PILLOW_JPEG: readers.read_jpeg_pillow,
+    Decoder.OPENCV_JPEG2000: readers.read_jpeg2000_opencv,
+    Decoder.PILLOW: readers.read_pillow,
+    Decoder.PILLOW_JPEG2000: readers.read_jpeg2000,
+    Decoder.APPLE_PNG: readers.read_apple_png,
+    Decoder.PILLOW_HEIF: extras.read_heif,
+    Decoder.IMAGECODECS_JPEGXL: extras.read_jpegxl,
+    Decoder.IMAGECODECS_JPEGXR: extras.read_jpegxr,
+    Decoder.PDFIUM: extras.read_pdf,
+    Decoder.RAWPY: extras.read_raw,
 }
 
 

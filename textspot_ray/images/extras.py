@@ -13,7 +13,7 @@ import numpy as np
 from textspot_ray.images.formats import Format
 from textspot_ray.images.headers import BrokenHeaderError, CutError, Header, jpeg_header
 from textspot_ray.images.pixels import bands, from_pillow, real_scale, value_range
-from textspot_ray.images.raster import Job, Raster, RefusedError, unsupported
+from textspot_ray.images.raster import DecodeJob, Raster, RefusedError, unsupported
 from textspot_ray.images.readers import decode_jpeg_stream, from_integers
 from textspot_ray.records import ErrorKind
 
@@ -31,7 +31,7 @@ _SMALL_PREVIEW = 0.5  # of the sensor's longer side; a smaller preview is not us
 # --- HEIF -----------------------------------------------------------------------------------------
 
 
-def read_heif(job: Job, header: Header, found: Format) -> Raster:
+def read_heif(job: DecodeJob, header: Header, found: Format) -> Raster:
     """The primary image; libheif turns it as its properties say."""
     import pillow_heif
 
@@ -107,7 +107,7 @@ def _jpegxl_box(data: bytes) -> bytes:
     raise CutError("the file ends before its code stream")
 
 
-def read_jpegxl(job: Job, header: Header, found: Format) -> Raster:
+def read_jpegxl(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Turned by libjxl as the code stream says, so that sides may be exchanged."""
     import imagecodecs
 
@@ -119,7 +119,7 @@ def read_jpegxl(job: Job, header: Header, found: Format) -> Raster:
 
 
 def _from_imagecodecs(
-    job: Job, values: NDArray[Any], width: int, height: int, found: Format
+    job: DecodeJob, values: NDArray[Any], width: int, height: int, found: Format
 ) -> Raster:
     """An array of any type as a raster; its sides must be the header's, turned or not."""
     if values.ndim == 4 or (values.ndim == 3 and values.shape[2] > 4):
@@ -163,7 +163,7 @@ def jpegxr_size(data: bytes) -> tuple[int, int]:
     return found[0xBC80], found[0xBC81]
 
 
-def read_jpegxr(job: Job, header: Header, found: Format) -> Raster:
+def read_jpegxr(job: DecodeJob, header: Header, found: Format) -> Raster:
     """By jxrlib, as stored."""
     import imagecodecs
 
@@ -176,7 +176,7 @@ def read_jpegxr(job: Job, header: Header, found: Format) -> Raster:
 # --- PDF ------------------------------------------------------------------------------------------
 
 
-def read_pdf(job: Job, header: Header, found: Format) -> Raster:
+def read_pdf(job: DecodeJob, header: Header, found: Format) -> Raster:
     """A page as it prints: drawn at `pdf_dpi`, or at the resolution of the scan that fills it.
 
     Words of a text layer are drawn only where the page shows them, as in print.
@@ -202,7 +202,7 @@ def read_pdf(job: Job, header: Header, found: Format) -> Raster:
             document.close()
 
 
-def _draw(job: Job, page: Any, pages: int, library: Any) -> Raster:
+def _draw(job: DecodeJob, page: Any, pages: int, library: Any) -> Raster:
     wide, high = page.get_size()  # points, turned
     scale = _scan_scale(page, wide, high, library) or job.pdf_dpi / _POINT_DPI
     width, height = max(1, round(wide * scale)), max(1, round(high * scale))
@@ -251,7 +251,7 @@ def _scan_scale(page: Any, wide: float, high: float, library: Any) -> float | No
 # --- camera raw -----------------------------------------------------------------------------------
 
 
-def read_raw(job: Job, header: Header, found: Format) -> Raster:
+def read_raw(job: DecodeJob, header: Header, found: Format) -> Raster:
     """The camera's own JPEG where it has half the sensor's side at least, else developed.
 
     The format says which: ``raw_preview`` or ``raw_developed``; so do the sizes, which are the
@@ -282,7 +282,7 @@ def read_raw(job: Job, header: Header, found: Format) -> Raster:
     return Raster(image, image.shape[1], image.shape[0], "raw_developed")
 
 
-def _preview(job: Job, raw: Any, sensor_side: int) -> Raster | None:
+def _preview(job: DecodeJob, raw: Any, sensor_side: int) -> Raster | None:
     import rawpy
 
     try:

@@ -39,7 +39,7 @@ Fit = tuple[int, int] | Callable[[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class DecodeJob:
     """One page to decode.
 
     Attributes:
@@ -138,7 +138,7 @@ class Raster:
     payload: memoryview | None = None
 
 
-Reader = Callable[[Job, Any], Raster]
+Reader = Callable[[DecodeJob, Any], Raster]
 
 
 def is_long(payload: memoryview) -> bool:

@@ -25,7 +25,7 @@ from textspot_ray.images.pixels import (
     real_scale,
     value_range,
 )
-from textspot_ray.images.raster import Job, Raster, RefusedError
+from textspot_ray.images.raster import DecodeJob, Raster, RefusedError
 from textspot_ray.records import ErrorKind
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _MOST_LOST = 0.9  # of a JPEG's rows; with less left it is taken for lost as a w
 _HARMLESS = ("JFIF", "Adobe color transform", "Invalid SOS parameters")
 
 
-def _payload(job: Job, header: Header) -> memoryview:
+def _payload(job: DecodeJob, header: Header) -> memoryview:
     start, stop = header.payload
     return memoryview(job.data)[start:stop]
 
@@ -88,7 +88,7 @@ def decode_jpeg_stream(
     return pixels, None if harmless else warning
 
 
-def read_jpeg(job: Job, header: Header, found: Format) -> Raster:
+def read_jpeg(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Grey or colour of 8 bits."""
     divisor = job.reduction(header.width, header.height, header.orientation)
     data, damage = _ended(job.data, header), header.damage
@@ -96,7 +96,7 @@ def read_jpeg(job: Job, header: Header, found: Format) -> Raster:
     return _jpeg_raster(job, header, image, warning, damage)
 
 
-def read_jpeg_cmyk(job: Job, header: Header, found: Format) -> Raster:
+def read_jpeg_cmyk(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Four inks of 8 bits."""
     divisor = job.reduction(header.width, header.height, header.orientation)
     data, damage = _ended(job.data, header), header.damage
@@ -116,7 +116,7 @@ def _ended(data: bytes, header: Header) -> bytes:
 
 
 def _jpeg_raster(
-    job: Job, header: Header, image: Pixels, warning: str | None, damage: str | None
+    job: DecodeJob, header: Header, image: Pixels, warning: str | None, damage: str | None
 ) -> Raster:
     if damage is not None and warning is not None and _LEFT_OVER in warning:
         warning = None  # the mark was overwritten, and nothing but the mark
@@ -144,7 +144,7 @@ def _filled_rows(image: Pixels) -> int:
     return len(same) if same.all() else int(np.argmin(same[::-1]))
 
 
-def read_jpeg_pillow(job: Job, header: Header, found: Format) -> Raster:
+def read_jpeg_pillow(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Unusual sampling factors."""
     from PIL import JpegImagePlugin
 
@@ -157,7 +157,7 @@ def read_jpeg_pillow(job: Job, header: Header, found: Format) -> Raster:
     return _jpeg_raster(job, header, image, None, header.damage)
 
 
-def read_jpeg_imagecodecs(job: Job, header: Header, found: Format) -> Raster:
+def read_jpeg_imagecodecs(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Lossless JPEG, JPEG-LS, and lossy JPEG of 12 bits."""
     import imagecodecs
 
@@ -250,7 +250,7 @@ def _by_opencv(data: bytes, flags: int) -> Any:
 _IEND = b"\0\0\0\0IEND\xaeB`\x82"
 
 
-def _whole_png(job: Job, header: Header) -> bytes:
+def _whole_png(job: DecodeJob, header: Header) -> bytes:
     """The file without broken chunks, with an end chunk where its own is not there."""
     if header.damage is None:
         return job.data
@@ -268,7 +268,7 @@ def _depth(header: Header, channels: int) -> float:
     return 2.0 * header.width * header.height * channels * (2 if header.bits == 16 else 1)
 
 
-def read_opencv(job: Job, header: Header, found: Format) -> Raster:
+def read_opencv(job: DecodeJob, header: Header, found: Format) -> Raster:
     """PNG or WebP without transparency; 16 bits are looked at again where they come out dark."""
     area = header.width * header.height
     if found is Format.WEBP:
@@ -282,7 +282,7 @@ def read_opencv(job: Job, header: Header, found: Format) -> Raster:
     return _header_raster(job, header, image, found, note)
 
 
-def read_png_alpha(job: Job, header: Header, found: Format) -> Raster:
+def read_png_alpha(job: DecodeJob, header: Header, found: Format) -> Raster:
     """RGBA of 8 or 16 bits."""
     area = header.width * header.height
     needed = max(_depth(header, 4), 3 * area + _depth(header, 4) / 2)
@@ -317,7 +317,7 @@ def pam_header(data: bytes) -> tuple[Header, int, int]:
     return Header(width, height, channels=depth, bits=most.bit_length()), most, len(text) + len(end)
 
 
-def read_pam(job: Job, header: Header, found: Format) -> Raster:
+def read_pam(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Grey or colour, with or without opacity, of up to 16 bits."""
     header, most, start = pam_header(job.data)
     dtype = np.dtype(">u2" if most > 255 else np.uint8)
@@ -332,7 +332,7 @@ def read_pam(job: Job, header: Header, found: Format) -> Raster:
     return _header_raster(job, header, image, found)
 
 
-def read_pfm(job: Job, header: Header, found: Format) -> Raster:
+def read_pfm(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Floats, grey or colour."""
     values = _by_opencv(job.data, cv2.IMREAD_UNCHANGED)
     _check_shape(values, header)
@@ -346,7 +346,7 @@ def _is_dark(image: Pixels) -> bool:
 
 
 def _header_raster(
-    job: Job, header: Header, image: Pixels, found: Format, note: str | None = None
+    job: DecodeJob, header: Header, image: Pixels, found: Format, note: str | None = None
 ) -> Raster:
     _check_shape(image, header)
     return Raster(
@@ -361,7 +361,7 @@ def _header_raster(
     )
 
 
-def _whole_stream(job: Job, header: Header) -> bytes:
+def _whole_stream(job: DecodeJob, header: Header) -> bytes:
     """The file up to the end of its code stream, with the end marker that may be missing.
 
     A last tile part of unknown length runs to the end of what OpenJPEG is given.
@@ -372,7 +372,7 @@ def _whole_stream(job: Job, header: Header) -> bytes:
     return job.data[:stop] if stop < len(job.data) and header.open_end else job.data
 
 
-def read_jpeg2000_opencv(job: Job, header: Header, found: Format) -> Raster:
+def read_jpeg2000_opencv(job: DecodeJob, header: Header, found: Format) -> Raster:
     """More than 8 bits a sample, signed or not."""
     values = _by_opencv(_whole_stream(job, header), cv2.IMREAD_UNCHANGED)
     _check_shape(values, header)
@@ -380,7 +380,7 @@ def read_jpeg2000_opencv(job: Job, header: Header, found: Format) -> Raster:
     return _header_raster(job, header, image, found, note)
 
 
-def read_jpeg2000(job: Job, header: Header, found: Format) -> Raster:
+def read_jpeg2000(job: DecodeJob, header: Header, found: Format) -> Raster:
     """8 bits and fewer, at a lower resolution where that is enough or all that memory allows."""
     from PIL import Jpeg2KImagePlugin
 
@@ -421,7 +421,7 @@ def read_jpeg2000(job: Job, header: Header, found: Format) -> Raster:
 # --- Apple's PNG ----------------------------------------------------------------------------------
 
 
-def read_apple_png(job: Job, header: Header, found: Format) -> Raster:
+def read_apple_png(job: DecodeJob, header: Header, found: Format) -> Raster:
     """CgBI: a raw deflate stream of premultiplied BGRA (or BGR) rows with PNG's filters."""
     data, colour = job.data, job.data[_ihdr(job.data) + 9]
     channels = {0: 1, 2: 3, 4: 2, 6: 4}.get(colour, 0)
@@ -470,7 +470,7 @@ def _ihdr(data: bytes) -> int:
 # --- Pillow ---------------------------------------------------------------------------------------
 
 
-def read_pillow(job: Job, header: Header, found: Format) -> Raster:
+def read_pillow(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Formats that Pillow reads whole; the header's size is checked by the caller or on opening."""
     opened = load_pillow(_plugin(found), io.BytesIO(_pillow_data(job, header)), job)
     orientation = header.orientation
@@ -501,7 +501,7 @@ def read_pillow(job: Job, header: Header, found: Format) -> Raster:
     )
 
 
-def _pillow_data(job: Job, header: Header) -> bytes:
+def _pillow_data(job: DecodeJob, header: Header) -> bytes:
     if header.damage is not None and job.data.startswith(b"\x89PNG"):
         return _whole_png(job, header)
     return job.data
@@ -531,7 +531,7 @@ def _plugin(found: Format) -> Callable[[Any], Any]:
     return plugin
 
 
-def load_pillow(plugin: Callable[[Any], Any], file: Any, job: Job) -> Any:
+def load_pillow(plugin: Callable[[Any], Any], file: Any, job: DecodeJob) -> Any:
     """Open with one named plug-in and decode, whatever Pillow's own limit of pixels.
 
     Args:
@@ -552,7 +552,7 @@ def load_pillow(plugin: Callable[[Any], Any], file: Any, job: Job) -> Any:
                 Image.MAX_IMAGE_PIXELS = limit
 
 
-def _load(plugin: Callable[[Any], Any], file: Any, job: Job) -> Any:
+def _load(plugin: Callable[[Any], Any], file: Any, job: DecodeJob) -> Any:
     opened = plugin(file)
     width, height = opened.size
     job.check(width, height)

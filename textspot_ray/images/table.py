@@ -21,8 +21,8 @@ from textspot_ray.images.raster import RefusedError, unsupported
 from textspot_ray.images.tiff import COMPRESSIONS
 
 
-class Reader(StrEnum):
-    """Ways to read; each is one function of `decode.READERS`."""
+class Decoder(StrEnum):
+    """Ways to read; each is one function of `decode.DECODERS`."""
 
     SIMPLEJPEG = "simplejpeg"
     SIMPLEJPEG_CMYK = "simplejpeg, CMYK"
@@ -56,7 +56,7 @@ _NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ImageKind:
     """What a header says of an image, as far as it decides who reads it.
 
     Attributes:
@@ -100,7 +100,7 @@ class Row:
         compressions: TIFF tag 259; None: all.
         bits: Smallest and largest bits a sample.
         samples: Sample types.
-        needs: Words of `Kind.layout` that must hold.
+        needs: Words of `ImageKind.layout` that must hold.
         lacks: Words that must not.
         module: Optional library that must be installed.
         extra: The extra that installs it.
@@ -108,7 +108,7 @@ class Row:
             where the reader reckons itself.
     """
 
-    reader: Reader
+    reader: Decoder
     why: str
     compressions: frozenset[int] | None = None
     bits: tuple[int, int] = (1, 64)
@@ -119,7 +119,7 @@ class Row:
     extra: str | None = None
     bytes_per_pixel: float = 11
 
-    def fits(self, kind: Kind) -> bool:
+    def fits(self, kind: ImageKind) -> bool:
         """Whether this row reads a kind of its format, given its library."""
         return (
             (self.compressions is None or kind.compression in self.compressions)
@@ -146,7 +146,7 @@ _NUMBERS = _set("uint int float")
 TABLE: dict[Format, tuple[Row, ...]] = {
     Format.JPEG: (
         Row(
-            Reader.SIMPLEJPEG,
+            Decoder.SIMPLEJPEG,
             "libjpeg-turbo with its warnings as values, at the speed of OpenCV or above; OpenCV "
             "(5.0) prints them on standard error and gives the pixels all the same",
             bits=(8, 8),
@@ -154,7 +154,7 @@ TABLE: dict[Format, tuple[Row, ...]] = {
             bytes_per_pixel=10,  # progressive 4:4:4 keeps 6 bytes of coefficients a pixel
         ),
         Row(
-            Reader.SIMPLEJPEG_CMYK,
+            Decoder.SIMPLEJPEG_CMYK,
             "four inks as stored, inverted only with Adobe's mark; Pillow (13.0) takes every CMYK "
             "JPEG for Adobe's",
             bits=(8, 8),
@@ -163,7 +163,7 @@ TABLE: dict[Format, tuple[Row, ...]] = {
             bytes_per_pixel=12,
         ),
         Row(
-            Reader.PILLOW_JPEG,
+            Decoder.PILLOW_JPEG,
             "sampling factors such as 4:1:0, which TurboJPEG has no name for and refuses; what "
             "libjpeg warns of is lost",
             bits=(8, 8),
@@ -171,7 +171,7 @@ TABLE: dict[Format, tuple[Row, ...]] = {
             lacks=_set("lossless odd cmyk"),
         ),
         Row(
-            Reader.IMAGECODECS_JPEG,
+            Decoder.IMAGECODECS_JPEG,
             "12 bits, lossless JPEG and JPEG-LS: neither OpenCV nor Pillow has them",
             bits=(2, 16),
             lacks=_set("odd"),
@@ -182,73 +182,73 @@ TABLE: dict[Format, tuple[Row, ...]] = {
     ),
     Format.PNG: (
         Row(
-            Reader.APPLE_PNG,
+            Decoder.APPLE_PNG,
             "Apple's CgBI: no zlib header, BGRA, premultiplied alpha; no decoder here knows it",
             needs=_set("apple"),
             bytes_per_pixel=12,
         ),
         Row(
-            Reader.PILLOW,
+            Decoder.PILLOW,
             "OpenCV ignores tRNS when asked for colour, and of an animation's frames gives another",
             needs=_set("animated"),
         ),
         Row(
-            Reader.OPENCV_ALPHA,
+            Decoder.OPENCV_ALPHA,
             "faster than Pillow; keeps 16 bits, of which values of 10 to 12 bits need the lower",
             needs=_set("rgba"),
             lacks=_set("deep-and-large"),
             bytes_per_pixel=0,
         ),
         Row(
-            Reader.PILLOW,
+            Decoder.PILLOW,
             "palette and grey transparency; 16-bit RGBA too large for OpenCV (5.0), which holds "
             "two copies of 8 bytes a pixel where Pillow drops the lower byte as it reads",
             needs=_set("alpha"),
         ),
-        Row(Reader.OPENCV, "the fastest; exact with 1 to 16 bits", bytes_per_pixel=0),
+        Row(Decoder.OPENCV, "the fastest; exact with 1 to 16 bits", bytes_per_pixel=0),
     ),
     Format.WEBP: (
-        Row(Reader.PILLOW, "alpha and first frames; OpenCV drops alpha", needs=_set("alpha")),
-        Row(Reader.PILLOW, "alpha and first frames; OpenCV drops alpha", needs=_set("animated")),
-        Row(Reader.OPENCV, "libwebp straight to BGR", bytes_per_pixel=8),
+        Row(Decoder.PILLOW, "alpha and first frames; OpenCV drops alpha", needs=_set("alpha")),
+        Row(Decoder.PILLOW, "alpha and first frames; OpenCV drops alpha", needs=_set("animated")),
+        Row(Decoder.OPENCV, "libwebp straight to BGR", bytes_per_pixel=8),
     ),
     Format.BMP: (
         Row(
-            Reader.PILLOW,
+            Decoder.PILLOW,
             "bit fields, run lengths and OS/2 headers; OpenCV takes filling for alpha",
         ),
     ),
-    Format.GIF: (Row(Reader.PILLOW, "first frame on its canvas", bytes_per_pixel=9),),
-    Format.PCX: (Row(Reader.PILLOW, "the only one that has it"),),
-    Format.TGA: (Row(Reader.PILLOW, "the only one that has it"),),
-    Format.PSD: (Row(Reader.PILLOW, "the merged image that Photoshop stores beside the layers"),),
-    Format.QOI: (Row(Reader.PILLOW, "the only one that has it"),),
-    Format.ICO: (Row(Reader.PILLOW, "largest icon of the directory"),),
+    Format.GIF: (Row(Decoder.PILLOW, "first frame on its canvas", bytes_per_pixel=9),),
+    Format.PCX: (Row(Decoder.PILLOW, "the only one that has it"),),
+    Format.TGA: (Row(Decoder.PILLOW, "the only one that has it"),),
+    Format.PSD: (Row(Decoder.PILLOW, "the merged image that Photoshop stores beside the layers"),),
+    Format.QOI: (Row(Decoder.PILLOW, "the only one that has it"),),
+    Format.ICO: (Row(Decoder.PILLOW, "largest icon of the directory"),),
     Format.PNM: (
         Row(
-            Reader.PAM,
+            Decoder.PAM,
             "samples behind a few lines of text; Pillow (13.0) has no PAM, OpenCV (5.0) exchanges "
             "red and blue",
             needs=_set("pam"),
         ),
         Row(
-            Reader.OPENCV_PFM,
+            Decoder.OPENCV_PFM,
             "floats in colour, which Pillow (13.0) lacks",
             needs=_set("pfm"),
             bytes_per_pixel=27,
         ),
-        Row(Reader.PILLOW, "P1 to P6 with comments and any maximum"),
+        Row(Decoder.PILLOW, "P1 to P6 with comments and any maximum"),
     ),
     Format.JPEG2000: (
         Row(
-            Reader.OPENCV_JPEG2000,
+            Decoder.OPENCV_JPEG2000,
             "Pillow (11.3 to 13.0) rounds colour of more than 8 bits up to 256 = 0: white turns "
             "black and opaque transparent",
             bits=(9, 16),
             bytes_per_pixel=26,  # OpenJPEG: 4 bytes a component twice, and 16 bits of each
         ),
         Row(
-            Reader.PILLOW_JPEG2000,
+            Decoder.PILLOW_JPEG2000,
             "exact with 8 bits, reads palettes and sYCC, and decodes at a lower resolution",
             bits=(1, 16),
             bytes_per_pixel=0,
@@ -256,7 +256,7 @@ TABLE: dict[Format, tuple[Row, ...]] = {
     ),
     Format.TIFF: (
         Row(
-            Reader.OLD_JPEG,
+            Decoder.OLD_JPEG,
             "old-style JPEG (6) whose stream is whole is an ordinary one; libtiff's wheels lack it",
             compressions=frozenset({6}),
             bits=(8, 8),
@@ -264,7 +264,7 @@ TABLE: dict[Format, tuple[Row, ...]] = {
             bytes_per_pixel=10,
         ),
         Row(
-            Reader.PILLOW_TIFF,
+            Decoder.PILLOW_TIFF,
             "libtiff, exact for all layouts of 8 bits and fewer; OpenCV (5.0) gives zeros without "
             "an error for JPEG 2000, JPEG XL, JPEG XR and PNG in TIFF",
             compressions=_CLASSIC,
@@ -273,7 +273,7 @@ TABLE: dict[Format, tuple[Row, ...]] = {
             bytes_per_pixel=8,
         ),
         Row(
-            Reader.TIFFFILE,
+            Decoder.TIFFFILE,
             "planes of JPEG, which libtiff (4.7.2) refuses in strips and tifffile (2026.3) as a "
             "whole: each strip is a grey JPEG that simplejpeg reads",
             compressions=frozenset({7}),
@@ -283,7 +283,7 @@ TABLE: dict[Format, tuple[Row, ...]] = {
             bytes_per_pixel=0,
         ),
         Row(
-            Reader.TIFFFILE,
+            Decoder.TIFFFILE,
             "more than 8 bits, signed and float samples, planes: Pillow (13.0) doubles and crops "
             "planes of 16 bits, shows MinIsWhite of 16 bits as a negative, refuses float colour",
             compressions=_NUMPY_ONLY,
@@ -292,7 +292,7 @@ TABLE: dict[Format, tuple[Row, ...]] = {
             bytes_per_pixel=0,
         ),
         Row(
-            Reader.TIFFFILE,
+            Decoder.TIFFFILE,
             "codecs that only imagecodecs has, and LZW with more than 8 bits",
             compressions=_WITH_IMAGECODECS,
             samples=_NUMBERS,
@@ -304,7 +304,7 @@ TABLE: dict[Format, tuple[Row, ...]] = {
     ),
     Format.HEIF: (
         Row(
-            Reader.PILLOW_HEIF,
+            Decoder.PILLOW_HEIF,
             "libheif, turned by it as the file says",
             bits=(1, 16),
             module="pillow_heif",
@@ -313,11 +313,11 @@ TABLE: dict[Format, tuple[Row, ...]] = {
         ),
     ),
     Format.AVIF: (
-        Row(Reader.PILLOW, "libavif in Pillow since 11.3", module="PIL.AvifImagePlugin"),
+        Row(Decoder.PILLOW, "libavif in Pillow since 11.3", module="PIL.AvifImagePlugin"),
     ),
     Format.JPEGXL: (
         Row(
-            Reader.IMAGECODECS_JPEGXL,
+            Decoder.IMAGECODECS_JPEGXL,
             "libjxl; neither OpenCV nor Pillow has it",
             bits=(1, 32),
             samples=_NUMBERS,
@@ -328,7 +328,7 @@ TABLE: dict[Format, tuple[Row, ...]] = {
     ),
     Format.JPEGXR: (
         Row(
-            Reader.IMAGECODECS_JPEGXR,
+            Decoder.IMAGECODECS_JPEGXR,
             "jxrlib; neither OpenCV nor Pillow has it",
             bits=(1, 32),
             samples=_NUMBERS,
@@ -339,7 +339,7 @@ TABLE: dict[Format, tuple[Row, ...]] = {
     ),
     Format.PDF: (
         Row(
-            Reader.PDFIUM,
+            Decoder.PDFIUM,
             "each page drawn, a scan that fills it at the scan's own resolution",
             module="pypdfium2",
             extra="pdf",
@@ -347,7 +347,7 @@ TABLE: dict[Format, tuple[Row, ...]] = {
     ),
     Format.RAW: (
         Row(
-            Reader.RAWPY,
+            Decoder.RAWPY,
             "LibRaw: the camera's own JPEG where it is of full size, else developed",
             samples=_NUMBERS,
             module="rawpy",
@@ -368,11 +368,11 @@ def is_installed(module: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _rows_for(kind: Kind) -> tuple[Row, ...]:
+def _rows_for(kind: ImageKind) -> tuple[Row, ...]:
     return tuple(row for row in TABLE.get(kind.format, ()) if row.fits(kind))
 
 
-def choose(kind: Kind, advice: str = "convert it to PNG first") -> Row:
+def choose(kind: ImageKind, advice: str = "convert it to PNG first") -> Row:
     """The row that reads a kind.
 
     Args:
@@ -392,6 +392,6 @@ def choose(kind: Kind, advice: str = "convert it to PNG first") -> Row:
     raise _lacking(kind, missing)
 
 
-def _lacking(kind: Kind, row: Row) -> RefusedError:
+def _lacking(kind: ImageKind, row: Row) -> RefusedError:
     how = f"pip install 'textspot-ray[{row.extra}]'" if row.extra else f"install {row.module}"
     return unsupported(f"{kind} without {row.module}", how)

@@ -33,9 +33,9 @@ from textspot_ray.images.pixels import (
     real_scale,
     value_range,
 )
-from textspot_ray.images.raster import Job, Raster, RefusedError, unsupported
+from textspot_ray.images.raster import DecodeJob, Raster, RefusedError, unsupported
 from textspot_ray.images.readers import decode_jpeg_stream, load_pillow
-from textspot_ray.images.table import Kind, Reader, choose
+from textspot_ray.images.table import Decoder, ImageKind, choose
 from textspot_ray.images.tiff import (
     COMPRESSIONS,
     OnePageFile,
@@ -68,7 +68,7 @@ _LEVEL_SIDE = 1024
 _MOST_DIFFERENCE = 30
 
 
-def pages_of(job: Job) -> TiffChain:
+def pages_of(job: DecodeJob) -> TiffChain:
     """The pages that are read, in file order; raises as `tiff_chain`."""
     chain = tiff_chain(job.data, all_levels=job.tiff_levels)
     if job.tiff_levels or len(chain.pages) == 1:
@@ -77,7 +77,7 @@ def pages_of(job: Job) -> TiffChain:
     return TiffChain(kept, chain.fault)
 
 
-def read_tiff_page(job: Job, page: TiffPage, pages: int) -> Raster:
+def read_tiff_page(job: DecodeJob, page: TiffPage, pages: int) -> Raster:
     """One page by the reader that the table names.
 
     Args:
@@ -125,7 +125,7 @@ def _advice(layout: TiffLayout) -> str:
     return _ADVICE
 
 
-def kind_of(data: bytes, page: TiffPage, layout: TiffLayout) -> Kind:
+def kind_of(data: bytes, page: TiffPage, layout: TiffLayout) -> ImageKind:
     """What the directory says of a page, as the table wants it.
 
     Args:
@@ -157,7 +157,7 @@ def kind_of(data: bytes, page: TiffPage, layout: TiffLayout) -> Kind:
         words.add("odd")  # libtiff writes planes as WebP that it cannot read itself
     if layout.compression == 6 and _old_jpeg(data, layout) is not None:
         words.add("stream")
-    return Kind(Format.TIFF, layout.compression, bits, samples, frozenset(words))
+    return ImageKind(Format.TIFF, layout.compression, bits, samples, frozenset(words))
 
 
 def _photometric(layout: TiffLayout) -> int:
@@ -213,7 +213,7 @@ def _old_jpeg(data: bytes, layout: TiffLayout) -> bytes | None:
 _Read = tuple["Pixels", str | None, str | None]
 
 
-def _by_stream(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
+def _by_stream(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> _Read:
     stream = _old_jpeg(job.data, layout)
     assert stream is not None
     header = jpeg_header(stream, job.check)
@@ -223,7 +223,7 @@ def _by_stream(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
     return image, warning or header.damage, None
 
 
-def _by_pillow(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
+def _by_pillow(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> _Read:
     from PIL import TiffImagePlugin
 
     file = io.BufferedReader(OnePageFile(job.data, page))
@@ -249,7 +249,7 @@ def _by_pillow(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
     return image, damage, note
 
 
-def _jpeg_damage(job: Job, layout: TiffLayout) -> str | None:
+def _jpeg_damage(job: DecodeJob, layout: TiffLayout) -> str | None:
     """What libjpeg warns of in the strips or tiles, which libtiff keeps to itself.
 
     They are decoded a second time at an eighth of the size, which costs their entropy coding.
@@ -283,7 +283,7 @@ def _lab_to_bgr(lab: NDArray[np.uint8]) -> Pixels:
     return out
 
 
-def _by_tifffile(job: Job, page: TiffPage, layout: TiffLayout) -> _Read:
+def _by_tifffile(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> _Read:
     """Strip by strip, so that only the result and one strip are in memory at full depth."""
     import tifffile
 
@@ -379,7 +379,7 @@ def _alpha_sample(layout: TiffLayout, colours: int) -> int | None:
     return None
 
 
-def _planes_of_jpeg(job: Job, page: TiffPage, layout: TiffLayout) -> Iterator[Segment]:
+def _planes_of_jpeg(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> Iterator[Segment]:
     """As `_segments`, of strips and tiles that are grey JPEGs, a plane each."""
     across = -(-page.width // max(layout.segment_columns, 1))
     down = -(-page.height // max(layout.segment_rows, 1))
@@ -545,7 +545,7 @@ def _unmultiply(image: Pixels) -> None:
         part[..., :3] = np.minimum(part[..., :3].astype(np.uint16) * 255 // opacity, 255)
 
 
-def _check_segments(job: Job, layout: TiffLayout) -> None:
+def _check_segments(job: DecodeJob, layout: TiffLayout) -> None:
     """Refuse strips and tiles that are pictures of their own, far larger than they may be.
 
     Their decoders go by what stands in the strip, not by what the directory says.
@@ -585,7 +585,7 @@ def _check_segments(job: Job, layout: TiffLayout) -> None:
                 return
 
 
-def _show_the_same(job: Job, a: TiffPage, b: TiffPage) -> bool:
+def _show_the_same(job: DecodeJob, a: TiffPage, b: TiffPage) -> bool:
     """Whether two pages show the same picture at different sizes."""
     small = []
     side = (
@@ -604,7 +604,7 @@ def _show_the_same(job: Job, a: TiffPage, b: TiffPage) -> bool:
 
 
 _READERS = {
-    Reader.OLD_JPEG: _by_stream,
-    Reader.PILLOW_TIFF: _by_pillow,
-    Reader.TIFFFILE: _by_tifffile,
+    Decoder.OLD_JPEG: _by_stream,
+    Decoder.PILLOW_TIFF: _by_pillow,
+    Decoder.TIFFFILE: _by_tifffile,
 }

@@ -111,12 +111,12 @@ def bar_chart(title: str, bars: Sequence[Bar], x_title: str = "", y_title: str =
     for n, bar in enumerate(bars):
         height = (HEIGHT - _TOP - _BOTTOM) * bar.value / top
         x, y = _LEFT + n * width, HEIGHT - _BOTTOM - height
-        hint = bar.hint or f"{bar.label}: {number(bar.value)}"
+        hint = bar.hint or f"{bar.label}: {short_number(bar.value)}"
         rects.append(Rect(x + width * 0.08, y, width * 0.84, height, hint))
         if n % step == 0:
             ticks.append(Tick(x + width / 2, bar.label))
     highest = sorted((bar for bar in bars if bar.value), key=lambda bar: -bar.value)[:_SUMMARISED]
-    summary = "; ".join(bar.hint or f"{bar.label}: {number(bar.value)}" for bar in highest)
+    summary = "; ".join(bar.hint or f"{bar.label}: {short_number(bar.value)}" for bar in highest)
     return Chart(
         title,
         x_title,
@@ -147,17 +147,17 @@ def line_chart(
         Dot(
             _LEFT + (WIDTH - _LEFT - _RIGHT) * (x - low) / span,
             HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * y / top,
-            f"{number(x)}: {number(y)}",
+            f"{short_number(x)}: {short_number(y)}",
         )
         for x, y in points
     )
     summary = "no values"
     if points:
         mean, most = sum(y for _, y in points) / len(points), max(y for _, y in points)
-        summary = f"{number(mean)} {y_title} on average, at most {number(most)}"
+        summary = f"{short_number(mean)} {y_title} on average, at most {short_number(most)}"
     ticks = (
-        Tick(_LEFT, f"{low:.2g}" if abs(low) < 100 else number(low), "start"),
-        Tick(WIDTH - _RIGHT, number(high), "end"),
+        Tick(_LEFT, f"{low:.2g}" if abs(low) < 100 else short_number(low), "start"),
+        Tick(WIDTH - _RIGHT, short_number(high), "end"),
     )
     return Chart(title, x_title, y_title, ticks, _y_ticks(top), dots=dots, summary=summary)
 
@@ -170,7 +170,7 @@ def nice_top(value: float) -> float:
     return next(f * power for f in (1, 2, 2.5, 4, 5, 8, 10) if value <= f * power * (1 + 1e-9))
 
 
-def number(value: float) -> str:
+def short_number(value: float) -> str:
     """A number short enough for an axis."""
     if value == 0:
         return "0"
@@ -185,7 +185,9 @@ def _y_ticks(top: float) -> tuple[Tick, ...]:
     steps = int(top) if top in (1, 2) else _STEPS.get(digits, 5)  # no half images
     return tuple(
         Tick(
-            HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * n / steps, number(top * n / steps), "end"
+            HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * n / steps,
+            short_number(top * n / steps),
+            "end",
         )
         for n in range(steps + 1)
     )

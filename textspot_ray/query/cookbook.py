@@ -14,7 +14,7 @@ _SHOWN_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class CookbookEntry:
     """A question, its statement, and what goes on from there.
 
     Attributes:
@@ -29,7 +29,7 @@ class Recipe:
 
 
 RECIPES = (
-    Recipe(
+    CookbookEntry(
         "What did the last run add?",
         """\
 SELECT text, count(*) AS n
@@ -38,14 +38,14 @@ WHERE run_id = (SELECT arg_max(run_id, started) FROM runs)
 GROUP BY text ORDER BY n DESC, text""",
         "`images.run_id` names the run that read an image; `runs` has the times.",
     ),
-    Recipe(
+    CookbookEntry(
         "Which images have no text?",
         """\
 SELECT image_id, width, height, damage
 FROM images WHERE status = 'empty' ORDER BY image_id""",
         "`status` is words, empty or failed; failures and their reasons are in `errors`.",
     ),
-    Recipe(
+    CookbookEntry(
         "Which words are in several images?",
         """\
 SELECT text_key, count(DISTINCT image_id) AS images, count(*) AS n
@@ -53,7 +53,7 @@ FROM words WHERE text_key <> ''
 GROUP BY text_key HAVING images > 1 ORDER BY images DESC, n DESC, text_key""",
         "`text_key` is the text without case, accents and punctuation.",
     ),
-    Recipe(
+    CookbookEntry(
         "What does one image say, in order?",
         """\
 SELECT string_agg(text, ' ' ORDER BY x_min) AS line
@@ -62,7 +62,7 @@ GROUP BY line_index ORDER BY line_index""",
         "`line_index` counts lines in reading order, columns one after the other. All images at "
         "once: `textspot export DIR -f txt`.",
     ),
-    Recipe(
+    CookbookEntry(
         "How many words came from which source on which day?",
         """\
 SELECT started::DATE AS day,
@@ -71,7 +71,7 @@ SELECT started::DATE AS day,
 FROM images JOIN runs USING (run_id)
 GROUP BY ALL ORDER BY day, source""",
     ),
-    Recipe(
+    CookbookEntry(
         "Which pairs of words stand near each other?",
         """\
 SELECT a.text AS a, b.text AS b, a.image_id
@@ -83,7 +83,7 @@ WHERE sqrt(pow(a.x_min + a.x_max - b.x_min - b.x_max, 2)
 ORDER BY a.image_id, a.word_index, b.word_index""",
         "Words that follow each other on a line: `textspot search DIR first second`.",
     ),
-    Recipe(
+    CookbookEntry(
         "Which words should a person check?",
         """\
 SELECT text, round(text_confidence, 2) AS sure, image_id, word_index
@@ -92,14 +92,14 @@ ORDER BY text_confidence""",
         "Their pictures, with labels to correct: "
         "`textspot export DIR -f crops --min-confidence 0.2 --max-confidence 0.6 --out check/`.",
     ),
-    Recipe(
+    CookbookEntry(
         "Which images are the same, byte for byte?",
         """\
 SELECT content_sha256[:12] AS sha256, count(*) AS copies, min(image_id) AS first
 FROM images WHERE page = 0 AND content_sha256 IS NOT NULL
 GROUP BY content_sha256 HAVING copies > 1 ORDER BY copies DESC, first""",
     ),
-    Recipe(
+    CookbookEntry(
         "Where are numbers of two digits and more?",
         """\
 SELECT text, image_id, x_min, y_min
@@ -107,7 +107,7 @@ FROM words WHERE regexp_matches(text, '^[0-9]{2,}$') AND text_confidence > 0.5
 ORDER BY image_id, line_index, x_min""",
         "A model that reads punctuation gives `12.00`; `text_key` is `1200` with any model.",
     ),
-    Recipe(
+    CookbookEntry(
         "Which images failed, and why?",
         """\
 SELECT stage, kind, count(*) AS images, min(message) AS example

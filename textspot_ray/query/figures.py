@@ -48,7 +48,7 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class TableFigures:
     """All figures of a table.
 
     Attributes:
@@ -72,10 +72,10 @@ class Figures:
     runs: tuple[tuple[Any, ...], ...]
 
 
-def compute(tables: TableViews) -> Figures:
+def compute(tables: TableViews) -> TableFigures:
     """Compute all figures; a few scans of the tables."""
     tables.add_shards()
-    return Figures(
+    return TableFigures(
         totals=totals(tables),
         confidence=_confidence(tables),
         word_length=_lengths(tables),
@@ -115,7 +115,7 @@ def totals(tables: TableViews) -> Totals:
     return Totals(*(int(value) for value in (*row, below)))
 
 
-def charts(figures: Figures) -> list[Chart]:
+def charts(figures: TableFigures) -> list[Chart]:
     """The figures as plots."""
     return [
         line_chart(

@@ -27,7 +27,7 @@ FOLD_FROM = "".join(group[1:] for group in CONFUSIONS)
 FOLD_TO = "".join(group[0] * (len(group) - 1) for group in CONFUSIONS)
 
 
-def fold(text: str) -> str:
+def fold_confusions(text: str) -> str:
     """Every character as the first of its group."""
     return "".join(_GROUP.get(character, character) for character in text)
 
@@ -361,7 +361,7 @@ class SearchSql:
     def _spellings(self, column: str, term: str) -> dict[str, float]:
         """Every text of the table within the distance, and how far it is."""
         distance = self._query.distance
-        parameters = {"term": fold(term) if self._query.ocr else term, "n": distance}
+        parameters = {"term": fold_confusions(term) if self._query.ocr else term, "n": distance}
         folded = f"translate({column}, '{FOLD_FROM}', '{FOLD_TO}')" if self._query.ocr else column
         rows = self._tables.rows(
             f"""

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from textspot_ray.query.figures import Figures, compute
+from textspot_ray.query.figures import TableFigures, compute
 from textspot_ray.query.output import text_table
 from textspot_ray.query.similar import SimilarGroup
 from textspot_ray.query.views import TableViews
@@ -64,7 +64,7 @@ class Stats:
     ``copies`` is None if the table keeps no hashes, ``similar`` if nobody asked.
     """
 
-    figures: Figures
+    figures: TableFigures
     sources: tuple[SourceRow, ...]
     slowest: tuple[SlowImage, ...]
     copies: Copies | None = None
@@ -119,7 +119,7 @@ def _copies(tables: TableViews, top: int) -> Copies | None:
     return Copies(int(contents), int(files), tuple(CopyGroup(*row) for row in largest))
 
 
-def report(stats: Stats) -> str:
+def stats_text(stats: Stats) -> str:
     """All figures as text."""
     t = stats.figures.totals
     parts = [
@@ -177,7 +177,7 @@ def report(stats: Stats) -> str:
     return "\n".join(parts)
 
 
-def as_json(stats: Stats) -> dict[str, Any]:
+def stats_json(stats: Stats) -> dict[str, Any]:
     """All figures for programs."""
     return dataclasses.asdict(stats)
 

@@ -18,7 +18,7 @@ from textspot_ray.sources.identity import (
 )
 from textspot_ray.sources.kinds import FILE, FOLDER, kind_of_name
 from textspot_ray.sources.kinds.base import Kind, ListRow, Source, SourceFile
-from textspot_ray.sources.resolve import resolve
+from textspot_ray.sources.resolve import resolve_uri
 from textspot_ray.sources.selection import NOT_AN_IMAGE, Selection, is_unread_archive, not_read
 from textspot_ray.sources.uris import WEB, file_name, join_uri
 from textspot_ray.storage.faults import RetryPolicy
@@ -150,7 +150,7 @@ class Lister:
     def run(self) -> Iterator[Item | Skipped]:
         """Everything of every source."""
         for uri in self.config.uris:
-            for source in resolve(uri, self.volumes, _ONCE):
+            for source in resolve_uri(uri, self.volumes, _ONCE):
                 yield from self.expand(source)
 
     def expand(self, source: Source) -> Iterator[Item | Skipped]:

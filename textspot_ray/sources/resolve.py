@@ -25,7 +25,7 @@ from textspot_ray.storage.volume import FileInfo, Volume
 from textspot_ray.storage.volumes import Volumes
 
 
-def resolve(uri: str, volumes: Volumes, retry: RetryPolicy) -> Iterator[Source]:
+def resolve_uri(uri: str, volumes: Volumes, retry: RetryPolicy) -> Iterator[Source]:
     """What a URI of the user's stands for; more than one thing for braces.
 
     Args:

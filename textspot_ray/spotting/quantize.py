@@ -148,7 +148,7 @@ def spot_all(
     return {name: result for name, result in results.items() if result.error is None}
 
 
-def compare(
+def agreement_of(
     original: Mapping[str, ImageResult],
     other: Mapping[str, ImageResult],
     text_threshold: float = 0.0,

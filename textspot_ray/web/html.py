@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from textspot_ray.errors import printable
-from textspot_ray.query.charts import HEIGHT, WIDTH, number
+from textspot_ray.query.charts import HEIGHT, WIDTH, short_number
 from textspot_ray.query.figures import charts
 from textspot_ray.query.stats import Stats
 
@@ -51,7 +51,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    made.filters.update(short=number, grouped=grouped, cell=_cell)
+    made.filters.update(short=short_number, grouped=grouped, cell=_cell)
     made.globals.update(chart_width=WIDTH, chart_height=HEIGHT, rows_of=_rows_of)
     return made
 
@@ -140,7 +140,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return number(value)
+        return short_number(value)
     if isinstance(value, int):
         return grouped(value)
     return str(value)

@@ -90,7 +90,7 @@ def render(
             for page, picture in pictures.scaled(pages, settings.thumb_px)
         ]
     stats = compute_stats(tables)
-    failed, damaged = stats.figures.totals.failed, damaged_rows(tables)
+    failed, damaged = stats.figures.totals.failed, shown_damage(tables)
     least = tables.files.text_threshold if settings.least is None else settings.least
     errors_first = settings.errors_first or (not images and bool(failed or damaged))
     return html.standalone(
@@ -109,7 +109,7 @@ def render(
         least=f"{least:g}",
         writing_systems=tuple(WRITING_SYSTEMS),
         failed=failed,
-        errors=error_rows(tables) if failed else [],
+        errors=shown_errors(tables) if failed else [],
         damaged=damaged,
         stats=stats,
         charts=charts(stats.figures),
@@ -150,7 +150,7 @@ def threshold_note(tables: TableViews, stats: Stats, least: float) -> str:
     )
 
 
-def error_rows(tables: TableViews) -> list[tuple[Any, ...]]:
+def shown_errors(tables: TableViews) -> list[tuple[Any, ...]]:
     """The first failed images: file name, kind, message, stage, attempts, folder."""
     rows = []
     for image_id, *facts in tables.rows(
@@ -162,7 +162,7 @@ def error_rows(tables: TableViews) -> list[tuple[Any, ...]]:
     return rows
 
 
-def damaged_rows(tables: TableViews) -> list[tuple[str, str, str]]:
+def shown_damage(tables: TableViews) -> list[tuple[str, str, str]]:
     """The first images that were read from damaged files: file name, what is wrong, folder."""
     rows = []
     for image_id, damage in tables.rows(

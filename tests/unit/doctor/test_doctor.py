@@ -21,7 +21,7 @@ from textspot_ray.doctor import storage as check_storage
 from textspot_ray.doctor.doctor import verdict
 from textspot_ray.doctor.finding import CheckResult, Level, fail, guarded, ok, warn
 from textspot_ray.doctor.model import check_model
-from textspot_ray.doctor.nodes import NodeFacts, compare
+from textspot_ray.doctor.nodes import NodeFacts, compare_nodes
 from textspot_ray.errors import BundleError, ExitCode, StorageError
 from textspot_ray.spotting.bundle import embedded_folder
 from textspot_ray.storage.faults import hint_of
@@ -317,24 +317,26 @@ def node(address: str, **changed: Any) -> NodeFacts:
     ],
 )
 def test_a_node_that_differs(changed: dict[str, Any], level: Level, said: str) -> None:
-    findings = list(compare([node("a"), node("b"), node("c", **changed)], 3))
+    findings = list(compare_nodes([node("a"), node("b"), node("c", **changed)], 3))
     assert [f.level for f in findings] == [Level.OK, level]
     assert said in findings[1].text.replace("CPU types differs", "CPU types differ")
 
 
 def test_patch_versions_of_python_may_differ() -> None:
-    assert [f.level for f in compare([node("a"), node("b", python="3.11.9")], 2)] == [Level.OK]
+    assert [f.level for f in compare_nodes([node("a"), node("b", python="3.11.9")], 2)] == [
+        Level.OK
+    ]
 
 
 def test_a_model_that_no_node_has_comes_from_the_driver() -> None:
     nodes = [node(name, model="unreadable: no bundle") for name in "ab"]
-    findings = list(compare(nodes, 2))
+    findings = list(compare_nodes(nodes, 2))
     assert verdict(findings) == ExitCode.OK
     assert "no node has the bundle" in findings[-1].text
 
 
 def test_no_node_at_all() -> None:
-    assert levels(compare([], 0)) == [("nodes", Level.FAIL)]
+    assert levels(compare_nodes([], 0)) == [("nodes", Level.FAIL)]
 
 
 # The command.

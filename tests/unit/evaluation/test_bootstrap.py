@@ -6,7 +6,7 @@ import pytest
 
 from jobs.training.thresholds import best, sweep
 from textspot_ray.errors import UsageError
-from textspot_ray.evaluation.bootstrap import compare, hmean_interval
+from textspot_ray.evaluation.bootstrap import compare_scores, hmean_interval
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
 from textspot_ray.evaluation.lexicon import Lexicon, apply_lexicon, read_lexicon
 from textspot_ray.evaluation.matching import Scores, evaluate, measure
@@ -23,7 +23,7 @@ def scored(right: list[bool]) -> Scores:
 
 def test_same_run_twice_differs_by_nothing() -> None:
     scores = scored([True, False] * 20)
-    found = compare(scores, scores, draws=500)
+    found = compare_scores(scores, scores, draws=500)
     assert (found.difference.low, found.difference.estimate, found.difference.high) == (0, 0, 0)
     assert found.share_not_better == 1
 
@@ -35,7 +35,7 @@ def test_two_words_in_a_hundred_photos_are_within_chance() -> None:
     flips = [n for n, ok in enumerate(a) if not ok][:3] + [n for n, ok in enumerate(a) if ok][:1]
     for n in flips:
         b[n] = not b[n]
-    found = compare(scored(a), scored(b), draws=2000)
+    found = compare_scores(scored(a), scored(b), draws=2000)
     assert found.difference.estimate == pytest.approx(0.02)
     assert found.difference.low < 0 < found.difference.high
 
@@ -43,7 +43,7 @@ def test_two_words_in_a_hundred_photos_are_within_chance() -> None:
 def test_a_large_gain_is_beyond_chance_and_pairing_narrows() -> None:
     a = [n % 2 == 0 for n in range(100)]
     b = [n % 2 == 0 or n % 5 == 1 for n in range(100)]
-    found = compare(scored(a), scored(b), draws=2000)
+    found = compare_scores(scored(a), scored(b), draws=2000)
     assert found.difference.low > 0
     alone = hmean_interval(scored(b), draws=2000)
     assert found.difference.high - found.difference.low < alone.high - alone.low
@@ -52,7 +52,7 @@ def test_a_large_gain_is_beyond_chance_and_pairing_narrows() -> None:
 
 def test_other_images_cannot_be_compared() -> None:
     with pytest.raises(UsageError, match="same ground truth"):
-        compare(scored([True]), scored([True, True]))
+        compare_scores(scored([True]), scored([True, True]))
 
 
 def test_the_sweep_finds_the_threshold_that_drops_the_wrong_reading() -> None:

@@ -123,7 +123,7 @@ def test_command_writes_summary_rows_and_page(
 def test_settings_that_differ_are_named(make_table: MakeTable) -> None:
     import dataclasses
 
-    from textspot_ray.evaluation.diff_report import report
+    from textspot_ray.evaluation.diff_report import diff_text
 
     uri = make_table([Page("x.jpg")])
     with open_views(uri) as a:
@@ -131,5 +131,5 @@ def test_settings_that_differ_are_named(make_table: MakeTable) -> None:
             a.files, fingerprint={"precision": "int8", "detector": "0123abcd"}
         )
         with TableViews(files) as b:
-            assert "precision: f32 -> int8" in report(a, b, DiffSummary())
-            assert "detector" not in report(a, b, DiffSummary())
+            assert "precision: f32 -> int8" in diff_text(a, b, DiffSummary())
+            assert "detector" not in diff_text(a, b, DiffSummary())

@@ -10,7 +10,7 @@ from tests.support.insight_tables import MakeTable, Page, run_command, word
 from textspot_ray.errors import ExitCode, UsageError
 from textspot_ray.evaluation.evaluate import EvaluateSettings, Evaluation, evaluate_table
 from textspot_ray.evaluation.ground_truth import read_ground_truth
-from textspot_ray.evaluation.report import report, write_images_csv
+from textspot_ray.evaluation.report import evaluation_report, write_images_csv
 from textspot_ray.evaluation.rules import ScoringTask
 from textspot_ray.query.views import open_views
 
@@ -57,8 +57,8 @@ def test_words_below_the_threshold_are_left_out(table: str, gt: Path) -> None:
     found = evaluation(table, gt, min_confidence=0.5)
     assert found.scores[ScoringTask.WORD_SPOTTING].figures.predicted == 2
     assert found.joined.below == 1
-    assert "left out: 1 words read with less than 0.5" in report(found)
-    assert "left out" not in report(evaluation(table, gt))
+    assert "left out: 1 words read with less than 0.5" in evaluation_report(found)
+    assert "left out" not in evaluation_report(evaluation(table, gt))
 
 
 def test_the_account_of_each_image_starts_with_the_worst(table: str, gt: Path) -> None:

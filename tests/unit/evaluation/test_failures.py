@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.insight_tables import MakeTable, Page, run_command, word, write_run
 from textspot_ray.errors import ExitCode
 from textspot_ray.evaluation.failure_sheet import GREEN, RED, tile
-from textspot_ray.evaluation.failures import Failure, Kind, account, cut_heights
+from textspot_ray.evaluation.failures import Failure, FailureKind, account, cut_heights
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
 from textspot_ray.evaluation.matching import evaluate
 from textspot_ray.evaluation.rules import Rules, ScoringTask
@@ -48,12 +48,16 @@ READ = {
 def test_words_are_counted_by_what_became_of_them() -> None:
     found = account(evaluate(GT, READ))
     assert (found.counted, found.found, found.right) == (5, 3, 1)
-    assert found.kinds == {Kind.NOT_FOUND: 2, Kind.ENDS_CUT: 1, Kind.WRONG_LETTERS: 1}
+    assert found.kinds == {
+        FailureKind.NOT_FOUND: 2,
+        FailureKind.ENDS_CUT: 1,
+        FailureKind.WRONG_LETTERS: 1,
+    }
     by_text = {failure.text: failure for failure in found.failures}
     assert sorted(by_text) == ["beside", "coffee", "gone", "street"]
-    assert by_text["coffee"].kind is Kind.ENDS_CUT
+    assert by_text["coffee"].kind is FailureKind.ENDS_CUT
     assert by_text["coffee"].iou == pytest.approx(0.8)
-    assert (by_text["street"].kind, by_text["street"].read) == (Kind.WRONG_LETTERS, "streel")
+    assert (by_text["street"].kind, by_text["street"].read) == (FailureKind.WRONG_LETTERS, "streel")
     assert (by_text["gone"].read, by_text["gone"].iou, by_text["gone"].found) == ("", 0.0, None)
     assert by_text["beside"].iou == pytest.approx(0.25)
     assert by_text["beside"].read == "xx"
@@ -90,7 +94,7 @@ def test_a_tile_shows_both_quads_where_they_are() -> None:
     image = np.full((200, 400, 3), 255, np.uint8)
     # the ground truth refers to half the image's size
     failure = Failure(
-        "img_1", Kind.ENDS_CUT, "Café", "ca", 0.6, box(50, 40, 60, 20), box(50, 40, 30, 20)
+        "img_1", FailureKind.ENDS_CUT, "Café", "ca", 0.6, box(50, 40, 60, 20), box(50, 40, 30, 20)
     )
     drawn = tile(failure, image, (200, 100)).astype(int)
     green = (np.abs(drawn - GREEN).sum(2) < 60).nonzero()

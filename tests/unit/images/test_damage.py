@@ -151,14 +151,14 @@ def test_varied_data_that_come_out_in_one_colour_are_not_believed(
 ) -> None:
     data = encode(noise(), "PNG")
 
-    def zeros(job: raster.Job, header: Any, found: Any) -> raster.Raster:
+    def zeros(job: raster.DecodeJob, header: Any, found: Any) -> raster.Raster:
         start, stop = header.payload
         image = np.zeros((header.height, header.width, 3), np.uint8)
         payload = memoryview(job.data)[start:stop]
         return raster.Raster(image, header.width, header.height, found, payload=payload)
 
-    readers = dict.fromkeys(decode_module.READERS, zeros)
-    monkeypatch.setattr(decode_module, "READERS", readers)
+    readers = dict.fromkeys(decode_module.DECODERS, zeros)
+    monkeypatch.setattr(decode_module, "DECODERS", readers)
     result = decode(data, max_pixels=MAX)
     assert isinstance(result, ImageError) and result.kind is ErrorKind.CORRUPT
     assert "one colour" in result.message

@@ -24,7 +24,7 @@ from textspot_ray.query.search import (
     Region,
     SearchQuery,
     count_hits,
-    fold,
+    fold_confusions,
     impossible_terms,
     ocr_distance,
     search,
@@ -231,7 +231,7 @@ letters = st.text(alphabet="o0l1i5s8babcxyz", max_size=8)
 @given(letters, letters)
 def test_folding_is_a_lower_bound_of_the_readers_distance(a: str, b: str) -> None:
     plain = _levenshtein(a, b)
-    assert _levenshtein(fold(a), fold(b)) <= ocr_distance(a, b) <= plain
+    assert _levenshtein(fold_confusions(a), fold_confusions(b)) <= ocr_distance(a, b) <= plain
     assert ocr_distance(a, b) == ocr_distance(b, a)
 
 

@@ -20,9 +20,9 @@ from textspot_ray.errors import ExitCode, UsageError
 from textspot_ray.evaluation.evaluate import EvaluateSettings, evaluate_table
 from textspot_ray.evaluation.ground_truth import read_ground_truth
 from textspot_ray.evaluation.rules import ScoringTask
-from textspot_ray.evaluation.worst_images import words_of, write_misses
+from textspot_ray.evaluation.worst_images import judged_words, write_misses
 from textspot_ray.query.pages import read_page
-from textspot_ray.query.stats import Copies, CopyGroup, compute_stats, report
+from textspot_ray.query.stats import Copies, CopyGroup, compute_stats, stats_text
 from textspot_ray.query.views import open_views
 from textspot_ray.records import ErrorKind
 
@@ -97,7 +97,7 @@ def test_copies_are_told_where_the_table_keeps_hashes(table: str) -> None:
         )
         stats = compute_stats(tables)
     assert stats.copies == Copies(1, 1, (CopyGroup(2, "a/1.jpg"),))
-    assert "copies  1 file with the bytes of another (1 content)" in report(stats)
+    assert "copies  1 file with the bytes of another (1 content)" in stats_text(stats)
 
 
 def test_page_of_misses_shows_each_kind_in_the_images_pixels(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_page_of_misses_shows_each_kind_in_the_images_pixels(tmp_path: Path) -> 
         score = found.scores[ScoringTask.WORD_SPOTTING].images[0]
         page = read_page(tables, found.joined.image_ids["img_1"])
         assert page is not None
-        words = words_of(score, page, size)
+        words = judged_words(score, page, size)
     assert [(w["kind"], w["label"]) for w in words] == [
         ("same", "exit"),
         ("changed", "Open → opem"),

@@ -15,12 +15,12 @@ import pytest
 
 from tests.support.stub_bundle import draw, write_stub_bundle
 from textspot_ray.cli import main
-from textspot_ray.commands.models_quantize import Outcome, _refusal
+from textspot_ray.commands.models_quantize import QuantizeOutcome, _refusal
 from textspot_ray.errors import BundleError, ExitCode
 from textspot_ray.records import ImageResult, Item, Word
 from textspot_ray.spotting.bundle import describe_files, write_spec
 from textspot_ray.spotting.catalogue import load_bundle
-from textspot_ray.spotting.quantize import Agreement, calibrate, compare
+from textspot_ray.spotting.quantize import Agreement, agreement_of, calibrate
 from textspot_ray.spotting.spotter import TextSpotter
 
 try:
@@ -133,9 +133,9 @@ def test_with_ground_truth_the_loss_of_hmean_decides(
 ) -> None:
     far_apart = Agreement(10, 100, 100, 100, words=100, other_words=100, same_text=1)
     arguments = argparse.Namespace(max_loss=0.01, min_agreement=0.9)
-    refused = _refusal(Outcome(far_apart, (before, after)), arguments)
+    refused = _refusal(QuantizeOutcome(far_apart, (before, after)), arguments)
     assert refused is None if said is None else said in str(refused)
-    assert "1.0 % of the words agree" in str(_refusal(Outcome(far_apart, None), arguments))
+    assert "1.0 % of the words agree" in str(_refusal(QuantizeOutcome(far_apart, None), arguments))
 
 
 @needs_nncf
@@ -203,7 +203,7 @@ def result(*words: tuple[str, float], confidence: float = 1.0) -> ImageResult:
 def test_agreement_pairs_the_best_overlap_and_counts_both_sides() -> None:
     before = {"a": result(("one", 0), ("two", 100)), "b": result(("far", 0)), "c": result()}
     after = {"a": result(("tvo", 101), ("uno", 2), ("one", 1)), "b": result(("far", 50))}
-    found = compare(before, after)
+    found = agreement_of(before, after)
     assert found == Agreement(
         images=3, boxes=3, other_boxes=4, paired=2, words=3, other_words=4, same_text=1
     )
@@ -217,14 +217,14 @@ def test_a_word_counts_if_one_of_the_two_is_sure_of_it() -> None:
         result(("one", 0), ("tvo", 100), ("noise", 200), confidence=0.1),
     )
     noise = result(("x", 0)), result(("y", 0), confidence=0.1)
-    found = compare({"a": sure}, {"a": unsure}, 0.5)
+    found = agreement_of({"a": sure}, {"a": unsure}, 0.5)
     assert (found.words, found.other_words, found.same_text) == (2, 2, 1)
     assert found.word_agreement == 0.5
-    assert compare({"a": unsure}, {"a": sure}, 0.5).word_agreement == 0.5
-    found = compare({"a": noise[1]}, {"a": noise[1]}, 0.5)
+    assert agreement_of({"a": unsure}, {"a": sure}, 0.5).word_agreement == 0.5
+    found = agreement_of({"a": noise[1]}, {"a": noise[1]}, 0.5)
     assert (found.paired, found.words, found.word_agreement) == (1, 0, 1.0)
-    assert compare({"a": noise[0]}, {"a": noise[1]}, 0.5).word_agreement == 0.0
+    assert agreement_of({"a": noise[0]}, {"a": noise[1]}, 0.5).word_agreement == 0.0
 
 
 def test_nothing_found_by_either_is_agreement() -> None:
-    assert compare({"a": result()}, {"a": result()}).word_agreement == 1.0
+    assert agreement_of({"a": result()}, {"a": result()}).word_agreement == 1.0

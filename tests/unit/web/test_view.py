@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.support.insight_tables import MakeTable, Page, run_command, word, write_run
 from textspot_ray.errors import ExitCode, UsageError
 from textspot_ray.query import pages
-from textspot_ray.query.charts import Bar, bar_chart, line_chart, nice_top, number
+from textspot_ray.query.charts import Bar, bar_chart, line_chart, nice_top, short_number
 from textspot_ray.query.figures import compute
 from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
@@ -211,7 +211,7 @@ def test_charts_escape_and_scale() -> None:
     assert drawn.count("<figure") == 3 and "&lt;u&gt;" in drawn
     assert not re.search("<[biusq]>", drawn.partition("</style>")[2].replace("<b class", ""))
     assert [nice_top(v) for v in (0, 1, 3, 17, 99, 101)] == [1, 1, 4, 20, 100, 200]
-    assert [number(v) for v in (0, 0.125, 12345, 2.5e6)] == ["0", "0.125", "12.3k", "2.5M"]
+    assert [short_number(v) for v in (0, 0.125, 12345, 2.5e6)] == ["0", "0.125", "12.3k", "2.5M"]
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=40))

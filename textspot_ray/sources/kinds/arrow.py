@@ -13,7 +13,7 @@ from textspot_ray.sources.kinds.tables import (
     ImageTable,
     TableAccess,
     TableKind,
-    guarded,
+    arrow_fault,
 )
 
 _MAGIC = b"ARROW1"
@@ -68,7 +68,7 @@ class _ArrowTable(ImageTable):
                     yield from reader
                     self._check_end()
         except (pa.ArrowException, OSError) as exc:
-            raise guarded(exc, "Arrow data cannot be read") from exc
+            raise arrow_fault(exc, "Arrow data cannot be read") from exc
 
     def _check_end(self) -> None:
         """See to it that a stream ended where its file does, and by its end mark.
@@ -94,7 +94,7 @@ class _ArrowTable(ImageTable):
             source = pa.PythonFile(_Unclosed(self._file), mode="r")
             return pa.ipc.open_file(source) if self._is_random else pa.ipc.open_stream(source)
         except (pa.ArrowException, OSError) as exc:
-            raise guarded(exc, "not a whole Arrow file") from exc
+            raise arrow_fault(exc, "not a whole Arrow file") from exc
 
 
 class _Unclosed:

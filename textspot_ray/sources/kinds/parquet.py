@@ -16,7 +16,7 @@ from textspot_ray.sources.kinds.tables import (
     ImageTable,
     TableAccess,
     TableKind,
-    guarded,
+    arrow_fault,
 )
 
 # Rows decoded at a time: of images one, for a page may repeat a value of 200 MiB; of other
@@ -50,7 +50,7 @@ class _ParquetTable(ImageTable):
             self._file = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
             self.schema = self._file.schema_arrow
         except (pa.ArrowException, OSError) as exc:
-            raise guarded(exc, "not a whole Parquet file") from exc
+            raise arrow_fault(exc, "not a whole Parquet file") from exc
         metadata = self._file.metadata
         self._starts = [0]
         for group in range(metadata.num_row_groups):
@@ -109,7 +109,7 @@ class _ParquetTable(ImageTable):
                 batch_size=rows, row_groups=groups, columns=columns, use_threads=False
             )
         except (pa.ArrowException, OSError) as exc:
-            raise guarded(exc, "Parquet data cannot be read") from exc
+            raise arrow_fault(exc, "Parquet data cannot be read") from exc
 
     def _check_pages(self, groups: list[int] | None, columns: list[str]) -> None:
         """Refuse pages that would take more memory than a reader may.

@@ -395,7 +395,7 @@ class _TableItems(ItemStream):
         return data
 
 
-def guarded(exc: Exception, what: str) -> Exception:
+def arrow_fault(exc: Exception, what: str) -> Exception:
     """An Arrow exception as what it means: a fault of storage as it is, else damage."""
     if fault_of(exc).is_transient:
         return exc

@@ -19,13 +19,13 @@ class _Versioned(msgspec.Struct):
     version: int
 
 
-def encode(value: Any) -> bytes:
+def encode_record(value: Any) -> bytes:
     """A record as indented JSON, with the table version."""
     facts = {**msgspec.to_builtins(value), "version": TABLE_VERSION}
     return msgspec.json.format(msgspec.json.encode(facts, order="sorted"), indent=1)
 
 
-def decode(data: bytes, kind: type[T], where: str, what: str) -> T:
+def decode_record(data: bytes, kind: type[T], where: str, what: str) -> T:
     """Read a record.
 
     Args:

@@ -16,7 +16,7 @@ import msgspec
 from textspot_ray.errors import StorageError, TableError
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.codec import decode, encode
+from textspot_ray.tables.commit.codec import decode_record, encode_record
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.schema import BY_TEXT, TABLES
 
@@ -162,7 +162,7 @@ def commit_record_to_json(record: CommitRecord) -> bytes:
     facts = msgspec.to_builtins(record)
     facts |= {"plan": record.shard.plan, "shard": record.shard.index}
     facts["counts"] = record.counts.stored()
-    return encode({_STORED_KEYS.get(name, name): value for name, value in facts.items()})
+    return encode_record({_STORED_KEYS.get(name, name): value for name, value in facts.items()})
 
 
 def commit_record_from_json(data: bytes, where: str) -> CommitRecord:
@@ -172,7 +172,7 @@ def commit_record_from_json(data: bytes, where: str) -> CommitRecord:
         TableError: It is damaged, or of a newer version.
     """
     what = "commit record"
-    raw = decode(data, _Stored, where, what)
+    raw = decode_record(data, _Stored, where, what)
     try:
         counts = msgspec.convert({**raw.counts, "empty": raw.counts["none"]}, Counts)
     except (msgspec.MsgspecError, KeyError) as exc:

@@ -26,7 +26,7 @@ from textspot_ray.errors import (
 )
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.codec import decode, encode
+from textspot_ray.tables.commit.codec import decode_record, encode_record
 from textspot_ray.tables.commit.commit_record import (
     DONE,
     STATE,
@@ -85,7 +85,7 @@ def open_ledger(
         new = _TableFile(
             TABLE_VERSION, dict(fingerprint), created_at=time.time(), created_by=__version__
         )
-        store.put_if_absent(TABLE_FILE, encode(new))
+        store.put_if_absent(TABLE_FILE, encode_record(new))
         found = _read_table(store)
         if found is None:
             raise StorageError(f"{store.uri}/{TABLE_FILE} was written but cannot be read back")
@@ -371,7 +371,7 @@ def _read_table(store: Store) -> _TableFile | None:
         data = store.read(TABLE_FILE)
     except FileNotFoundError:
         return None
-    return decode(data, _TableFile, f"{store.uri}/{TABLE_FILE}", "table file")
+    return decode_record(data, _TableFile, f"{store.uri}/{TABLE_FILE}", "table file")
 
 
 def _check_fingerprint(uri: str, there: Mapping[str, str], now: Mapping[str, str]) -> None:

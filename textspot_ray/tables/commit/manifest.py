@@ -147,7 +147,7 @@ def read_counts(store: Store, manifest: ManifestFile) -> pa.Table:
         return _read(file, names)
 
 
-def read_rows(store: Store, manifest: ManifestFile) -> pa.Table:
+def read_manifest(store: Store, manifest: ManifestFile) -> pa.Table:
     """All of a manifest, for writing it again.
 
     Raises:

@@ -22,14 +22,14 @@ import pyarrow as pa
 from textspot_ray.errors import StorageError
 from textspot_ray.records import Counts
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.codec import decode, encode
+from textspot_ray.tables.commit.codec import decode_record, encode_record
 from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, new_attempt
 from textspot_ray.tables.commit.manifest import (
     SNAPSHOTS,
     ManifestFile,
     newest_only,
     read_counts,
-    read_rows,
+    read_manifest,
     sum_counts,
     to_table,
     write_manifest,
@@ -106,7 +106,7 @@ def read_snapshot(store: Store, n: int) -> Snapshot:
         TableError: It is damaged or of a newer version.
     """
     path = snapshot_path(n)
-    return decode(store.read(path), Snapshot, f"{store.uri}/{path}", "snapshot")
+    return decode_record(store.read(path), Snapshot, f"{store.uri}/{path}", "snapshot")
 
 
 def put_snapshot(store: Store, snapshot: Snapshot) -> bool:
@@ -118,7 +118,7 @@ def put_snapshot(store: Store, snapshot: Snapshot) -> bool:
     if numbers and numbers[-1] >= snapshot.n:
         return False
     try:
-        won = store.put_if_absent(path, encode(snapshot))
+        won = store.put_if_absent(path, encode_record(snapshot))
     except StorageError:
         if not _is_ours(store, snapshot):
             raise
@@ -228,7 +228,7 @@ def merge_tiers(
             break
         for manifest in tier:
             kept.remove(manifest)
-            merged.append(read_rows(store, manifest))
+            merged.append(read_manifest(store, manifest))
             rows += manifest.rows
     table = newest_only(pa.concat_tables(merged))
     written = write_manifest(store, table, head.n + 1)

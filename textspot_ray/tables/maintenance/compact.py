@@ -25,7 +25,7 @@ from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.commit.manifest import (
     ManifestFile,
     newest_only,
-    read_rows,
+    read_manifest,
     to_table,
     write_manifest,
 )
@@ -207,7 +207,7 @@ def _mark(ledger: Ledger, head: Snapshot, built: _Built, number: int) -> Iterato
     live = [record for record in built.live if absorbed.get(record.shard, -1) < record.generation]
     newer = {record.shard for record in live}
     for manifest in head.manifests:
-        table = read_rows(ledger.store, manifest)
+        table = read_manifest(ledger.store, manifest)
         rows = list(zip(_shard_ids(table), table.column("gen").to_pylist(), strict=True))
         # Rows that a newer generation has replaced are dropped on the way.
         newest = [absorbed[shard] == g and shard not in newer for shard, g in rows]

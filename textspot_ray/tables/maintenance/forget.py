@@ -22,7 +22,7 @@ from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.commit.manifest import (
     ManifestFile,
     find_commit_record,
-    read_rows,
+    read_manifest,
     to_table,
     write_forgotten,
     write_manifest,
@@ -159,7 +159,7 @@ def _replace_rows(
     kept: list[ManifestFile] = []
     fresh: list[ManifestFile] = []
     for manifest in head.manifests if shards else ():
-        table = read_rows(store, manifest)
+        table = read_manifest(store, manifest)
         pairs = zip(table["plan"].to_pylist(), table["shard"].to_pylist(), strict=True)
         stays = [ShardId(*pair) not in shards for pair in pairs]
         if all(stays):
