@@ -144,6 +144,33 @@ def test_no_room_is_crowded():
     assert {name: n for name, n in crowded.items() if n > MAX_FILES} == {}
 
 
+# one name for several things, on purpose
+SHARED = {
+    "Writer",  # of each export format
+    "write",  # of those with pixels
+    "run",  # of Python, of the engine, and of a job's entry
+    "open_tables",  # the files alone, and with SQL, search and pictures
+    "main",  # of each command
+    "add_arguments",
+}
+SHARED_YET = {"Plan", "cut", "merge"}  # of tables and of spotting
+
+
+def test_no_two_things_have_one_name():
+    """Classes and functions that a module lets out; methods are told apart by their class."""
+    homes: dict[str, set[str]] = {}
+    for name, tree in TREES.items():
+        for node in tree.body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                homes.setdefault(node.name, set()).add(name)
+    shared = {
+        thing: sorted(where)
+        for thing, where in homes.items()
+        if len(where) > 1 and not thing.startswith("_") and thing not in SHARED | SHARED_YET
+    }
+    assert shared == {}
+
+
 # rooms whose functions do not all say yet what their parameters are
 NOT_YET = frozenset({"spotting"})
 READER = ["job", "header", "found"]  # of `images.decode.DECODERS`, which says what they are
