@@ -105,7 +105,7 @@ def test_auto_is_int8_where_the_cpu_has_its_dot_product(
     spec = load_bundle(str(folder)).spec
     both = {"f32": spec.precisions["f32"], "int8": spec.precisions["f32"]}
     write_spec(folder, replace(spec, precisions=both, default_precision="auto"))
-    monkeypatch.setattr("textspot_ray.spotting.bundle.has_int8", lambda: flags)
+    monkeypatch.setattr("textspot_ray.spotting.bundle.has_int8_dot_product", lambda: flags)
     monkeypatch.setattr("textspot_ray.spotting.bundle.has_bf16", lambda: False)
     bundle = load_bundle(str(folder))
     assert bundle.resolve_precision(None) == wanted
