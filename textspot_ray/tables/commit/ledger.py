@@ -59,6 +59,8 @@ RUNS = f"{STATE}/runs/"
 FOLD_AT = 1000  # unabsorbed records
 _TRIES = 10
 _SUM = "sha256 "  # how the names of a bundle's checksums begin
+_TELLING = ("bundle", "precision")
+_NAMED = 2  # differences that a message names
 _READERS = 16  # records are tiny: on object stores their latency counts, not their bytes
 
 
@@ -382,17 +384,20 @@ def _check_fingerprint(uri: str, there: Mapping[str, str], now: Mapping[str, str
     # another bundle or precision has other files: their checksums say nothing more
     if {"bundle", "precision"} & set(differing):
         differing = [key for key in differing if key not in sums]
+    differing.sort(key=lambda key: (key not in _TELLING, key))  # the rest mostly follows from them
     named = "; ".join(
         f"{key}: {_short(key, there.get(key))} there, {_short(key, now.get(key))} now"
-        for key in differing
+        for key in differing[:_NAMED]
     )
+    more = len(differing) - _NAMED
+    named += f"; {more} more" if more > 0 else ""
     raise FingerprintError(
-        f"{uri} holds a table made with other settings ({named}); "
-        "use the same settings or another output folder"
+        f"{uri} holds a table of other settings ({named}): take the same, or another folder"
     )
 
 
 def _short(key: str, value: str | None) -> str:
     if value is None:
         return "absent"
-    return value[:12] if key.startswith(_SUM) else value
+    longest = 12 if key.startswith(_SUM) else 40
+    return value if len(value) <= longest else f"{value[: longest - 1]}…"

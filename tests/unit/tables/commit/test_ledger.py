@@ -81,6 +81,12 @@ def test_the_table_file_comes_first_and_another_setting_is_refused_by_name(store
     assert "tiles: absent there, off now" in str(caught.value)
     assert "precision" not in str(caught.value)
     assert caught.value.exit_code is ExitCode.FINGERPRINT == 4
+    another = {**FINGERPRINT, "bundle": "x 2", **{f"rule{n}": "long " * 40 for n in range(9)}}
+    with pytest.raises(
+        FingerprintError, match=r"\(bundle: .* there, x 2 now; .*; 8 more\)"
+    ) as caught:
+        open_ledger(store, another)
+    assert len(str(caught.value)) < 240
 
 
 def test_two_founders_with_different_settings_one_wins(store):
