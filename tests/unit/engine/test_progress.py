@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+
+import pytest
 
 from textspot_ray.engine import progress as module
 from textspot_ray.engine.progress import Tally, console, line
@@ -87,6 +90,24 @@ def test_a_terminal_gets_a_bar_with_rate_words_failures_and_time_left(monkeypatc
         assert part in out.getvalue()
     assert "\r" in out.getvalue()
     assert "\x1b[?25l" not in out.getvalue()  # the cursor stays: a killed run cannot bring it back
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_colours_are_for_terminals_that_want_them(monkeypatch, no_color):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    out = Terminal()
+    show = console(2.0, out)
+    tally = Tally(0)
+    tally.items_planned = 2
+    failed = Counts(items=1, images=1, failed=1)
+    tally.add(0, Report((), failed, True, False, 0, ()))
+    show(tally.progress(final=True))
+    assert "1 failed" in out.getvalue()
+    coloured = re.search(r"\x1b\[[0-9;]*3[0-9]", out.getvalue()) is not None
+    assert coloured is not no_color
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
