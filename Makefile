@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= demo-out
 
-.PHONY: demo test test-browser test-slow lint format docs clean help
+.PHONY: demo test test-browser test-slow lint format docs screenshots clean help
 
 help:
 	@echo "make demo   spot the words in the sample images and show how to query them"
@@ -46,6 +46,11 @@ test-slow: $(BIN)/.test
 
 docs: $(BIN)/.docs
 	$(BIN)/mkdocs build --strict
+
+screenshots: $(BIN)/.test  # the pictures in docs/; needs Chromium
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser-test]'
+	$(BIN)/python jobs/demo.py --out $(DEMO_OUT)
+	$(BIN)/python jobs/screenshots.py $(DEMO_OUT) docs --search st --mode prefix
 
 lint: $(BIN)/.dev
 	$(BIN)/ruff check .

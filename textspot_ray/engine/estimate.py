@@ -36,7 +36,9 @@ _MACHINE = 0.2  # what two runs of one command differ by on a machine that does 
 _NARROW = 0.08  # a sampling error below which no more is spotted
 _LEAST_SPOTTED = 8
 _TYPICAL_SPREAD = 1.0  # standard deviation by mean where a stratum has one observation
-START_S = {"local": 2.5, "ray": 9.0}  # processes, Ray, first models: measured, two cores
+# Processes, models, Ray. Local: 93 photos took 15.3 s, of which 13 s were work; Ray: README's demo
+# of 12 images takes 4.8 s in all (two cores, models compiled before).
+START_S = {"local": 2.5, "ray": 4.0}
 
 
 @dataclass(frozen=True, slots=True)
