@@ -6,7 +6,6 @@ are one. Every file is read for it, once more than for spotting it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 
 from textspot_ray.config import ImageConfig, SourceConfig
@@ -15,6 +14,7 @@ from textspot_ray.sources.identity import IdMap, Taken
 from textspot_ray.sources.reader import Reader
 
 DUPLICATE = "duplicate"
+_AT_A_TIME = 64  # read side by side; nothing else of a listing waits
 
 
 def without_copies(
@@ -30,19 +30,25 @@ def without_copies(
         image: For the largest file.
     """
     known = IdMap()
-    waiting: deque[Item | Skipped] = deque()
-
-    def items() -> Iterator[Item]:
-        for entry in listing:
-            waiting.append(entry)
-            if isinstance(entry, Item) and entry.error is None:
-                yield entry
-
+    batch: list[Item] = []
     with Reader(config, image) as reader:
-        for encoded in reader.read(items()):
-            while waiting[0] is not encoded.item:
-                yield waiting.popleft()
-            item = waiting.popleft()
-            first = encoded.sha256 is None or known.take(encoded.sha256) is Taken.NEW
-            yield item if first else Skipped(encoded.item.image_id, DUPLICATE)
-        yield from waiting
+        for entry in listing:
+            if isinstance(entry, Skipped):
+                yield entry
+                continue
+            batch.append(entry)
+            if len(batch) == _AT_A_TIME:
+                yield from _first_ones(batch, reader, known)
+                batch.clear()
+        yield from _first_ones(batch, reader, known)
+
+
+def _first_ones(batch: list[Item], reader: Reader, known: IdMap) -> Iterator[Item | Skipped]:
+    """Items in their order, copies as skipped."""
+    read = reader.read([item for item in batch if item.error is None])
+    for item in batch:
+        sha256 = None if item.error is not None else next(read).sha256
+        if sha256 is None or known.take(sha256) is Taken.NEW:
+            yield item
+        else:
+            yield Skipped(item.image_id, DUPLICATE)

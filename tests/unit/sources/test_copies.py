@@ -41,7 +41,11 @@ def listed(root: Path, **options: object) -> tuple[list[str], list[str]]:
     return taken, copies
 
 
-def test_the_first_of_each_content_is_taken(archive: Path) -> None:
+@pytest.mark.parametrize("at_a_time", [1, 2, 64])
+def test_the_first_of_each_content_is_taken(
+    archive: Path, at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textspot_ray.sources.copies._AT_A_TIME", at_a_time)
     taken, copies = listed(archive)
     plain = [
         entry.image_id[len(archive.as_uri()) + 1 :]
