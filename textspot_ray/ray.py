@@ -1,7 +1,9 @@
 """Spotting inside other people's pipelines: a class for Ray Data, a function for ``datasets``.
 
     ds = ray.data.read_images("photos/", include_paths=True)
-    ds.map_batches(textspot_ray.ray.Spotter, concurrency=2, batch_size=16)
+    ds.map_batches(textspot_ray.ray.Spotter, concurrency=1, batch_size=16)
+
+An actor takes a CPU for good: fewer of them than CPUs, or nothing is left to read with.
 
 Nothing here imports ray: the class is what Ray Data calls, and works without it too. What a
 pipeline of Ray Data keeps and loses when it is killed is another matter than what ``textspot run``
