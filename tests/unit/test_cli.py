@@ -160,6 +160,8 @@ def test_no_model_of_that_name_names_the_nearest(
     assert cli.main(arguments) == ExitCode.USAGE
     assert "did you mean ppocrv6-small?" in capsys.readouterr().err
     assert not (tmp_path / "t").exists()
+    assert cli.main(["models", "fetch", "text-spoting-0005"]) == ExitCode.USAGE
+    assert "did you mean text-spotting-0005?" in capsys.readouterr().err
 
 
 def test_examples_keep_their_lines_in_help(capsys: pytest.CaptureFixture[str]) -> None:

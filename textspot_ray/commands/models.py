@@ -99,11 +99,14 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-
-    from textspot_ray.errors import UsageError
+    from textspot_ray.errors import UsageError, did_you_mean
     from textspot_ray.spotting import ppocr
+    from textspot_ray.spotting.catalogue import published_names
     from textspot_ray.spotting.download import fetch_model, published_weights
 
+    if args.model not in published_names():
+        hint = did_you_mean(args.model, published_names()) or "; textspot models list names them"
+        raise UsageError(f"no published model {args.model!r}{hint}")
     if args.model in ppocr.names():
         if args.weights:
             raise UsageError(f"{args.model} is published in one form; leave --weights out")
