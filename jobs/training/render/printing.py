@@ -20,7 +20,17 @@ Pixels = NDArray[np.uint8]
 
 
 def printed(rng: np.random.Generator, sheet: Sheet, d: float, colourful: bool) -> Pixels:
-    """Ink on paper: colours, inverted bands, gaps of a print head, faint places."""
+    """Ink on paper: colours, gaps of a print head, faint places.
+
+    Args:
+        rng: Where chance comes from.
+        sheet: What is set.
+        d: Difficulty, 0..1: how bad the printer is.
+        colourful: Whether paper and ink may have any colours.
+
+    Returns:
+        [H, W, 3] BGR.
+    """
     height, width = sheet.ink.shape
     paper = np.full(3, float(rng.uniform(215, 255)), np.float32) + rng.normal(0, 4, 3).astype(
         np.float32
@@ -63,7 +73,14 @@ def printed(rng: np.random.Generator, sheet: Sheet, d: float, colourful: bool) -
 def inverted(
     rng: np.random.Generator, image: Pixels, found: list[SceneWord], share: float
 ) -> tuple[Pixels, list[SceneWord]]:
-    """Turn bands of the page to negative; words that lie across an edge count no more."""
+    """Turn bands of the page to negative; words that lie across an edge count no more.
+
+    Args:
+        rng: Where chance comes from.
+        image: The page, [H, W, 3].
+        found: Its words.
+        share: How often there are bands at all.
+    """
     image = image.copy()
     height = image.shape[0]
     for _ in range(int(rng.integers(1, 3)) if rng.random() < share else 0):
@@ -98,7 +115,15 @@ def stamped(
     fonts: FontLibrary,
     words: Vocabulary,
 ) -> tuple[Pixels, list[SceneWord]]:
-    """Press a stamp onto the page, turned; what it hides is no longer legible."""
+    """Press a stamp onto the page, turned; what it hides is no longer legible.
+
+    Args:
+        rng: Where chance comes from.
+        image: The page, [H, W, 3].
+        found: Its words.
+        fonts: Faces.
+        words: What it says when not PAID or its like.
+    """
     height, width = image.shape[:2]
     size = int(rng.integers(22, 60))
     text = str(rng.choice(["PAID", "RECEIVED", "COPY", "APPROVED", "VOID"]))
@@ -142,7 +167,18 @@ def laid_down(
     d: float,
     backgrounds: BackgroundLibrary | None,
 ) -> tuple[Pixels, list[SceneWord]]:
-    """Scan the page a little turned, or photograph it on a table."""
+    """Scan the page a little turned, or photograph it on a table.
+
+    Args:
+        rng: Where chance comes from.
+        image: The page, [H, W, 3].
+        found: Its words.
+        d: Difficulty, 0..1: how far a photographed page is turned, how uneven its light.
+        backgrounds: What it lies on; a made-up surface when None.
+
+    Returns:
+        The picture and the words that are whole in it.
+    """
     height, width = image.shape[:2]
     photographed = rng.random() < 0.3
     turned = float(rng.normal(0, 0.012 + 0.03 * d * photographed))

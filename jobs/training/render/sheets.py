@@ -101,7 +101,15 @@ class Sheet:
         return x - space
 
     def rule(self, x0: float, y0: float, x1: float, y1: float, px: int) -> None:
-        """A straight line of ink."""
+        """A straight line of ink.
+
+        Args:
+            x0: Column where it starts.
+            y0: Row where it starts.
+            x1: Column where it ends.
+            y1: Row where it ends.
+            px: How thick it is.
+        """
         start, end = (round(x0), round(y0)), (round(x1), round(y1))
         cv2.line(self.ink, start, end, 255, px)
         self.bottom = max(self.bottom, min(self.height, round(max(y0, y1)) + 1))
