@@ -145,14 +145,15 @@ class Running:
 
     def __init__(self, peer: Peer, cores: int) -> None:
         self.peer = peer
-        program = _FRAME.format(load=peer.load.strip())
+        program, is_own = _FRAME.format(load=peer.load.strip()), peer.python == sys.executable
         self._process = subprocess.Popen(
-            [peer.python, "-c", program, str(cores), peer.option],
+            # of another environment, nothing that lies in this folder
+            [peer.python, *([] if is_own else ["-P"]), "-c", program, str(cores), peer.option],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": ""} if peer.python != sys.executable else None,
+            env=None if is_own else {**os.environ, "PYTHONPATH": ""},
         )
         assert self._process.stdout is not None
         if self._process.stdout.readline().strip() != "ready":

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textspot_ray.records import Detection
-from textspot_ray.spotting.cutting import MAX_PARTS, Found, look_closer
+from textspot_ray.spotting.cutting import MANY_WORDS, MAX_PARTS, Found, look_closer
 from textspot_ray.spotting.geometry import Box
 from textspot_ray.spotting.tiling import TileWindow, level_tiles
 
@@ -35,6 +35,7 @@ _MARGIN = 2.0  # times a hint's height: what a window shows around it
 # A small window costs a quarter of a tile. One of many hints is shown as a whole, as a page is.
 MOST_HINTS = 12
 MOST_SMALL = 3
+_WORD_LONG = 6.0  # times the height of its middle: words are four times as long as high
 # A step from one level to the next finer one, at most: of what is smaller there is no hint left.
 MAX_STEP = 3.0
 FLAT_LEVELS = 24  # grey levels, in a tile as the detector sees it: less contrast shows no letter
@@ -128,15 +129,26 @@ def look_from_coarse_to_fine(
     found: list[tuple[TileWindow, F]] = []
     for level in plan.levels:
         if made:
-            hints = [h for w, f in found for h in hints_of(f.evidence, w, f.detections)]
+            hints = [hint for window, f in found for hint in _hints(window, f)]
             wanted = covering(level, hints, plan)
         if not wanted:
             break
-        found, full = look_closer(wanted, look, shrink_of, overlap, zoom_below, left)
+        found, full = look_closer(wanted, look, shrink_of, overlap, zoom_below, left, _is_page)
         left -= len(found) - len(wanted)
         lost = lost or full
         made += found
     return made, lost
+
+
+def _hints(window: TileWindow, found: FoundWithEvidence) -> list[Box]:
+    return hints_of(found.evidence, window, found.detections)
+
+
+def _is_page(window: TileWindow, found: FoundWithEvidence) -> bool:
+    """Whether hints are as many words as a page has: those of a line may run into each other."""
+    sides = [sorted((x1 - x0, y1 - y0)) for x0, y0, x1, y1 in _hints(window, found)]
+    words = sum(max(1.0, long / (_WORD_LONG * short)) for short, long in sides)
+    return words >= MANY_WORDS
 
 
 def hints_of(

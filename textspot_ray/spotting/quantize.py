@@ -18,6 +18,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from textspot_ray.config import ImageConfig
 from textspot_ray.errors import BundleError, UsageError
 from textspot_ray.records import ImageResult, Word
 from textspot_ray.spotting.bundle import Bundle, describe_files, write_spec
@@ -77,7 +78,8 @@ def calibrate(bundle: Bundle, images: Iterable[bytes]) -> Calibration:
     """
     if "f32" not in bundle.spec.precisions:
         raise BundleError(f"bundle {bundle.spec.name} has no f32 files to quantise")
-    pages = PageDetector(SpotterSettings(bundle.model, precision="f32"))
+    everything = ImageConfig(tiles="all")
+    pages = PageDetector(SpotterSettings(bundle.model, precision="f32", image=everything))
     recorder = _Recorder(pages.requests)
     features: list[Any] = []
     regions = 0
