@@ -142,8 +142,8 @@ def write_photos(
 
 
 def mixed_kinds(count: int, text_share: float) -> list[str]:
-    """Kinds of so many photos, of which a share has text: street, receipt, street, page ..."""
-    with_text, turn = round(count * text_share), ("street", "receipt", "street", "page")
+    """Kinds of so many photos; of those with text each fourth is a receipt, the others street."""
+    with_text, turn = round(count * text_share), ("street", "street", "street", "receipt")
     every = count / with_text if with_text else 0
     places = {int(i * every) for i in range(with_text)}
     kinds, used = [], 0

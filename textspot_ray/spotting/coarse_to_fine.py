@@ -20,22 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textspot_ray.records import Detection
-from textspot_ray.spotting.cutting import MANY_WORDS, MAX_PARTS, Found, look_closer
+from textspot_ray.spotting.cutting import MAX_PARTS, Found, look_closer
 from textspot_ray.spotting.geometry import Box
 from textspot_ray.spotting.tiling import TileWindow, level_tiles
 
 EvidenceMap = NDArray[np.float32]  # H x W over a window, 0 to 1: whether a place is inside text
 
 # `python -m jobs.bench.coarse_to_fine` gives what other values of these would lose and cost.
-HINT_SCORE = 0.1  # places with more are inside text that may be too low to be found
-LEAST_CELLS = 2  # of a hint, cells of the map
+HINT_SCORE = 0.2  # places with more are inside text that may be too low to be found
+LEAST_CELLS = 4  # of a hint, cells of the map
 SEEN_WELL_PX = 16.0  # input px: words as high as that gain nothing from a finer pass
 _OWN_SHARE = 0.15  # of a word's area: a hint in it that fills less is other, lower text
 _MARGIN = 2.0  # times a hint's height: what a window shows around it
 # A small window costs a quarter of a tile. One of many hints is shown as a whole, as a page is.
 MOST_HINTS = 12
 MOST_SMALL = 3
-_WORD_LONG = 6.0  # times the height of its middle: words are four times as long as high
 # A step from one level to the next finer one, at most: of what is smaller there is no hint left.
 MAX_STEP = 3.0
 FLAT_LEVELS = 24  # grey levels, in a tile as the detector sees it: less contrast shows no letter
@@ -129,26 +128,15 @@ def look_from_coarse_to_fine(
     found: list[tuple[TileWindow, F]] = []
     for level in plan.levels:
         if made:
-            hints = [hint for window, f in found for hint in _hints(window, f)]
+            hints = [h for window, f in found for h in hints_of(f.evidence, window, f.detections)]
             wanted = covering(level, hints, plan)
         if not wanted:
             break
-        found, full = look_closer(wanted, look, shrink_of, overlap, zoom_below, left, _is_page)
+        found, full = look_closer(wanted, look, shrink_of, overlap, zoom_below, left)
         left -= len(found) - len(wanted)
         lost = lost or full
         made += found
     return made, lost
-
-
-def _hints(window: TileWindow, found: FoundWithEvidence) -> list[Box]:
-    return hints_of(found.evidence, window, found.detections)
-
-
-def _is_page(window: TileWindow, found: FoundWithEvidence) -> bool:
-    """Whether hints are as many words as a page has: those of a line may run into each other."""
-    sides = [sorted((x1 - x0, y1 - y0)) for x0, y0, x1, y1 in _hints(window, found)]
-    words = sum(max(1.0, long / (_WORD_LONG * short)) for short, long in sides)
-    return words >= MANY_WORDS
 
 
 def hints_of(

@@ -47,7 +47,6 @@ def look_closer(
     overlap: float,
     zoom_below: float = 0.0,
     left: int = MAX_PARTS,
-    is_page: Callable[[TileWindow, F], bool] = lambda window, found: False,
 ) -> tuple[list[tuple[TileWindow, F]], bool]:
     """Make passes, and further ones inside those that hold more than they can show.
 
@@ -59,7 +58,6 @@ def look_closer(
         zoom_below: Median height of the words of a pass, input px, below which it is cut, if they
             are many; 0 = never for this reason.
         left: Further passes at most.
-        is_page: Whether a pass shows a page of low words though it has not found that many.
 
     Returns:
         Every pass and what it found, in the order they were made, and whether one that met the
@@ -73,7 +71,6 @@ def look_closer(
         found = look(window)
         made.append((window, found))
         crowded = found.saturated or _low_words(found, window, zoom_below)
-        crowded = crowded or (zoom_below > 0 and is_page(window, found))
         parts = cut(window, shrink_of, overlap) if crowded and depth < MAX_DEPTH else ()
         if parts and len(parts) <= left:
             left -= len(parts)
