@@ -47,7 +47,9 @@ def halves_of(model: Any, copy: Any, ports: DetectorPorts) -> Halves | None:
     if rows is None or again is None or ports.im_info is not None or score_map is None:
         return None
     shown = copy.outputs[score_map].get_node()
-    found = ov.Model([ops.result(again), shown], copy.get_parameters(), "finding")
+    result = ops.result(again)
+    result.set_friendly_name("rows")  # a number of the process's would miss the kept blob
+    found = ov.Model([result, shown], copy.get_parameters(), "finding")
     given = ops.parameter([-1, _COLUMNS], np.float32, name="rows")
     for target in rows.get_target_inputs():
         target.replace_source_output(given.output(0))
