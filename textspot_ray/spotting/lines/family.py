@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # Lines are cut out of a picture so many times finer than the detector's input: what is just large
 # enough to be found would be too small to be read.
 _FINER = 2.0
+# Raised whenever the family's own code changes words, boxes or confidences.
+_VERSION = 2
 # A picture that is shrunk so many times more than one of its area needs to be is a long one.
 _LONG = 2.0
 
@@ -42,6 +44,7 @@ class LinesFamily:
         """Compile the detector."""
         from textspot_ray.spotting.lines.db import DbRules
         from textspot_ray.spotting.lines.detector import InputRule, LineDetector, detection_model
+        from textspot_ray.spotting.lines.rewrites import lighter_detector
         from textspot_ray.spotting.runtime import Runtime, Share
         from textspot_ray.spotting.settings import resolve
 
@@ -49,7 +52,8 @@ class LinesFamily:
         rules = _rules(resolved.bundle.spec)
         share = Share(settings.threads, min(settings.streams, settings.threads))
         runtime = Runtime(resolved.bundle, resolved.precision, share)
-        model = detection_model(_checked_detector(resolved, runtime), rules.mean, rules.std)
+        lighter = lighter_detector(_checked_detector(resolved, runtime))
+        model = detection_model(lighter, rules.mean, rules.std)
         detector = LineDetector(
             runtime.compile(model),
             InputRule(rules.shortest_side, rules.longest_side),
@@ -119,6 +123,7 @@ class LinesFamily:
         """The characters that stay, and every rule."""
         rules = _rules(resolved.bundle.spec)
         return {
+            "lines_version": str(_VERSION),
             "alphabet": resolved.alphabet,
             "resize": f"shortest {rules.shortest_side}, longest {rules.longest_side}",
             "mean": " ".join(f"{value:g}" for value in rules.mean),
@@ -136,9 +141,11 @@ class LinesFamily:
         """The detector alone: int8 ruins the recogniser (half of a receipt's words go)."""
         from textspot_ray.spotting.int8 import quantised_model
         from textspot_ray.spotting.lines.detector import model_input
+        from textspot_ray.spotting.lines.rewrites import lighter_detector
         from textspot_ray.spotting.runtime import Runtime, Share
 
-        detector = Runtime(bundle, "f32", Share(1, 1)).read("detector")
+        # rewritten first: a quantised graph has none of the patterns any more
+        detector = lighter_detector(Runtime(bundle, "f32", Share(1, 1)).read("detector"))
         rules = _rules(bundle.spec)
         samples = [model_input(i[0], rules.mean, rules.std) for i in calibration.inputs]
         return {"detector": quantised_model(detector, samples)}

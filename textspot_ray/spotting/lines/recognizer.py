@@ -7,7 +7,7 @@ import queue
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from textspot_ray.errors import BundleError
 from textspot_ray.records import Reading, Readings
+from textspot_ray.spotting.lines.rewrites import constant_of, through
 from textspot_ray.spotting.lines.strips import MIN_STRIP, PADDING, STRIP_HEIGHT, LineStrips
 
 Strip = NDArray[np.uint8]
@@ -27,6 +28,9 @@ CLASSIFIER_WIDTH = 192
 NOTHING = Reading("", 0.0, ())
 _UNSURE = 0.93  # mean confidence below which a line may stand on its head
 _TURNED = 0.9  # confidence at which the classifier's word is taken
+_MANY_CLASSES = 2048  # from here on the best one is looked for by blocks
+_BLOCK = 128
+_IMPOSSIBLE = -1e4  # a logit whose softmax is 0
 
 
 class LineReader:
@@ -57,7 +61,7 @@ class LineReader:
         line = _Line()
         for start, end in _runs(best):
             confidence = float(sure[start:end].max())
-            if not math.isfinite(confidence):  # broken weights: no reading, no invented figure
+            if not 0 < confidence < math.inf:  # broken weights: no reading, no invented figure
                 return NOTHING
             if line.ended is not None:
                 between = gap[line.ended : start]
@@ -113,18 +117,52 @@ def reading_model(model: Any, kept: Sequence[int] | None, space: int | None, whe
         BundleError: The classes cannot be cut.
     """
     scores = model.outputs[0].get_node().input_value(0)
-    softmax = _through(scores.get_node())
+    softmax = through(scores.get_node())
     logits = softmax.input_value(0) if softmax.get_type_name() == "Softmax" else scores
+    layer = _last_layer(logits)
     if kept is not None:
-        logits = _cut(logits, kept, where)
-    likely = ops.softmax(logits, 2).output(0)
-    best = ops.topk(likely, ops.constant(np.int64(1)), 2, "max", "none", "i32")
+        if layer is None:
+            raise BundleError(
+                f"{where}: its last layer is none that can be cut (or is quantised); "
+                "use alphabet: all"
+            )
+        layer = layer.cut(kept)
+        logits = layer.logits()
+    classes = logits.get_partial_shape()[2].get_length()
+    if layer is not None and classes > _MANY_CLASSES:
+        likely = ops.softmax(layer.padded(_BLOCK).logits(), 2).output(0)
+        sure, best = _best_by_blocks(likely, classes)
+    else:
+        likely = ops.softmax(logits, 2).output(0)
+        top = ops.topk(likely, ops.constant(np.int64(1)), 2, "max", "none", "i32")
+        sure, best = top.output(0), top.output(1)
     gap = ops.gather(likely, ops.constant(np.array([space or 0])), ops.constant(np.int64(2)))
     if space is None:
         gap = ops.multiply(gap, ops.constant(np.float32(0)))
-    outputs = [best.output(0), best.output(1), gap.output(0)]
-    short = ov.Model(outputs, model.get_parameters(), "recognizer")
+    short = ov.Model([sure, best, gap.output(0)], model.get_parameters(), "recognizer")
     return _takes_bytes(short)
+
+
+def _best_by_blocks(likely: Any, classes: int) -> tuple[Any, Any]:
+    """The largest of each step and its class, of a number of classes that blocks divide.
+
+    First the block by its maximum, then the class in it: a search through all of thousands of
+    classes takes OpenVINO as long as the layer that computes them.
+    """
+
+    def numbers(*values: int) -> Any:
+        return ops.constant(np.array(values, np.int64))
+
+    one = ops.constant(np.int64(1))
+    last = likely.get_partial_shape()[2].get_length()
+    blocks = ops.reshape(likely, numbers(-1, last // _BLOCK, _BLOCK), False)
+    block = ops.topk(ops.reduce_max(blocks, numbers(2), False), one, 1, "max", "none", "i32")
+    inside = ops.topk(ops.gather(blocks, block.output(1), one, 1), one, 2, "max", "none", "i32")
+    start = ops.multiply(block.output(1), ops.constant(np.int32(_BLOCK)))
+    found = ops.add(start, ops.reshape(inside.output(1), numbers(-1, 1), False))
+    # of broken weights the padding may be as good as any: no class of it is one
+    best = ops.minimum(found, ops.constant(np.int32(classes - 1)))
+    return inside.output(0), best.output(0)
 
 
 def _takes_bytes(model: Any) -> Any:
@@ -136,37 +174,53 @@ def _takes_bytes(model: Any) -> Any:
     return pre.build()
 
 
-def _through(node: Any) -> Any:
-    """The node behind operators that change nothing."""
-    while node.get_type_name() in ("Identity", "Convert", "Result"):
-        node = node.input_value(0).get_node()
-    return node
+@dataclass(frozen=True, slots=True)
+class _LastLayer:
+    """The product with the classes' weights: [.., inputs] to [.., classes].
+
+    Attributes:
+        features: What is multiplied.
+        weights: Inputs x classes.
+        bias: Classes.
+    """
+
+    features: Any
+    weights: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    def cut(self, kept: Sequence[int]) -> _LastLayer:
+        """Some classes alone: the others are not even computed."""
+        rows = np.array(kept)
+        return replace(self, weights=self.weights[:, rows], bias=self.bias[rows])
+
+    def padded(self, block: int) -> _LastLayer:
+        """With impossible classes after the last, up to a multiple."""
+        spare = -len(self.bias) % block
+        weights = np.pad(self.weights, ((0, 0), (0, spare)))
+        bias = np.pad(self.bias, (0, spare), constant_values=_IMPOSSIBLE)
+        return replace(self, weights=weights, bias=bias)
+
+    def logits(self) -> Any:
+        """The layer as operators."""
+        weights = ops.constant(np.ascontiguousarray(self.weights))
+        product = ops.matmul(self.features, weights, False, False)
+        return ops.add(product, ops.constant(np.ascontiguousarray(self.bias))).output(0)
 
 
-def _cut(logits: Any, kept: Sequence[int], where: str) -> Any:
-    """Keep some columns of the last layer: the others are not even computed."""
-    add = _through(logits.get_node())
-    product = _through(add.input_value(0).get_node()) if add.get_type_name() == "Add" else None
+def _last_layer(logits: Any) -> _LastLayer | None:
+    """The layer behind the classes' scores; None where it is another kind, or quantised."""
+    add = through(logits.get_node())
+    product = through(add.input_value(0).get_node()) if add.get_type_name() == "Add" else None
     if product is None or product.get_type_name() != "MatMul":
-        raise BundleError(f"{where}: its last layer is none that can be cut; use alphabet: all")
-    weights, bias = _constant(product.input_value(1)), _constant(add.input_value(1))
-    if weights is None or bias is None:
-        raise BundleError(f"{where}: its last layer is quantised and cannot be cut")
-    attributes = product.get_attributes()
-    columns = 0 if attributes["transpose_b"] else weights.ndim - 1
-    rows = np.array(kept)
-    narrow = ops.matmul(
-        product.input_value(0),
-        ops.constant(np.take(weights, rows, axis=columns)),
-        attributes["transpose_a"],
-        attributes["transpose_b"],
-    )
-    return ops.add(narrow, ops.constant(np.take(bias, rows, axis=bias.ndim - 1))).output(0)
-
-
-def _constant(value: Any) -> NDArray[np.float32] | None:
-    node = _through(value.get_node())
-    return np.asarray(node.data, np.float32) if node.get_type_name() == "Constant" else None
+        return None
+    weights, bias = constant_of(product.input_value(1)), constant_of(add.input_value(1))
+    how = product.get_attributes()
+    if weights is None or bias is None or weights.ndim != 2 or how["transpose_a"]:
+        return None
+    wide = weights.T if how["transpose_b"] else weights
+    if bias.size != wide.shape[1]:
+        return None
+    return _LastLayer(product.input_value(0), wide, bias.reshape(-1))
 
 
 class LineRecognizer:
