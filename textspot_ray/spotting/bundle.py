@@ -111,7 +111,8 @@ class LinesRules:
     Attributes:
         shortest_side: Images are enlarged until their shorter side has so many pixels.
         longest_side: Images are shrunk until their longer side has so many pixels.
-        mean: Taken off the detector's input, 0 to 255, for blue, green, red.
+        channels: Order in which the detector takes the colours: bgr or rgb.
+        mean: Taken off the detector's input, 0 to 255, for each channel in that order.
         std: What it is divided by then. On PP-OCRv6 127.5 beats ImageNet's figures: word spotting
             .621 to .608 on training photos, .942 to .937 on receipts.
         binarize_threshold: Of the probability map.
@@ -129,6 +130,7 @@ class LinesRules:
 
     shortest_side: int = 736
     longest_side: int = 1600
+    channels: str = "bgr"
     mean: tuple[float, ...] = (127.5, 127.5, 127.5)
     std: tuple[float, ...] = (127.5, 127.5, 127.5)
     binarize_threshold: float = 0.3
@@ -160,6 +162,8 @@ class LinesRules:
                 raise ValueError(f"lines.{key} must be a number, not {value!r}")
             if not low < value <= high:
                 raise ValueError(f"lines.{key} must be in ({low}, {high}], not {value!r}")
+        if self.channels not in ("bgr", "rgb"):
+            raise ValueError(f"lines.channels must be bgr or rgb, not {self.channels!r}")
         if not isinstance(self.dilate, bool):
             raise ValueError(f"lines.dilate must be true or false, not {self.dilate!r}")
 

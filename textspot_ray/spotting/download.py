@@ -143,6 +143,8 @@ def _download(file: RemoteFile, target: Path, patience: Patience, on_bytes: OnBy
     import requests
 
     pooch.get_logger().setLevel(logging.WARNING)
+    for stray in target.glob("tmp*"):  # what a killed download of pooch's left
+        stray.unlink()
     progress = _Progress(on_bytes)
     http = pooch.HTTPDownloader(
         progressbar=progress,
@@ -202,6 +204,8 @@ def _reason(exc: requests.RequestException) -> str:
         return f"the server answered {exc.response.status_code}"
     if isinstance(exc, requests.Timeout):
         return "no answer in time"
+    if isinstance(exc, requests.exceptions.ChunkedEncodingError):
+        return "the transfer broke off"
     if isinstance(exc, requests.ConnectionError):
         return "no connection"
     return type(exc).__name__

@@ -82,25 +82,32 @@ class LineDetector:
         return FoundLines(found.corners * scale, found.scores, found.saturated, probability)
 
 
-def detection_model(model: Any, mean: Sequence[float], std: Sequence[float]) -> Any:
+def detection_model(
+    model: Any, mean: Sequence[float], std: Sequence[float], channels: str = "bgr"
+) -> Any:
     """A detector that takes 1 x H x W x 3 bytes, BGR.
 
     Args:
         model: As published: it takes 1 x 3 x H x W floats.
-        mean: Taken off, 0 to 255, for each channel.
+        mean: Taken off, 0 to 255, for each channel in the model's order.
         std: What is divided by then.
+        channels: The model's order, bgr or rgb.
     """
     pre = ov.preprocess.PrePostProcessor(model)
     port = pre.input()
     port.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
     port.model().set_layout(ov.Layout("NCHW"))
-    port.preprocess().convert_element_type(ov.Type.f32).mean(list(mean)).scale(list(std))
+    steps = port.preprocess()
+    if channels == "rgb":
+        steps = steps.reverse_channels()
+    steps.convert_element_type(ov.Type.f32).mean(list(mean)).scale(list(std))
     return pre.build()
 
 
 def model_input(
-    image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
+    image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float], channels: str = "bgr"
 ) -> NDArray[np.float32]:
     """What `detection_model` gives the network of 1 x H x W x 3 bytes: 1 x 3 x H x W, float32."""
-    planes = (image.astype(np.float32) - np.array(mean)) / np.array(std)
+    ordered = image[..., ::-1] if channels == "rgb" else image
+    planes = (ordered.astype(np.float32) - np.array(mean)) / np.array(std)
     return np.ascontiguousarray(planes.transpose(0, 3, 1, 2), np.float32)

@@ -53,7 +53,7 @@ class LinesFamily:
         share = Share(settings.threads, min(settings.streams, settings.threads))
         runtime = Runtime(resolved.bundle, resolved.precision, share)
         lighter = lighter_detector(_checked_detector(resolved, runtime))
-        model = detection_model(lighter, rules.mean, rules.std)
+        model = detection_model(lighter, rules.mean, rules.std, rules.channels)
         detector = LineDetector(
             runtime.compile(model),
             InputRule(rules.shortest_side, rules.longest_side),
@@ -126,6 +126,7 @@ class LinesFamily:
             "lines_version": str(_VERSION),
             "alphabet": resolved.alphabet,
             "resize": f"shortest {rules.shortest_side}, longest {rules.longest_side}",
+            "channels": rules.channels,
             "mean": " ".join(f"{value:g}" for value in rules.mean),
             "std": " ".join(f"{value:g}" for value in rules.std),
             "binarize_threshold": f"{rules.binarize_threshold:g}",
@@ -147,7 +148,9 @@ class LinesFamily:
         # rewritten first: a quantised graph has none of the patterns any more
         detector = lighter_detector(Runtime(bundle, "f32", Share(1, 1)).read("detector"))
         rules = _rules(bundle.spec)
-        samples = [model_input(i[0], rules.mean, rules.std) for i in calibration.inputs]
+        samples = [
+            model_input(i[0], rules.mean, rules.std, rules.channels) for i in calibration.inputs
+        ]
         return {"detector": quantised_model(detector, samples)}
 
     def limits(self, spec: BundleSpec) -> str:

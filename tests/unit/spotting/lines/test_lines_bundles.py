@@ -115,6 +115,7 @@ def test_logits_instead_of_probabilities_read_the_same(tmp_path: Path) -> None:
         ("shortest_side: 320", "shortest_side: 0", "lines.shortest_side must be pixels"),
         ("  mean:\n  - 127.5\n", "  mean:\n", "lines.mean must be three numbers"),
         ("  std:\n  - 127.5\n", "  std:\n  - 0\n", "lines.std must be three numbers"),
+        ("channels: bgr", "channels: gbr", "lines.channels must be bgr or rgb"),
         ("dilate: true", "dilate: 2", "lines.dilate must be true or false"),
         ("    recognizer:", "    reader:", "must be of detector, recognizer"),
         ("family: lines", "family: spotting", "lines must hold the rules"),

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.lines_bundle import stub_detector
+from textspot_ray.spotting.lines.detector import detection_model, model_input
 from textspot_ray.spotting.lines.recognizer import NOTHING, LineReader, reading_model
 from textspot_ray.spotting.lines.rewrites import lighter_detector
 from textspot_ray.spotting.runtime import shared_core
@@ -145,3 +146,17 @@ def test_broken_weights_read_nothing() -> None:
     assert best.min() >= 0 and best.max() < classes  # none of the padding
     compiled = shared_core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1})
     assert LineReader(compiled, ["x"] * classes, 0.5).read(strip, 96) == NOTHING
+
+
+@pytest.mark.parametrize("channels", ["bgr", "rgb"])
+def test_bytes_are_normalised_channel_by_channel(channels: str) -> None:
+    mean, std = (10.0, 100.0, 200.0), (1.0, 2.0, 4.0)
+    image = _RNG.integers(0, 256, (1, 32, 64, 3), dtype=np.uint8)
+    picture = ops.parameter([-1, 3, -1, -1], np.float32, name="x")
+    plain = ov.Model([ops.result(ops.relu(picture))], [picture], "plain")
+    (given,) = _run(detection_model(plain, mean, std, channels), image)
+    blue = (image[0, ..., 0].astype(np.float32) - (10 if channels == "bgr" else 200)) / (
+        1 if channels == "bgr" else 4
+    )
+    np.testing.assert_allclose(given[0, 0 if channels == "bgr" else 2], np.maximum(blue, 0))
+    np.testing.assert_allclose(given, np.maximum(model_input(image, mean, std, channels), 0))
