@@ -3,16 +3,25 @@
     python -m jobs.training score T --gt receipts_dev.tar
     python -m jobs.training score T --gt D/forms_train --kept-aside measure
     python -m jobs.training score T --plates D/plates_dev/plates.tsv
+    python -m jobs.training score rival.jsonl --plates D/plates_dev/plates.tsv
 
 Documents: the words of a page as a bag (those of at least three letters and digits, lower case,
-nothing else in them), F over all pages. Plates: read exactly by a word, or by words beside each
-other.
+nothing else in them), F over all pages. What stands between blanks is a word without its
+punctuation ("12.50" is 1250); the second F takes runs of letters and digits instead ("12.50" is two
+runs too short to count), which is how programs that split words otherwise are usually compared.
+Plates: read exactly by a word, by words beside each other, or by a line; words that the bundle is
+not sure of are left out of the first figure and not of the second.
+
+A rival's readings come as lines of JSON (`jobs.bench.rival_texts`), so that one rule counts both.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+import json
+import re
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,17 +34,28 @@ from textspot_ray.export.names import image_key
 
 LEAST_CHARS = 3
 _WORDS_SQL = """
-SELECT image_id, text, text_confidence, x_min, y_min, x_max, y_max FROM words
+SELECT image_id, text, text_confidence, line_index, x_min, y_min, x_max, y_max FROM words
+ORDER BY image_id, word_index
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A word of a table: its text as `target_of` gives it, confidence and upright box."""
+    """A word of a table.
+
+    Attributes:
+        text: As `target_of` gives it.
+        confidence: Of the text.
+        box: Upright, pixels.
+        written: The text as it was read.
+        line: Its text line's number on the page.
+    """
 
     text: str
     confidence: float
     box: tuple[float, float, float, float]
+    written: str = ""
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +88,20 @@ def bag(texts: Sequence[str]) -> Counter[str]:
     return Counter(word for word in words if len(word) >= LEAST_CHARS)
 
 
+def bag_of_runs(texts: Sequence[str]) -> Counter[str]:
+    """The runs of letters and digits in texts, accents dropped."""
+    plain = (unicodedata.normalize("NFKD", text).lower() for text in texts)
+    bare = ("".join(c for c in text if not unicodedata.combining(c)) for text in plain)
+    runs = (run for text in bare for run in re.findall("[a-z0-9]+", text))
+    return Counter(run for run in runs if len(run) >= LEAST_CHARS)
+
+
 def score_bags(
-    pages: Mapping[str, Sequence[Found]], gt: Mapping[str, Sequence[str]], least: float
+    pages: Mapping[str, Sequence[Found]],
+    gt: Mapping[str, Sequence[str]],
+    least: float,
+    *,
+    runs: bool = False,
 ) -> BagScore:
     """Compare the words of pages with their ground truth.
 
@@ -77,11 +109,14 @@ def score_bags(
         pages: Words by page; a page that lacks was not read at all.
         gt: Texts by page, words or lines.
         least: Confidence below which words are left out.
+        runs: Whether runs of letters and digits count, instead of words.
     """
+    count = bag_of_runs if runs else bag
     matched = wanted = found = 0
     for name, texts in gt.items():
-        true = bag(texts)
-        own = bag([w.text for w in pages.get(name, ()) if w.confidence >= least])
+        sure = [w for w in pages.get(name, ()) if w.confidence >= least]
+        true = count(texts)
+        own = count([w.written if runs else w.text for w in sure])
         matched += (true & own).total()
         wanted += true.total()
         found += own.total()
@@ -89,8 +124,14 @@ def score_bags(
 
 
 def reads_plate(words: Sequence[Found], plate: str) -> bool:
-    """Whether a word says what a plate says, or up to three words that stand beside each other."""
+    """Whether a word says what a plate says, a line, or up to three words beside each other."""
     wanted = target_of(plate)
+    lines: defaultdict[int, str] = defaultdict(str)
+    for word in words:
+        if word.line is not None:
+            lines[word.line] += word.text
+    if wanted in lines.values():
+        return True
     for first in words:
         text, last = first.text, first
         for _ in range(3):
@@ -113,24 +154,37 @@ def _beside(left: Found, right: Found) -> bool:
 
 
 def read_table(uri: str) -> tuple[dict[str, list[Found]], float]:
-    """A table's words by image name, and its text threshold."""
+    """A table's words by image name in their order, and its text threshold."""
     from textspot_ray.query.views import open_views
 
     with open_views(uri) as tables:
         pages: dict[str, list[Found]] = {}
         for (image_id,) in tables.rows("SELECT image_id FROM images"):
             pages.setdefault(image_key(image_id), [])
-        for image_id, text, confidence, *box in tables.rows(_WORDS_SQL):
+        for image_id, text, confidence, line, *box in tables.rows(_WORDS_SQL):
             x0, y0, x1, y1 = (float(v) for v in box)
-            found = Found(target_of(text), confidence, (x0, y0, x1, y1))
+            found = Found(target_of(text), confidence, (x0, y0, x1, y1), text, line)
             pages[image_key(image_id)].append(found)
         return pages, tables.files.text_threshold
+
+
+def read_rival(path: Path) -> tuple[dict[str, list[Found]], float]:
+    """A rival's words: lines of JSON with the image's name and its text lines; nothing left out."""
+    pages: dict[str, list[Found]] = {}
+    for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        words = pages.setdefault(Path(row["image"]).stem, [])
+        for number, text in enumerate(row["lines"]):
+            for word in text.split():
+                # one place for all: words of different lines are never beside each other
+                box = (0.0, 100.0 * number, 1.0, 100.0 * number + 20)
+                words.append(Found(target_of(word), 1.0, box, word, number))
+    return pages, 0.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="score", description=__doc__.split("\n")[0])
-    parser.add_argument("table", nargs="+", help="one or more tables")
+    parser.add_argument("table", nargs="+", help="one or more tables, or a rival's .jsonl")
     parser.add_argument("--gt", type=Path, help="folder or tar of gt_<page>.txt")
     parser.add_argument("--kept-aside", choices=("measure", "validate"), help="only these pages")
     parser.add_argument("--plates", type=Path, help="plates.tsv: file, x, y, w, h, plate")
@@ -139,7 +193,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (args.gt is None) == (args.plates is None):
         raise UsageError("give --gt or --plates")
     for uri in args.table:
-        pages, least = read_table(uri)
+        is_rival = uri.endswith(".jsonl")
+        pages, least = read_rival(Path(uri)) if is_rival else read_table(uri)
         least = least if args.min_confidence is None else args.min_confidence
         if args.plates:
             print(f"{uri}: {_plates(pages, args.plates, least)}")
@@ -152,9 +207,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             wanted = names_for(args.kept_aside, gt, args.gt)
             gt = {name: texts for name, texts in gt.items() if name in wanted}
         s = score_bags(pages, gt, least)
+        by_runs = score_bags(pages, gt, least, runs=True)
         print(
             f"{uri}: {len(gt)} pages, {s.wanted} words; recall {s.recall:.3f}, "
-            f"precision {s.precision:.3f}, F {s.f:.3f}"
+            f"precision {s.precision:.3f}, F {s.f:.3f}; by runs of letters and digits "
+            f"F {by_runs.f:.3f}"
         )
     return 0
 
@@ -162,11 +219,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _plates(pages: Mapping[str, Sequence[Found]], table: Path, least: float) -> str:
     lines = table.read_text(encoding="utf-8").splitlines()
     plates = [line.split("\t") for line in lines if line.strip() and not line.startswith("file\t")]
-    right = 0
-    for file, *_, plate in plates:
-        words = [w for w in pages.get(Path(file).stem, ()) if w.confidence >= least]
-        right += reads_plate(words, plate)
-    return f"{right} of {len(plates)} plates, {right / max(len(plates), 1):.3f}"
+    shares = []
+    for lowest in (least, 0.0):
+        right = sum(
+            reads_plate(
+                [w for w in pages.get(Path(file).stem, ()) if w.confidence >= lowest], plate
+            )
+            for file, *_, plate in plates
+        )
+        shares.append(f"{right} of {len(plates)} plates, {right / max(len(plates), 1):.3f}")
+    return f"{shares[0]}; with unsure words {shares[1]}"
 
 
 if __name__ == "__main__":
