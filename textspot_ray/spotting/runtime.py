@@ -94,19 +94,31 @@ class Runtime:
         return self._read(graph, weights)
 
     def _read(self, graph: Path, *weights: Path) -> Any:
+        # of what is no ONNX, other readers would complain on standard error, line after line
+        if graph.suffix == ".onnx" and not _starts_like_onnx(graph):
+            raise BundleError(f"{graph} is not an ONNX file")
         try:
             return self.core.read_model(str(graph), *map(str, weights))
         except RuntimeError as exc:
             beside = f" with {weights[0].name}" if weights else ""
             raise BundleError(f"{graph} cannot be read{beside}: {_reason(exc)}") from exc
 
-    def compile(self, model: Any, *, share: Share | None = None, cached: bool = True) -> Any:
+    def compile(
+        self,
+        model: Any,
+        *,
+        share: Share | None = None,
+        cached: bool = True,
+        shape_entries: int | None = None,
+    ) -> Any:
         """Compile a model at the runtime's precision and read the precision back.
 
         Args:
             model: An ``openvino.Model``.
             share: Instead of the runtime's.
             cached: Whether the compiled model may be kept on disk.
+            shape_entries: Of a model of dynamic shapes: how many operators' code, each for one
+                shape, is kept in memory; None = OpenVINO's 5000.
 
         Raises:
             BundleError: The plug-in cannot compile it.
@@ -121,6 +133,8 @@ class Runtime:
             # pinning would put every process of a node on the same cores
             "ENABLE_CPU_PINNING": False,
         }
+        if shape_entries is not None:
+            options["CPU_RUNTIME_CACHE_CAPACITY"] = shape_entries
         folder = self._compiled_folder() if cached else None
         lock: AbstractContextManager[Any] = nullcontext()
         if folder is not None:
@@ -157,6 +171,15 @@ class Runtime:
         except OSError:
             return None
         return folder if os.access(folder, os.W_OK) else None
+
+
+def _starts_like_onnx(path: Path) -> bool:
+    """Whether a file starts with the format's version, as every writer of ONNX has it."""
+    try:
+        with path.open("rb") as file:
+            return file.read(1) == b"\x08"
+    except OSError as exc:
+        raise BundleError(f"cannot read {path}: {exc.strerror}") from exc
 
 
 def _drop_unsound(folder: Path) -> None:

@@ -40,16 +40,15 @@ def check_detector(model: Any, where: str) -> None:
         )
 
 
-def check_recognizer(model: Any, where: str, characters: tuple[str, ...]) -> None:
-    """Check that a model reads strips 48 pixels high, and that its characters are known.
+def check_recognizer(model: Any, where: str) -> None:
+    """Check that a model reads strips 48 pixels high.
 
     Args:
         model: An ``openvino.Model``.
         where: The file, for the message.
-        characters: By class, from `read_characters`.
 
     Raises:
-        BundleError: It does not, or the number of characters is another.
+        BundleError: It does not.
     """
     inputs, outputs = [_dims(p) for p in model.inputs], [_dims(p) for p in model.outputs]
     right_in = len(inputs) == 1 and len(inputs[0]) == 4 and inputs[0][1:3] == (3, STRIP_HEIGHT)
@@ -59,9 +58,23 @@ def check_recognizer(model: Any, where: str, characters: tuple[str, ...]) -> Non
             f"{where} is not a CTC recogniser of lines: it maps {shapes(model.inputs)} to "
             f"{shapes(model.outputs)}, wanted [?, 3, {STRIP_HEIGHT}, ?] to [?, ?, classes]"
         )
-    if outputs[0][2] != len(characters):
+
+
+def check_characters(model: Any, where: str, characters: tuple[str, ...]) -> None:
+    """Check that a recogniser's classes are as many as its characters.
+
+    Args:
+        model: An ``openvino.Model`` that `check_recognizer` let pass.
+        where: The file, for the message.
+        characters: By class, from `read_characters`.
+
+    Raises:
+        BundleError: It is another number.
+    """
+    classes = _dims(model.outputs[0])[2]
+    if classes != len(characters):
         raise BundleError(
-            f"{where} has {outputs[0][2]} classes, but its character list gives "
+            f"{where} has {classes} classes, but its character list gives "
             f"{len(characters)} (blank and space included): it is another model's list"
         )
 

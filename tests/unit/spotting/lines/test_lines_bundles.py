@@ -88,6 +88,7 @@ def test_foreign_graphs_in_place_of_the_parts(tmp_path: Path) -> None:
     message = _refusal(_rewritten(folder, stub_recognizer(), "detector"))
     assert "detector.xml is not a text-line detector" in message
     folder = write_lines_bundle(tmp_path / "two")
+    (folder / "characters.txt").unlink()  # what it is comes before what it lacks
     message = _refusal(_rewritten(folder, stub_detector(), "recognizer"))
     assert "recognizer.xml is not a CTC recogniser" in message
 
@@ -232,6 +233,19 @@ def test_a_folder_of_models_needs_no_description(tmp_path: Path) -> None:
     shutil.copy(folder / "my_det.xml", folder / "other_det.xml")
     with pytest.raises(BundleError, match="no bundle at"):
         load_bundle(str(folder))
+
+
+def test_a_file_that_is_no_onnx(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    described = write_lines_bundle(tmp_path / "described")
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    for suffix in (".xml", ".bin"):
+        shutil.copy(described / f"detector{suffix}", folder / f"my_det{suffix}")
+    (folder / "my_rec.onnx").write_bytes(b"PK\x03\x04 some archive")
+    assert _refusal(folder).endswith("my_rec.onnx is not an ONNX file")
+    assert capfd.readouterr().err == ""  # where OpenVINO's other readers would have had their say
+    (folder / "my_rec.onnx").write_bytes(b"\x08\x08cut short")
+    assert "my_rec.onnx cannot be read: " in _refusal(folder)
 
 
 def test_the_published_list_is_whole() -> None:

@@ -62,10 +62,31 @@ def test_case_punctuation_and_accents(spotter: TextSpotter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "text"), [("zh-cn", "北京市海淀区中关村大街"), ("ja", "東京都渋谷区のカフェ")]
+    ("language", "text"),
+    [
+        ("zh-cn", "北京市海淀区中关村大街"),
+        ("zh-tw", "臺北車站請勿停車"),
+        ("ja", "東京都渋谷区のカフェ"),
+    ],
 )
 def test_scripts_without_spaces(spotter: TextSpotter, language: str, text: str) -> None:
     assert [word.text for word in spotter(_page([text], language))] == [text]
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [("pl", "Łódź żółć"), ("tr", "İstanbul Çağlayan"), ("cs", "Příliš černý kůň")],
+)
+def test_latin_letters_with_marks(spotter: TextSpotter, language: str, text: str) -> None:
+    assert _lines(spotter(_page([text], language))) == [text]
+
+
+@pytest.mark.parametrize("text", ["Добро пожаловать", "مرحبا بالعالم"])
+def test_scripts_it_lacks_are_lines_unread(spotter: TextSpotter, text: str) -> None:
+    """Cyrillic and Arabic have models of their own: no word is made up of them."""
+    result = spotter.spot(_page([text], "ru" if "о" in text else "ar"))
+    assert result.n_unread >= 1
+    assert not [word for word in result.words if word.text_confidence > 0.5]
 
 
 def test_upside_down_and_sideways(spotter: TextSpotter) -> None:
