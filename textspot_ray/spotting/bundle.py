@@ -122,6 +122,9 @@ class LinesRules:
         space_threshold: A space between characters counts from this probability. 0.05 to 0.1 are
             best on training photos (word spotting .556 at 0.5, .608), receipts (.930, .934) and
             forms (.968, .975).
+        long_scale: Strips wider than 320 pixels are squeezed to this share of their width. At 0.87
+            1,000 words of receipts, forms and pages are read as before (0.75: four less), for
+            7 to 12 % less arithmetic.
         tile_factor: Pictures are cut into tiles where they would be shrunk by more than
             ``image.tile_over`` times this; long ones are at once. Pages lose no word at 0.55 of
             their size (letters of 6 pixels) and 7 % at 0.4, so that tiles pay later than with a
@@ -138,6 +141,7 @@ class LinesRules:
     dilate: bool = True
     word_height: float = 0.75
     space_threshold: float = 0.07
+    long_scale: float = 0.87
     tile_factor: float = 1.5
 
     def __post_init__(self) -> None:
@@ -155,6 +159,7 @@ class LinesRules:
             ("unclip_ratio", 0, 10),
             ("word_height", 0, 1),
             ("space_threshold", 0, 1),
+            ("long_scale", 0.25, 1),
             ("tile_factor", 0, 100),
         ):
             value = getattr(self, key)

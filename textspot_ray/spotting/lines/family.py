@@ -69,7 +69,7 @@ class LinesFamily:
             share.streams,
         )
         spec = resolved.bundle.spec
-        return LineRegions(detector, rules.longest_side, rules.tile_factor, spec.zoom_below)
+        return LineRegions(detector, rules, spec.zoom_below)
 
     def load_recognizer(self, settings: SpotterSettings) -> Recognizes:
         """Compile the recogniser, cut to the alphabet, and the classifier if there is one."""
@@ -137,6 +137,7 @@ class LinesFamily:
             "dilate": str(rules.dilate).lower(),
             "word_height": f"{rules.word_height:g}",
             "space_threshold": f"{rules.space_threshold:g}",
+            "long_scale": f"{rules.long_scale:g}",
             "tile_factor": f"{rules.tile_factor:g}",
             "zoom_below": f"{resolved.bundle.spec.zoom_below:g}",
         }
@@ -171,13 +172,12 @@ class LineRegions:
     joins_pieces = True  # a line's strip is cut out of the picture after all
     gives_evidence = True  # the probability map
 
-    def __init__(
-        self, detector: LineDetector, longest_side: int, tile_factor: float, zoom_below: float
-    ) -> None:
+    def __init__(self, detector: LineDetector, rules: LinesRules, zoom_below: float) -> None:
         self._detector = detector
-        self._tile_factor = tile_factor
+        self._tile_factor = rules.tile_factor
         self._zoom_below = zoom_below
-        self._longest = longest_side
+        self._longest = rules.longest_side
+        self._long_scale = rules.long_scale
 
     def tiling(self, width: int, height: int, over: float) -> TilingRule:
         """Later than a detector of words, but long receipts and panoramas at once.
@@ -231,7 +231,7 @@ class LineRegions:
         """As many lines as fit into memory, the surest first."""
         from textspot_ray.spotting.lines.strips import MAX_COLUMNS, columns_of
 
-        widths = [columns_of(s.detection.polygon) for s in seen]
+        widths = [columns_of(s.detection.polygon, self._long_scale) for s in seen]
         if sum(widths) <= MAX_COLUMNS:
             return seen
         kept, total = set(), 0
@@ -252,7 +252,7 @@ class LineRegions:
         rows, columns = decoded.image.shape[:2]
         scale = np.array((columns / decoded.width, rows / decoded.height))
         quads = [np.array(s.detection.polygon).reshape(4, 2) * scale for s in kept]
-        return cut_strips(decoded.image, quads)
+        return cut_strips(decoded.image, quads, self._long_scale)
 
     def no_features(self) -> LineStrips:
         """No strips."""

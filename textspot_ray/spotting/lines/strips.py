@@ -19,6 +19,7 @@ STRIP_HEIGHT = 48
 MIN_STRIP = 96  # pixels: the smallest bucket
 # Widths up to a limit are rounded up to a multiple: some 70 shapes in all.
 BUCKETS = ((640, 32), (1280, 64), (6400, 128))
+LONG_STRIP = 320  # pixels: what recognisers are trained on; only wider strips may be squeezed
 MAX_STRIP = 6400  # pixels, some 250 characters; longer lines are squeezed to it
 MAX_COLUMNS = 1_000_000  # of all strips of a page: 144 MB
 PADDING = 128  # grey: zero after the recogniser's normalisation
@@ -64,9 +65,9 @@ def padded_width(width: int) -> int:
     return max(MIN_STRIP, math.ceil(width / step) * step)
 
 
-def columns_of(polygon: Sequence[float]) -> int:
-    """Padded width of the strip of a line with these corners."""
-    return padded_width(_strip_width(np.array(polygon, np.float64).reshape(4, 2)))
+def columns_of(polygon: Sequence[float], long_scale: float = 1.0) -> int:
+    """Padded width of the strip of a line with these corners; ``long_scale`` as `cut_strips`."""
+    return padded_width(_strip_width(np.array(polygon, np.float64).reshape(4, 2), long_scale))
 
 
 def no_strips() -> LineStrips:
@@ -74,14 +75,17 @@ def no_strips() -> LineStrips:
     return LineStrips(np.zeros(0, np.uint8), np.zeros(0, np.int32))
 
 
-def cut_strips(image: NDArray[np.uint8], quads: Sequence[NDArray[np.float64]]) -> LineStrips:
+def cut_strips(
+    image: NDArray[np.uint8], quads: Sequence[NDArray[np.float64]], long_scale: float = 1.0
+) -> LineStrips:
     """Lay lines upright.
 
     Args:
         image: H x W x 3, uint8.
         quads: 4 x 2 corners each, pixels of the image, clockwise from where the text starts.
+        long_scale: Width of strips beyond `LONG_STRIP`, as a share of what their height asks for.
     """
-    widths = [_strip_width(quad) for quad in quads]
+    widths = [_strip_width(quad, long_scale) for quad in quads]
     sizes = [STRIP_HEIGHT * padded_width(width) * 3 for width in widths]
     pixels = np.full(sum(sizes), PADDING, np.uint8)
     start = 0
@@ -92,9 +96,12 @@ def cut_strips(image: NDArray[np.uint8], quads: Sequence[NDArray[np.float64]]) -
     return LineStrips(pixels, np.array(widths, np.int32))
 
 
-def _strip_width(quad: NDArray[np.float64]) -> int:
+def _strip_width(quad: NDArray[np.float64], long_scale: float) -> int:
     width, height = _sides(quad)
-    return min(MAX_STRIP, max(1, math.ceil(STRIP_HEIGHT * width / max(height, 1e-3))))
+    full = STRIP_HEIGHT * width / max(height, 1e-3)
+    if full > LONG_STRIP:
+        full = max(LONG_STRIP, full * long_scale)
+    return min(MAX_STRIP, max(1, math.ceil(full)))
 
 
 def _sides(quad: NDArray[np.float64]) -> tuple[float, float]:

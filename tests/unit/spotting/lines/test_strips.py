@@ -108,3 +108,19 @@ def test_a_frame_around_a_line_hides_nothing() -> None:
 def test_maps_of_nothing_and_of_no_numbers() -> None:
     assert len(find_lines(np.zeros((32, 32), np.float32), DbRules()).scores) == 0
     assert len(find_lines(np.full((32, 32), np.nan, np.float32), DbRules()).scores) == 0
+
+
+@pytest.mark.parametrize(
+    ("width", "strip"), [(100, 240), (133, 320), (140, 320), (150, 320), (200, 418), (400, 836)]
+)
+def test_long_lines_are_squeezed_and_short_ones_are_not(width: int, strip: int) -> None:
+    image = np.zeros((40, 500, 3), np.uint8)
+    image[10:30, : width // 2] = 255
+    quad = np.array([[0, 10], [width, 10], [width, 30], [0, 30]], np.float64)
+    strips = cut_strips(image, [quad], 0.87)
+    assert strips.widths.tolist() == [strip]
+    assert columns_of(quad.ravel().tolist(), 0.87) == strips.strips()[0].shape[2]
+    (pixels,) = strips.strips()
+    # the middle of the line stays its middle
+    edge = np.flatnonzero(pixels[0, 24, :strip, 0] > 127).max() + 1
+    assert edge == pytest.approx(strip * (width // 2) / width, abs=2)
