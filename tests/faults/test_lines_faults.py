@@ -41,7 +41,7 @@ def _config(tmp_path: Path, out: str, texts: list[str], **engine: object) -> Run
         {
             "source": {"uris": [str(folder)]},
             "model": {"name": str(bundle)},
-            "engine": {"kind": "local", "min_deadline_s": 3.0, **engine},
+            "engine": {"kind": "local", "min_deadline_s": 30.0, **engine},
             "output": {"uri": str(tmp_path / out), "min_shard_items": 4, "max_shard_items": 8},
         }
     )
@@ -59,51 +59,52 @@ def _errors(out: Path) -> dict[str, str]:
 
 
 def test_a_deadly_line_costs_its_image_alone(tmp_path: Path) -> None:
-    texts = [f"word{n}" for n in range(14)]
-    texts[3], texts[6], texts[9], texts[12] = "crash", "hold", "raise", "once"
+    texts = [f"word{n}" for n in range(10)]
+    texts[3], texts[5], texts[8] = "crash", "raise", "once"
     config = _config(tmp_path, "out", texts)
     flag = tmp_path / "flag"
     report = run(config, parts=poisoned(components_from(config), flag))
     assert flag.exists()  # it did kill its process, once
-    assert report.counts.images == 14 and report.counts.failed == 3
+    assert report.counts.images == 10 and report.counts.failed == 2
     assert _errors(tmp_path / "out") == {
         "003": str(ErrorKind.CRASHED),
-        "006": str(ErrorKind.STALLED),
-        "009": str(ErrorKind.INTERNAL),
+        "005": str(ErrorKind.INTERNAL),
     }
-    kept = {f"{n:03d}": [t, t] for n, t in enumerate(texts) if n not in (3, 6, 9)}
+    kept = {f"{n:03d}": [t, t] for n, t in enumerate(texts) if n not in (3, 5)}
     assert _words(tmp_path / "out") == kept
 
 
 def test_a_killed_child_costs_nothing(tmp_path: Path) -> None:
-    texts = [f"word{n}" for n in range(60)]
+    texts = [f"word{n}" for n in range(24)]
     run(_config(tmp_path, "calm", texts))
     victims: set[int] = set()
 
-    def kill_twice(progress) -> None:
-        if progress.images < 10 * (len(victims) + 1) or len(victims) == 2:
+    def kill_once(progress) -> None:
+        if progress.images < 8 or victims:
             return
         for process in psutil.Process().children(recursive=True):
             try:
                 is_child = "local_child" in " ".join(process.cmdline())
             except psutil.Error:
                 continue
-            if is_child and process.pid not in victims:
+            if is_child:
                 os.kill(process.pid, signal.SIGKILL)
                 victims.add(process.pid)
 
-    run(_config(tmp_path, "out", texts), on_progress=kill_twice)
+    run(_config(tmp_path, "out", texts), on_progress=kill_once)
     assert victims
     calm, out = all_rows(tmp_path / "calm"), all_rows(tmp_path / "out")
     assert calm == out
-    assert len(out["words"]) == 120 and not out["errors"]
+    assert len(out["words"]) == 48 and not out["errors"]
 
 
 @pytest.mark.ray
+@pytest.mark.slow  # actors that load OpenVINO anew, time and again
+@pytest.mark.timeout(900)
 def test_killed_actors_cost_nothing(tmp_path: Path, ray_cluster: object) -> None:
     from tests.faults.test_ray_kills import actors
 
-    texts = [f"word{n}" for n in range(60)]
+    texts = [f"word{n}" for n in range(40)]
     run(_config(tmp_path, "calm", texts))
     victims = ["DetectorActor", "RecognizerActor"]
     next_at = [5]
@@ -119,12 +120,14 @@ def test_killed_actors_cost_nothing(tmp_path: Path, ray_cluster: object) -> None
     config = _config(tmp_path, "out", texts, kind="ray", in_flight=2)
     report = run(config, on_progress=kill_in_turn)
     assert not victims
-    assert report.counts.images == 60 and report.counts.failed == 0
+    assert report.counts.images == 40 and report.counts.failed == 0
     calm, out = all_rows(tmp_path / "calm"), all_rows(tmp_path / "out")
-    assert calm == out and len(out["words"]) == 120
+    assert calm == out and len(out["words"]) == 80
 
 
 @pytest.mark.ray
+@pytest.mark.slow  # actors that load OpenVINO anew, time and again
+@pytest.mark.timeout(900)
 def test_a_deadly_line_on_ray(tmp_path: Path, ray_cluster: object) -> None:
     texts = [f"word{n}" for n in range(8)]
     texts[2], texts[5] = "crash", "once"
