@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.lines_bundle import dark, draw_line, write_lines_bundle
 from tests.support.scripted import scripted_config, scripted_parts, write_images
 from tests.support.stub_bundle import draw, write_stub_bundle
 from textspot_ray.config import config_from_dict
@@ -147,3 +148,37 @@ def test_memory_is_flat_with_a_bundle_on_ray(tmp_path, ray_cluster):
     print(f"{IMAGES} images, {report.counts.words} words in {time.monotonic() - began_s:.0f} s")
     assert report.counts.images == IMAGES and report.counts.failed == 0
     watch.check(IMAGES, 5)
+
+
+@pytest.mark.parametrize("model", ["tiny", "ppocrv6-small"])
+def test_memory_is_flat_with_lines_of_many_shapes(tmp_path, model):
+    """Pictures and lines of some sixty widths each: shapes that OpenVINO has code to keep for."""
+    import cv2
+
+    from textspot_ray.spotting.ppocr import installed_bundle
+
+    if model != "tiny" and installed_bundle(model) is None:
+        pytest.skip("rapidocr is not installed (extra ppocr)")
+    name = str(write_lines_bundle(tmp_path / "tiny")) if model == "tiny" else model
+    images = IMAGES if model == "tiny" else IMAGES // 5  # a fifth of a second each
+    photos = tmp_path / "in"
+    photos.mkdir()
+    for n in range(images):
+        if n < 60:
+            picture = dark(400 + 16 * n, 300 + 8 * n, seed=n)
+            draw_line(picture, "leak" * (1 + n % 5), 20, 40, 20 + n % 7)
+            cv2.imwrite(str(photos / f"{n:06d}.png"), picture)
+        else:
+            os.link(photos / f"{n % 60:06d}.png", photos / f"{n:06d}.png")
+    config = config_from_dict(
+        {
+            "source": {"uris": [str(photos)]},
+            "model": {"name": name},
+            "engine": {"kind": "local", "min_deadline_s": 600.0, "start_timeout_s": 600.0},
+            "output": {"uri": str(tmp_path / "out")},
+        }
+    )
+    watch = Watch()
+    report = run(config, on_progress=watch)
+    assert report.counts.images == images and report.counts.failed == 0
+    watch.check(images, 2)
