@@ -68,7 +68,7 @@ class ImageConfig:
     """Limits and rules of decoding and tiling; all but the limits change results."""
 
     max_pixels: int = 200_000_000  # from the header, before decoding
-    max_bytes: int = 1_000_000_000  # of one encoded image
+    max_bytes: int = 200_000_000  # of one encoded image, and of one page of a Parquet table
     max_pages: int = 10_000  # of one TIFF
     min_side: int = 0  # pixels; smaller images get zero words without detection
     tiles: str = "auto"  # off | auto: where a pass over the whole image hints at text | all
@@ -78,6 +78,7 @@ class ImageConfig:
     def __post_init__(self) -> None:
         _choice("image.tiles", self.tiles, ("off", "auto", "all"))
         _at_least("image.max_pixels", self.max_pixels, 1)
+        _at_least("image.max_bytes", self.max_bytes, 1)
         _at_least("image.min_side", self.min_side, 0)
         if not 0 <= self.tile_overlap < 0.9:
             raise ConfigError(f"image.tile_overlap must be in [0, 0.9), not {self.tile_overlap}")

@@ -41,10 +41,10 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.engine.ray.token import protect_own_ray
     from textspot_ray.engine.run import exit_code, retry
     from textspot_ray.engine.slot.events import set_up_logging
-    from textspot_ray.tables.status import error_rows
 
     kinds = _kinds(args)
-    waiting = sum(row.kind in kinds for row in error_rows(table_ledger(args)))
+    failures = table_ledger(args).counts().failures
+    waiting = sum(failures.get(str(kind), 0) for kind in kinds)
     if not waiting:
         print("no failed image of the chosen kinds: nothing to try again")
         return ExitCode.OK

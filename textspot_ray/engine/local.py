@@ -72,7 +72,7 @@ class ChildWorker:
     def detect(self, ticket: int, data: bytes, page: int) -> None:
         """Ask for a page's boxes, as `ports.Worker` has it."""
         if self._link is not None:
-            self._link.send(DetectCall(ticket, data, page))
+            self._link.send_image(ticket, data, page)
 
     def recognise(self, ticket: int, features: Any) -> None:
         """Ask for the words of a page whose features the child has kept."""
@@ -96,8 +96,12 @@ class _Link:
         self._events = events
         self._name = name
         self._generation = generation
-        self._outbox: queue.SimpleQueue[Setup | DetectCall | RecogniseCall | None]
+        self._outbox: queue.SimpleQueue[
+            tuple[Setup | DetectCall | RecogniseCall, bytes | None] | None
+        ]
         self._outbox = queue.SimpleQueue()
+        self._last: bytes | None = None  # image that the child holds
+        self._detecting: set[int] = set()  # tickets
         ours, theirs = socket.socketpair()
         with theirs:
             fd = theirs.fileno()
@@ -120,7 +124,14 @@ class _Link:
 
     def send(self, message: Setup | DetectCall | RecogniseCall) -> None:
         """Queue a message for the child."""
-        self._outbox.put(message)
+        self._outbox.put((message, None))
+
+    def send_image(self, ticket: int, data: bytes, page: int) -> None:
+        """Queue an image, or another page of the one before."""
+        self._detecting.add(ticket)
+        again = data is self._last
+        self._last = data if page else None
+        self._outbox.put((DetectCall(ticket, page, again), None if again else data))
 
     def kill(self) -> None:
         """End the child at once."""
@@ -130,8 +141,12 @@ class _Link:
 
     def _send_all(self) -> None:
         with contextlib.suppress(OSError):  # the child is gone: the listener posts it
-            while (message := self._outbox.get()) is not None:
+            while (queued := self._outbox.get()) is not None:
+                message, data = queued
                 self._connection.send(message)
+                if data is not None:
+                    self._connection.send_bytes(data)
+                del queued, message, data  # an image is not held while there is nothing to send
 
     def _listen(self) -> None:
         try:
@@ -146,6 +161,10 @@ class _Link:
         self._events.put(Died(self._name, self._generation, reason, system))
 
     def _tell(self, message: Loaded | Reply) -> None:
+        if isinstance(message, Reply):
+            self._detecting.discard(message.ticket)
+            if not self._detecting:
+                self._last = None  # not to be held longer than the runner holds it
         name, generation = self._name, self._generation
         match message:
             case Loaded(_, None):

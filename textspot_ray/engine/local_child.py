@@ -33,11 +33,15 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class DetectCall:
-    """Decode a page and find its boxes."""
+    """Decode a page and find its boxes.
+
+    The image follows as a message of plain bytes, for pickling would copy it. With ``again`` it is
+    the one sent last, for a page behind its first, and does not follow.
+    """
 
     ticket: int
-    data: bytes
     page: int
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Child:
         self._features: dict[int, Any] = {}  # by ticket; only the recogniser knows what they are
         self._detector = setup.models.detector()
         self._recognizer = setup.models.recognizer()
-        self._pages: queue.SimpleQueue[DetectCall] = queue.SimpleQueue()
+        self._pages: queue.SimpleQueue[tuple[DetectCall, bytes]] = queue.SimpleQueue()
         self._boxes: queue.SimpleQueue[RecogniseCall] = queue.SimpleQueue()
         for _ in range(setup.detect_threads):
             self._serve(self._pages, self._detect)
@@ -85,10 +89,15 @@ class Child:
     def run(self) -> None:
         """Take calls and hand them to the threads."""
         self.send(Loaded(pid=os.getpid()))
+        data = b""
         while True:
             call = self._connection.recv()
             if isinstance(call, DetectCall):
-                self._pages.put(call)
+                if not call.again:
+                    data = self._connection.recv_bytes()
+                self._pages.put((call, data))
+                if not call.page:
+                    data = b""  # what has no more pages is not held
             else:
                 self._boxes.put(call)
 
@@ -100,24 +109,30 @@ class Child:
     def _serve(self, calls: queue.SimpleQueue[Any], work: Callable[[Any], Any]) -> None:
         def loop() -> None:
             while True:
-                call = calls.get()
-                value, message = None, ""
-                try:
-                    value = work(call)
-                except Exception as exc:  # a fault of ours: the runner makes it the image's error
-                    message = f"{type(exc).__name__}: {exc}"
-                self.send(Reply(call.ticket, value, message, self._gauge.uss_bytes()))
+                self.send(work(calls.get()))
 
         threading.Thread(target=loop, daemon=True).start()
 
-    def _detect(self, call: DetectCall) -> DetectedPage:
-        page, features = self._detector.detect(call.data, call.page)
-        if page.detections:
-            self._features[call.ticket] = features
-        return page
+    def _detect(self, asked: tuple[DetectCall, bytes]) -> Reply:
+        call, data = asked
+        page: DetectedPage | None = None
+        message = ""
+        try:
+            page, features = self._detector.detect(data, call.page)
+            if page.detections:
+                self._features[call.ticket] = features
+        except Exception as exc:  # a fault of ours: the runner makes it the image's error
+            message = f"{type(exc).__name__}: {exc}"
+        return Reply(call.ticket, page, message, self._gauge.uss_bytes())
 
-    def _recognise(self, call: RecogniseCall) -> Readings:
-        return self._recognizer.read(self._features.pop(call.ticket))
+    def _recognise(self, call: RecogniseCall) -> Reply:
+        readings: Readings | None = None
+        message = ""
+        try:
+            readings = self._recognizer.read(self._features.pop(call.ticket))
+        except Exception as exc:
+            message = f"{type(exc).__name__}: {exc}"
+        return Reply(call.ticket, readings, message, self._gauge.uss_bytes())
 
 
 def main(fd: int) -> int:

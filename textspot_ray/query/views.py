@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _TRIES = 5
-# as DuckDB and the drivers behind it say that a file is not there
-_GONE = re.compile(r"no such file|no files found|cannot open|filenotfound|not found", re.I)
+# As DuckDB and the drivers behind it say that a file is not there; DuckDB then takes its name for
+# a folder's, and may not look into that.
+_GONE = re.compile(
+    r"no such file|no files found|cannot open|filenotfound|not found|\.parquet/\*\*/", re.I
+)
 VIEWS = ("words", "images", "errors", "shards", "runs")
 _GLOB_CHARACTERS = frozenset("*?[]{}")
 # the columns that words_by_text keeps and a search needs
@@ -110,7 +113,7 @@ def open_views(
         try:
             return TableViews(tables, threads=threads)
         except TableError:
-            if open_tables(tables.store).paths == tables.paths:
+            if open_tables(tables.store).state == tables.state:
                 raise
     raise AbortedError(f"{tables.store.uri}: other drivers keep changing it; run again")
 
@@ -161,7 +164,7 @@ class TableViews:
     def _reopen(self) -> bool:
         """Open the latest state; False if that is the one we have."""
         latest = open_tables(self.files.store)
-        if latest.paths == self.files.paths:
+        if latest.state == self.files.state:
             return False
         self._connection.close()
         self.files = latest
@@ -239,7 +242,7 @@ class TableViews:
         """Make the views ``shards`` and ``runs``; left out at first, as it reads all records."""
         if self._has_shards:
             return
-        rows = [_shard_row(record) for record in self.files.commit_records()]
+        rows = self.on_latest(lambda: [_shard_row(r) for r in self.files.commit_records()])
         table = pa.Table.from_pylist(rows, schema=_SHARDS)
         self._connection.register("_shards", table)
         self._connection.execute("CREATE TABLE shards AS SELECT * FROM _shards")

@@ -43,7 +43,8 @@ def list_items(
 
     Args:
         config: What to list.
-        image: Limits of images; they matter where copies are looked for.
+        image: Limits of images: of a table, also of what is read at once; and where copies are
+            looked for.
         retry: How transient faults of storage are tried again.
 
     Raises:
@@ -54,7 +55,7 @@ def list_items(
         raise SourceError("no source given")
     if config.limit == 0:
         return
-    listed = _listed(config, retry)
+    listed = _listed(config, image, retry)
     if config.skip_duplicates:
         from textspot_ray.sources.copies import without_copies
 
@@ -62,9 +63,11 @@ def list_items(
     yield from listed
 
 
-def _listed(config: SourceConfig, retry: RetryPolicy | None) -> Iterator[Item | Skipped]:
+def _listed(
+    config: SourceConfig, image: ImageConfig, retry: RetryPolicy | None
+) -> Iterator[Item | Skipped]:
     retry = retry or RetryPolicy(attempts=4)
-    lister = Lister(config, retry)
+    lister = Lister(config, retry, image.max_bytes)
     taken: IdMap | None = None
     count = 0
     try:
@@ -78,7 +81,7 @@ def _listed(config: SourceConfig, retry: RetryPolicy | None) -> Iterator[Item | 
             if taken is not None:
                 state = taken.take(found.image_id, _place(found))
             if state is Taken.OTHER:
-                raise SourceError(_shared_id(found, config, retry))
+                raise SourceError(_shared_id(found, Lister(config, retry, image.max_bytes)))
             if state is Taken.SAME:
                 yield Skipped(found.image_id, LISTED_TWICE)
             elif not lister.selection.sampled(found.image_id):
@@ -103,10 +106,9 @@ def _place(item: Item) -> str:
     return f"{source} member {item.member}{at}"
 
 
-def _shared_id(item: Item, config: SourceConfig, retry: RetryPolicy) -> str:
+def _shared_id(item: Item, lister: Lister) -> str:
     """Which two images share an id; the first is looked for afresh, for only hashes are kept."""
     first = "another image"
-    lister = Lister(config, retry)
     for found in lister.run():
         if isinstance(found, Item) and found.image_id == item.image_id:
             first = _place(found)
@@ -135,8 +137,9 @@ class Lister:
 
     file_kind: Kind = FILE
 
-    def __init__(self, config: SourceConfig, retry: RetryPolicy) -> None:
+    def __init__(self, config: SourceConfig, retry: RetryPolicy, max_bytes: int) -> None:
         self.config = config
+        self._max_bytes = max_bytes
         self.selection = Selection(config)
         self.volumes = TimedVolumes(config.storage_options, retry)
         self.ids_may_meet = (
@@ -176,7 +179,7 @@ class Lister:
     def file(self, source: Source) -> SourceFile:
         """A source's bytes."""
         volume = self.volumes.get(source.protocol)
-        return SourceFile(volume, source.path, _ONCE, source.info)
+        return SourceFile(volume, source.path, _ONCE, source.info, self._max_bytes)
 
     def uri(self, source: Source) -> str:
         """A source's canonical URI; secrets in URLs stay only where that was asked for."""

@@ -39,6 +39,7 @@ from textspot_ray.storage.volumes import Volumes
 T = TypeVar("T")
 _GROUP_BYTES = 8 << 20
 _GROUP_ITEMS = 64
+_HEAD_BYTES = 64 << 10  # of a large item, whose header tells where its data begin
 _GROUP_GAP = 256 << 10  # reading over a gap is cheaper than a request of its own
 _SLOWEST_BYTES_S = 1e6  # a transfer may take this long on top of the timeout
 _MAX_STUCK = 16
@@ -109,6 +110,12 @@ class _Budget:
                 beat()
                 self._changed.wait(1.0)
             self._held[group] = self._held.get(group, 0) + size
+
+    def add(self, group: int, size: int) -> None:
+        """Hold more bytes, or fewer, without waiting: they are there."""
+        with self._changed:
+            self._held[group] = self._held.get(group, 0) + size
+            self._changed.notify_all()
 
     def wait_for(self, group: int) -> None:
         """The consumer waits for this group."""
@@ -243,11 +250,14 @@ class Reader:
         if isinstance(access, Streamed):
             streams = self._streams
             for item in group.items:
-                future.beat()
+                # What it takes is known when it has been read, which is too late to wait.
+                expected = self._typical.estimate(item) if item.size is None else 0
+                grow(expected)
                 read = streams.fetch(access, item, future.beat)
                 fetched.append(read)
                 if read.data and item.size is None:
-                    grow(len(read.data))
+                    self._typical.note(item, len(read.data))
+                    self._budget.add(key, len(read.data) - expected)
         elif isinstance(access, Ranged):
             fetched = self._fetcher.ranges(access, group.items, future.beat)
         elif isinstance(access, Whole):
@@ -354,6 +364,8 @@ class _Fetcher:
         """Neighbours in one source, by one read."""
         spans = [access.span(item) for item in items]
         start, stop = spans[0][0], max(stop for _, stop in spans)
+        if access.reads_more and len(items) == 1 and stop - start > _GROUP_BYTES:
+            stop = start + _HEAD_BYTES
         try:
             volume, path = self.place(items[0])
             block = self._call(beat, lambda: volume.read(path, start, stop))

@@ -20,6 +20,7 @@ from textspot_ray.storage.filesystem import LOCAL, content_tag, walk_remote
 T = TypeVar("T")
 Descend = Callable[[str], bool]
 Grow = Callable[[int], None]
+_MOST_AT_ONCE = 2**30  # Linux reads at most 2 GiB in a call
 _SLOWEST_BYTES_S = 1e6  # a transfer may take this long on top of the longest silence
 
 
@@ -224,14 +225,14 @@ class RemoteVolume(Volume):
     def _read_bounded(self, path: str, max_bytes: int, grow: Grow) -> bytes | None:
         """Read what tells no size: it may never end."""
         with self._fs.open(path, "rb") as file:
-            parts, left = [], max_bytes
+            whole, left = io.BytesIO(), max_bytes
             while part := file.read(min(2**20, left + 1)):
                 left -= len(part)
                 if left < 0:
                     return None
                 grow(len(part))
-                parts.append(part)
-        return b"".join(parts)
+                whole.write(part)
+        return whole.getvalue()
 
     def open(self, path: str) -> IO[bytes]:
         if hasattr(self._fs, "pseudo_dirs"):  # the memory store shares one object with everybody
@@ -280,14 +281,17 @@ def _open_regular(path: str) -> int:
 def _pread(descriptor: int, start: int, stop: int) -> bytes:
     if stop <= start:
         return b""
-    parts: list[bytes] = []
-    while start < stop:
-        part = os.pread(descriptor, min(stop - start, 64 * 2**20), start)
+    data = os.pread(descriptor, min(stop - start, _MOST_AT_ONCE), start)
+    if len(data) == stop - start:
+        return data
+    whole = io.BytesIO(data)  # a call may give less, of some network mounts much less
+    at = whole.seek(0, io.SEEK_END)
+    while at < stop - start:
+        part = os.pread(descriptor, min(stop - start - at, _MOST_AT_ONCE), start + at)
         if not part:
             break
-        parts.append(part)
-        start += len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        at += whole.write(part)
+    return whole.getvalue()
 
 
 def _exists(path: str) -> bool:

@@ -181,7 +181,7 @@ class WebVolume(Volume):
     ) -> bytes:
         import asyncio
 
-        parts: list[bytes] = []
+        body = io.BytesIO()  # one copy; a list of parts and its sum would be two
         have = seen = 0
         began_s, patience_s = time.monotonic(), self._patience_s(url)
         async for chunk in answer.content.iter_chunked(_CHUNK):
@@ -196,14 +196,14 @@ class WebVolume(Volume):
                 part = part[: limit - have]
             have += len(part)
             if have > max_bytes:
-                parts.clear()  # the exception's frames would hold them
+                body.close()  # the exception's frames would hold it
                 raise _TooLongError(None)
-            parts.append(part)
+            body.write(part)
             if grow is not no_growth:
                 await asyncio.get_running_loop().run_in_executor(None, grow, len(part))
             if limit is not None and have >= limit:
                 break
-        return b"".join(parts)
+        return body.getvalue()
 
 
 class _TooLongError(Exception):

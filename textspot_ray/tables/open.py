@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from textspot_ray.storage.filesystem import LOCAL, native_path, open_filesystem, split_uri
 from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile
-from textspot_ray.tables.commit.ledger import open_ledger
+from textspot_ray.tables.commit.ledger import State, open_ledger
 from textspot_ray.tables.schema import BY_TEXT, SCHEMAS
 from textspot_ray.tables.status import run_records
 
@@ -37,6 +37,8 @@ class Tables:
         fingerprint: What the table was made with.
         version: Oldest table version that a file may be of.
         commit_records: Gives the newest commit record of every shard.
+        state: What the ledger had found; another one means that others have changed the table,
+            if only by a fold, which replaces manifests and no file of rows.
         storage_options: fsspec options by protocol.
     """
 
@@ -46,6 +48,7 @@ class Tables:
     fingerprint: Mapping[str, str]
     version: int
     commit_records: Callable[[], Iterable[CommitRecord]]
+    state: State
     storage_options: Mapping[str, Any] | None = None
 
     @property
@@ -133,6 +136,7 @@ def open_tables(where: str | Store, storage_options: Mapping[str, Any] | None = 
     files: dict[str, list[DataFile]] = {table: [] for table in SCHEMAS}
     for file in ledger.on_latest(lambda: list(ledger.files())):
         files[file.table].append(file)
+    state = ledger.state()
     by_text, base = ledger.snapshot.by_text, set(ledger.snapshot.base)
     return Tables(
         store=store,
@@ -141,6 +145,7 @@ def open_tables(where: str | Store, storage_options: Mapping[str, Any] | None = 
         fingerprint=ledger.fingerprint,
         version=ledger.version,
         commit_records=ledger.commit_records,
+        state=state,
         storage_options=storage_options,
     )
 

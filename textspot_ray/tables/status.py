@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -143,27 +144,48 @@ def error_rows(ledger: Ledger) -> Iterator[ErrorRow]:
         StorageError: A file is damaged.
         AbortedError: The table was rewritten meanwhile.
     """
-    state = ledger.state()
-    try:
-        for part in ledger.files("errors"):
-            for rows in read_data_file(ledger.store, part):
-                for row in rows.to_pylist():
-                    yield ErrorRow(**row)
-    except (FileNotFoundError, MissingFileError) as exc:
-        if not ledger.has_moved(state):
-            raise
-        raise AbortedError(
-            f"{ledger.store.uri} was rewritten while it was read: run it again"
-        ) from exc
+    for row in _streamed(ledger, "errors", None):
+        yield ErrorRow(**row)
 
 
 def damaged_rows(ledger: Ledger) -> Iterator[dict[str, str]]:
     """``image_id`` and ``damage`` of images that were read although their file is damaged."""
-    for part in ledger.files("images"):
-        for rows in read_data_file(ledger.store, part, ["image_id", "damage"]):
-            damage = rows.column("damage")
-            if damage.null_count < len(rows):
-                yield from rows.filter(damage.is_valid()).to_pylist()
+    for row in _streamed(ledger, "images", ["image_id", "damage"]):
+        if row["damage"] is not None:
+            yield row
+
+
+def _streamed(ledger: Ledger, table: str, columns: list[str] | None) -> Iterator[dict[str, Any]]:
+    """Rows of a table; from the latest state, as long as none has been handed out.
+
+    Raises:
+        AbortedError: Files went that hold more of what was handed out.
+    """
+    first: list[dict[str, Any]] = []
+    rest: Iterator[dict[str, Any]] = iter(())
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for part in list(ledger.files(table)):
+            for found in read_data_file(ledger.store, part, columns):
+                if columns is not None:  # of millions of images few have anything to say
+                    found = found.filter(found.column(columns[-1]).is_valid())
+                yield from found.to_pylist()
+
+    def begin() -> None:
+        nonlocal rest
+        rest = rows()
+        first[:] = islice(rest, 1)
+
+    ledger.on_latest(begin)
+    state = ledger.state()
+    yield from first
+    try:
+        yield from rest
+    except (FileNotFoundError, MissingFileError) as exc:
+        ledger.expect_move(state, exc)
+        raise AbortedError(
+            f"{ledger.store.uri} was rewritten while it was read: run it again"
+        ) from exc
 
 
 def _rate(ledger: Ledger) -> tuple[float | None, float | None]:

@@ -11,8 +11,10 @@ from textspot_ray.query.pages import read_pages
 from textspot_ray.query.search import SearchQuery, search
 from textspot_ray.query.views import open_views
 from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit import snapshot as snapshot_module
 from textspot_ray.tables.commit.ledger import open_ledger
 from textspot_ray.tables.maintenance.compact import compact
+from textspot_ray.tables.maintenance.vacuum import finish
 
 
 def account(uri: str) -> tuple[int, int, int]:
@@ -64,3 +66,28 @@ def test_an_open_view_outlives_a_compaction(make_table: MakeTable) -> None:
             "b.jpg",
             "c.jpg",
         ]
+
+
+def test_what_others_replace_is_read_from_the_latest_state(tmp_path: Path) -> None:
+    uri = str(tmp_path / "out")
+    store = open_store(uri, create=True)
+    ledger = open_ledger(store, {"precision": "f32", "detector": "0123abcd"})
+    for number in range(3):
+        write_shard(store, [Page(f"{number}.jpg", [word("exit")])], number)
+    ledger.refresh()
+    assert ledger.fold(at_least=1)
+    with open_views(uri) as tables, pytest.MonkeyPatch.context() as patch:
+        # A fold replaces the manifest alone: all files of rows are those that are open here.
+        manifests = [m.path for m in ledger.snapshot.manifests]
+        for number in (3, 4):
+            write_shard(store, [], number)
+        patch.setattr(snapshot_module, "MERGE_FACTOR", 2)
+        ledger.refresh()
+        assert ledger.fold(at_least=1)
+        finish(ledger, grace_s=0)
+        assert not any(store.exists(path) for path in manifests)
+        assert tables.runs.to_arrow_table().to_pylist()[0]["shards"] == 5
+    with open_views(uri) as tables:
+        compact(ledger)
+        finish(ledger, grace_s=0)
+        assert tables.rows("SELECT count(*) FROM images WHERE width > 0") == [(3,)]

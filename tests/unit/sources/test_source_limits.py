@@ -19,7 +19,7 @@ import pytest
 from tests.support.archives import FAST, IMAGE, config, listed, picture, read_all, tar_bytes
 from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.errors import SourceError
-from textspot_ray.records import ErrorKind
+from textspot_ray.records import ErrorKind, Item
 from textspot_ray.sources.kinds import parquet as parquet_module
 from textspot_ray.sources.kinds import tables
 from textspot_ray.sources.listing import list_items
@@ -79,10 +79,13 @@ def test_pages_that_would_fill_memory_are_refused(
             data_page_size=1 << 30,
         )  # fmt: skip
         assert [e.error for e in read_all(listed(path)[0])] == [None] * 20
+        small = ImageConfig(max_bytes=150_000)
         with monkeypatch.context() as patch:
-            patch.setattr(parquet_module, "_MAX_PAGE_BYTES", 150_000)
-            items, _ = listed(path)
-            kinds = {e.error.kind for e in read_all(items) if e.error}
+            patch.setattr(parquet_module, "_PAGE_OVERHEAD", 0)
+            items = [i for i in list_items(config(path), small) if isinstance(i, Item)]
+            errors = [e.error for e in read_all(items, image=small) if e.error]
+        kinds = {error.kind for error in errors}
+        assert all("image.max_bytes = 150000" in error.message for error in errors)
         assert kinds == (set() if use_dictionary else {ErrorKind.TOO_LARGE})
 
 

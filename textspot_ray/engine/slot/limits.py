@@ -19,14 +19,15 @@ class Limits:
     """What bounds a slot.
 
     The fields are those of `EngineConfig`, with one budget, the bytes in flight, divided: half for
-    features, three eighths for encoded images until they are done, and an eighth for what the
-    reader has requested ahead of them. Pixels and features inside a detector may take a third of
-    the memory at which it is replaced; the models and the largest single image come on top.
+    features, three sixteenths for encoded images until they are done, a sixteenth for what the
+    reader has requested ahead of them, and a quarter for what reading takes besides: the largest
+    single image, and a page of the table that it comes from. Pixels and features inside a detector
+    may take a third of the memory at which it is replaced; the models come on top.
     """
 
     in_flight: int = 3
-    max_encoded_bytes: int = 192 * 2**20
-    max_ahead_bytes: int = 64 * 2**20
+    max_encoded_bytes: int = 96 * 2**20
+    max_ahead_bytes: int = 32 * 2**20
     max_feature_bytes: int = 256 * 2**20
     max_detect_bytes: int = 2**30
     max_uss_bytes: int = 3 * 2**30
@@ -39,12 +40,12 @@ class Limits:
 def limits_from(config: RunConfig, streams: int = 1) -> Limits:
     """The limits that a configuration sets, for a detector with so many streams."""
     engine = config.engine
-    eighth = engine.max_bytes_in_flight // 8
+    sixteenth = engine.max_bytes_in_flight // 16
     return Limits(
         in_flight=max(engine.in_flight, streams + 2),  # decoding, inferring, reading
-        max_encoded_bytes=3 * eighth,
-        max_ahead_bytes=eighth,
-        max_feature_bytes=4 * eighth,
+        max_encoded_bytes=3 * sixteenth,
+        max_ahead_bytes=sixteenth,
+        max_feature_bytes=8 * sixteenth,
         max_detect_bytes=engine.actor_max_uss_bytes // 3,
         max_uss_bytes=engine.actor_max_uss_bytes,
         max_pages=config.image.max_pages,

@@ -29,7 +29,7 @@ class ArrowKind(TableKind):
     def recognises(self, head: bytes) -> bool:
         return head.startswith(_MAGIC)
 
-    def open_table(self, file: IO[bytes]) -> ImageTable:
+    def open_table(self, file: IO[bytes], max_bytes: int) -> ImageTable:
         return _ArrowTable(file)
 
 

@@ -155,7 +155,13 @@ class SourceFile:
 
 
 class Ranged(ABC):
-    """Items that are stretches of their source: read in any order, neighbours by one read."""
+    """Items that are stretches of their source: read in any order, neighbours by one read.
+
+    ``reads_more``: `content` takes the first bytes of a large item for its span and asks for the
+    rest, so that they are not copied.
+    """
+
+    reads_more: ClassVar[bool] = False
 
     @abstractmethod
     def span(self, item: Item) -> tuple[int, int]:

@@ -120,12 +120,11 @@ class StreamCursor:
         return self._at
 
     def read(self, count: int) -> bytes:
-        parts: list[bytes] = []
+        whole = io.BytesIO()  # one copy; a list of parts and its sum would be two
         left = count
         while left > 0 and (part := self._next(min(left, _CHUNK))):
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
+            left -= whole.write(part)
+        return whole.getvalue()
 
     def skip(self, count: int) -> int:
         left = count

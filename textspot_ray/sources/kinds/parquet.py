@@ -23,8 +23,9 @@ from textspot_ray.sources.kinds.tables import (
 # columns so few that even captions of megabytes stay within some hundred MiB.
 _IMAGE_ROWS = 1
 _LIST_ROWS = 32
-# A page is decompressed whole. Writers make one of up to 1,024 rows, however large they are.
-_MAX_PAGE_BYTES = 1 << 30
+# A page is decompressed whole. Writers make one of up to 1,024 rows, however large they are. One
+# row with the largest image must fit: its length and levels come on top.
+_PAGE_OVERHEAD = 1 << 20
 _MAX_PAGE_HEADER = 64 << 10  # bytes; statistics in it hold values
 _BUFFER_BYTES = 4 << 20  # and no pre-buffering: else a whole column chunk is read
 
@@ -38,13 +39,14 @@ class ParquetKind(TableKind):
     def recognises(self, head: bytes) -> bool:
         return head.startswith(b"PAR1")
 
-    def open_table(self, file: IO[bytes]) -> ImageTable:
-        return _ParquetTable(file)
+    def open_table(self, file: IO[bytes], max_bytes: int) -> ImageTable:
+        return _ParquetTable(file, max_bytes)
 
 
 class _ParquetTable(ImageTable):
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], max_bytes: int) -> None:
         self._raw = file
+        self._max_page_bytes = max_bytes + _PAGE_OVERHEAD
         self._checked: set[tuple[int, int]] = set()
         try:
             self._file = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
@@ -126,13 +128,14 @@ class _ParquetTable(ImageTable):
                     continue
                 self._checked.add((group, i))
                 chunk = metadata.row_group(group).column(i)
-                if chunk.total_uncompressed_size <= _MAX_PAGE_BYTES:
+                if chunk.total_uncompressed_size <= self._max_page_bytes:
                     continue
                 size = _largest_page(self._raw, chunk)
-                if size > _MAX_PAGE_BYTES:
+                if size > self._max_page_bytes:
                     raise ContainerError(
-                        f"a page of {size} bytes in column {path!r}, more than {_MAX_PAGE_BYTES}: "
-                        "write it anew with fewer rows in a row group",
+                        f"a page of {size} bytes in column {path!r}, which is read at once: more "
+                        f"than image.max_bytes = {self._max_page_bytes - _PAGE_OVERHEAD}; raise "
+                        "that, or write the table anew with fewer rows in a row group",
                         ErrorKind.TOO_LARGE,
                     )
 

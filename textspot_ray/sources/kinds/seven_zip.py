@@ -7,6 +7,7 @@ py7zr cannot decompress, or what would need more memory than is given to a decom
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -187,13 +188,11 @@ class _Run:
         self._decoder = decoder
 
     def read(self, count: int, beat: Beat) -> bytes:
-        parts: list[bytes] = []
+        whole = io.BytesIO()
         while count > 0:
-            part = self._next(count)
+            count -= whole.write(self._next(count))
             beat()
-            count -= len(part)
-            parts.append(part)
-        return b"".join(parts)
+        return whole.getvalue()
 
     def skip(self, count: int, beat: Beat) -> None:
         while count > 0:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import posixpath
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ _IMAGE_NAMES: Final = (
 _SAMPLED_ROWS = 16
 _SAMPLED_VALUES = 2
 _BASE64_HEAD = 2048  # characters
+_SPILLED_BYTES = 16 << 20
 NO_IMAGES: Final = "without image bytes"
 
 
@@ -116,8 +118,12 @@ class TableKind(ArchiveKind):
     """A table of images; a table of URIs, where it is named by itself, is a list."""
 
     @abstractmethod
-    def open_table(self, file: IO[bytes]) -> ImageTable:
+    def open_table(self, file: IO[bytes], max_bytes: int) -> ImageTable:
         """Open a table.
+
+        Args:
+            file: It; the caller closes it.
+            max_bytes: Of what is decompressed at once.
 
         Raises:
             ContainerError: It is none, or damaged.
@@ -144,7 +150,7 @@ class TableKind(ArchiveKind):
         config = archive.lister.config
         id_column, tag = config.id_column, archive.file.info().tag
         with archive.file.open() as file:
-            table = self.open_table(file)
+            table = self.open_table(file, archive.file.max_bytes)
             column = find_image_column(table, config.image_column)
             if column is None:
                 raise ContainerError("no column of image bytes")
@@ -186,8 +192,9 @@ class TableKind(ArchiveKind):
             table.close()
 
     def _column(self, source: Source, lister: Lister) -> ImageColumn | None:
-        with lister.file(source).open() as file:
-            table = self.open_table(file)
+        held = lister.file(source)
+        with held.open() as file:
+            table = self.open_table(file, held.max_bytes)
             try:
                 return find_image_column(table, lister.config.image_column)
             finally:
@@ -195,8 +202,9 @@ class TableKind(ArchiveKind):
 
     def _list_uris(self, source: Source, lister: Lister) -> Iterator[Item | Skipped]:
         name = file_name(source.protocol, source.path)
-        with lister.file(source).open() as file:
-            table = self.open_table(file)
+        held = lister.file(source)
+        with held.open() as file:
+            table = self.open_table(file, held.max_bytes)
             columns = [
                 f.name
                 for f in table.schema
@@ -284,8 +292,8 @@ def value_of(scalar: Any, column: ImageColumn, place: int = 1) -> tuple[Any, str
     return (scalar if scalar is not None and scalar.is_valid else None), path
 
 
-def content_of(scalar: Any, column: ImageColumn, max_bytes: int) -> bytes:
-    """An image's bytes from its scalar.
+def check_size(scalar: Any, column: ImageColumn, max_bytes: int) -> None:
+    """Refuse an image that is too large before it is copied.
 
     Args:
         scalar: As `value_of` gives it.
@@ -293,17 +301,25 @@ def content_of(scalar: Any, column: ImageColumn, max_bytes: int) -> bytes:
         max_bytes: Of the image.
 
     Raises:
-        MemberError: Too large, or base64 that is none.
+        MemberError: It is.
     """
-    buffer = scalar.as_buffer()  # no copy
+    size = scalar.as_buffer().size  # no copy
+    if column.form == "base64":
+        size = max(0, size // 4 * 3 - 3)
+    if size > max_bytes:
+        raise too_large(size, max_bytes)
+
+
+def content_of(value: bytes, column: ImageColumn) -> bytes:
+    """The bytes of the image that a value stands for.
+
+    Raises:
+        MemberError: Base64 that is none.
+    """
     if column.form != "base64":
-        if buffer.size > max_bytes:
-            raise too_large(buffer.size, max_bytes)
-        return bytes(buffer.to_pybytes())
-    if buffer.size // 4 * 3 > max_bytes + 3:
-        raise too_large(buffer.size // 4 * 3, max_bytes)
+        return value
     try:
-        return _base64(bytes(buffer.to_pybytes()))
+        return _base64(value)
     except binascii.Error as exc:
         raise MemberError(ErrorKind.CORRUPT, f"damaged base64 text: {exc}") from exc
 
@@ -318,7 +334,7 @@ class TableAccess(Streamed):
         info = source.info()
         if item.content_tag is not None and info.tag != item.content_tag:
             raise changed(f"the {self._kind.label} file is another one")
-        return _TableItems(self._kind.open_table(file), source)
+        return _TableItems(self._kind.open_table(file, source.max_bytes), source)
 
     def bytes_held(self, item: Item) -> int | None:
         return None
@@ -352,7 +368,16 @@ class _TableItems(ItemStream):
         scalar, path = value_of(self._held, self._column, int(place or 1))
         if scalar is None:
             return self._beside(path)
-        return content_of(scalar, self._column, self._source.max_bytes)
+        check_size(scalar, self._column, self._source.max_bytes)
+        if self._column.is_list or scalar.as_buffer().size < _SPILLED_BYTES:
+            return content_of(bytes(scalar.as_buffer().to_pybytes()), self._column)
+        # The page that it was decoded from, the value and a copy of it would be in memory at once:
+        # by way of the disk it is the page and one of them.
+        with tempfile.TemporaryFile(prefix="textspot-") as file:
+            file.write(memoryview(scalar.as_buffer()))
+            self._held = scalar = None
+            file.seek(0)
+            return content_of(file.read(), self._column)
 
     def close(self) -> None:
         self._table.close()

@@ -554,11 +554,18 @@ def _bytes_held(item: Item) -> int | None:
 class TarRanges(Ranged):
     """Members of a plain tar."""
 
+    reads_more = True
+
     def span(self, item: Item) -> tuple[int, int]:
         return first_byte(item), (item.offset or 0) + (item.size or 0)
 
     def content(self, item: Item, part: memoryview, more: ReadRange, max_bytes: int) -> bytes:
-        return read_member(_Bytes(part, first_byte(item)), item, max_bytes)
+        first, stop = self.span(item)
+        if len(part) >= stop - first:
+            return read_member(_Bytes(part, first), item, max_bytes)
+        cursor = RangeCursor(more, stop, BLOCK)
+        cursor.skip(first)
+        return read_member(cursor, item, max_bytes)
 
     def bytes_held(self, item: Item) -> int | None:
         return _bytes_held(item)

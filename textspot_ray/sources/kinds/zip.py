@@ -8,6 +8,7 @@ those that it reads by itself: stored, deflate, bzip2 and LZMA.
 from __future__ import annotations
 
 import bz2
+import io
 import lzma
 import stat
 import struct
@@ -38,6 +39,7 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _TAILS = (4096, _END.size + 0xFFFF, 1 << 20)
 _BLOCK = 1 << 20
 _SNIFF_SLACK = 4096
+_CHUNK = 1 << 20
 _EXTRA_BYTES = 1024  # of a member's local extra field, which only the local header tells
 _FOUR_GIB = 1 << 32
 _ENCRYPTED, _HAS_DESCRIPTOR = 0x1, 0x8
@@ -206,7 +208,7 @@ def data_start(data: bytes) -> int:
     return int(_LOCAL.size + fields[9] + fields[10])
 
 
-def inflate(header: bytes, data: bytes, tag: str | None, max_bytes: int) -> bytes:
+def inflate(header: bytes, data: bytes | memoryview, tag: str | None, max_bytes: int) -> bytes:
     """Decompress a member.
 
     Args:
@@ -226,7 +228,7 @@ def inflate(header: bytes, data: bytes, tag: str | None, max_bytes: int) -> byte
     if tag is not None and not flags & _HAS_DESCRIPTOR and tag[4:12] != f"{fields[6]:08x}":
         raise changed("the zip member's checksum is not the plan's")
     if method == _STORED:
-        content = data
+        content = bytes(data)  # no copy of what is bytes
     else:
         claimed = content_bytes(tag)
         limit = max_bytes if claimed is None else min(max_bytes, claimed)
@@ -393,13 +395,16 @@ def _sizes64(extra: bytes, content: int, packed: int, offset: int) -> tuple[int,
 
 
 class _Decompressor(Protocol):
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
 
 
 _DAMAGE = (zlib.error, OSError, EOFError, lzma.LZMAError, ValueError)
 
 
-def _decompressor(method: int, data: bytes) -> _Decompressor:
+def _decompressor(method: int, data: bytes | memoryview) -> _Decompressor:
     if method == _DEFLATED:
         return zlib.decompressobj(-zlib.MAX_WBITS)
     if method == _BZIP2:
@@ -427,17 +432,30 @@ def _decompressor(method: int, data: bytes) -> _Decompressor:
     )
 
 
-def _bounded(method: int, data: bytes, max_bytes: int) -> bytes:
-    start = 9 if method == _LZMA else 0
+def _bounded(method: int, data: bytes | memoryview, max_bytes: int) -> bytes:
+    """At most a byte more than allowed, which tells "too large" from "just as large"."""
+    whole, left = io.BytesIO(), max_bytes + 1  # decoders make a list of parts, then their sum
+    packed = memoryview(data)
     try:
-        # One byte more than allowed tells "too large" from "just as large".
-        return _decompressor(method, data).decompress(data[start:], max_bytes + 1)
+        decoder = _decompressor(method, data)
+        for at in range(9 if method == _LZMA else 0, len(packed), _CHUNK):
+            rest: bytes | memoryview = packed[at : at + _CHUNK]
+            while left > 0 and not decoder.eof:
+                wanted = min(left, _CHUNK)
+                part = decoder.decompress(rest, wanted)
+                left -= whole.write(part)
+                rest = getattr(decoder, "unconsumed_tail", b"")
+                if not rest and (len(part) < wanted or getattr(decoder, "needs_input", False)):
+                    break
     except _DAMAGE as exc:
         raise MemberError(ErrorKind.CORRUPT, f"damaged data in a zip member: {exc}") from exc
+    return whole.getvalue()
 
 
 class ZipRanges(Ranged):
     """Members of a zip; an item's offset is its local header's."""
+
+    reads_more = True
 
     def span(self, item: Item) -> tuple[int, int]:
         start = item.offset or 0
@@ -455,7 +473,7 @@ class ZipRanges(Ranged):
                 raise MemberError(
                     ErrorKind.BROKEN_ARCHIVE, "the zip ends inside this member's header"
                 )
-        data = bytes(part[start : start + size])
+        data: bytes | memoryview = part[start : start + size]
         if len(data) < size:
             data = more(offset + start, offset + start + size)
         if len(data) < size:

@@ -182,14 +182,27 @@ class Ledger:
             try:
                 return action()
             except (FileNotFoundError, MissingFileError) as exc:
-                if not self.has_moved(state):
-                    if isinstance(exc, MissingFileError):
-                        raise
-                    raise MissingFileError(
-                        f"{self.store.uri}: {exc.filename or exc} is missing though it is "
-                        "committed: run textspot verify"
-                    ) from exc
+                self.expect_move(state, exc)
         raise AbortedError(f"{self.store.uri}: other drivers keep changing it; run again")
+
+    def expect_move(self, since: State, exc: FileNotFoundError | MissingFileError) -> None:
+        """Refresh, and go on if others have changed the table; for what cannot begin anew.
+
+        Args:
+            since: The state that the missing file was named by.
+            exc: What was raised for want of it.
+
+        Raises:
+            MissingFileError: Nobody has: the latest state names a file that is not there.
+        """
+        if self.has_moved(since):
+            return
+        if isinstance(exc, MissingFileError):
+            raise exc
+        raise MissingFileError(
+            f"{self.store.uri}: {exc.filename or exc} is missing though it is committed: run "
+            "textspot verify"
+        ) from exc
 
     def has_moved(self, state: State) -> bool:
         """Refresh; whether others have changed the table since that state was found."""
@@ -244,6 +257,9 @@ class Ledger:
 
     def commit_record(self, shard: ShardId) -> CommitRecord | None:
         """The newest record of a shard."""
+        return self.on_latest(lambda: self._commit_record(shard))
+
+    def _commit_record(self, shard: ShardId) -> CommitRecord | None:
         if shard in self._live:
             return self._live[shard]
         if shard in self._absorbed:
@@ -251,7 +267,11 @@ class Ledger:
         return None
 
     def commit_records(self) -> Iterator[CommitRecord]:
-        """The record of every settled shard that readers go by, streamed."""
+        """The record of every settled shard that readers go by, streamed.
+
+        Raises:
+            FileNotFoundError: A newer snapshot has replaced a manifest; see `on_latest`.
+        """
         unabsorbed = self.unabsorbed()  # now: a fold may come while the caller iterates
         for manifest in self.snapshot.manifests:
             for record in read_commit_records(self.store, manifest):

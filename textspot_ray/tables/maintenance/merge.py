@@ -142,21 +142,23 @@ def merge(first: Ledger, second: Ledger, out: Store) -> MergeReport:
     """
     _check_settings(first, second)
     for _ in range(TRIES):
-        one = _Side(first, 0)
-        two = _Side(second, one.plan.next_seq)
-        sources = [f"{side.store.uri} {_digest(side)}" for side in (first, second)]
-        if out.exists(TABLE_FILE):
-            report = _merged_before(out, sources)
-            finish(open_ledger(out, create=False))
-            return report
-        for folder in (STATE, *FOLDERS):  # of a merge that was killed, and nothing else
-            entries = list(out.list(f"{folder}/"))
-            delete_files(out, [e.path for e in entries if folder == STATE or is_numbered(e.path)])
+        states = first.state(), second.state()
         try:
+            one = _Side(first, 0)
+            two = _Side(second, one.plan.next_seq)
+            states = one.state, two.state
+            sources = [f"{side.store.uri} {_digest(side)}" for side in (first, second)]
+            if out.exists(TABLE_FILE):
+                report = _merged_before(out, sources)
+                finish(open_ledger(out, create=False))
+                return report
+            for folder in (STATE, *FOLDERS):  # of a merge that was killed, and nothing else
+                old = [e.path for e in out.list(f"{folder}/")]
+                delete_files(out, [path for path in old if folder == STATE or is_numbered(path)])
             return _merge(one, two, out, sources)
         except (FileNotFoundError, MissingFileError):
-            states = one.state, two.state
-            if not first.has_moved(states[0]) and not second.has_moved(states[1]):
+            moved = [side.has_moved(s) for side, s in zip((first, second), states, strict=True)]
+            if not any(moved):
                 raise
     raise AbortedError("other drivers keep changing the tables; run the merge again")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from textspot_ray.errors import MissingFileError
+from textspot_ray.errors import AbortedError, MissingFileError
 from textspot_ray.records import ErrorKind, ShardId
 from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile
 from textspot_ray.tables.commit.data_files import read_data_file
@@ -61,7 +61,10 @@ def retry_tasks(
             for shard in sorted(by_shard, key=lambda s: (s.plan, s.index))
         ]
 
-    for attempt in range(TRIES):
+    for _ in range(TRIES):
+        # Whoever takes the tasks may refresh the ledger meanwhile, which then has moved on from
+        # the state that the files in hand were named by.
+        state = ledger.state()
         try:
             for record in candidates():
                 if record.compaction < 0:
@@ -69,10 +72,10 @@ def retry_tasks(
                     yield _task(record, {name for i in failed for name in item_names(i)})
                     done.add(record.shard)
             break
-        except (FileNotFoundError, MissingFileError):  # others have rewritten: their state, then
-            state = ledger.state()
-            if not ledger.has_moved(state) and attempt:
-                raise
+        except (FileNotFoundError, MissingFileError) as exc:
+            ledger.expect_move(state, exc)
+    else:
+        raise AbortedError(f"{ledger.store.uri}: other drivers keep changing it; run again")
     yield from ledger.on_latest(of_compacted)
 
 

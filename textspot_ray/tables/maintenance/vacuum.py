@@ -163,7 +163,10 @@ def _vacuum_files(ledger: Ledger, grace_s: float, older_than_s: float | None) ->
     in_use: set[str] = set()  # by readers of older states, as far as we can tell
     rewritten = False  # whether a reader may still use files that compact or forget replaced
     for n in _retained(ledger, grace_s)[:-1]:
-        older = _state(ledger, n)
+        try:
+            older = _state(ledger, n)
+        except FileNotFoundError:  # too old by now for another driver's vacuum
+            continue
         rewritten = rewritten or older.rewritten != snapshot.rewritten
         in_use.update(part.path for part in (*older.base, *older.by_text))
     limit = None if older_than_s is None else time.time() - older_than_s

@@ -17,7 +17,7 @@ from textspot_ray.errors import (
     StorageError,
     TableError,
 )
-from textspot_ray.records import Counts, ShardId
+from textspot_ray.records import Counts, ErrorKind, ShardId
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit import snapshot as snapshot_module
 from textspot_ray.tables.commit.commit_record import (
@@ -31,8 +31,10 @@ from textspot_ray.tables.commit.data_files import read_data_file
 from textspot_ray.tables.commit.ledger import TABLE_FILE, open_ledger
 from textspot_ray.tables.commit.snapshot import latest_snapshot, put_snapshot
 from textspot_ray.tables.maintenance.compact import compact
+from textspot_ray.tables.maintenance.retry_failed import retry_tasks
 from textspot_ray.tables.maintenance.vacuum import finish
 from textspot_ray.tables.open import open_tables
+from textspot_ray.tables.plan.plan import Plan
 
 
 @pytest.fixture
@@ -268,6 +270,40 @@ def test_what_went_meanwhile_is_read_from_the_latest_state(tmp_path):
     store.delete(part.path)
     with pytest.raises(MissingFileError, match="missing though it is committed"):
         ledger.on_latest(read)
+
+
+def fold_elsewhere(store):
+    """Another process folds, and takes the manifests away that this replaces."""
+    other = found(store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot_module, "MERGE_FACTOR", 2)
+        write_shard(store, other, make_items(8, start=1000), index=90)
+        assert other.fold(at_least=1)
+    finish(other, grace_s=0)
+
+
+def test_a_record_is_found_after_a_fold_elsewhere(store):
+    job(store.uri, make_items(20), fold_at=1)
+    ledger = found(store)
+    first = ledger.commit_record(ShardId(0, 0))
+    manifests = [m.path for m in ledger.snapshot.manifests]
+    fold_elsewhere(store)
+    assert not all(store.exists(path) for path in manifests)
+    assert ledger.commit_record(ShardId(0, 0)) == first is not None
+
+
+def test_retries_are_found_though_the_taker_refreshes(store):
+    items = make_items(40)
+    job(store, items, fold_at=99, fail=True)
+    ledger, plan = found(store), Plan(store)
+    whole = len(list(retry_tasks(plan, ledger, frozenset(ErrorKind))))
+    tasks = retry_tasks(plan, ledger, frozenset(ErrorKind))
+    shards = [next(tasks).shard]
+    compact(found(store))  # by another process; the files of all other shards go
+    finish(found(store), grace_s=0)
+    ledger.refresh()
+    shards += [task.shard for task in tasks]
+    assert len(shards) == len(set(shards)) == whole > 2
 
 
 def test_a_number_of_a_swept_snapshot_is_not_taken_again(tmp_path):
