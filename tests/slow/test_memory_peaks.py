@@ -18,6 +18,7 @@ import sys
 import tarfile
 import threading
 import time
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ import numpy as np
 import psutil
 import pytest
 
+from textspot_ray.config import ImageConfig
 from textspot_ray.tables.open import open_tables
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -34,6 +36,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 MIB = 2**20
 MAX_DETECTOR = 2560 * MIB
 MAX_DRIVER = 700 * MIB
+LARGEST = ImageConfig().max_bytes
 SAMPLE_S = 0.05
 
 
@@ -55,14 +58,14 @@ def png(width: int, height: int, channels: int, bits: int) -> bytes:
 
 
 def large_rows(folder: Path) -> str:
-    """Eight Parquet rows of 200 MiB each, packed to some 50 kB."""
+    """Eight Parquet rows of nearly `image.max_bytes` each, packed to some 50 kB."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pa.schema([("image", pa.binary())])
     with pq.ParquetWriter(folder / "x.parquet", schema, compression="zstd") as writer:
         for _ in range(8):
-            row = pa.array([b"\x89PNG\r\n\x1a\n" + bytes(200 * MIB)], pa.binary())
+            row = pa.array([b"\x89PNG\r\n\x1a\n" + bytes(LARGEST - 8)], pa.binary())
             writer.write_table(pa.table({"image": row}, schema=schema))
     return str(folder / "x.parquet")
 
@@ -96,6 +99,20 @@ def greedy_xz(folder: Path) -> str:
     packed[12 + size - 4 : 12 + size] = struct.pack("<I", zlib.crc32(packed[12 : 12 + size - 4]))
     (folder / "x.tar.xz").write_bytes(packed)
     return str(folder / "x.tar.xz")
+
+
+def large_members(folder: Path) -> str:
+    """Zip members, stored and deflated, and files of nearly `image.max_bytes`."""
+    with zipfile.ZipFile(folder / "x.zip", "w") as archive:
+        for number, method in enumerate((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) * 2):
+            body = b"\x89PNG\r\n\x1a\n" + bytes(LARGEST - 8)
+            archive.writestr(f"{number}.png", body, compress_type=method)
+    with (folder / "y.png").open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        file.truncate(LARGEST)
+    with tarfile.open(folder / "z.tar", "w") as tar:
+        tar.add(folder / "y.png", "y.png")
+    return str(folder)
 
 
 def many_pixels(folder: Path) -> str:
@@ -165,7 +182,9 @@ def peaks(source: str, out: Path) -> tuple[int, int, str]:
     return most["driver"], most["detector"], f"exit {process.returncode}: {said}"
 
 
-FILES: list[Callable[[Path], str]] = [large_rows, long_captions, greedy_xz, many_pixels, much_text]
+FILES: list[Callable[[Path], str]] = [
+    large_rows, large_members, long_captions, greedy_xz, many_pixels, much_text,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("make", FILES, ids=lambda make: make.__name__)
