@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -161,7 +162,7 @@ class FileReader:
             script = parse(data)
             if "read_sleep" in script:
                 time.sleep(float(script["read_sleep"]))
-            yield Encoded(item, data)
+            yield Encoded(item, data, sha256=sha256(data).hexdigest())
 
     def close(self) -> None:
         pass

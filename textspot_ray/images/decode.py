@@ -34,6 +34,7 @@ from textspot_ray.images.headers import (
 from textspot_ray.images.pixels import is_one_colour, upright
 from textspot_ray.images.raster import (
     DecodeJob,
+    FileMemory,
     Fit,
     Raster,
     RefusedError,
@@ -93,6 +94,7 @@ def decode(
     fit: Fit | None = None,
     tiff_levels: bool = False,
     pdf_dpi: int = 200,
+    memory: FileMemory | None = None,
 ) -> Decoded | ImageError:
     """Decode one page of an image.
 
@@ -110,6 +112,7 @@ def decode(
             None: full size.
         tiff_levels: Take pyramid levels and thumbnails of a TIFF for pages.
         pdf_dpi: Resolution at which a PDF page is drawn that is no scan.
+        memory: Of the caller's, who decodes one page after the other with the same rules.
 
     Returns:
         The image, or an `ImageError` of stage ``decode``; nothing is raised for bad input.
@@ -121,7 +124,7 @@ def decode(
         found = Format.TGA
     if found is None:
         return _no_image(data)
-    job = DecodeJob(data, page, max_pixels, fit, tiff_levels, pdf_dpi)
+    job = DecodeJob(data, page, max_pixels, fit, tiff_levels, pdf_dpi, memory)
     try:
         if page and found not in _PAGED:
             raise RefusedError(ErrorKind.CORRUPT, f"a {found} file has no page {page}")

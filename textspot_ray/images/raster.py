@@ -38,6 +38,31 @@ def unsupported(what: str, advice: str) -> RefusedError:
 Fit = tuple[int, int] | Callable[[int, int], tuple[int, int]]
 
 
+class FileMemory:
+    """What was found out about the last file of several pages, so that it is parsed once.
+
+    For one set of rules (`DecodeJob.tiff_levels`); threads that decode different files only cost
+    each other a look more.
+    """
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: tuple[bytes, Any] = (b"", None)
+
+    def found(self, data: bytes) -> Any:
+        """What was kept of this very file; else None, and another file's is forgotten."""
+        held, found = self._last
+        if held is data:
+            return found
+        self._last = (b"", None)
+        return None
+
+    def keep(self, data: bytes, found: Any) -> None:
+        """Keep what was found out about a file."""
+        self._last = (data, found)
+
+
 @dataclass(frozen=True, slots=True)
 class DecodeJob:
     """One page to decode.
@@ -50,6 +75,7 @@ class DecodeJob:
             from the image's own; None: full size.
         tiff_levels: Take pyramid levels and thumbnails of a TIFF for pages.
         pdf_dpi: Resolution of PDF pages that are drawn.
+        memory: What was found out about the file at an earlier page.
     """
 
     data: bytes
@@ -58,6 +84,7 @@ class DecodeJob:
     fit: Fit | None
     tiff_levels: bool = False
     pdf_dpi: int = 200
+    memory: FileMemory | None = None
 
     def check(self, width: int, height: int) -> None:
         """Refuse sizes that are impossible or too large."""

@@ -70,11 +70,17 @@ _MOST_DIFFERENCE = 30
 
 def pages_of(job: DecodeJob) -> TiffChain:
     """The pages that are read, in file order; raises as `tiff_chain`."""
+    memory = job.memory
+    known: TiffChain | None = None if memory is None else memory.found(job.data)
+    if known is not None:
+        return known
     chain = tiff_chain(job.data, all_levels=job.tiff_levels)
-    if job.tiff_levels or len(chain.pages) == 1:
-        return chain
-    kept = without_levels(chain.pages, lambda a, b: _show_the_same(job, a, b))
-    return TiffChain(kept, chain.fault)
+    if not job.tiff_levels and len(chain.pages) > 1:
+        kept = without_levels(chain.pages, lambda a, b: _show_the_same(job, a, b))
+        chain = TiffChain(kept, chain.fault)
+    if memory is not None and len(chain.pages) > 1:
+        memory.keep(job.data, chain)
+    return chain
 
 
 def read_tiff_page(job: DecodeJob, page: TiffPage, pages: int) -> Raster:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from textspot_ray.config import ImageConfig, load_config
 from textspot_ray.errors import UsageError, one_line
 from textspot_ray.images.decode import Decoded, decode
-from textspot_ray.images.raster import Fit
+from textspot_ray.images.raster import FileMemory, Fit
 from textspot_ray.records import (
     DetectedPage,
     ErrorKind,
@@ -64,6 +64,7 @@ class PageDetector:
     def __init__(self, settings: SpotterSettings) -> None:
         self._rules = settings.image
         self._tiff_levels, self._pdf_dpi = settings.tiff_levels, settings.pdf_dpi
+        self._memory = FileMemory()
         self._regions = family_named(settings.model).load_detector(settings)
 
     @property
@@ -198,6 +199,7 @@ class PageDetector:
             fit=fit,
             tiff_levels=self._tiff_levels,
             pdf_dpi=self._pdf_dpi,
+            memory=self._memory,
         )
 
     def _needed_first(self, width: int, height: int) -> tuple[int, int]:

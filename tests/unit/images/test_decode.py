@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from textspot_ray.images import table
+from textspot_ray.images import table, tiff_reader
 from textspot_ray.images.decode import Decoded, decode
-from textspot_ray.images.tiff import tiff_chain
+from textspot_ray.images.raster import FileMemory
+from textspot_ray.images.tiff import TiffChain, tiff_chain
 from textspot_ray.records import ErrorKind, ImageError, Stage
 
 MAX = 200_000_000
@@ -513,3 +514,33 @@ def test_damaged_files_never_raise(
 )
 def test_random_bytes_never_raise(magic: bytes, tail: bytes) -> None:
     assert isinstance(decode(magic + tail, max_pixels=MAX), (Decoded, ImageError))
+
+
+def test_the_directories_of_a_tiff_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(shades: range) -> bytes:
+        pages = [Image.new("L", (40, 30), shade) for shade in shades]
+        file = io.BytesIO()
+        pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+        return file.getvalue()
+
+    looks = 0
+    real = tiff_reader.tiff_chain
+
+    def counted(data: bytes, **options: bool) -> TiffChain:
+        nonlocal looks
+        looks += 1
+        return real(data, **options)
+
+    monkeypatch.setattr(tiff_reader, "tiff_chain", counted)
+    memory = FileMemory()
+    files = [make(range(0, 60)), make(range(100, 160))]
+    for _ in range(2):
+        for data in files:
+            for page in range(60):
+                found = decode(data, page=page, max_pixels=10_000, memory=memory)
+                assert isinstance(found, Decoded) and found.pages == 60
+                assert found.image[0, 0, 0] == page + (100 if data is files[1] else 0)
+    assert looks == 4
+    single = make(range(1))
+    decode(single, max_pixels=10_000, memory=memory)
+    assert memory.found(files[1]) is None  # another file's bytes are not held on to

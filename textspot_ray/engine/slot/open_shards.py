@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from textspot_ray.engine.slot.done_pages import PAGES_AT_ONCE
 from textspot_ray.engine.slot.ports import Committed, Events, PageWork
 from textspot_ray.errors import AbortedError, TextspotError
 from textspot_ray.records import (
@@ -37,6 +38,22 @@ class Writes(Protocol):
         """Drop what was written so far."""
 
 
+class KeepsPages(Protocol):
+    """What is needed of `done_pages.DonePages`."""
+
+    def add(self, encoded: Encoded, result: ImageResult) -> None:
+        """Take a finished page of a long file."""
+
+    def of(self, encoded: Encoded) -> Iterator[ImageResult]:
+        """Pages of a file that were done before."""
+
+    def flush(self) -> None:
+        """Keep all that was taken."""
+
+    def drop(self) -> None:
+        """Forget everything."""
+
+
 @dataclass(slots=True)
 class _Entry:
     """An item that was read; ``pages`` is unknown until its first page is decoded."""
@@ -54,11 +71,13 @@ class OpenShard:
     shard: Shard
     writer: Writes
     release: Callable[[int], None]  # gives an item's bytes back to the reader
+    pages: KeepsPages | None = None  # of long files, for a run that goes on with the shard
     n_read: int = 0
     n_done: int = 0
     counts: Counts = field(default_factory=Counts)
     dropped: bool = False
     committing: bool = False
+    has_long_files: bool = False
     _entries: dict[int, _Entry] = field(default_factory=dict)
 
     @property
@@ -79,6 +98,12 @@ class OpenShard:
     def set_pages(self, index: int, pages: int) -> None:
         """Note how many pages an item has."""
         self._entries[index].pages = pages
+        self.has_long_files = self.has_long_files or pages > PAGES_AT_ONCE
+
+    def keeps_pages(self, index: int) -> bool:
+        """Whether the pages of an item are kept as they are done."""
+        pages = self._entries[index].pages
+        return self.pages is not None and pages is not None and pages > PAGES_AT_ONCE
 
     def pages_known(self, index: int) -> bool:
         """Whether the item's first page has been decoded."""
@@ -99,7 +124,10 @@ class OpenShard:
     def commit(self, events: Events) -> None:
         """Commit, and post how it ended."""
         try:
-            events.put(Committed(self.key, self.writer.commit()))
+            record = self.writer.commit()
+            if self.pages is not None and self.has_long_files:
+                self.pages.drop()
+            events.put(Committed(self.key, record))
         except BaseException as exc:  # carried over to the runner's thread
             events.put(Committed(self.key, None, exc))
 
@@ -113,6 +141,7 @@ class PageTask:
         work: What it asks of the detector, once that has been looked up.
         reserved: Bytes of features set aside for it.
         detector_reserved: Bytes set aside for it inside the detector.
+        superseded: Its account came from what was done before; what comes of it is not used.
         suspect: It was in flight when a worker ended, and must run alone.
         deaths_alone: How often a worker ended while this was the only image in flight.
         faults_alone: The same, by faults that no image causes.
@@ -129,6 +158,7 @@ class PageTask:
     work: PageWork | None = None
     reserved: int = 0
     detector_reserved: int = 0
+    superseded: bool = False
     suspect: bool = False
     deaths_alone: int = 0
     faults_alone: int = 0
@@ -192,9 +222,9 @@ class OpenShards:
         """What is done in shards that are not committed."""
         return sum((shard.counts for shard in self._shards.values()), Counts())
 
-    def add(self, shard: Shard, writer: Writes) -> OpenShard:
+    def add(self, shard: Shard, writer: Writes, pages: KeepsPages | None = None) -> OpenShard:
         """Take on a shard."""
-        opened = OpenShard(next(self._keys), shard, writer, self._release)
+        opened = OpenShard(next(self._keys), shard, writer, self._release, pages)
         self._shards[opened.key] = opened
         return opened
 
@@ -231,6 +261,8 @@ class OpenShards:
         shard.dropped = True
         self._shards.pop(shard.key, None)
         shard.writer.discard()
+        if shard.pages is not None:
+            shard.pages.flush()
 
     def drop_unstarted(self, keys: Iterable[int]) -> None:
         """Drop shards that still have items to read, and those with these keys."""

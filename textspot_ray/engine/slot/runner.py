@@ -19,6 +19,7 @@ from textspot_ray.engine.slot.failure_policy import FailurePolicy
 from textspot_ray.engine.slot.flow import Flow
 from textspot_ray.engine.slot.limits import Deadlines, Limits, read_deadline_s, weight_of
 from textspot_ray.engine.slot.open_shards import (
+    KeepsPages,
     OpenShards,
     PageTask,
     ShardOutcome,
@@ -155,9 +156,15 @@ class ShardRunner:
             if handle.state is State.DOWN:
                 handle.start()
 
-    def offer(self, shard: Shard, writer: Writes) -> None:
-        """Take on a shard."""
-        opened = self._open.add(shard, writer)
+    def offer(self, shard: Shard, writer: Writes, pages: KeepsPages | None = None) -> None:
+        """Take on a shard.
+
+        Args:
+            shard: It.
+            writer: Takes its results.
+            pages: Keeps finished pages of long files for those who go on with it.
+        """
+        opened = self._open.add(shard, writer, pages)
         self._read_ahead.add(opened.key, shard)
         self._open.commit_if_complete(opened)  # it may have no items
 
@@ -323,8 +330,11 @@ class ShardRunner:
         if self._draining:
             self._open.drop(shard)
             return
+        done = self._done_before(first, min(pages, limit))
         # Pages go before the next items, or bytes of half-done items would pile up.
         for page in range(min(pages, limit) - 1, 0, -1):
+            if page in done:
+                continue
             task = PageTask(next(self._tickets), shard, first.index, page, first.encoded)
             self._flow.ready.appendleft(task)
         if pages > limit:
@@ -332,6 +342,18 @@ class ShardRunner:
             over = replace(first, page=limit, reserved=0)
             error = ImageError(Stage.DECODE, ErrorKind.TOO_LARGE, message)
             shard.finish(first.index, over.failed(error))
+
+    def _done_before(self, first: PageTask, pages: int) -> set[int]:
+        """Take over the pages of a long file that an earlier run has done; their numbers."""
+        shard, done = first.shard, set[int]()
+        if shard.pages is None or not shard.keeps_pages(first.index):
+            return done
+        for result in shard.pages.of(first.encoded):
+            if result.page < pages:
+                done.add(result.page)
+                shard.finish(first.index, result)
+        first.superseded = 0 in done
+        return done
 
     def _account(
         self, task: PageTask, page: DetectedPage, readings: Readings | None
@@ -353,9 +375,14 @@ class ShardRunner:
         shard = task.shard
         if shard.dropped:
             return
+        if task.superseded:
+            self._open.commit_if_complete(shard)
+            return
         if not shard.pages_known(task.index):  # it failed before its pages could be counted
             shard.set_pages(task.index, 1)
             self._read_ahead.decoded()
+        if shard.pages is not None and shard.keeps_pages(task.index):
+            shard.pages.add(task.encoded, result)
         shard.finish(task.index, result)
         self._open.commit_if_complete(shard)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from textspot_ray.config import redactor_of
 from textspot_ray.engine.arithmetic import check_arithmetic
 from textspot_ray.engine.sizing import Threads
+from textspot_ray.engine.slot.done_pages import DonePages
 from textspot_ray.engine.slot.events import SlotEvent
 from textspot_ray.engine.slot.limits import limits_from
 from textspot_ray.engine.slot.open_shards import ShardOutcome
@@ -190,5 +191,5 @@ class Slot:
             redo=task.redo,
             environment=self._environment,
         )
-        self._runner.offer(shard, writer)
+        self._runner.offer(shard, writer, DonePages(self._store, shard, self._digest))
         return None

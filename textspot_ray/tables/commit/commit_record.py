@@ -23,11 +23,13 @@ from textspot_ray.tables.schema import BY_TEXT, TABLES
 STATE = "_textspot"
 DONE = f"{STATE}/done/"
 TMP = f"{STATE}/tmp/"
+PAGES = f"{STATE}/pages/"  # of long files that are not done; see `engine.slot.done_pages`
 EMPTY_NAME = "empty.parquet"  # in the folder of a table without rows
 
 FOLDERS = (*TABLES, BY_TEXT)
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.parquet")
 _RECORD_NAME = re.compile(r"(\d{6,})-(\d{6,})\.(\d{2,})\.json$")
+_PAGES_NAME = re.compile(rf"{PAGES}(\d{{6,}})-(\d{{6,}})\.(\d{{2,}})/")
 _DATA_FILE_NAME = re.compile(r"(\d{6,})-(\d{6,})-(\d{2,})-([0-9a-f]{12})(?:-\d+)?\.parquet$")
 
 
@@ -119,6 +121,17 @@ def data_file_path(table: str, shard: ShardId, generation: int, attempt: str) ->
 def empty_path(table: str) -> str:
     """Path of the file without rows that a table without rows has, for engines that match names."""
     return f"{table}/{EMPTY_NAME}"
+
+
+def pages_prefix(shard: ShardId, gen: int) -> str:
+    """Where finished pages of a shard's long files lie until it is committed."""
+    return f"{PAGES}{shard}.{gen:02d}/"
+
+
+def parse_pages_path(path: str) -> tuple[ShardId, int] | None:
+    """Shard and generation of finished pages, or None if a path is of something else."""
+    match = _PAGES_NAME.match(path)
+    return (ShardId(int(match[1]), int(match[2])), int(match[3])) if match else None
 
 
 def parse_record_path(path: str) -> tuple[ShardId, int] | None:

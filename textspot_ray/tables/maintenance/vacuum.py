@@ -16,9 +16,11 @@ from textspot_ray.storage.stores import Entry, Store
 from textspot_ray.tables.commit.commit_record import (
     DONE,
     FOLDERS,
+    PAGES,
     TMP,
     empty_path,
     parse_data_file_path,
+    parse_pages_path,
     parse_record_path,
 )
 from textspot_ray.tables.commit.ledger import Ledger
@@ -86,9 +88,11 @@ def clean(
         lambda: vacuum_state(ledger, grace_s) + _vacuum_files(ledger, grace_s, older_than_s)
     )
     limit = time.time() - older_than_s
-    return report + _delete(
-        ledger.store, ledger.store.list(TMP), lambda entry: 0 < entry.mtime < limit
-    )
+    for folder in (TMP, PAGES):
+        report += _delete(
+            ledger.store, ledger.store.list(folder), lambda entry: 0 < entry.mtime < limit
+        )
+    return report
 
 
 def vacuum_state(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
@@ -124,7 +128,14 @@ def vacuum_state(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
         )
 
     report = _delete(store, store.list(SNAPSHOTS), state_is_old)
+    report += _delete(store, store.list(PAGES), lambda entry: _pages_are_old(ledger, entry))
     return report + _delete(store, store.list(DONE), record_is_old)
+
+
+def _pages_are_old(ledger: Ledger, entry: Entry) -> bool:
+    """Whether the shard is committed that finished pages were kept for."""
+    found = parse_pages_path(entry.path)
+    return found is not None and ledger.settled().get(found[0], -1) >= found[1]
 
 
 def _retained(ledger: Ledger, grace_s: float) -> list[int]:
