@@ -157,6 +157,7 @@ def capture_stderr() -> Iterator[Callable[[], str]]:
 
 _LOG = logging.getLogger(__name__)
 _LOCAL: Final = "local"
+_LOOPBACK: Final = "127.0.0.1"
 _START_ATTEMPTS: Final = 3
 _SHARED_MEMORY: Final = "/dev/shm"
 _MIN_STORE_BYTES: Final = 256 * 2**20
@@ -198,15 +199,17 @@ class RayCluster:
         for attempt in range(1, _START_ATTEMPTS + 1):
             before = frozenset(psutil.Process().children(recursive=True))
             try:
-                ray.init(
-                    address=_LOCAL,
-                    **self._options(),
-                    job_config=OwnPathJobConfig(),
-                    num_cpus=max(1, int(available_cpus())),
-                    num_gpus=0,
-                    include_dashboard=False,
-                    object_store_memory=object_store_bytes(self._engine),
-                )
+                with _on_loopback():
+                    ray.init(
+                        address=_LOCAL,
+                        **self._options(),
+                        job_config=OwnPathJobConfig(),
+                        num_cpus=max(1, int(available_cpus())),
+                        num_gpus=0,
+                        include_dashboard=False,
+                        object_store_memory=object_store_bytes(self._engine),
+                        _node_ip_address=_LOOPBACK,
+                    )
                 return
             except Exception as exc:
                 # On a busy machine Ray gives its own daemons too little time; what it has
@@ -257,6 +260,27 @@ class RayCluster:
             return frozenset(state.get_draining_nodes())
         except Exception:  # an older Ray: such a node is lost rather than drained
             return frozenset()
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have the Ray that is started meanwhile listen on the loopback interface alone.
+
+    Ray does so where a node's address is 127.0.0.1, but on Linux takes the machine's own instead,
+    unless this constant says that the node will never be part of a cluster (which is how Ray on
+    macOS and Windows is set; it reads RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER once, when imported).
+    """
+    from ray._private import ray_constants
+
+    before = getattr(ray_constants, "ENABLE_RAY_CLUSTER", None)
+    if before is None or psutil.MACOS or psutil.WINDOWS:  # a Ray that knows it no more
+        yield
+        return
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _end(processes: list[psutil.Process]) -> None:

@@ -1,7 +1,8 @@
-"""A token for the Ray that a command starts: without it, any user of the network may give it work.
+"""A token for the Ray that a command starts: without it, any user of the machine may give it work.
 
-Ray on Linux listens on all interfaces, whatever address it is given, so the token is what keeps
-others out. Ray reads it when it is first imported; this module is imported before.
+Its ports are on the loopback interface (`cluster.RayCluster`), which keeps other machines out, but
+not the other users of this one. Ray reads the token when it is first imported; this module is
+imported before.
 """
 
 from __future__ import annotations

@@ -1,0 +1,32 @@
+"""The Ray that a run starts is out of other machines' reach."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import psutil
+
+
+def test_every_port_is_on_the_loopback_interface(ray_cluster: Any) -> None:
+    ray = ray_cluster
+
+    @ray.remote
+    def pid() -> int:
+        return psutil.Process().pid
+
+    worker = ray.get(pid.remote())
+    listening: dict[str, set[str]] = {}
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        try:
+            for connection in process.net_connections("inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    where = listening.setdefault(process.name(), set())
+                    where.add(connection.laddr.ip.removeprefix("::ffff:"))
+        except psutil.Error:
+            continue
+    assert {"gcs_server", "raylet"} <= listening.keys()
+    assert worker in {process.pid for process in me.children(recursive=True)}
+    addresses = {address for found in listening.values() for address in found}
+    assert all(ipaddress.ip_address(address).is_loopback for address in addresses), listening
