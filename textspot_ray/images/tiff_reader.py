@@ -35,6 +35,7 @@ from textspot_ray.images.pixels import (
 )
 from textspot_ray.images.raster import DecodeJob, Raster, RefusedError, unsupported
 from textspot_ray.images.readers import decode_jpeg_stream, load_pillow
+from textspot_ray.images.strips import CHECKED, stream_damage
 from textspot_ray.images.table import Decoder, ImageKind, choose
 from textspot_ray.images.tiff import (
     COMPRESSIONS,
@@ -249,6 +250,8 @@ def _by_pillow(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> _Read:
         damage = f"{damage} ({len(messages)} such messages)"
     if layout.compression in _JPEGS and damage is None:
         damage = _jpeg_damage(job, layout)
+    if layout.compression in CHECKED and damage is None:
+        damage = stream_damage(job.data, page, layout)
     if opened.mode == "LAB":
         return _lab_to_bgr(np.asarray(opened)), damage, None
     image, note = from_pillow(opened)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import threading
+from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from jobs.compat.pictures import words
@@ -17,6 +19,8 @@ from textspot_ray.images import decode as decode_module
 from textspot_ray.images import raster
 from textspot_ray.images.decode import Decoded, decode
 from textspot_ray.images.pixels import edge_levels, ground_for, on_ground
+from textspot_ray.images.strips import stream_damage
+from textspot_ray.images.tiff import layout_of, tiff_chain
 from textspot_ray.records import ErrorKind, ImageError
 
 MAX = 200_000_000
@@ -233,3 +237,53 @@ def test_what_needs_too_much_memory_is_refused_with_the_limit(
         result = decode(encode(noise(), kind), max_pixels=MAX)
         assert isinstance(result, ImageError) and result.kind is ErrorKind.TOO_LARGE
         assert "GiB" in result.message
+
+
+def strips(compression: str, shade: int = 0) -> bytes:
+    """A TIFF of eight strips; some noise, so that nothing in it is short."""
+    pixels = np.asarray(noise().convert("L")) // 4 + shade
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file, pixels.astype(np.uint8), compression=compression, rowsperstrip=40,
+        photometric="minisblack",
+    )  # fmt: skip
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["zlib", "zstd", "packbits"])
+def test_strips_that_libtiff_does_not_look_at_to_their_end(compression: str) -> None:
+    pytest.importorskip("imagecodecs")
+    data = strips(compression)
+    whole = read(data)
+    assert whole.damage is None
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page: Any = file.pages.first
+        offset, count = page.dataoffsets[3], page.databytecounts[3]
+    broken = bytearray(data)
+    if compression == "zlib":
+        third = count // 3
+        broken[offset + third : offset + 2 * third] = bytes(third)
+    elif compression == "packbits":  # a run of 128 where there was none
+        broken[offset : offset + 2] = b"\x81\x77"
+    else:  # the last block, and with it the end of the frame
+        broken[offset + count - 3 : offset + count] = b"\xff\xff\xff"
+    result = decode(bytes(broken), max_pixels=MAX)
+    if isinstance(result, Decoded):
+        assert result.damage and "1 of 8 strips or tiles" in result.damage
+        assert np.array_equal(result.image[:120], whole.image[:120])
+    else:
+        assert compression == "zstd" and result.kind is ErrorKind.CORRUPT
+
+
+def test_the_last_strip_may_be_padded() -> None:
+    rows = bytes([0x81, 7]) * 3  # 384 bytes, of rows of 128
+    for packed, damage in ((rows, None), (rows[:2], None), (rows + rows[:2], "wrong length")):
+        image = Image.new("L", (128, 4))
+        file = io.BytesIO()
+        image.save(file, "TIFF", compression="packbits", tiffinfo={278: 3})
+        chain = tiff_chain(file.getvalue())
+        layout = layout_of(file.getvalue(), chain.pages[0])
+        assert len(layout.segments) == 2 and layout.segment_rows == 3
+        layout = replace(layout, segments=((0, 6), (8, len(packed))))
+        found = stream_damage(rows + b"\0\0" + packed, chain.pages[0], layout)
+        assert (found is None) is (damage is None) and (damage or "") in (found or "")
