@@ -68,7 +68,7 @@ class ImageConfig:
     """Limits and rules of decoding and tiling; all but the limits change results."""
 
     max_pixels: int = 200_000_000  # from the header, before decoding
-    max_bytes: int = 200_000_000  # of one encoded image, and of one page of a Parquet table
+    max_bytes: int = 200_000_000  # of one encoded image; 1.5 times of a page of a Parquet table
     max_pages: int = 10_000  # of one TIFF
     min_side: int = 0  # pixels; smaller images get zero words without detection
     tiles: str = "auto"  # off | auto: where a pass over the whole image hints at text | all

@@ -58,16 +58,19 @@ def png(width: int, height: int, channels: int, bits: int) -> bytes:
 
 
 def large_rows(folder: Path) -> str:
-    """Eight Parquet rows of nearly `image.max_bytes` each, packed to some 50 kB."""
+    """Parquet rows of nearly `image.max_bytes` each, and of less in dictionaries: some 50 kB."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pa.schema([("image", pa.binary())])
-    with pq.ParquetWriter(folder / "x.parquet", schema, compression="zstd") as writer:
-        for _ in range(8):
-            row = pa.array([b"\x89PNG\r\n\x1a\n" + bytes(LARGEST - 8)], pa.binary())
-            writer.write_table(pa.table({"image": row}, schema=schema))
-    return str(folder / "x.parquet")
+    for name, size, in_dictionary in (("x", LARGEST, False), ("y", LARGEST * 3 // 4, True)):
+        path = folder / f"{name}.parquet"
+        options = {"compression": "zstd", "use_dictionary": in_dictionary}
+        with pq.ParquetWriter(path, schema, **options) as writer:
+            for _ in range(4):
+                row = pa.array([b"\x89PNG\r\n\x1a\n" + bytes(size - 8)], pa.binary())
+                writer.write_table(pa.table({"image": row}, schema=schema))
+    return str(folder)
 
 
 def long_captions(folder: Path) -> str:

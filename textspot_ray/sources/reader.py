@@ -287,8 +287,9 @@ class Reader:
             fetched, read_s = [_Read(None, error)] * len(group.items), 0.0
         finally:
             self._budget.release(key)
-        for item, read in zip(group.items, fetched, strict=True):
-            yield self._encoded(item, read, read_s / len(group.items))
+        assert len(fetched) == len(group.items)
+        for item in group.items:  # what has been handed over is held by nobody here
+            yield self._encoded(item, fetched.pop(0), read_s / len(group.items))
 
     def _encoded(self, item: Item, read: _Read, read_s: float) -> Encoded:
         data = read.data

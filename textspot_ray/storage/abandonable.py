@@ -38,7 +38,7 @@ class AbandonableFuture(Generic[T]):
         self._cancelled = True
 
     def wait(self, allowance_s: float, poll_s: float = 0.25) -> T:
-        """The result.
+        """The result, once: it is not held any longer.
 
         Args:
             allowance_s: Longest time without a beat.
@@ -55,7 +55,8 @@ class AbandonableFuture(Generic[T]):
                         raise TimeoutError(f"no answer for {allowance_s:.3g} s")
         if self._failure is not None:
             raise self._failure
-        return self._result  # type: ignore[return-value]
+        result, self._result = self._result, None
+        return result  # type: ignore[return-value]
 
     def run(self) -> bool:
         """Do the work; False if the thread was given up meanwhile and must end."""
@@ -109,3 +110,4 @@ class AbandonablePool:
         while (future := self._queue.get()) is not None:
             if not future.run():
                 return
+            del future  # an idle thread would hold what it has read

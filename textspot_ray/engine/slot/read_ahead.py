@@ -179,6 +179,7 @@ class ReadAhead:
                 self._waiting += 1
                 self._held_bytes += len(encoded.data or b"")
             self._events.put(ItemRead(key, index, encoded))
+            del encoded  # else it would be held until the next one is here
         with self._changed:
             if self._epoch != epoch:
                 return False

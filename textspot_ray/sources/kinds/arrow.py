@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import IO, Any
 
 import pyarrow as pa
@@ -49,7 +49,7 @@ class _ArrowTable(ImageTable):
             for i in range(batch.num_rows):
                 yield {name: kept.column(n)[i].as_py() for n, name in enumerate(columns)}
 
-    def scalars(self, column: ImageColumn, start: int = 0, bare: bool = False) -> Iterator[Any]:
+    def scalars(self, column: ImageColumn, start: int = 0, bare: bool = False) -> Generator[Any]:
         at = 0
         for batch in self._batches():
             if at + batch.num_rows > start:

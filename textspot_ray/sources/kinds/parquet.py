@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import pyarrow as pa
@@ -23,9 +25,12 @@ from textspot_ray.sources.kinds.tables import (
 # columns so few that even captions of megabytes stay within some hundred MiB.
 _IMAGE_ROWS = 1
 _LIST_ROWS = 32
-# A page is decompressed whole. Writers make one of up to 1,024 rows, however large they are. One
-# row with the largest image must fit: its length and levels come on top.
+_NEAR_ROWS = 64  # from the start of a row group, where reading begins
+# A page is decompressed whole, and a dictionary copied then. Writers make one of up to 1,024 rows,
+# however large they are. So much, times the largest image, may a page take; levels come on top.
+_PAGE_SHARE = 1.5
 _PAGE_OVERHEAD = 1 << 20
+_DICTIONARY_PAGE = 2  # parquet.thrift's PageType
 _MAX_PAGE_HEADER = 64 << 10  # bytes; statistics in it hold values
 _BUFFER_BYTES = 4 << 20  # and no pre-buffering: else a whole column chunk is read
 
@@ -46,10 +51,12 @@ class ParquetKind(TableKind):
 class _ParquetTable(ImageTable):
     def __init__(self, file: IO[bytes], max_bytes: int) -> None:
         self._raw = file
-        self._max_page_bytes = max_bytes + _PAGE_OVERHEAD
+        self._max_bytes = max_bytes
+        self._max_page_bytes = int(_PAGE_SHARE * max_bytes) + _PAGE_OVERHEAD
         self._checked: set[tuple[int, int]] = set()
         try:
-            self._file = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+            with _plain_memory():
+                self._file = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
             self.schema = self._file.schema_arrow
         except (pa.ArrowException, OSError) as exc:
             raise arrow_fault(exc, "not a whole Parquet file") from exc
@@ -68,7 +75,7 @@ class _ParquetTable(ImageTable):
         for batch in self._batches(None, _LIST_ROWS, columns):
             yield from batch.to_pylist()
 
-    def scalars(self, column: ImageColumn, start: int = 0, bare: bool = False) -> Iterator[Any]:
+    def scalars(self, column: ImageColumn, start: int = 0, bare: bool = False) -> Generator[Any]:
         leaves = self._leaves_of(column, bare)
         if not 0 <= start < self._starts[-1]:
             return
@@ -76,12 +83,18 @@ class _ParquetTable(ImageTable):
         for group in range(first, len(self._starts) - 1):
             at = self._starts[group]
             for batch in self._batches([group], _IMAGE_ROWS, leaves):
-                values = batch.column(0)
-                del batch
-                for i in range(len(values)):
-                    if at >= start:
-                        yield values[i]
+                values = deque(batch.column(0))
+                del batch  # who lets go of a value frees it
+                while values:
                     at += 1
+                    if at > start:
+                        yield values.popleft()
+                    else:
+                        values.popleft()
+
+    def is_near(self, row: int) -> bool:
+        group = bisect_right(self._starts, row) - 1
+        return row - self._starts[group] <= _NEAR_ROWS
 
     def is_all_null(self, column: ImageColumn) -> bool:
         if column.form != "struct":
@@ -128,14 +141,14 @@ class _ParquetTable(ImageTable):
                     continue
                 self._checked.add((group, i))
                 chunk = metadata.row_group(group).column(i)
-                if chunk.total_uncompressed_size <= self._max_page_bytes:
+                if 2 * chunk.total_uncompressed_size <= self._max_page_bytes:
                     continue
                 size = _largest_page(self._raw, chunk)
                 if size > self._max_page_bytes:
                     raise ContainerError(
-                        f"a page of {size} bytes in column {path!r}, which is read at once: more "
-                        f"than image.max_bytes = {self._max_page_bytes - _PAGE_OVERHEAD}; raise "
-                        "that, or write the table anew with fewer rows in a row group",
+                        f"a page in column {path!r} takes {size} bytes to read, more than "
+                        f"{_PAGE_SHARE:g} x image.max_bytes = {self._max_bytes}: raise that, or "
+                        "write the table anew with fewer rows in a row group",
                         ErrorKind.TOO_LARGE,
                     )
 
@@ -158,8 +171,23 @@ class _ParquetTable(ImageTable):
         return found
 
 
+@contextmanager
+def _plain_memory() -> Iterator[None]:
+    """Have what is made meanwhile take its memory from the system, which gets it back at once.
+
+    Arrow's own allocators keep large buffers that were freed, and copy them where they grow. A
+    reader keeps the allocator that it was made with, which can only be chosen for the process.
+    """
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
+
+
 def _largest_page(file: IO[bytes], chunk: Any) -> int:
-    """Bytes of the largest page of a column chunk, decompressed, as the pages' headers say."""
+    """Most bytes that a page of a column chunk takes to read, as the pages' headers say."""
     at = chunk.data_page_offset
     if chunk.has_dictionary_page and chunk.dictionary_page_offset:
         at = min(at, chunk.dictionary_page_offset)
@@ -169,7 +197,8 @@ def _largest_page(file: IO[bytes], chunk: Any) -> int:
         header = _PageHeader(file.read(_MAX_PAGE_HEADER))
         if header.compressed < 0 or header.length <= 0:
             break  # damaged: told when the data are read
-        largest = max(largest, header.uncompressed)
+        copies = 2 if header.kind == _DICTIONARY_PAGE else 1
+        largest = max(largest, copies * header.uncompressed)
         at += header.length + header.compressed
     return largest
 
@@ -180,7 +209,7 @@ class _PageHeader:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
-        self.uncompressed = self.compressed = -1
+        self.kind = self.uncompressed = self.compressed = -1
         try:
             self._struct(top=True)
         except (IndexError, RecursionError):
@@ -192,9 +221,11 @@ class _PageHeader:
         while (head := self._byte()) != 0:
             field = field + (head >> 4) if head >> 4 else self._zigzag()
             kind = head & 15
-            if top and kind == 5 and field in (2, 3):
+            if top and kind == 5 and field in (1, 2, 3):
                 value = self._zigzag()
-                if field == 2:
+                if field == 1:
+                    self.kind = value
+                elif field == 2:
                     self.uncompressed = value
                 else:
                     self.compressed = value

@@ -13,7 +13,7 @@ import binascii
 import posixpath
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -89,7 +89,7 @@ class ImageTable(ABC):
         """
 
     @abstractmethod
-    def scalars(self, column: ImageColumn, start: int = 0, bare: bool = False) -> Iterator[Any]:
+    def scalars(self, column: ImageColumn, start: int = 0, bare: bool = False) -> Generator[Any]:
         """Values of the column's topmost field from a row on, each held alone if possible.
 
         Args:
@@ -104,6 +104,10 @@ class ImageTable(ABC):
 
     def is_all_null(self, column: ImageColumn) -> bool:
         """Whether statistics say that no row of the column has bytes."""
+        return False
+
+    def is_near(self, row: int) -> bool:
+        """Whether little has to be read again to begin at a row."""
         return False
 
     def close(self) -> None:  # noqa: B027 (nothing to do for most)
@@ -353,7 +357,7 @@ class _TableItems(ItemStream):
         if column is None:
             raise ContainerError("no column of image bytes")
         self._column = column
-        self._scalars: Iterator[Any] = iter(())
+        self._scalars: Generator[Any] = (_ for _ in ())
         self._next = -1
         self._held: Any = None
 
@@ -371,11 +375,15 @@ class _TableItems(ItemStream):
         check_size(scalar, self._column, self._source.max_bytes)
         if self._column.is_list or scalar.as_buffer().size < _SPILLED_BYTES:
             return content_of(bytes(scalar.as_buffer().to_pybytes()), self._column)
-        # The page that it was decoded from, the value and a copy of it would be in memory at once:
-        # by way of the disk it is the page and one of them.
+        # The page that it was decoded from, the value and a copy of it would be in memory at once.
+        # By way of the disk it is one of them, once the decoder is given up.
         with tempfile.TemporaryFile(prefix="textspot-") as file:
             file.write(memoryview(scalar.as_buffer()))
             self._held = scalar = None
+            if self._table.is_near(row + 1):
+                self._scalars.close()
+                self._next = -1
+                pa.default_memory_pool().release_unused()  # it would keep what was freed
             file.seek(0)
             return content_of(file.read(), self._column)
 
