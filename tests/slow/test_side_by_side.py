@@ -2,10 +2,12 @@
 
     python -m pytest -m slow tests/slow/test_side_by_side.py        # a minute
     python tests/slow/test_side_by_side.py --seconds 600 --seed 7   # ten
+    python tests/slow/test_side_by_side.py --seconds 1200 --kills 1000 --kill-share 0.8
 
 Each command is a fork of this process, so that many come and go in a second. Kills are SIGKILL at a
-random moment. A reader may never see fewer images than an earlier one, but for those forgotten; in
-the end the table equals one on which nothing of this was done.
+random moment, or the end at a random fail-point of the commit protocol. A reader may never see
+fewer images than an earlier one, but for those forgotten; in the end the table equals one on which
+nothing of this was done.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from tests.support.table_job import job, retry_job
 from textspot_ray.cli import main
 from textspot_ray.errors import ExitCode, TextspotError
 from textspot_ray.storage.stores import open_store
+from textspot_ray.tables import failpoints
 from textspot_ray.tables.maintenance.compact import compact
 from textspot_ray.tables.maintenance.forget import forget
 from textspot_ray.tables.maintenance.vacuum import clean
@@ -46,7 +49,7 @@ FORGOTTEN = (*range(3, 40, 6), *range(60, ITEMS, 41))
 AT_ONCE = 4
 # What a command may end with when others are in its way; each says so in one line.
 BUSY = re.compile(r"other drivers keep|was rewritten while|a running job keeps changing|run again")
-KILLED = -signal.SIGKILL
+ENDED_BY_US = (-signal.SIGKILL, failpoints.EXIT_STATUS)
 
 
 def as_command(action: Callable[[], object]) -> int:
@@ -82,7 +85,14 @@ class Table:
     forgotten: set[str] = field(default_factory=set)  # asked for, done or not
     seen: int = 0  # images that some reader has counted
     planned: int = 40
+    kill_share: float = 0.3
+    most_kills: int = 1 << 30
     running: list[Process] = field(default_factory=list)
+
+    @property
+    def kills(self) -> int:
+        """How many commands did not come to their end."""
+        return sum(n for end, n in self.ends.items() if int(end.split()[1]) in ENDED_BY_US)
 
     def play(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -95,7 +105,7 @@ class Table:
                 os.waitpid(process.pid, 0)
 
     def _play(self, began: float, end: float, seconds: float) -> None:
-        while time.monotonic() < end:
+        while time.monotonic() < end and self.kills < self.most_kills:
             share = (time.monotonic() - began) / seconds
             self.planned = max(self.planned, int(ITEMS * min(1.0, 1.2 * share)))
             while len(self.running) < AT_ONCE:
@@ -110,8 +120,12 @@ class Table:
 
     def start(self) -> Process:
         name = self.rng.choices(list(ACTIONS), WEIGHTS)[0]
-        kill = self.rng.random() < 0.3
-        kill_at = time.monotonic() + self.rng.uniform(0.0, 1.0) if kill else None
+        kill_at, point = None, None
+        if self.rng.random() < self.kill_share:
+            if self.rng.random() < 0.5:
+                kill_at = time.monotonic() + self.rng.uniform(0.0, 1.0)
+            else:
+                point = f"{self.rng.choice(failpoints.POINTS)}:{self.rng.randint(1, 3)}"
         forgot = frozenset[str]()
         if name == "forget":
             forgot = frozenset({make_item(self.rng.choice(FORGOTTEN)).image_id})
@@ -125,6 +139,8 @@ class Table:
             status = 99
             try:
                 with log.open("wb") as file:
+                    if point is not None:
+                        os.environ[failpoints.VARIABLE] = point
                     os.dup2(file.fileno(), 1)
                     os.dup2(file.fileno(), 2)
                     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
@@ -157,7 +173,7 @@ class Table:
         assert "Traceback" not in said, where
         assert "missing though" not in said, where
         assert "NOT SOUND" not in said, where
-        allowed = {KILLED, ExitCode.OK, ExitCode.NO_MATCH}
+        allowed = {*ENDED_BY_US, ExitCode.OK, ExitCode.NO_MATCH}
         if code not in allowed:
             assert code == ExitCode.ABORTED and BUSY.search(said), where
         if process.name == "query" and code == ExitCode.OK:
@@ -198,7 +214,9 @@ WEIGHTS = [
 ]
 
 
-def play(folder: Path, seconds: float, seed: int) -> Counter[str]:
+def play(
+    folder: Path, seconds: float, seed: int, kill_share: float = 0.3, most_kills: int = 1 << 30
+) -> Counter[str]:
     uri, plain = str(folder / "out"), str(folder / "plain")
     (folder / "logs").mkdir()
     child = os.fork()  # threads of Arrow's do not outlive a fork: this process reads no table yet
@@ -206,7 +224,9 @@ def play(folder: Path, seconds: float, seed: int) -> Counter[str]:
         job(uri, make_items(40))
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    table = Table(uri, folder / "logs", random.Random(seed))
+    table = Table(
+        uri, folder / "logs", random.Random(seed), kill_share=kill_share, most_kills=most_kills
+    )
     table.play(seconds)
     for one in (uri, plain):
         store = open_store(one, create=True)
@@ -228,14 +248,18 @@ def test_commands_beside_each_other(tmp_path):
     ends = play(tmp_path, float(os.environ.get("TEXTSPOT_TEST_SECONDS", "60")), seed=1)
     for name in ACTIONS:
         assert any(end.startswith(f"{name} ") for end in ends), f"{name} never ran"
-    assert sum(n for end, n in ends.items() if end.endswith(str(KILLED))) > 5
+    assert sum(n for end, n in ends.items() if int(end.split()[1]) in ENDED_BY_US) > 5
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=1 << 30, help="stop after so many")
+    parser.add_argument("--kill-share", type=float, default=0.3, help="of the commands")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for end, n in sorted(play(Path(folder), args.seconds, args.seed).items()):
-            print(f"{n:6d} {end}")
+        ends = play(Path(folder), args.seconds, args.seed, args.kill_share, args.kills)
+    for end, n in sorted(ends.items()):
+        print(f"{n:6d} {end}")
+    print(f"{sum(n for end, n in ends.items() if int(end.split()[1]) in ENDED_BY_US):6d} killed")
