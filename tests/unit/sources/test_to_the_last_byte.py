@@ -30,6 +30,7 @@ from tests.support.archives import (
     zstd,
 )
 from textspot_ray.records import ErrorKind, Item, Skipped
+from textspot_ray.sources.kinds.tar import ZEROS_AT_END
 from textspot_ray.sources.listing import list_items
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -416,3 +417,25 @@ def test_no_member_that_another_tool_sees_is_missing(tmp_path: Path) -> None:
             assert theirs <= ours, (path.name, tool)
             assert len(theirs) >= 6, (path.name, tool)
     assert {"zipfile", "tarfile"} <= tools
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_a_last_member_of_nothing_but_zeros_is_counted(tmp_path: Path, suffix: str) -> None:
+    members = [(f"{n}.jpg", picture(n) + bytes(20_000)) for n in range(3)]
+    whole = tar_bytes(members)
+    with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
+        last = tar.getmembers()[-1]
+    zeroed = whole[: last.offset] + bytes(len(whole) - last.offset)
+    for data, expected in ((whole, 0), (zeroed, 1), (whole + bytes(512 * 40), 1)):
+        path = tmp_path / f"a.{suffix}"
+        path.write_bytes(gzip.compress(data) if suffix == "tar.gz" else data)
+        items, reasons = listed(path)
+        assert len(items) == (2 if data is zeroed else 3)
+        assert reasons.get(ZEROS_AT_END, 0) == expected
+    for blocking in range(1, 21):  # as `tar -b` pads
+        size = 512 * blocking
+        end = last.offset_data + -(-last.size // 512) * 512 + 1024
+        path.write_bytes(b"")
+        path = tmp_path / "b.tar"
+        path.write_bytes(whole[:end] + bytes(-end % size))
+        assert not listed(path)[1]

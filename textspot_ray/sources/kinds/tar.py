@@ -55,6 +55,9 @@ _KINDS = {
 }
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.GNUTYPE_SPARSE)
 BEHIND_END = "bytes behind a tar's end"
+ZEROS_AT_END = "zeros at a tar's end: padding, or members that were lost"
+# Blocks of zeros: two end an archive, and tar, bsdtar and Python fill up a record of 20 blocks.
+_MOST_PADDING = 21
 _SPARSE = ":sparse:"
 
 
@@ -93,7 +96,7 @@ class TarKind(ArchiveKind):
             if isinstance(found, TarGap):
                 span = (found.start, found.stop)
                 if found.reason is None:
-                    yield archive.gap(span, BEHIND_END)
+                    yield archive.gap(span, ZEROS_AT_END if found.is_zeros else BEHIND_END)
                 else:
                     yield archive.broken(ErrorKind.BROKEN_ARCHIVE, found.reason, span)
                 continue
@@ -137,11 +140,15 @@ class TarMember:
 
 @dataclass(frozen=True, slots=True)
 class TarGap:
-    """Bytes that are no member; ``reason`` None where they only follow an archive's end."""
+    """Bytes that are no member; ``reason`` None where they only follow an archive's end.
+
+    ``is_zeros``: Nothing but zeros, and more than any tar pads its last record with.
+    """
 
     start: int
     stop: int
     reason: str | None
+    is_zeros: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +205,9 @@ def list_tar(cursor: Cursor, wants_head: Callable[[bytes], bool]) -> Iterator[Ta
         if not block.strip(b"\0"):
             if len(block) < BLOCK:
                 if zeros:
+                    if zeros > _MOST_PADDING:
+                        # A last member whose header and data were zeroed looks just so.
+                        yield TarGap(at - (zeros - 2) * BLOCK, at, None, is_zeros=True)
                     return
                 raise ContainerError(f"ends in the middle of a header at byte {at + len(block)}")
             zeros, block = zeros + 1, None
