@@ -13,7 +13,9 @@ from tests.support.drive import start_driver, wait_for_images
 from tests.support.scripted import plain_scripts, scripted_config, scripted_parts, write_images
 from tests.support.tables_equal import all_rows
 from textspot_ray.engine.run import run
+from textspot_ray.tables.commit.commit_record import PAGES
 from textspot_ray.tables.commit.ledger import open_ledger
+from textspot_ray.tables.maintenance.vacuum import clean
 from textspot_ray.tables.maintenance.verify import verify
 from textspot_ray.tables.open import open_tables
 from textspot_ray.tables.plan.plan import Plan
@@ -122,3 +124,27 @@ def test_two_drivers_at_once_share_the_work(tmp_path):
     own = [int(done) for done, _ in reports]
     assert sum(own) == count  # what counts was done once
     assert len(all_rows(out)["words"]) == count and sound(out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["KILL", "TERM"])
+def test_a_long_file_goes_on_where_it_was(tmp_path, number):
+    script = ["words=a;pages=400;sleep=0.01", "words=b"]
+    source = write_images(tmp_path / "in", script)
+    plain = tmp_path / "plain"
+    run(scripted_config(plain), parts=scripted_parts(source))
+    out = tmp_path / "out"
+    driver = start_driver(source, out)
+    wait_for_images(driver, 200)
+    driver.send_signal(number)
+    driver.communicate(timeout=30)
+    store = open_tables(str(out)).store
+    kept = [entry.path for entry in store.list(PAGES)]
+    assert len(kept) >= (2 if number == signal.SIGKILL else 3)
+    words = store.read(kept[0])
+    report = run(scripted_config(out), parts=scripted_parts(source))
+    assert report.run_counts.images == report.counts.images == 401
+    assert all_rows(out) == all_rows(plain) and sound(out)
+    assert not list(store.list(PAGES))
+    store.put(kept[0], words)  # as a kill between commit and clean-up leaves it
+    clean(open_ledger(store, create=False))
+    assert not list(store.list(PAGES))

@@ -271,3 +271,24 @@ def test_several_columns_of_images_in_a_folder_cost_a_row_not_the_run(tmp_path: 
     assert "left, right" in items[0].error.message
     items, _ = listed(tmp_path, image_column="photo,right")
     assert len(items) == 13 and IMAGE.max_bytes > 0
+
+
+@pytest.mark.parametrize("is_random", [False, True])
+def test_arrow_offsets_that_lead_astray_are_an_error_row(tmp_path: Path, is_random: bool) -> None:
+    images = [picture(n) for n in range(4)]
+    good = pa.array(images, pa.binary())
+    offsets = bytearray(good.buffers()[1].to_pybytes())
+    offsets[8:12] = (2**31 - 9).to_bytes(4, "little")
+    bad = pa.Array.from_buffers(
+        pa.binary(), 4, [None, pa.py_buffer(bytes(offsets)), good.buffers()[2]]
+    )
+    path = tmp_path / "a.arrow"
+    schema = pa.schema([("image", pa.binary())])
+    make = pa.ipc.new_file if is_random else pa.ipc.new_stream
+    with make(path, schema) as writer:
+        for column in (good, bad):
+            writer.write_batch(pa.record_batch([column], schema=schema))
+    items, _ = listed(path)
+    got = contents(items)
+    assert got[:4] == images and ErrorKind.BROKEN_ARCHIVE in got[4:]
+    assert all(isinstance(one, ErrorKind) for one in got[4:])

@@ -63,9 +63,10 @@ class _ArrowTable(ImageTable):
             with self._opened() as reader:
                 if self._is_random:
                     for i in range(reader.num_record_batches):
-                        yield reader.get_batch(i)
+                        yield _valid(reader.get_batch(i))
                 else:
-                    yield from reader
+                    for batch in reader:
+                        yield _valid(batch)
                     self._check_end()
         except (pa.ArrowException, OSError) as exc:
             raise arrow_fault(exc, "Arrow data cannot be read") from exc
@@ -95,6 +96,16 @@ class _ArrowTable(ImageTable):
             return pa.ipc.open_file(source) if self._is_random else pa.ipc.open_stream(source)
         except (pa.ArrowException, OSError) as exc:
             raise arrow_fault(exc, "not a whole Arrow file") from exc
+
+
+def _valid(batch: Any) -> Any:
+    """A batch whose offsets lie within its buffers; Arrow takes them as they come, and crashes.
+
+    Raises:
+        pyarrow.ArrowInvalid: They do not.
+    """
+    batch.validate(full=True)
+    return batch
 
 
 class _Unclosed:

@@ -98,15 +98,16 @@ def clean(
 def vacuum_state(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
     """Delete absorbed records, old snapshots and manifests; cheap, so a long job does it too."""
     store = ledger.store
+    report = _delete(store, store.list(PAGES), lambda entry: _pages_are_old(ledger, entry))
     retained = _retained(ledger, grace_s)
     if not retained:
-        return VacuumReport()
+        return report
     try:
         snapshots = [_state(ledger, n) for n in retained]
         # Commit records that even the oldest state still in use has absorbed are read by nobody.
         absorbed = ledger.absorbed(snapshots[0] if len(snapshots) > 1 else None)
     except FileNotFoundError:  # another driver is at it, and has a newer state
-        return VacuumReport()
+        return report
     named = {m.path for snapshot in snapshots for m in snapshot.manifests}
     named.update(s.forgotten_file for s in snapshots if s.forgotten_file is not None)
 
@@ -127,8 +128,7 @@ def vacuum_state(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
             and entry.path not in named
         )
 
-    report = _delete(store, store.list(SNAPSHOTS), state_is_old)
-    report += _delete(store, store.list(PAGES), lambda entry: _pages_are_old(ledger, entry))
+    report += _delete(store, store.list(SNAPSHOTS), state_is_old)
     return report + _delete(store, store.list(DONE), record_is_old)
 
 
