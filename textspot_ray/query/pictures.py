@@ -19,6 +19,7 @@ from textspot_ray.query.source_roots import SourceRoots
 from textspot_ray.records import ErrorKind, ImageError, Item, Stage
 from textspot_ray.sources.reader import Reader
 from textspot_ray.storage.faults import RetryPolicy
+from textspot_ray.tables.commit.ledger import fingerprint_of
 from textspot_ray.tables.ids import hash_ids
 from textspot_ray.tables.plan.segment import SegmentFile, segment_seqs
 from textspot_ray.tables.schema import item_id
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from textspot_ray.storage.stores import Store
 
 _MAX_PIXELS = 200_000_000
+_MAX_BYTES = 1_000_000_000  # as large as a run may have been told to read
 _JPEG_QUALITY = 82
 _NOT_PLANNED = ImageError(
     Stage.READ, ErrorKind.MISSING, "the table's plan does not tell where in its archive this lies"
@@ -63,7 +65,11 @@ class Pictures:
         config = SourceConfig(storage_options=dict(options or {}))
         # people wait for these: give up sooner than a run does
         self._reader = Reader(
-            config, ImageConfig(), timeout_s=20, threads=4, retry=RetryPolicy(attempts=2)
+            config,
+            ImageConfig(max_bytes=_MAX_BYTES),
+            timeout_s=20,
+            threads=4,
+            retry=RetryPolicy(attempts=2),
         )
 
     def __enter__(self) -> Pictures:
@@ -106,6 +112,7 @@ class Pictures:
             longest_px: Whether less than all pixels will do.
         """
         items = self._items(pages)
+        tiff_levels, pdf_dpi = self._page_rules()
         try:
             read = self._reader.read(items)
             for page, encoded in zip(pages, read, strict=True):
@@ -116,7 +123,14 @@ class Pictures:
                 if longest_px is not None and page.width and page.height:
                     share = min(1.0, longest_px / max(page.width, page.height))
                     fit = (round(page.width * share), round(page.height * share))
-                found = decode(encoded.data, page=page.page, max_pixels=_MAX_PIXELS, fit=fit)
+                found = decode(
+                    encoded.data,
+                    page=page.page,
+                    max_pixels=_MAX_PIXELS,
+                    fit=fit,
+                    tiff_levels=tiff_levels,
+                    pdf_dpi=pdf_dpi,
+                )
                 if isinstance(found, ImageError):
                     yield page, b"", None, _reason(found)
                 else:
@@ -131,6 +145,12 @@ class Pictures:
         except TextspotError as exc:
             raise type(exc)(f"cannot read the images of {self._store.uri}: {exc}") from exc
         return encoded.data, "" if encoded.data is not None else _reason(encoded.error)
+
+    def _page_rules(self) -> tuple[bool, int]:
+        """Whether pyramid levels were taken for pages, and at what resolution PDFs were drawn."""
+        made_with = fingerprint_of(self._store)
+        dpi = made_with.get("pdf_dpi", "")
+        return "tiff_levels" in made_with, int(dpi) if dpi.isdigit() else SourceConfig().pdf_dpi
 
     def _items(self, pages: Sequence[Page]) -> list[Item]:
         wanted = {item_id(page.image_id, page.page): page for page in pages}

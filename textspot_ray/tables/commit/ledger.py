@@ -96,6 +96,12 @@ def open_ledger(
     return Ledger(store, found.fingerprint, found.version)
 
 
+def fingerprint_of(store: Store) -> Mapping[str, str]:
+    """What the table in an output folder was made with; nothing where there is no table."""
+    found = _read_table(store)
+    return {} if found is None else found.fingerprint
+
+
 def fingerprint_digest(fingerprint: Mapping[str, str]) -> str:
     """Sixteen hex digits that stand for a fingerprint in records."""
     text = json.dumps(dict(fingerprint), sort_keys=True, separators=(",", ":"))

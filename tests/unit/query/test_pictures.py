@@ -1,0 +1,50 @@
+"""Pictures are read as the run that made the table read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from textspot_ray.query.pages import Page
+from textspot_ray.query.pictures import Pictures
+from textspot_ray.storage.stores import open_store
+from textspot_ray.tables.commit.ledger import open_ledger
+
+
+def page_of(path: Path, number: int) -> Page:
+    source = f"file://{path}"
+    image_id = source if not number else f"{source}#page={number}"
+    return Page(image_id, source, None, number, None, None, "empty", None, None, ())
+
+
+@pytest.mark.parametrize("levels", [False, True])
+def test_levels_of_a_tiff_are_pages_where_they_were(tmp_path: Path, levels: bool) -> None:
+    path = tmp_path / "a.tif"
+    shades = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
+    with tifffile.TiffWriter(path) as file:
+        file.write(shades, photometric="minisblack")
+        file.write(shades[::2, ::2], photometric="minisblack", subfiletype=1)
+        file.write(255 - shades[:40], photometric="minisblack")
+    store = open_store(str(tmp_path / "out"), create=True)
+    open_ledger(store, {"precision": "f32", **({"tiff_levels": "pages"} if levels else {})})
+    with Pictures(store) as pictures:
+        found = [image for _, image, _ in pictures.decoded([page_of(path, n) for n in range(3)])]
+    heights = [None if image is None else image.shape[0] for image in found]
+    assert heights == ([64, 32, 40] if levels else [64, 40, None])
+
+
+@pytest.mark.parametrize("dpi", [72, 200])
+def test_pdf_pages_are_drawn_as_large_as_they_were(tmp_path: Path, dpi: int) -> None:
+    pdfium = pytest.importorskip("pypdfium2")
+    document = pdfium.PdfDocument.new()
+    document.new_page(144, 72)
+    path = tmp_path / "a.pdf"
+    document.save(str(path))
+    store = open_store(str(tmp_path / "out"), create=True)
+    open_ledger(store, {"precision": "f32", **({"pdf_dpi": str(dpi)} if dpi != 200 else {})})
+    with Pictures(store) as pictures:
+        ((_, image, note),) = pictures.decoded([page_of(path, 0)])
+    assert image is not None and image.shape[:2] == (dpi, 2 * dpi), note
