@@ -85,15 +85,15 @@ def kinds(folder: Path) -> Iterator[Made]:
         ("I;16", Image.fromarray(level.astype(np.uint16) * 257), both),
         ("YCbCr", Image.fromarray(picture).convert("YCbCr"), picture),
     ):  # fmt: skip
-        for options in ({}, {"no_jp2": True}):
+        for no_jp2 in (False, True):
             buffer = io.BytesIO()
-            image.save(buffer, "JPEG2000", **options)
-            name = f"pillow-{mode.replace(';', '')}{'-raw' if options else ''}"
-            raw_ycc = mode == "YCbCr" and bool(options)
+            image.save(buffer, "JPEG2000", no_jp2=no_jp2)
+            name = f"pillow-{mode.replace(';', '')}{'-raw' if no_jp2 else ''}"
+            raw_ycc = mode == "YCbCr" and no_jp2
             if raw_ycc:
                 continue  # a bare code stream does not say that it is YCbCr
             yield made(f"Pillow {mode}", name, buffer.getvalue(), truth, maker=pillow,
-                       ending="j2k" if options else "jp2", lossy=mode == "YCbCr")  # fmt: skip
+                       ending="j2k" if no_jp2 else "jp2", lossy=mode == "YCbCr")  # fmt: skip
     yield from _by_gdal(picture, level, mask)
     plain = io.BytesIO()
     Image.fromarray(picture).save(plain, "JPEG2000")

@@ -215,6 +215,7 @@ def _gdal(picture: Pixels) -> Iterator[Made]:
             continue
         if (predictor == 3) != (predictor > 1 and bits == 32):
             continue
+        bands = np.asarray(bands)
         if bands.shape[2] == 1 and interleave == "BAND":
             continue
         if predictor > 1 and bits == 12:

@@ -94,7 +94,7 @@ def plan_levels(
     """
     input_width, input_height = input_size
     shrink = max(width / input_width, height / input_height)
-    levels = [(TileWindow(0, 0, width, height, shrink),)]
+    levels: list[tuple[TileWindow, ...]] = [(TileWindow(0, 0, width, height, shrink),)]
     if over < shrink:
         steps = math.ceil(math.log(shrink / over) / math.log(MAX_STEP) - 1e-9)
         for step in range(steps - 1, -1, -1):
@@ -210,7 +210,7 @@ def covering(
     clear = np.array([_shows(tile, boxes, margin, plan.width, plan.height) for tile in tiles])
     meets = np.array([_meets(tile, boxes) for tile in tiles])
     nowhere = ~clear.any(axis=0)  # longer than the overlap: every piece of it is needed
-    needed = (meets & nowhere).any(axis=1)
+    needed = np.asarray((meets & nowhere).any(axis=1))
     left = ~nowhere & ~(clear & needed[:, None]).any(axis=0)
     windows = [tile for tile, wanted in zip(tiles, needed.tolist(), strict=True) if wanted]
     while left.any():

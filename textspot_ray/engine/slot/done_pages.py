@@ -43,7 +43,7 @@ class DonePages:
 
     def __init__(self, store: Store, shard: Shard, fingerprint: str) -> None:
         self._store = store
-        self._prefix = pages_prefix(shard.id, shard.gen)
+        self._prefix = pages_prefix(shard.id, shard.generation)
         self._fingerprint = fingerprint
         self._held: dict[str, list[ImageResult]] = {}  # by key of the file
         self._putting: list[threading.Thread] = []
