@@ -148,7 +148,7 @@ class _ParquetTable(ImageTable):
                     raise ContainerError(
                         f"a page in column {path!r} takes {size} bytes to read, more than "
                         f"{_PAGE_SHARE:g} x image.max_bytes = {self._max_bytes}: raise that, or "
-                        "write the table anew with fewer rows in a row group",
+                        "write smaller row groups",
                         ErrorKind.TOO_LARGE,
                     )
 
