@@ -71,7 +71,7 @@ def test_pages_of_something_else_are_not_taken(store: Store, what: str) -> None:
         (item,) = shard.items
         shard = replace(shard, items=(replace(item, extra=f"{item.extra};x=1"),))
     elif what == "generation":
-        shard = replace(shard, gen=1)
+        shard = replace(shard, generation=1)
     elif what == "fingerprint":
         fingerprint = "g"
     else:
