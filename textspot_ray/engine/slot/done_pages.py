@@ -89,6 +89,9 @@ class DonePages:
 
     def drop(self) -> None:
         """Delete everything: the shard is committed. What stays is left to vacuum."""
+        self._held.clear()
+        for thread in self._putting:  # else the last ones would be put when all is deleted
+            thread.join(_JOIN_S)
         with suppress(StorageError):
             delete_files(self._store, [entry.path for entry in self._store.list(self._prefix)])
 

@@ -35,7 +35,9 @@ def work(
     store: Store, shard: Shard, stop_at: int | None = None, fingerprint: str = "f"
 ) -> tuple[ListWriter, int]:
     """What was written of a shard, and how many pages were detected."""
-    bench, writer = Bench(reader=HashedReader), ListWriter()
+    # No deadline: on a busy machine a call would be made again, and counted.
+    bench = Bench(reader=HashedReader, min_deadline_s=60.0, start_timeout_s=60.0)
+    writer = ListWriter()
     bench.runner.offer(shard, writer, DonePages(store, shard, fingerprint))
     while not bench.runner.idle and (stop_at is None or len(writer.results) < stop_at):
         bench.runner.pump(0.001, more=False)
