@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from textspot_ray.errors import BundleError
-from textspot_ray.spotting.bundle import BundleSpec
 
 Node = Any  # openvino ports; the binding ships no usable types
 
@@ -124,14 +123,6 @@ def detector_ports(model: Any, where: str) -> DetectorPorts:
         masks=found["masks"] or 0,
         features=found["features"] or 0,
     )
-
-
-def is_staged(spec: BundleSpec) -> bool:
-    """Whether a bundle's detector is cut in two halves, see `staged_detector`.
-
-    Those that take several shapes; the fingerprint says so, and the others' stays what it was.
-    """
-    return bool(spec.shapes)
 
 
 def show_score_map(model: Any) -> int | None:

@@ -19,10 +19,8 @@ from textspot_ray.spotting.bundle import BundleSpec
 from textspot_ray.spotting.composite.contract import (
     DetectorPorts,
     detector_ports,
-    is_staged,
     show_score_map,
 )
-from textspot_ray.spotting.composite.staged_detector import StagedRequest, halves_of
 from textspot_ray.spotting.runtime import Runtime
 from textspot_ray.spotting.settings import Resolved
 
@@ -124,38 +122,21 @@ class Detector:
         return min(holding, key=lambda s: s[0] * s[1], default=usual)
 
     def _compile(self, shape: Shape, model: Any) -> queue.SimpleQueue[Any]:
-        self._reshape(model, shape)
+        if (self._ports.width, self._ports.height) != shape:
+            try:
+                model.reshape({self._ports.image: [1, 3, shape[1], shape[0]]})
+            except RuntimeError as exc:
+                raise BundleError(
+                    f"{self._name} cannot be reshaped to {shape[0]} x {shape[1]}, which "
+                    "bundle.yaml names among its shapes"
+                ) from exc
         self._map = show_score_map(model)
-        halves = None
-        if is_staged(self._spec) and self._map is not None:
-            copy = self._runtime.read("detector")
-            self._reshape(copy, shape)
-            halves = halves_of(model, copy, self._ports)
-        graphs = (model,) if halves is None else (halves.finding, halves.cutting)
-        compiled = [self._runtime.compile(_takes_bytes(graph, self._ports)) for graph in graphs]
+        compiled = self._runtime.compile(_takes_bytes(model, self._ports))
         requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self._runtime.share.streams):
-            several = [each.create_infer_request() for each in compiled]
-            if self._map is None or len(several) == 1:
-                requests.put(several[0])
-            else:
-                finding, cutting = several
-                requests.put(
-                    StagedRequest(finding, cutting, self._ports, self._map, self._threshold)
-                )
+            requests.put(compiled.create_infer_request())
         self._requests[shape] = requests
         return requests
-
-    def _reshape(self, model: Any, shape: Shape) -> None:
-        if (self._ports.width, self._ports.height) == shape:
-            return
-        try:
-            model.reshape({self._ports.image: [1, 3, shape[1], shape[0]]})
-        except RuntimeError as exc:
-            raise BundleError(
-                f"{self._name} cannot be reshaped to {shape[0]} x {shape[1]}, which "
-                "bundle.yaml names among its shapes"
-            ) from exc
 
     def _requests_for(self, shape: Shape) -> queue.SimpleQueue[Any]:
         with self._lock:

@@ -77,8 +77,6 @@ class CompositeFamily:
 
     def fingerprint(self, resolved: Resolved) -> Mapping[str, str]:
         """Steps, symbols and the way the picture is resized."""
-        from textspot_ray.spotting.composite.contract import is_staged
-
         spec = resolved.bundle.spec
         shapes = "".join(f" {width}x{height}" for width, height in spec.shapes)
         if spec.max_stretch > 1:
@@ -89,7 +87,6 @@ class CompositeFamily:
             "resize": f"{spec.resize} {spec.interpolation}{shapes}",
             "max_rows": str(spec.max_rows),
             "zoom_below": f"{spec.zoom_below:g}",
-            **({"detector": "in two halves"} if is_staged(spec) else {}),
         }
 
     def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:
