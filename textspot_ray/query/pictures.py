@@ -19,7 +19,7 @@ from textspot_ray.query.source_roots import SourceRoots
 from textspot_ray.records import ErrorKind, ImageError, Item, Stage
 from textspot_ray.sources.reader import Reader
 from textspot_ray.storage.faults import RetryPolicy
-from textspot_ray.tables.commit.ledger import fingerprint_of
+from textspot_ray.tables.commit.ledger import stored_fingerprint
 from textspot_ray.tables.ids import hash_ids
 from textspot_ray.tables.plan.segment import SegmentFile, segment_seqs
 from textspot_ray.tables.schema import item_id
@@ -148,7 +148,7 @@ class Pictures:
 
     def _page_rules(self) -> tuple[bool, int]:
         """Whether pyramid levels were taken for pages, and at what resolution PDFs were drawn."""
-        made_with = fingerprint_of(self._store)
+        made_with = stored_fingerprint(self._store)
         dpi = made_with.get("pdf_dpi", "")
         return "tiff_levels" in made_with, int(dpi) if dpi.isdigit() else SourceConfig().pdf_dpi
 

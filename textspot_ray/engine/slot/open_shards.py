@@ -223,7 +223,13 @@ class OpenShards:
         return sum((shard.counts for shard in self._shards.values()), Counts())
 
     def add(self, shard: Shard, writer: Writes, pages: KeepsPages | None = None) -> OpenShard:
-        """Take on a shard."""
+        """Take on a shard.
+
+        Args:
+            shard: Of the plan.
+            writer: Takes its results.
+            pages: Keeps finished pages of long files, so that another attempt need not make them.
+        """
         opened = OpenShard(next(self._keys), shard, writer, self._release, pages)
         self._shards[opened.key] = opened
         return opened

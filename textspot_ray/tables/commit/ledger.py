@@ -96,7 +96,7 @@ def open_ledger(
     return Ledger(store, found.fingerprint, found.version)
 
 
-def fingerprint_of(store: Store) -> Mapping[str, str]:
+def stored_fingerprint(store: Store) -> Mapping[str, str]:
     """What the table in an output folder was made with; nothing where there is no table."""
     found = _read_table(store)
     return {} if found is None else found.fingerprint
