@@ -153,7 +153,7 @@ SHARED = {
     "main",  # of each command
     "add_arguments",
 }
-SHARED_YET = {"Plan", "cut", "merge"}  # of tables and of spotting
+SHARED_YET = {"cut", "merge"}  # of tables and of spotting
 
 
 def test_no_two_things_have_one_name():

@@ -58,7 +58,7 @@ F = TypeVar("F", bound=FoundWithEvidence)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LevelPlan:
     """The levels of an image, the whole image first.
 
     Attributes:
@@ -81,7 +81,7 @@ def plan_levels(
     over: float,
     share: float,
     small: tuple[int, int] | None = None,
-) -> Plan:
+) -> LevelPlan:
     """Levels from the whole image to windows shrunk by ``over``, in even steps.
 
     Args:
@@ -90,7 +90,7 @@ def plan_levels(
         input_size: Width and height of the model's input.
         over: As of `tiling.plan_passes`, whose finest tiles these are too.
         share: Overlap of neighbouring tiles.
-        small: Of `Plan`.
+        small: Of `LevelPlan`.
     """
     input_width, input_height = input_size
     shrink = max(width / input_width, height / input_height)
@@ -100,11 +100,11 @@ def plan_levels(
         for step in range(steps - 1, -1, -1):
             level = over * (shrink / over) ** (step / steps)
             levels.append(level_tiles(width, height, input_width, input_height, level, share))
-    return Plan(width, height, tuple(levels), small)
+    return LevelPlan(width, height, tuple(levels), small)
 
 
 def look_from_coarse_to_fine(
-    plan: Plan,
+    plan: LevelPlan,
     look: Callable[[TileWindow], F],
     shrink_of: Callable[[int, int], float],
     overlap: float,
@@ -192,7 +192,7 @@ def hints_of(
 def covering(
     tiles: Sequence[TileWindow],
     hints: Sequence[Box],
-    plan: Plan,
+    plan: LevelPlan,
 ) -> list[TileWindow]:
     """Windows that show each hint, whole and clear of inner edges where a tile of the level does.
 
@@ -222,7 +222,7 @@ def covering(
 
 
 def _small_windows(
-    tile: TileWindow, boxes: NDArray[np.float64], margin: NDArray[np.float64], plan: Plan
+    tile: TileWindow, boxes: NDArray[np.float64], margin: NDArray[np.float64], plan: LevelPlan
 ) -> tuple[TileWindow, ...]:
     """Few windows around boxes instead of a tile; none where they would cost as much."""
     if plan.small is None or len(boxes) > MOST_HINTS:

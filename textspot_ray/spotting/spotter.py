@@ -30,7 +30,7 @@ from textspot_ray.records import (
 from textspot_ray.redaction import redact_text
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.coarse_to_fine import (
-    Plan,
+    LevelPlan,
     has_contrast,
     look_from_coarse_to_fine,
     plan_levels,
@@ -178,7 +178,7 @@ class PageDetector:
     def _has_contrast(self, decoded: Decoded, tile: TileWindow) -> bool:
         return has_contrast(cut(decoded, tile), tile.shrink * decoded.scale_x)
 
-    def _plan(self, width: int, height: int) -> Plan:
+    def _plan(self, width: int, height: int) -> LevelPlan:
         """Levels to be looked at from coarse to fine; one where this is not how it is done."""
         rule = self._regions.tiling(width, height, self._rules.tile_over)
         share = self._rules.tile_overlap

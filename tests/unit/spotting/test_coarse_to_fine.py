@@ -23,7 +23,7 @@ from textspot_ray.spotting.coarse_to_fine import (
     LEAST_CELLS,
     MAX_STEP,
     MOST_HINTS,
-    Plan,
+    LevelPlan,
     covering,
     has_contrast,
     hints_of,
@@ -119,7 +119,7 @@ def test_one_hint_is_one_small_window_and_a_page_of_them_whole_tiles() -> None:
     assert only.x + only.width / 2 == pytest.approx(2030, abs=1)
     many = [(100.0 + 60 * i, 100.0, 140.0 + 60 * i, 112.0) for i in range(MOST_HINTS + 1)]
     assert covering(plan.levels[-1], many, plan) == [plan.levels[-1][0]]
-    whole = Plan(4000, 3000, plan.levels)
+    whole = LevelPlan(4000, 3000, plan.levels)
     assert covering(whole.levels[-1], [(2000, 1500, 2060, 1512)], whole)[0] in whole.levels[-1]
     assert covering(plan.levels[-1], [], plan) == []
 
