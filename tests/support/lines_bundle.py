@@ -21,7 +21,12 @@ from textspot_ray.spotting.bundle import BundleSpec, LinesRules, describe_files,
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789É."
 CELL = 0.8
 RULES = LinesRules(
-    shortest_side=320, longest_side=1280, unclip_ratio=0.2, word_height=0.9, tile_factor=1.0
+    long_scale=1.0,  # its letters are as wide as they are high
+    shortest_side=320,
+    longest_side=1280,
+    unclip_ratio=0.2,
+    word_height=0.9,
+    tile_factor=1.0,
 )
 _GREENS, _BLUES = 6, 7
 _SHARP = 400.0
