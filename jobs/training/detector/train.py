@@ -47,9 +47,9 @@ CURVE = (
 )
 
 
-def learning_rate(step: int, minutes: float, peak: float) -> float:
-    """Warm-up over 300 steps, then down as 1 / sqrt(1 + hours): open-ended, so resumable."""
-    return peak * min(1.0, (step + 1) / 300) / float(np.sqrt(1 + minutes / 60))
+def learning_rate(step: int, minutes: float, peak: float, warmup_steps: int = 300) -> float:
+    """Warm-up, then down as 1 / sqrt(1 + hours): open-ended, so resumable."""
+    return peak * min(1.0, (step + 1) / warmup_steps) / float(np.sqrt(1 + minutes / 60))
 
 
 def mixture(size_px: int) -> Mixture:
@@ -130,7 +130,7 @@ def train(args: argparse.Namespace) -> None:
     began, first = time.monotonic(), step
     with session.Session(args.minutes, minutes, args.until) as run:
         while not run.over:
-            rate = learning_rate(step, minutes, args.lr)
+            rate = learning_rate(step, minutes, args.lr, args.warmup_steps)
             rate *= min(1.0, run.left / args.cooldown_minutes)
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -214,6 +214,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--icdar2003", type=Path, help="folder with images/ and gt/")
     add("--batch", type=int, default=8)
     add("--lr", type=float, default=1.5e-3, help="peak learning rate")
+    add("--warmup-steps", type=int, default=300, help="until the rate is at its peak")
     add("--validate-every", type=float, default=10, help="minutes")
     add("--validate-step", type=int, default=2, help="every n-th validation photo is used")
     return parser
