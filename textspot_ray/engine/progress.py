@@ -31,7 +31,7 @@ class Progress:
         failed: Images failed in this run.
         shards_done: Shards committed by this run.
         images_per_s: Over the last minute.
-        eta_s: Seconds to go at that rate; None while it is not known.
+        eta_s: Seconds to go at the rate of items; None while it is not known.
         elapsed_s: Seconds since the run began.
         planning: Whether sources are still being listed.
         final: Whether this is the last report.
@@ -70,7 +70,7 @@ class Tally:
         self._began_s = time.monotonic()
         self._worked_s = self._began_s  # when a slot was last there
         self._open: dict[int, Counts] = {}
-        self._rates: list[tuple[float, int]] = []
+        self._rates: list[tuple[float, int, int]] = []  # time, images, items
         self.items_planned = items_before
         self._cluster = ClusterTally()
         self._gauge = MemoryGauge(interval_s=5.0)
@@ -114,9 +114,10 @@ class Tally:
         if cluster.slots:
             self._worked_s = now
         self._rates = [r for r in self._rates if now - r[0] <= _RATE_WINDOW_S]
-        self._rates.append((now, counts.images))
-        since, images = self._rates[0]
+        self._rates.append((now, counts.images, counts.items))
+        since, images, items = self._rates[0]
         rate = (counts.images - images) / (now - since) if now > since else 0.0
+        items_rate = (counts.items - items) / (now - since) if now > since else 0.0
         if final:
             rate = counts.images / max(self.elapsed_s, 1e-9)
         done = self._items_earlier + self._items_skipped + counts.items
@@ -129,7 +130,7 @@ class Tally:
             failed=counts.failed,
             shards_done=self.shards,
             images_per_s=rate,
-            eta_s=left / rate if rate > 0 and not planning else None,
+            eta_s=left / items_rate if items_rate > 0 and not planning else None,
             elapsed_s=self.elapsed_s,
             planning=planning,
             final=final,
@@ -150,12 +151,19 @@ def console(interval_s: float = 2.0, stream: IO[str] | None = None) -> OnProgres
 
 def line(progress: Progress) -> str:
     """One line of progress."""
-    known = "+" if progress.planning else ""
     return (
-        f"{progress.items_done}/{progress.items_planned}{known} images  "
+        f"{_done(progress)}  "
         f"{progress.images_per_s:.1f} images/s  {progress.words} words  "
         f"{progress.failed} failed  {_eta(progress)}"
     )
+
+
+def _done(progress: Progress) -> str:
+    """Items, called images as long as each has one page."""
+    known = "+" if progress.planning else ""
+    several = progress.images > progress.items_done
+    pages = f" files, {progress.images:,} pages" if several else " images"
+    return f"{progress.items_done:,}/{progress.items_planned:,}{known}{pages}"
 
 
 def _eta(progress: Progress) -> str:
@@ -205,13 +213,12 @@ class _Bar:
         atexit.register(self._bars.stop)  # a run that fails ends without a last report
 
     def __call__(self, progress: Progress) -> None:
-        known = "+" if progress.planning else ""
         failed = f"{progress.failed:,} failed"
         self._bars.update(
             self._task,
             total=max(progress.items_planned, 1),
             completed=progress.items_done,
-            done=f"{progress.items_done:,}/{progress.items_planned:,}{known} images",
+            done=_done(progress),
             rate=f"{progress.images_per_s:.1f} images/s",
             words=f"{progress.words:,} words",
             failed=f"[red]{failed}[/red]" if progress.failed else failed,

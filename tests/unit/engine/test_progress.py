@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -55,6 +56,22 @@ def test_rate_and_eta(monkeypatch):
     assert now.images_per_s == 2.0 and now.eta_s == 40.0
     assert tally.progress(planning=True).eta_s is None
     assert line(now) == "20/100 images  2.0 images/s  20 words  0 failed  ETA 0:40"
+
+
+def test_pages_of_a_long_file_tell_nothing_of_when_its_items_end(monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    tally = Tally(0)
+    tally.items_planned = 3
+    tally.progress()
+    clock[0] += 10
+    tally.add(0, replace(report(), open_counts=Counts(images=400, words=800)))
+    now = tally.progress()
+    assert now.images_per_s == 40.0 and now.eta_s is None
+    assert line(now) == "0/3 files, 400 pages  40.0 images/s  800 words  0 failed  ETA ?"
+    clock[0] += 10
+    tally.add(0, replace(report(), open_counts=Counts(items=1, images=600, words=800)))
+    assert tally.progress().eta_s == 40.0
 
 
 def test_plain_lines_come_at_intervals_and_at_the_end(monkeypatch):
