@@ -23,6 +23,9 @@ _CHUNK: Final = 1 << 20  # bytes decoded at a time
 _ZSTD_STEP: Final = 1 << 10  # compressed; 4 bytes stand for a block of 128 KiB at most
 
 
+_REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
 def stream_damage(data: bytes, page: TiffPage, layout: TiffLayout) -> str | None:
     """What is wrong with the strips or tiles of a page that libtiff has read.
 
@@ -37,7 +40,9 @@ def stream_damage(data: bytes, page: TiffPage, layout: TiffLayout) -> str | None
     wrong = 0
     for number, (offset, count) in enumerate(layout.segments):
         if count:
-            packed = memoryview(data)[offset : offset + count]
+            packed = data[offset : offset + count]
+            if layout.low_bit_first:  # libtiff turns the bits of packed data, too
+                packed = packed.translate(_REVERSED)
             wrong += not _is_whole(packed, layout, _sizes(number, page, layout))
     if not wrong:
         return None
@@ -45,13 +50,13 @@ def stream_damage(data: bytes, page: TiffPage, layout: TiffLayout) -> str | None
     return f"{wrong} of {len(layout.segments)} strips or tiles with a {what}"
 
 
-def _is_whole(packed: memoryview, layout: TiffLayout, sizes: frozenset[int]) -> bool:
+def _is_whole(packed: bytes, layout: TiffLayout, sizes: frozenset[int]) -> bool:
     if layout.compression == _PACKBITS:
         return not sizes or _packbits_size(packed) in sizes
     try:
         if layout.compression == _ZSTD:
             return _is_whole_frame(packed)
-        decoder, rest = zlib.decompressobj(), bytes(packed)
+        decoder, rest = zlib.decompressobj(), packed
         while rest and not decoder.eof:
             decoder.decompress(rest, _CHUNK)
             rest = decoder.unconsumed_tail
@@ -62,7 +67,7 @@ def _is_whole(packed: memoryview, layout: TiffLayout, sizes: frozenset[int]) -> 
         return False
 
 
-def _is_whole_frame(packed: memoryview) -> bool:
+def _is_whole_frame(packed: bytes) -> bool:
     frame = zstandard.ZstdDecompressor().decompressobj()
     for at in range(0, len(packed), _ZSTD_STEP):
         frame.decompress(packed[at : at + _ZSTD_STEP])
@@ -71,7 +76,7 @@ def _is_whole_frame(packed: memoryview) -> bool:
     return False
 
 
-def _packbits_size(packed: memoryview) -> int:
+def _packbits_size(packed: bytes) -> int:
     """Bytes that PackBits data stand for (TIFF 6.0, section 9)."""
     size, at, end = 0, 0, len(packed)
     while at < end:

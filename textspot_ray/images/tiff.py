@@ -76,6 +76,7 @@ class TiffLayout:
         big_endian: Byte order of samples.
         segment_rows, segment_columns: Size of a strip or tile.
         predictor: [317]; 1 is none.
+        low_bit_first: The bits of each stored byte are in reverse order [266].
         jpeg_tables: Tables that the JPEG streams of strips share [347].
     """
 
@@ -95,6 +96,7 @@ class TiffLayout:
     segment_columns: int = 0
     jpeg_tables: bytes = b""
     predictor: int = 1
+    low_bit_first: bool = False
 
 
 def tiff_chain(data: bytes, *, all_levels: bool = False) -> TiffChain:
@@ -316,6 +318,7 @@ class _Layout:
             segment_rows=one(323, 0) if tiled else min(one(278, page.height), page.height),
             segment_columns=one(322, 0) if tiled else page.width,
             predictor=one(317, 1),
+            low_bit_first=one(266, 1) == 2,
             jpeg_tables=bytes(v & 0xFF for v in tags.get(347, ())),
         )
 
@@ -360,7 +363,28 @@ class _Layout:
 
 
 _LAYOUT_TAGS = frozenset(
-    {258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 332, 338, 339, 347, 513, 514}
+    {
+        258,
+        259,
+        262,
+        266,
+        273,
+        277,
+        278,
+        279,
+        284,
+        317,
+        322,
+        323,
+        324,
+        325,
+        332,
+        338,
+        339,
+        347,
+        513,
+        514,
+    }
 )
 COMPRESSIONS = {
     1: "no compression",

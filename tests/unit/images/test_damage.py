@@ -275,6 +275,21 @@ def test_strips_that_libtiff_does_not_look_at_to_their_end(compression: str) -> 
         assert compression == "zstd" and result.kind is ErrorKind.CORRUPT
 
 
+@pytest.mark.parametrize("compression", ["zlib", "zstd", "packbits"])
+def test_strips_whose_bytes_have_their_bits_turned_are_whole(compression: str) -> None:
+    pytest.importorskip("imagecodecs")
+    data = strips(compression)
+    page = tiff_chain(data).pages[0]
+    layout = layout_of(data, page)
+    turned = bytearray(data)
+    for offset, count in layout.segments:
+        bits = np.unpackbits(np.frombuffer(data, np.uint8, count, offset), bitorder="little")
+        turned[offset : offset + count] = np.packbits(bits).tobytes()
+    low_first = replace(layout, low_bit_first=True)
+    assert stream_damage(bytes(turned), page, low_first) is None
+    assert stream_damage(data, page, low_first) is not None
+
+
 def test_the_last_strip_may_be_padded() -> None:
     rows = bytes([0x81, 7]) * 3  # 384 bytes, of rows of 128
     for packed, damage in ((rows, None), (rows[:2], None), (rows + rows[:2], "wrong length")):
