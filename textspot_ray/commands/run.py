@@ -55,16 +55,16 @@ def main(args: argparse.Namespace) -> int:
         print(dump_config(config), file=sys.stderr, flush=True)
     if not args.quiet:
         print(model_line(bundle.spec, precision), file=sys.stderr, flush=True)
+    progress = None if args.quiet else console(config.engine.progress_s)
+    metrics = RayMetrics(config.output.uri) if config.engine.kind == "ray" else None
+    report = run(config, on_progress=both(progress, metrics))
+    print_report(report)
     if bundle.spec.research_only:
         print(
             f"note: the weights of {bundle.spec.name} are for research and evaluation only "
             "(terms of their training data; see its model card)",
             file=sys.stderr,
         )
-    progress = None if args.quiet else console(config.engine.progress_s)
-    metrics = RayMetrics(config.output.uri) if config.engine.kind == "ray" else None
-    report = run(config, on_progress=both(progress, metrics))
-    print_report(report)
     return exit_code(report)
 
 
