@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from jobs.bench.bare import BareArithmetic, DecoderSteps
@@ -96,7 +97,7 @@ def against_demo(options: Options) -> tuple[list[Line], list[Stages]]:
             bare = _fastest_bare(options, bundle, precision, BOXES)
             variants: dict[str, Work] = {
                 "demo": lambda: _demo_round(demo, options.photos),
-                "bare": lambda bare=bare: bare(options.images),  # type: ignore[misc]
+                "bare": partial(bare, options.images),
                 "pipeline": pipeline,
             }
             times = interleave(variants, options.rounds, on_round=_titled(options, precision))
@@ -123,7 +124,7 @@ def without_text(options: Options) -> tuple[list[Line], list[Stages]]:
         with _pipeline(options, bundle, precision) as pipeline:
             bare = _fastest_bare(options, bundle, precision, 0)
             variants: dict[str, Work] = {
-                "detector": lambda bare=bare: bare(options.images),  # type: ignore[misc]
+                "detector": partial(bare, options.images),
                 "pipeline": pipeline,
             }
             title = f"{precision}, no text"
@@ -144,8 +145,8 @@ def decoder_steps(options: Options) -> list[Line]:
         reading = Reading(bundle, precision, words=BOXES, steps=STEPS)
         times = interleave(
             {
-                "published": lambda steps=steps: steps.published(100),  # type: ignore[misc]
-                "cut": lambda steps=steps: steps.cut(100),  # type: ignore[misc]
+                "published": partial(steps.published, 100),
+                "cut": partial(steps.cut, 100),
                 "encoder": reading.encode,
                 "bare reading": reading.encode_and_step,
                 "recogniser": reading.recognise,
@@ -269,8 +270,7 @@ def _fastest_bare(options: Options, bundle: Bundle, precision: str, boxes: int) 
         for streams in sorted({1, options.cores})
     }
     works: dict[str, Work] = {
-        name: lambda bare=bare: bare(options.cores)  # type: ignore[misc]
-        for name, bare in candidates.items()
+        name: partial(bare, options.cores) for name, bare in candidates.items()
     }
     times = interleave(works, 2, on_round=_titled(options, precision))
     return candidates[min(times, key=lambda name: times[name].ms)]

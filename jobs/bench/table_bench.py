@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from jobs.bench.synthetic_tables import write_synthetic
 from textspot_ray.errors import AbortedError, TableError
@@ -117,7 +118,7 @@ def bench_tables(uri: str, repeats: int = 5, threads: int | None = None) -> list
             ),
         ]
         for name, aim_s, query in queries:
-            timings.append(_time(name, aim_s, repeats, lambda q=query: len(search(tables, q))))  # type: ignore[misc]
+            timings.append(_time(name, aim_s, repeats, partial(_hits, tables, query)))
         count = "SELECT text, count(*) AS n FROM words GROUP BY text ORDER BY n DESC LIMIT 10"
         timings.append(_time("SQL: commonest words", 5.0, repeats, lambda: _rows(tables, count)))
     return timings
@@ -153,6 +154,10 @@ def _time(name: str, aim_s: float, repeats: int, run: Callable[[], int]) -> Timi
     return Timing(
         name, aim_s, statistics.median(times), times[0], statistics.median(cpu_times), found
     )
+
+
+def _hits(tables: TableViews, query: SearchQuery) -> int:
+    return len(search(tables, query))
 
 
 def _rows(tables: TableViews, sql: str) -> int:

@@ -399,7 +399,9 @@ def _save(table: Any, **options: Any) -> Callable[[Path], None]:
 def _tables() -> Iterator[Case]:
     arrow = package("pyarrow")
 
-    def case(kind: str, name: str, table: Any, images: tuple[bytes, ...] = IMAGES, **more: Any):  # type: ignore[no-untyped-def]
+    def case(
+        kind: str, name: str, table: Any, images: tuple[bytes, ...] = IMAGES, **more: Any
+    ) -> Case:
         return Case(kind, f"{name}.parquet", _save(table), images, maker=arrow, **more)
 
     plain = pa.array(IMAGES, pa.binary())

@@ -16,6 +16,21 @@ from textspot_ray.errors import ConfigError
 from textspot_ray.options import KEYS, config_of
 
 
+def add_model_options(model: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """What reads the words, and how."""
+    model.add_argument("--model", metavar="NAME|DIR", help="embedded (default), or a bundle")
+    model.add_argument("--precision", choices=("f32", "bf16", "int8"), help="default: bundle's")
+    model.add_argument("--detection-threshold", type=float, metavar="T", help="default: bundle's")
+    model.add_argument(
+        "--alphabet", metavar="NAME", help="of a model of lines: all, latin, or the characters"
+    )
+    model.add_argument(
+        "--tiles",
+        choices=("auto", "all", "off"),
+        help="tiles of large images: those where a first look hints at text (auto), all, none",
+    )
+
+
 def add_run_options(parser: argparse.ArgumentParser, *, out_required: bool) -> None:
     """Add SOURCE..., --out, --config, --set and the short forms of common keys."""
     parser.add_argument(
@@ -53,18 +68,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, out_required: bool) -> N
         default=None,
         help="of files with the same bytes read the first alone; every file is read when listed",
     )
-    model = parser.add_argument_group("model")
-    model.add_argument("--model", metavar="NAME|DIR", help="embedded (default), or a bundle")
-    model.add_argument("--precision", choices=("f32", "bf16", "int8"), help="default: bundle's")
-    model.add_argument("--detection-threshold", type=float, metavar="T", help="default: bundle's")
-    model.add_argument(
-        "--alphabet", metavar="NAME", help="of a model of lines: all, latin, or the characters"
-    )
-    model.add_argument(
-        "--tiles",
-        choices=("auto", "all", "off"),
-        help="tiles of large images: those where a first look hints at text (auto), all, none",
-    )
+    add_model_options(parser.add_argument_group("model"))
     where = parser.add_argument_group("where it runs")
     where.add_argument("--engine", choices=("ray", "local"), help="default: ray")
     where.add_argument("--address", metavar="ADDR", help="of a running Ray cluster")

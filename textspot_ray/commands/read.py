@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from textspot_ray.commands.options import add_model_options
 from textspot_ray.errors import ExitCode, UsageError, printable
 
 if TYPE_CHECKING:
@@ -30,17 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON object per image")
     shape.add_argument("--format", metavar="NAME", help="hocr, alto, tsv ...: see textspot export")
-    parser.add_argument("--model", default="embedded", metavar="NAME|DIR", help="default: embedded")
-    parser.add_argument("--precision", choices=("f32", "bf16", "int8"), help="default: bundle's")
-    parser.add_argument("--detection-threshold", type=float, metavar="T", help="default: bundle's")
-    parser.add_argument(
-        "--alphabet", metavar="NAME", help="of a model of lines: all, latin, or the characters"
-    )
-    parser.add_argument(
-        "--tiles",
-        choices=("auto", "all", "off"),
-        help="tiles of large images: those where a first look hints at text (auto), all, none",
-    )
+    add_model_options(parser)
+    parser.set_defaults(model="embedded")
     parser.add_argument("--threads", type=int, metavar="N", help="inference threads")
     parser.add_argument(
         "--min-confidence", type=float, metavar="C", help="leave out words read with less"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL.ImageFont import FreeTypeFont
 
 from jobs.training.render import photometry, surfaces
 from jobs.training.render.clutter import add_structures
@@ -308,13 +309,13 @@ def _set_number(
 
 def _fit_glyph(
     mask: Pixels,
-    font: object,
+    font: FreeTypeFont,
     char: str,
     cell: tuple[float, float, float, float],
     slashed: bool,
 ) -> None:
     """Draw a character so that its ink fills a cell x, y, width, height, as stamped ones do."""
-    ink = draw_word(font, char)  # type: ignore[arg-type]
+    ink = draw_word(font, char)
     if ink is None:
         return
     x, y, wide, high = (round(v) for v in cell)
