@@ -5,16 +5,19 @@ only a missing library reads is refused with the extra to install; a kind withou
 by name. Nothing is tried and then tried again with another decoder: what a decoder gives for a
 kind that it does not know is often zeros, not an error.
 
-Versions in reasons are those that were tried (November 2026); ``python -m jobs.compat`` checks
-the whole table against independent decoders.
+The rows are in ``decoders.toml``, in the order in which they are asked.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
+from importlib import resources
+
+import msgspec
 
 from textspot_ray.images.formats import Format
 from textspot_ray.images.raster import RefusedError, unsupported
@@ -90,8 +93,7 @@ class ImageKind:
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One row of the table of a format.
 
     Attributes:
@@ -130,232 +132,12 @@ class Row:
         )
 
 
-def _set(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+def _read_table() -> dict[Format, tuple[Row, ...]]:
+    text = resources.files(__package__).joinpath("decoders.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), dict[Format, tuple[Row, ...]])
 
 
-# Those that libtiff inside Pillow's wheels has, and reads right with 8 bits and fewer.
-_CLASSIC = frozenset({1, 2, 3, 4, 5, 7, 8, 32771, 32773, 32809, 32909, 32946, 34925, 50000})
-_NUMPY_ONLY = frozenset({1, 8, 32773, 32946, 34925})  # tifffile reads these without imagecodecs
-_WITH_IMAGECODECS = frozenset(
-    {1, 5, 7, 8, 32773, 32909, 32946, 33003, 33004, 33005, 33007, 34712, 34887, 34892, 34925}
-    | {34926, 34927, 34933, 34934, 50000, 50001, 50002, 52546}
-)
-_NUMBERS = _set("uint int float")
-
-TABLE: dict[Format, tuple[Row, ...]] = {
-    Format.JPEG: (
-        Row(
-            Decoder.SIMPLEJPEG,
-            "libjpeg-turbo with its warnings as values, at the speed of OpenCV or above; OpenCV "
-            "(5.0) prints them on standard error and gives the pixels all the same",
-            bits=(8, 8),
-            lacks=_set("cmyk lossless odd sampling"),
-            bytes_per_pixel=10,  # progressive 4:4:4 keeps 6 bytes of coefficients a pixel
-        ),
-        Row(
-            Decoder.SIMPLEJPEG_CMYK,
-            "four inks as stored, inverted only with Adobe's mark; Pillow (13.0) takes every CMYK "
-            "JPEG for Adobe's",
-            bits=(8, 8),
-            needs=_set("cmyk"),
-            lacks=_set("lossless sampling"),
-            bytes_per_pixel=12,
-        ),
-        Row(
-            Decoder.PILLOW_JPEG,
-            "sampling factors such as 4:1:0, which TurboJPEG has no name for and refuses; what "
-            "libjpeg warns of is lost",
-            bits=(8, 8),
-            needs=_set("sampling"),
-            lacks=_set("lossless odd cmyk"),
-        ),
-        Row(
-            Decoder.IMAGECODECS_JPEG,
-            "12 bits, lossless JPEG and JPEG-LS: neither OpenCV nor Pillow has them",
-            bits=(2, 16),
-            lacks=_set("odd"),
-            module="imagecodecs",
-            extra="tiff",
-            bytes_per_pixel=12,
-        ),
-    ),
-    Format.PNG: (
-        Row(
-            Decoder.APPLE_PNG,
-            "Apple's CgBI: no zlib header, BGRA, premultiplied alpha; no decoder here knows it",
-            needs=_set("apple"),
-            bytes_per_pixel=12,
-        ),
-        Row(
-            Decoder.PILLOW,
-            "OpenCV ignores tRNS when asked for colour, and of an animation's frames gives another",
-            needs=_set("animated"),
-        ),
-        Row(
-            Decoder.OPENCV_ALPHA,
-            "faster than Pillow; keeps 16 bits, of which values of 10 to 12 bits need the lower",
-            needs=_set("rgba"),
-            lacks=_set("deep-and-large"),
-            bytes_per_pixel=0,
-        ),
-        Row(
-            Decoder.PILLOW,
-            "palette and grey transparency; 16-bit RGBA too large for OpenCV (5.0), which holds "
-            "two copies of 8 bytes a pixel where Pillow drops the lower byte as it reads",
-            needs=_set("alpha"),
-        ),
-        Row(Decoder.OPENCV, "the fastest; exact with 1 to 16 bits", bytes_per_pixel=0),
-    ),
-    Format.WEBP: (
-        Row(Decoder.PILLOW, "alpha and first frames; OpenCV drops alpha", needs=_set("alpha")),
-        Row(Decoder.PILLOW, "alpha and first frames; OpenCV drops alpha", needs=_set("animated")),
-        Row(Decoder.OPENCV, "libwebp straight to BGR", bytes_per_pixel=8),
-    ),
-    Format.BMP: (
-        Row(
-            Decoder.PILLOW,
-            "bit fields, run lengths and OS/2 headers; OpenCV takes filling for alpha",
-        ),
-    ),
-    Format.GIF: (Row(Decoder.PILLOW, "first frame on its canvas", bytes_per_pixel=9),),
-    Format.PCX: (Row(Decoder.PILLOW, "the only one that has it"),),
-    Format.TGA: (Row(Decoder.PILLOW, "the only one that has it"),),
-    Format.PSD: (Row(Decoder.PILLOW, "the merged image that Photoshop stores beside the layers"),),
-    Format.QOI: (Row(Decoder.PILLOW, "the only one that has it"),),
-    Format.ICO: (Row(Decoder.PILLOW, "largest icon of the directory"),),
-    Format.PNM: (
-        Row(
-            Decoder.PAM,
-            "samples behind a few lines of text; Pillow (13.0) has no PAM, OpenCV (5.0) exchanges "
-            "red and blue",
-            needs=_set("pam"),
-        ),
-        Row(
-            Decoder.OPENCV_PFM,
-            "floats in colour, which Pillow (13.0) lacks",
-            needs=_set("pfm"),
-            bytes_per_pixel=27,
-        ),
-        Row(Decoder.PILLOW, "P1 to P6 with comments and any maximum"),
-    ),
-    Format.JPEG2000: (
-        Row(
-            Decoder.OPENCV_JPEG2000,
-            "Pillow (11.3 to 13.0) rounds colour of more than 8 bits up to 256 = 0: white turns "
-            "black and opaque transparent",
-            bits=(9, 16),
-            bytes_per_pixel=26,  # OpenJPEG: 4 bytes a component twice, and 16 bits of each
-        ),
-        Row(
-            Decoder.PILLOW_JPEG2000,
-            "exact with 8 bits, reads palettes and sYCC, and decodes at a lower resolution",
-            bits=(1, 16),
-            bytes_per_pixel=0,
-        ),
-    ),
-    Format.TIFF: (
-        Row(
-            Decoder.OLD_JPEG,
-            "old-style JPEG (6) whose stream is whole is an ordinary one; libtiff's wheels lack it",
-            compressions=frozenset({6}),
-            bits=(8, 8),
-            needs=_set("stream"),
-            bytes_per_pixel=10,
-        ),
-        Row(
-            Decoder.PILLOW_TIFF,
-            "libtiff, exact for all layouts of 8 bits and fewer; OpenCV (5.0) gives zeros without "
-            "an error for JPEG 2000, JPEG XL, JPEG XR and PNG in TIFF",
-            compressions=_CLASSIC,
-            bits=(1, 8),
-            lacks=_set("odd lossless planar-jpeg"),
-            bytes_per_pixel=8,
-        ),
-        Row(
-            Decoder.TIFFFILE,
-            "planes of JPEG, which libtiff (4.7.2) refuses in strips and tifffile (2026.3) as a "
-            "whole: each strip is a grey JPEG that simplejpeg reads",
-            compressions=frozenset({7}),
-            bits=(8, 8),
-            needs=_set("planar-jpeg"),
-            lacks=_set("odd lossless"),
-            bytes_per_pixel=0,
-        ),
-        Row(
-            Decoder.TIFFFILE,
-            "more than 8 bits, signed and float samples, planes: Pillow (13.0) doubles and crops "
-            "planes of 16 bits, shows MinIsWhite of 16 bits as a negative, refuses float colour",
-            compressions=_NUMPY_ONLY,
-            samples=_NUMBERS,
-            lacks=_set("odd packed"),
-            bytes_per_pixel=0,
-        ),
-        Row(
-            Decoder.TIFFFILE,
-            "codecs that only imagecodecs has, and LZW with more than 8 bits",
-            compressions=_WITH_IMAGECODECS,
-            samples=_NUMBERS,
-            lacks=_set("odd"),
-            module="imagecodecs",
-            extra="tiff",
-            bytes_per_pixel=0,
-        ),
-    ),
-    Format.HEIF: (
-        Row(
-            Decoder.PILLOW_HEIF,
-            "libheif, turned by it as the file says",
-            bits=(1, 16),
-            module="pillow_heif",
-            extra="heif",
-            bytes_per_pixel=12,
-        ),
-    ),
-    Format.AVIF: (
-        Row(Decoder.PILLOW, "libavif in Pillow since 11.3", module="PIL.AvifImagePlugin"),
-    ),
-    Format.JPEGXL: (
-        Row(
-            Decoder.IMAGECODECS_JPEGXL,
-            "libjxl; neither OpenCV nor Pillow has it",
-            bits=(1, 32),
-            samples=_NUMBERS,
-            module="imagecodecs",
-            extra="jxl",
-            bytes_per_pixel=0,
-        ),
-    ),
-    Format.JPEGXR: (
-        Row(
-            Decoder.IMAGECODECS_JPEGXR,
-            "jxrlib; neither OpenCV nor Pillow has it",
-            bits=(1, 32),
-            samples=_NUMBERS,
-            module="imagecodecs",
-            extra="tiff",
-            bytes_per_pixel=0,
-        ),
-    ),
-    Format.PDF: (
-        Row(
-            Decoder.PDFIUM,
-            "each page drawn, a scan that fills it at the scan's own resolution",
-            module="pypdfium2",
-            extra="pdf",
-        ),
-    ),
-    Format.RAW: (
-        Row(
-            Decoder.RAWPY,
-            "LibRaw: the camera's own JPEG where it is of full size, else developed",
-            samples=_NUMBERS,
-            module="rawpy",
-            extra="raw",
-            bytes_per_pixel=0,
-        ),
-    ),
-}
+TABLE = _read_table()
 
 
 @cache

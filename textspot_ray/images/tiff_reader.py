@@ -104,7 +104,7 @@ def read_tiff_page(job: DecodeJob, page: TiffPage, pages: int) -> Raster:
         # Pillow hands libtiff a copy of what is compressed.
         copy = len(job.data) if layout.compression != 1 else 0
         job.reserve(row.bytes_per_pixel * area + copy, "a TIFF page", area)
-    image, damage, note = _READERS[row.reader](job, page, layout)
+    image, damage, note = READERS[row.reader](job, page, layout)
     if image.shape[:2] != (page.height, page.width):
         raise BrokenHeaderError(
             f"decoded to {image.shape[1]} x {image.shape[0]}, not {page.width} x {page.height}"
@@ -612,7 +612,7 @@ def _show_the_same(job: DecodeJob, a: TiffPage, b: TiffPage) -> bool:
     return int(np.abs(small[0] - small[1]).max()) <= _MOST_DIFFERENCE
 
 
-_READERS = {
+READERS = {
     Decoder.OLD_JPEG: _by_stream,
     Decoder.PILLOW_TIFF: _by_pillow,
     Decoder.TIFFFILE: _by_tifffile,

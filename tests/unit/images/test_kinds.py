@@ -16,8 +16,11 @@ from jobs.compat.judge import Made, judge
 from jobs.compat.other_kinds import bitmap, digital_negative, exif_block, scan_pdf
 from jobs.compat.pictures import words
 from jobs.compat.registry import Verdict
-from textspot_ray.images.decode import Decoded, decode
+from textspot_ray.images.decode import DECODERS, Decoded, decode
+from textspot_ray.images.formats import Format
 from textspot_ray.images.pixels import real_scale
+from textspot_ray.images.table import TABLE, Decoder
+from textspot_ray.images.tiff_reader import READERS
 from textspot_ray.records import ErrorKind, ImageError
 
 MAX = 200_000_000
@@ -40,6 +43,12 @@ def refused(data: bytes, kind: ErrorKind, **options: Any) -> str:
 def is_right(made: Made) -> None:
     cell = judge(made)
     assert cell.verdict is Verdict.RIGHT, cell
+
+
+def test_every_format_has_a_row_and_every_decoder_a_function_and_a_row() -> None:
+    assert set(TABLE) == set(Format)
+    assert {row.reader for rows in TABLE.values() for row in rows} == set(Decoder)
+    assert DECODERS.keys() | READERS.keys() == set(Decoder)
 
 
 def test_some_tiffs_of_the_matrix() -> None:
