@@ -1,16 +1,23 @@
-"""Questions that people ask of tables, each as one statement: ``textspot query --cookbook``."""
+"""Questions that people ask of tables, each as one statement: ``textspot query --cookbook``.
+
+They are in ``cookbook.sql``: a question as a comment, perhaps a second comment with what to know or
+the command that goes on from there, and the statement; an empty line between two.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 from textspot_ray.query.output import write_table
 from textspot_ray.query.sql import batches, run_query
 from textspot_ray.query.views import TableViews
 
 _SHOWN_ROWS = 8
+_COMMENT = "-- "
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,102 +35,21 @@ class CookbookEntry:
     note: str = ""
 
 
-RECIPES = (
-    CookbookEntry(
-        "What did the last run add?",
-        """\
-SELECT text, count(*) AS n
-FROM words JOIN images USING (image_id)
-WHERE run_id = (SELECT arg_max(run_id, started) FROM runs)
-GROUP BY text ORDER BY n DESC, text""",
-        "`images.run_id` names the run that read an image; `runs` has the times.",
-    ),
-    CookbookEntry(
-        "Which images have no text?",
-        """\
-SELECT image_id, width, height, damage
-FROM images WHERE status = 'empty' ORDER BY image_id""",
-        "`status` is words, empty or failed; failures and their reasons are in `errors`.",
-    ),
-    CookbookEntry(
-        "Which words are in several images?",
-        """\
-SELECT text_key, count(DISTINCT image_id) AS images, count(*) AS n
-FROM words WHERE text_key <> ''
-GROUP BY text_key HAVING images > 1 ORDER BY images DESC, n DESC, text_key""",
-        "`text_key` is the text without case, accents and punctuation.",
-    ),
-    CookbookEntry(
-        "What does one image say, in order?",
-        """\
-SELECT string_agg(text, ' ' ORDER BY x_min) AS line
-FROM words WHERE image_id = (SELECT min(image_id) FROM images WHERE status = 'words')
-GROUP BY line_index ORDER BY line_index""",
-        "`line_index` counts lines in reading order, columns one after the other. All images at "
-        "once: `textspot export DIR -f txt`.",
-    ),
-    CookbookEntry(
-        "How many words came from which source on which day?",
-        """\
-SELECT started::DATE AS day,
-       CASE WHEN member IS NULL THEN regexp_replace(source, '[^/]*$', '') ELSE source END AS source,
-       count(*) AS images, sum(n_words)::BIGINT AS words
-FROM images JOIN runs USING (run_id)
-GROUP BY ALL ORDER BY day, source""",
-    ),
-    CookbookEntry(
-        "Which pairs of words stand near each other?",
-        """\
-SELECT a.text AS a, b.text AS b, a.image_id
-FROM words a JOIN words b ON a.image_id = b.image_id AND a.word_index < b.word_index
-WHERE sqrt(pow(a.x_min + a.x_max - b.x_min - b.x_max, 2)
-         + pow(a.y_min + a.y_max - b.y_min - b.y_max, 2)) / 2
-      < 4 * greatest(a.y_max - a.y_min, b.y_max - b.y_min)
-  AND least(a.text_confidence, b.text_confidence) > 0.8
-ORDER BY a.image_id, a.word_index, b.word_index""",
-        "Words that follow each other on a line: `textspot search DIR first second`.",
-    ),
-    CookbookEntry(
-        "Which words should a person check?",
-        """\
-SELECT text, round(text_confidence, 2) AS sure, image_id, word_index
-FROM words WHERE text_confidence BETWEEN 0.2 AND 0.6
-ORDER BY text_confidence""",
-        "Their pictures, with labels to correct: "
-        "`textspot export DIR -f crops --min-confidence 0.2 --max-confidence 0.6 --out check/`.",
-    ),
-    CookbookEntry(
-        "Which images are the same, byte for byte?",
-        """\
-SELECT content_sha256[:12] AS sha256, count(*) AS copies, min(image_id) AS first
-FROM images WHERE page = 0 AND content_sha256 IS NOT NULL
-GROUP BY content_sha256 HAVING copies > 1 ORDER BY copies DESC, first""",
-    ),
-    CookbookEntry(
-        "Where are numbers of two digits and more?",
-        """\
-SELECT text, image_id, x_min, y_min
-FROM words WHERE regexp_matches(text, '^[0-9]{2,}$') AND text_confidence > 0.5
-ORDER BY image_id, line_index, x_min""",
-        "A model that reads punctuation gives `12.00`; `text_key` is `1200` with any model.",
-    ),
-    CookbookEntry(
-        "Which images failed, and why?",
-        """\
-SELECT stage, kind, count(*) AS images, min(message) AS example
-FROM errors GROUP BY stage, kind ORDER BY images DESC""",
-        "`textspot retry-failed DIR` tries again what may pass now.",
-    ),
-)
-
-
 def plain_cookbook() -> str:
     """All questions with their statements, to read in a terminal."""
-    parts = []
-    for recipe in RECIPES:
-        note = f"-- {recipe.note}\n" if recipe.note else ""
-        parts.append(f"-- {recipe.question}\n{note}{recipe.sql};\n")
-    return "\n".join(parts)
+    return resources.files(__package__).joinpath("cookbook.sql").read_text(encoding="utf-8")
+
+
+@cache
+def recipes() -> tuple[CookbookEntry, ...]:
+    """The questions in their order."""
+    return tuple(_entry(block.splitlines()) for block in plain_cookbook().split("\n\n"))
+
+
+def _entry(lines: list[str]) -> CookbookEntry:
+    question, *notes = (line.removeprefix(_COMMENT) for line in lines if line.startswith(_COMMENT))
+    sql = "\n".join(line for line in lines if not line.startswith(_COMMENT))
+    return CookbookEntry(question, sql.removesuffix(";"), " ".join(notes))
 
 
 def answered_cookbook(tables: TableViews) -> Iterator[str]:
@@ -137,7 +63,7 @@ def answered_cookbook(tables: TableViews) -> Iterator[str]:
         f"Written by `textspot query DIR --cookbook`; the first {_SHOWN_ROWS} rows of each answer "
         "are shown.\n"
     )
-    for recipe in RECIPES:
+    for recipe in recipes():
         reader = run_query(tables, recipe.sql, _SHOWN_ROWS)
         answer = io.StringIO()
         write_table(reader.schema, batches(recipe.sql, reader), answer)

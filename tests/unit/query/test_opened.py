@@ -13,7 +13,7 @@ import pytest
 import textspot_ray
 from tests.support.insight_tables import MakeTable, Page, run_command, word, write_run
 from textspot_ray.errors import ExitCode, UsageError
-from textspot_ray.query.cookbook import RECIPES
+from textspot_ray.query.cookbook import recipes
 from textspot_ray.query.opened import open_tables
 from textspot_ray.query.sql import SqlError, run_query
 from textspot_ray.records import ErrorKind
@@ -68,7 +68,7 @@ def test_a_picture_is_shown_with_its_words_also_when_it_has_moved(tmp_path: Path
         tables.show("2.png")
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.question)
+@pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe.question)
 def test_every_recipe_answers(table: str, recipe: object) -> None:
     tables = open_tables(table)
     rows = run_query(tables.views, recipe.sql).read_all()  # type: ignore[attr-defined]
@@ -94,18 +94,18 @@ def test_the_cookbook_prints_with_and_without_a_table(
 ) -> None:
     assert run_command("query", ["--cookbook"]) == ExitCode.OK
     plain = capsys.readouterr().out
-    assert all(recipe.sql in plain for recipe in RECIPES)
+    assert all(recipe.sql in plain for recipe in recipes())
     out = tmp_path / "book.md"
     assert run_command("query", [table, "--cookbook", "--out", str(out)]) == ExitCode.OK
     text = out.read_text()
-    assert text.count("```sql") == len(RECIPES) and "exit fire" in text
+    assert text.count("```sql") == len(recipes()) and "exit fire" in text
     with pytest.raises(UsageError, match="no DIR"):
         run_command("query", [])
 
 
 def test_the_documented_cookbook_is_of_today() -> None:
     documented = (Path(__file__).parents[3] / "docs" / "cookbook.md").read_text()
-    for recipe in RECIPES:
+    for recipe in recipes():
         assert recipe.sql in documented, "run textspot query DIR --cookbook --out docs/cookbook.md"
 
 
