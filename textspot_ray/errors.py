@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import types
+import typing
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Any
 
 _LEAST_LIKENESS = 0.6
 
@@ -84,6 +87,32 @@ class AbortedError(TextspotError):
 def one_line(exc: BaseException, limit: int = 300) -> str:
     """An exception's message as one line of bounded length; its class where it has none."""
     return " ".join(str(exc).split())[:limit] or type(exc).__name__
+
+
+def key_first(exc: Exception, kind: Any) -> str:
+    """What msgspec found wrong, the key before it: ``shapes[0][1]: expected `int` >= 32``.
+
+    Args:
+        exc: Its error.
+        kind: What it was to make; where one of some words is wanted, they are named.
+    """
+    text, at, where = str(exc).partition(" - at ")
+    key = where.rpartition("$.")[2].strip("`") if at else ""
+    if not key:
+        return text
+    choices = _choices(kind, key) if "enum" in text else ()
+    tail = f"; one of {', '.join(choices)}" if choices else ""
+    return f"{key}: {text[0].lower()}{text[1:]}{tail}"
+
+
+def _choices(kind: Any, key: str) -> tuple[str, ...]:
+    """The words of the literal that a key must be one of, or the keys of a mapping."""
+    for name in key.split("."):
+        kind = typing.get_type_hints(kind).get(name)
+        options = [t for t in typing.get_args(kind) if t is not type(None)]
+        kind = options[0] if isinstance(kind, types.UnionType) else kind
+    kind = typing.get_args(kind)[0] if typing.get_origin(kind) is dict else kind
+    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
 
 def printable(text: str) -> str:

@@ -40,19 +40,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 
+import msgspec
 import yaml
+from msgspec import Meta
 
-from textspot_ray.errors import BundleError
+from textspot_ray.errors import BundleError, key_first
 from textspot_ray.machine import has_bf16, has_int8_dot_product
 
 SCHEMA = 1
-SPOTTING, LINES = "spotting", "lines"
-PRECISIONS = ("f32", "bf16", "int8")
+SPOTTING: Final = "spotting"
+LINES: Final = "lines"
 AUTO = "auto"
 ALL, LATIN = "all", "latin"  # alphabets of the family lines
 EMBEDDED = "embedded"
@@ -64,6 +66,15 @@ _REQUIRED = {SPOTTING: PARTS, LINES: ("detector", "recognizer")}
 _OPTIONAL = {SPOTTING: (), LINES: ("classifier", "characters")}
 _SUFFIXES = (("xml", "bin"), ("onnx",), ("txt",))
 
+# what the values of keys may be
+_AboveZero = Annotated[float, Meta(gt=0, le=1)]
+_Count = Annotated[int, Meta(ge=1)]
+_Divisor = Annotated[float, Meta(ge=1e-3, le=255)]
+_Level = Annotated[float, Meta(ge=0, le=255)]
+_ShapeSide = Annotated[int, Meta(ge=32, le=4096)]
+_Side = Annotated[int, Meta(ge=32, le=8192)]
+_Threshold = Annotated[float, Meta(ge=0, lt=1)]
+
 
 @dataclass(frozen=True, slots=True)
 class BundleFile:
@@ -71,6 +82,11 @@ class BundleFile:
 
     file: str
     sha256: str
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.file)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{path} leaves the bundle's folder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,46 +147,18 @@ class LinesRules:
             detector of words.
     """
 
-    shortest_side: int = 736
-    longest_side: int = 1600
-    channels: str = "bgr"
-    mean: tuple[float, ...] = (127.5, 127.5, 127.5)
-    std: tuple[float, ...] = (127.5, 127.5, 127.5)
-    binarize_threshold: float = 0.3
-    unclip_ratio: float = 1.6
+    shortest_side: _Side = 736
+    longest_side: _Side = 1600
+    channels: Literal["bgr", "rgb"] = "bgr"
+    mean: tuple[_Level, _Level, _Level] = (127.5, 127.5, 127.5)
+    std: tuple[_Divisor, _Divisor, _Divisor] = (127.5, 127.5, 127.5)
+    binarize_threshold: _AboveZero = 0.3
+    unclip_ratio: Annotated[float, Meta(gt=0, le=10)] = 1.6
     dilate: bool = True
-    word_height: float = 0.75
-    space_threshold: float = 0.07
-    long_scale: float = 0.87
-    tile_factor: float = 1.5
-
-    def __post_init__(self) -> None:
-        for key in ("shortest_side", "longest_side"):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, int) or not 32 <= value <= 8192:
-                raise ValueError(f"lines.{key} must be pixels from 32 to 8192, not {value!r}")
-        for key in ("mean", "std"):
-            value = getattr(self, key)
-            least = 0 if key == "mean" else 1e-3
-            if len(value) != 3 or not all(least <= v <= 255 for v in value):
-                raise ValueError(f"lines.{key} must be three numbers up to 255, not {value!r}")
-        for key, low, high in (
-            ("binarize_threshold", 0, 1),
-            ("unclip_ratio", 0, 10),
-            ("word_height", 0, 1),
-            ("space_threshold", 0, 1),
-            ("long_scale", 0.25, 1),
-            ("tile_factor", 0, 100),
-        ):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ValueError(f"lines.{key} must be a number, not {value!r}")
-            if not low < value <= high:
-                raise ValueError(f"lines.{key} must be in ({low}, {high}], not {value!r}")
-        if self.channels not in ("bgr", "rgb"):
-            raise ValueError(f"lines.channels must be bgr or rgb, not {self.channels!r}")
-        if not isinstance(self.dilate, bool):
-            raise ValueError(f"lines.dilate must be true or false, not {self.dilate!r}")
+    word_height: _AboveZero = 0.75
+    space_threshold: _AboveZero = 0.07
+    long_scale: Annotated[float, Meta(gt=0.25, le=1)] = 0.87
+    tile_factor: Annotated[float, Meta(gt=0, le=100)] = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,17 +169,17 @@ class BundleSpec:
     version: str
     alphabet: str
     precisions: Mapping[str, ModelFiles]
-    family: str = SPOTTING
-    max_steps: int = 28
-    detection_threshold: float = 0.5
-    graph_threshold: float = 0.0
-    text_threshold: float = 0.0
-    resize: str = "stretch"
-    interpolation: str = "linear"
-    shapes: tuple[tuple[int, int], ...] = ()
-    max_stretch: float = 1.0
-    max_rows: int = 100
-    zoom_below: float = 0.0
+    family: Literal["spotting", "lines"] = SPOTTING
+    max_steps: _Count = 28
+    detection_threshold: _Threshold = 0.5
+    graph_threshold: _Threshold = 0.0
+    text_threshold: _Threshold = 0.0
+    resize: Literal["stretch", "keep_aspect"] = "stretch"
+    interpolation: Literal["linear", "area"] = "linear"
+    shapes: tuple[tuple[_ShapeSide, _ShapeSide], ...] = ()
+    max_stretch: Annotated[float, Meta(ge=1, le=2)] = 1.0
+    max_rows: _Count = 100
+    zoom_below: Annotated[float, Meta(ge=0, lt=100)] = 0.0
     lines: LinesRules | None = None
     default_precision: str = "f32"
     bf16: bool = True
@@ -343,9 +331,11 @@ def _read_spec(path: Path, text: str) -> BundleSpec:
         raise BundleError(f"{path} is not of bundle schema {SCHEMA}; use a matching textspot-ray")
     try:
         return _spec(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        reason = f"key {exc} is missing" if isinstance(exc, KeyError) else str(exc)
-        raise BundleError(f"{path}: {reason}") from exc
+    except KeyError as exc:
+        raise BundleError(f"{path}: key {exc} is missing") from exc
+    except ValueError as exc:  # msgspec's are
+        kind = _Listed if "$.precisions" in str(exc) else BundleSpec
+        raise BundleError(f"{path}: {key_first(exc, kind)}") from exc
 
 
 def write_spec(folder: Path, spec: BundleSpec) -> None:
@@ -357,18 +347,12 @@ def write_spec(folder: Path, spec: BundleSpec) -> None:
 
 def spec_text(spec: BundleSpec) -> str:
     """A description as ``bundle.yaml`` has it."""
-    data: dict[str, Any] = {"schema": SCHEMA}
-    for name in BundleSpec.__slots__:
-        value = getattr(spec, name)
-        if name == "precisions":
-            data[name] = _plain_files(value)
-        elif isinstance(value, LinesRules):
-            data[name] = {
-                k: list(v) if isinstance(v, tuple) else v for k, v in asdict(value).items()
-            }
-        elif value is not None:
-            data[name] = _plain(value)
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+    data = {"schema": SCHEMA, **msgspec.to_builtins(spec)}
+    for precision, models in data["precisions"].items():
+        parts = models["parts"].items()
+        data["precisions"][precision] = {part: files["files"] for part, files in parts}
+    told = {key: value for key, value in data.items() if value is not None}
+    return yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=100)
 
 
 def describe_files(folder: Path, names: Mapping[str, tuple[str, ...]]) -> ModelFiles:
@@ -391,131 +375,60 @@ def describe_files(folder: Path, names: Mapping[str, tuple[str, ...]]) -> ModelF
     )
 
 
+class _Listed(msgspec.Struct):
+    """Files by precision, part and suffix."""
+
+    precisions: Annotated[
+        dict[
+            Literal["f32", "bf16", "int8"],
+            dict[str, dict[Literal["xml", "bin", "onnx", "txt"], BundleFile]],
+        ],
+        Meta(min_length=1),
+    ]
+
+
 def _spec(data: dict[str, Any]) -> BundleSpec:
-    unknown = set(data) - set(BundleSpec.__slots__)
-    if unknown:
-        raise ValueError(f"unknown key {sorted(unknown)[0]}")
-    alphabet = str(data["alphabet"])
-    family = data.get("family", SPOTTING)
-    if family not in _REQUIRED:
-        raise ValueError(f"family must be {' or '.join(_REQUIRED)}, not {family!r}")
     rules = data.get("lines")
-    if (family == LINES) != isinstance(rules, dict):
+    for where, given, kind in (("", data, BundleSpec), ("lines.", rules or {}, LinesRules)):
+        if unknown := set(given) - {field.name for field in fields(kind)}:
+            raise ValueError(f"unknown key {where}{min(map(str, unknown))}")
+    data |= {key: str(data[key]) for key in ("name", "version", "alphabet")}  # YAML has numbers
+    listed: Any = msgspec.convert({"precisions": data["precisions"]}, _Listed).precisions
+    spec = msgspec.convert({**data, "precisions": {}}, BundleSpec)
+    if (spec.family == LINES) != (rules is not None):
         raise ValueError("lines must hold the rules of the family lines, and of no other")
-    if not alphabet or (family == SPOTTING and len(set(alphabet)) != len(alphabet)):
+    alphabet = spec.alphabet
+    if not alphabet or (spec.family == SPOTTING and len(set(alphabet)) != len(alphabet)):
         raise ValueError("alphabet must hold distinct characters")
-    listed = data["precisions"]
-    if not isinstance(listed, dict) or not listed or set(listed) - set(PRECISIONS):
-        raise ValueError(f"precisions must be of {', '.join(PRECISIONS)}")
-    precisions = {str(k): _model_files(f"precisions.{k}", v, family) for k, v in listed.items()}
-    numbers = ("detection_threshold", "graph_threshold", "text_threshold", "max_steps")
-    for key in (*numbers, "max_stretch", "max_rows", "zoom_below"):
-        value = data.get(key, 0)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"{key} must be a number, not {value!r}")
-    spec = BundleSpec(
-        **{
-            **data,
-            "name": str(data["name"]),
-            "version": str(data["version"]),
-            "alphabet": alphabet,
-            "precisions": precisions,
-            "shapes": _shapes(data.get("shapes", ())),
-            "lines": _lines_rules(rules) if isinstance(rules, dict) else None,
-        }
-    )
-    for key in ("detection_threshold", "graph_threshold", "text_threshold"):
-        if not 0 <= float(getattr(spec, key)) < 1:
-            raise ValueError(f"{key} must be in [0, 1)")
-    if spec.resize not in ("stretch", "keep_aspect"):
-        raise ValueError("resize must be stretch or keep_aspect")
-    if spec.interpolation not in ("linear", "area"):
-        raise ValueError("interpolation must be linear or area")
-    if type(spec.bf16) is not bool or type(spec.research_only) is not bool:
-        raise ValueError("bf16 and research_only must be true or false")
-    if spec.default_precision not in (*precisions, "bf16", AUTO):
+    if spec.default_precision not in (*listed, "bf16", AUTO):
         raise ValueError(f"default_precision {spec.default_precision} has no files")
-    if int(spec.max_steps) < 1:
-        raise ValueError("max_steps must be at least 1")
-    if int(spec.max_rows) < 1 or not 0 <= spec.zoom_below < 100:
-        raise ValueError("max_rows must be at least 1, zoom_below in [0, 100)")
-    if not 1 <= spec.max_stretch <= 2:
-        raise ValueError("max_stretch must be in [1, 2]")
     if spec.shapes and spec.resize != "keep_aspect":
         raise ValueError("shapes need resize: keep_aspect")
-    return spec
+    precisions = {
+        name: _model_files(f"precisions.{name}", parts, spec.family)
+        for name, parts in listed.items()
+    }
+    return replace(spec, precisions=precisions)
 
 
-def _shapes(data: Any) -> tuple[tuple[int, int], ...]:
-    """Width and height of each shape."""
-    shapes = []
-    for pair in data if isinstance(data, list | tuple) else (data,):
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise ValueError("shapes must be a list of [width, height]")
-        if not all(type(n) is int and 32 <= n <= 4096 for n in pair):
-            raise ValueError(f"a shape must have sides of 32 to 4096 px, not {list(pair)}")
-        shapes.append((pair[0], pair[1]))
-    return tuple(shapes)
-
-
-def _lines_rules(rules: dict[str, Any]) -> LinesRules:
-    unknown = sorted(set(rules) - set(LinesRules.__slots__))
-    if unknown:
-        raise ValueError(f"unknown key lines.{unknown[0]}")
-    for key in ("mean", "std"):
-        if key in rules:
-            rules[key] = tuple(float(value) for value in rules[key])
-    return LinesRules(**rules)
-
-
-def _model_files(where: str, data: Any, family: str) -> ModelFiles:
+def _model_files(
+    where: str, parts: Mapping[str, Mapping[str, BundleFile]], family: str
+) -> ModelFiles:
     known = (*_REQUIRED[family], *_OPTIONAL[family])
-    if not isinstance(data, dict) or set(data) - set(known):
+    if not parts.keys() <= set(known):
         raise ValueError(f"{where} must be of {', '.join(known)}")
     return ModelFiles(
         {
-            part: _part_files(f"{where}.{part}", data.get(part))
+            part: _part_files(f"{where}.{part}", parts.get(part, {}))
             for part in known
-            if part in data or part in _REQUIRED[family]
+            if part in parts or part in _REQUIRED[family]
         }
     )
 
 
-def _part_files(where: str, data: Any) -> PartFiles:
-    given = set(data) if isinstance(data, dict) else {"xml", "bin"}
-    suffixes = next((s for s in _SUFFIXES if given <= set(s)), _SUFFIXES[0])
-
-    def file(suffix: str) -> BundleFile:
-        try:
-            found = data[suffix]
-            return _bundle_file(str(found["file"]), str(found["sha256"]))
-        except (KeyError, TypeError) as exc:
-            raise ValueError(f"{where}.{suffix} must have file and sha256") from exc
-
-    return PartFiles({suffix: file(suffix) for suffix in suffixes})
-
-
-def _bundle_file(file: str, sha256: str) -> BundleFile:
-    path = PurePosixPath(file)
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"file {path} leaves the bundle's folder")
-    return BundleFile(str(path), sha256)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _plain_files(precisions: Mapping[str, ModelFiles]) -> dict[str, Any]:
-    return {
-        precision: {
-            part: {
-                suffix: {"file": file.file, "sha256": file.sha256}
-                for suffix, file in files.files.items()
-            }
-            for part, files in models.parts.items()
-        }
-        for precision, models in precisions.items()
-    }
+def _part_files(where: str, files: Mapping[str, BundleFile]) -> PartFiles:
+    suffixes = next((s for s in _SUFFIXES if files.keys() <= set(s)), _SUFFIXES[0])
+    for suffix in suffixes:
+        if suffix not in files:
+            raise ValueError(f"{where}.{suffix} must have file and sha256")
+    return PartFiles({suffix: files[suffix] for suffix in suffixes})
