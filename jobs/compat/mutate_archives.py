@@ -9,20 +9,15 @@ fewer images than they were made with although no row and no counted reason says
 
 from __future__ import annotations
 
-import argparse
 import bz2
 import gzip
 import io
 import lzma
 import multiprocessing as mp
-import random
 import resource
 import tarfile
 import tempfile
-import time
 import zipfile
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +26,7 @@ import pyarrow.parquet as pq
 import zstandard
 from PIL import Image
 
+from jobs.compat.mutations import hunt
 from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.errors import TextspotError
 from textspot_ray.records import Item, Skipped
@@ -43,34 +39,17 @@ _LIMIT_S = 60.0
 
 def main() -> int:
     """Exit code 0 if there was no crash, no exception and nothing lost."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.compat.mutate_archives")
-    parser.add_argument("--count", type=int, default=600, help="archives")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", metavar="FOLDER", help="keep archives that went wrong here")
-    args = parser.parse_args()
-    seeds = archives()
-    rng = random.Random(args.seed)
-    counts: Counter[str] = Counter()
-    peak_mib = slowest_s = 0.0
     with tempfile.TemporaryDirectory() as scratch:
-        for number in range(args.count):
-            name = sorted(seeds)[number % len(seeds)]
-            kind, data = mutated(seeds[name], rng)
-            path = Path(scratch) / f"{number}-{name}"
+
+        def attempt(name: str, data: bytes) -> tuple[str, float]:
+            path = Path(scratch) / name
             path.write_bytes(data)
-            start = time.monotonic()
-            outcome, peak = _in_child(path)
-            slowest_s = max(slowest_s, time.monotonic() - start)
-            peak_mib = max(peak_mib, peak)
-            counts[outcome.partition(":")[0]] += 1
-            if outcome.partition(":")[0] not in ("whole", "told"):
-                print(f"{path.name} ({kind}): {outcome}", flush=True)
-                if args.keep:
-                    (Path(args.keep) / path.name).write_bytes(data)
-            path.unlink()
-    print(f"{args.count} archives of {len(seeds)} kinds: {dict(counts)}")
-    print(f"slowest {slowest_s:.1f} s, largest peak {peak_mib:.0f} MiB")
-    return 0 if set(counts) <= {"whole", "told"} else 1
+            try:
+                return _in_child(path)
+            finally:
+                path.unlink()
+
+        return hunt("jobs.compat.mutate_archives", 600, archives(), attempt, "whole", "told")
 
 
 def pictures() -> list[bytes]:
@@ -116,79 +95,6 @@ def archives() -> dict[str, bytes]:
             archive.writestr(data, f"d/{i}.jpg")
     made["a.7z"] = buffer.getvalue()
     return made
-
-
-def mutated(data: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """A damaged copy, and what was done to it."""
-    work = bytearray(data)
-    names = sorted(_MUTATIONS)
-    done = []
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        name = rng.choice(names)
-        work = _MUTATIONS[name](work, rng)
-        done.append(name)
-    return "+".join(done), bytes(work)
-
-
-def _cut(data: bytearray, rng: random.Random) -> bytearray:
-    return data[: rng.randrange(len(data) + 1)]
-
-
-def _flip(data: bytearray, rng: random.Random) -> bytearray:
-    for _ in range(rng.randrange(1, 9)):
-        if data:
-            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-    return data
-
-
-def _zero(data: bytearray, rng: random.Random) -> bytearray:
-    size = rng.choice((1, 16, 512, 4096))
-    at = rng.randrange(len(data) + 1)
-    data[at : at + size] = bytes(len(data[at : at + size]))
-    return data
-
-
-def _noise(data: bytearray, rng: random.Random) -> bytearray:
-    at = rng.randrange(len(data) + 1)
-    data[at : at + 64] = rng.randbytes(len(data[at : at + 64]))
-    return data
-
-
-def _drop(data: bytearray, rng: random.Random) -> bytearray:
-    at = rng.randrange(len(data) + 1)
-    del data[at : at + rng.choice((1, 512, 3000))]
-    return data
-
-
-def _insert(data: bytearray, rng: random.Random) -> bytearray:
-    at = rng.randrange(len(data) + 1)
-    data[at:at] = rng.randbytes(rng.choice((1, 512, 3000)))
-    return data
-
-
-def _double(data: bytearray, rng: random.Random) -> bytearray:
-    return data + data[rng.randrange(len(data) + 1) :]
-
-
-def _ends(data: bytearray, rng: random.Random) -> bytearray:
-    """Bytes of the first and last 200, where sizes, counts and offsets are."""
-    for _ in range(3):
-        if len(data) > 400:
-            at = rng.choice((rng.randrange(200), len(data) - 1 - rng.randrange(200)))
-            data[at] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
-    return data
-
-
-_MUTATIONS: dict[str, Callable[[bytearray, random.Random], bytearray]] = {
-    "cut": _cut,
-    "flip": _flip,
-    "zero": _zero,
-    "noise": _noise,
-    "drop": _drop,
-    "insert": _insert,
-    "double": _double,
-    "ends": _ends,
-}
 
 
 def _in_child(path: Path) -> tuple[str, float]:

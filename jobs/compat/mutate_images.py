@@ -9,55 +9,38 @@ many gave pixels, pixels marked as damaged, or an error.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing as mp
-import random
 import resource
 import tempfile
-import time
-from collections import Counter
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from jobs.compat import jpeg2000_kinds, other_kinds, png_kinds, tiff_kinds
-from jobs.compat.mutate_archives import mutated
+from jobs.compat.mutations import hunt
 from textspot_ray.images.decode import Decoded, decode
 
 _LIMIT_S = 60.0
 _MAX_PIXELS = 200_000_000
+_GOOD = ("pixels", "damaged", "error")
 _TIFFS_LEFT_OUT = 25  # one of so many is taken
 
 
 def main() -> int:
     """Exit code 0 if there was no crash, no exception and no time-out."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.compat.mutate_images")
-    parser.add_argument("--count", type=int, default=3000, help="images")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", metavar="FOLDER", help="keep images that went wrong here")
-    args = parser.parse_args()
-    seeds = images()
-    rng = random.Random(args.seed)
-    counts: Counter[str] = Counter()
-    child, peak_mib, slowest_s = _Child(), 0.0, 0.0
-    names = sorted(seeds)
-    for number in range(args.count):
-        name = names[number % len(names)]
-        kind, data = mutated(seeds[name], rng)
-        began_s = time.monotonic()
-        outcome, peak = child.ask(data)
-        slowest_s, peak_mib = max(slowest_s, time.monotonic() - began_s), max(peak_mib, peak)
-        counts[outcome.partition(":")[0]] += 1
-        if outcome.partition(":")[0] in ("crash", "timeout", "raised"):
-            print(f"{number} {name} ({kind}): {outcome}", flush=True)
+    child = _Child()
+
+    def attempt(name: str, data: bytes) -> tuple[str, float]:
+        nonlocal child
+        outcome, peak_mib = child.ask(data)
+        if outcome.partition(":")[0] not in _GOOD:
             child.end()
             child = _Child()
-            if args.keep:
-                (Path(args.keep) / f"{number}-{name}").write_bytes(data)
+        return outcome, peak_mib
+
+    status = hunt("jobs.compat.mutate_images", 3000, images(), attempt, *_GOOD)
     child.end()
-    print(f"{args.count} images of {len(seeds)} kinds: {dict(counts)}")
-    print(f"slowest {slowest_s:.1f} s, largest peak of a child {peak_mib:.0f} MiB")
-    return 1 if counts.keys() & {"crash", "timeout", "raised"} else 0
+    return status
 
 
 def images() -> dict[str, bytes]:
