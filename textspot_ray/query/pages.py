@@ -10,11 +10,11 @@ import duckdb
 import pyarrow as pa
 
 from textspot_ray.errors import DamagedTableError
-from textspot_ray.query.interrupt import interruptible
 from textspot_ray.query.selection import source_condition
-from textspot_ray.query.sql import arrow_reader
+from textspot_ray.query.sql import BATCH_ROWS
 from textspot_ray.query.views import TableViews, damaged
 from textspot_ray.records import Word
+from textspot_ray.tables.duck import arrow_reader, read_batches
 
 _IMAGE_COLUMNS = (
     "image_id, source, member, page, width, height, status, content_tag, bytes, n_words"
@@ -137,11 +137,10 @@ def _rows(tables: TableViews, sql: str, parameters: dict[str, str]) -> Iterator[
     cursor = tables.cursor()  # one each: two results are read at once
 
     def start() -> pa.RecordBatchReader:
-        return arrow_reader(cursor.sql(sql, params=parameters or None))
+        return arrow_reader(cursor.sql(sql, params=parameters or None), BATCH_ROWS)
 
     try:
-        reader = interruptible(cursor, start)
-        while (batch := interruptible(cursor, lambda: next(reader, None))) is not None:
+        for batch in read_batches(cursor, start):
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
     except (duckdb.Error, pa.ArrowException, OSError) as exc:
         raise damaged(tables.uri, exc) from exc

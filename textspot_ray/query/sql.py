@@ -6,14 +6,14 @@ import difflib
 import json
 import re
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
 
 from textspot_ray.errors import DamagedTableError, UsageError
-from textspot_ray.query.interrupt import interruptible
 from textspot_ray.query.views import VIEWS, TableViews, damaged, sql_reason
+from textspot_ray.tables.duck import arrow_reader, interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ _FILE_FAULTS = re.compile(r"\.parquet|parquet file|snappy|zstd|thrift|page heade
 # these are SELECTs to the parser, but no subqueries
 _UNLIMITED = re.compile(r"^\s*(explain|describe|desc|show|summarize)\b", re.IGNORECASE)
 _PREFIX = "EXPLAIN "
-_BATCH_ROWS = 8192
+BATCH_ROWS = 8192
 
 
 class SqlError(UsageError):
@@ -68,7 +68,7 @@ def run_query(
     def begin() -> QueryResult:
         cursor = connection or tables.cursor()
         _begin_reading(cursor)
-        reader = interruptible(cursor, lambda: arrow_reader(cursor.sql(limited)))
+        reader = interruptible(cursor, lambda: arrow_reader(cursor.sql(limited), BATCH_ROWS))
         return QueryResult(reader, cursor, tables.uri)
 
     try:
@@ -198,14 +198,6 @@ def check_reads_only(sql: str) -> None:
         return  # PIVOT, which DuckDB rewrites into two statements
     elif kind != "SELECT":
         raise SqlError(f"SQL: tables are read-only, {kind} statements are refused")
-
-
-def arrow_reader(relation: duckdb.DuckDBPyRelation) -> pa.RecordBatchReader:
-    """A relation as a stream of Arrow batches."""
-    make: Any = getattr(relation, "to_arrow_reader", None)  # DuckDB renamed it
-    if make is None:
-        make = relation.fetch_record_batch
-    return make(_BATCH_ROWS)
 
 
 def sql_error(sql: str, exc: BaseException) -> SqlError:

@@ -23,9 +23,9 @@ import duckdb
 import pyarrow as pa
 
 from textspot_ray.errors import AbortedError, DamagedTableError, TableError
-from textspot_ray.query.interrupt import interruptible
 from textspot_ray.query.store_filesystem import StoreFileSystem, store_path
 from textspot_ray.records import TIMED_STAGES
+from textspot_ray.tables.duck import interruptible
 from textspot_ray.tables.open import Tables, open_tables
 from textspot_ray.tables.schema import BY_TEXT, SCHEMAS, TABLE_VERSION, TABLES, WORDS_BY_TEXT
 

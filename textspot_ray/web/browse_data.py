@@ -23,9 +23,10 @@ from textspot_ray.query.pages import Page, read_page, read_some
 from textspot_ray.query.pictures import Picture, Pictures, encode_jpeg
 from textspot_ray.query.search import Combine, Hit, Mode, SearchQuery, search
 from textspot_ray.query.source_roots import SourceRoots
-from textspot_ray.query.sql import SqlError, arrow_reader, batches, run_query
+from textspot_ray.query.sql import BATCH_ROWS, SqlError, batches, run_query
 from textspot_ray.query.stats import Stats, compute_stats
 from textspot_ray.query.views import TableViews
+from textspot_ray.tables.duck import arrow_reader
 from textspot_ray.web.image_data import WRITING_SYSTEMS, image_data, read_notes
 from textspot_ray.web.tiles import DecodedPictures, cut_tile
 
@@ -440,7 +441,7 @@ class BrowseData:
             "SELECT image_id, text, text_confidence, x_min, y_min, x_max, y_max, word_index "
             f"FROM words WHERE {' AND '.join(conditions)}"
         )
-        for batch in arrow_reader(self._tables.cursor().sql(sql, params=parameters)):
+        for batch in arrow_reader(self._tables.cursor().sql(sql, params=parameters), BATCH_ROWS):
             for *row, index in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 image_id, text, confidence, *box = row
                 yield _row(image_id, text, confidence, box, [index])

@@ -6,13 +6,11 @@ import io
 import shutil
 import tempfile
 from base64 import b64encode
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from queue import Empty, Full, Queue
-from threading import Event, Thread
-from typing import IO, TypeVar, cast
+from typing import IO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -254,69 +252,6 @@ def _needed(schema: pa.Schema, columns: list[str] | None) -> list[str] | None:
     if "text_key" in columns and "text_key" not in schema.names and "text" not in needed:
         needed.append("text")
     return needed
-
-
-def read_ahead(
-    items: Iterator[T], depth: int = 4, on_stop: Callable[[], None] | None = None
-) -> Generator[T, None, None]:
-    """The same items, read by a thread of their own while the caller works on earlier ones.
-
-    Args:
-        items: Closed by that thread, be it exhausted or not, before this iterator ends.
-        depth: How many items may wait.
-        on_stop: Called when this ends before the items do, before the thread is waited for; for
-            items that take long to come.
-    """
-    ready: Queue[tuple[T | None, BaseException | None, bool]] = Queue(depth)
-    begun, stop = Event(), Event()
-
-    def put(entry: tuple[T | None, BaseException | None, bool]) -> None:
-        while not stop.is_set():
-            with suppress(Full):
-                ready.put(entry, timeout=0.1)
-                return
-
-    def read() -> None:
-        begun.set()
-        try:
-            try:
-                for item in items:
-                    put((item, None, False))
-                    if stop.is_set():
-                        return
-            finally:
-                if isinstance(items, Generator):
-                    items.close()
-            put((None, None, True))
-        except BaseException as exc:
-            put((None, exc, True))
-
-    def take() -> tuple[T | None, BaseException | None, bool]:
-        # A signal that comes just before a wait without end is seen when that ends, which may be
-        # never: Ctrl-C would do nothing.
-        while True:
-            with suppress(Empty):
-                return ready.get(timeout=0.5)
-
-    thread = Thread(target=read, name="textspot-read-ahead", daemon=True)
-    exhausted = False
-    try:
-        thread.start()
-        while True:
-            item, fault, exhausted = take()
-            if fault is not None:
-                exhausted = False
-                raise fault
-            if exhausted:
-                return
-            yield cast("T", item)
-    finally:
-        stop.set()
-        if on_stop is not None and not exhausted:
-            on_stop()
-        # An interrupt may come while `start` waits: the thread runs, and `join` may not know it.
-        if begun.wait(5.0):
-            thread.join()
 
 
 def empty_file(table: str) -> bytes:

@@ -20,7 +20,7 @@ from textspot_ray.errors import AbortedError
 from textspot_ray.records import ShardId
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile
-from textspot_ray.tables.commit.data_files import delete_files, read_ahead
+from textspot_ray.tables.commit.data_files import delete_files
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.commit.manifest import (
     ManifestFile,
@@ -136,7 +136,7 @@ def _build(
             store, _words(store, parts, kept, writers["words"]), n, memory_bytes, rows_per_file
         )
         for table in ("images", "errors"):
-            for rows in read_ahead(read_data_files(store, _once(parts, table))):
+            for rows in read_data_files(store, _once(parts, table)):
                 writers[table].write(rows)
         fresh = [part for writer in writers.values() for part in writer.finish()]
     except BaseException:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from threading import Event
 
 import duckdb
 import pyarrow as pa
 
-from textspot_ray.errors import AbortedError, StorageError
+from textspot_ray.errors import StorageError
 from textspot_ray.storage.faults import reason_of
 from textspot_ray.storage.stores import TMP, Store
 from textspot_ray.tables.commit.commit_record import DataFile, new_attempt
 from textspot_ray.tables.commit.data_files import (
     DataFileWriter,
     delete_files,
-    read_ahead,
     read_data_file,
 )
+from textspot_ray.tables.duck import arrow_reader, read_batches
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.schema import BY_TEXT, WORDS_BY_TEXT
 
@@ -132,7 +131,7 @@ def read_data_files(
 
 def write_by_text(
     store: Store,
-    words: Iterable[pa.Table],
+    words: Generator[pa.Table, None, None],
     n: int,
     memory_bytes: int,
     rows_per_file: int = ROWS_PER_FILE,
@@ -146,8 +145,7 @@ def write_by_text(
     Args:
         store: The output folder.
         words: Rows of ``words``, with further columns or without. They are taken as the sort goes
-            on, by a thread of their own: an iterator that reads and copies them on the way costs
-            no second reading.
+            on, by its thread: one that reads and copies them on the way costs no second reading.
         n: Number of the snapshot that is to name the files.
         memory_bytes: Limit of the sort.
         rows_per_file: Rows after which a new file is begun.
@@ -157,18 +155,9 @@ def write_by_text(
     """
     writer = CompactedFileWriter(store, BY_TEXT, n, rows_per_file)
     try:
-        with _scratch(store) as folder, duckdb.connect() as connection:
-            stop = Event()
-
-            def interrupt() -> None:
-                stop.set()
-                connection.interrupt()
-
-            rows = _sorted(
-                store.uri, connection, folder, read_ahead(iter(words)), memory_bytes, stop
-            )
-            for some in read_ahead(rows, on_stop=interrupt):
-                writer.write(some)
+        with _scratch(store) as folder, closing(words):
+            for batch in _sorted(store.uri, folder, words, memory_bytes):
+                writer.write(pa.Table.from_batches([batch]).cast(WORDS_BY_TEXT))
         return writer.finish()
     except BaseException:
         writer.discard()
@@ -176,36 +165,30 @@ def write_by_text(
 
 
 def _sorted(
-    uri: str,
-    connection: duckdb.DuckDBPyConnection,
-    folder: str,
-    words: Generator[pa.Table, None, None],
-    memory_bytes: int,
-    stop: Event,
-) -> Iterator[pa.Table]:
+    uri: str, folder: str, words: Iterable[pa.Table], memory_bytes: int
+) -> Iterator[pa.RecordBatch]:
     columns = WORDS_BY_TEXT.names
     faults: list[Exception] = []
 
-    def batches() -> Iterator[pa.RecordBatch]:
+    def unsorted() -> Iterator[pa.RecordBatch]:
         try:
-            with closing(words):
-                for rows in words:
-                    if stop.is_set():
-                        raise AbortedError("the sort was stopped")
-                    yield from rows.select(columns).cast(WORDS_BY_TEXT).to_batches()
+            for rows in words:
+                yield from rows.select(columns).cast(WORDS_BY_TEXT).to_batches()
         except Exception as exc:
             faults.append(exc)  # DuckDB would hand on nothing but its text
             raise
 
+    def start() -> pa.RecordBatchReader:
+        connection.register("w", pa.RecordBatchReader.from_batches(WORDS_BY_TEXT, unsorted()))
+        in_order = connection.sql(f"SELECT {', '.join(columns)} FROM w ORDER BY text_key, text")
+        return arrow_reader(in_order, BY_TEXT_ROWS_PER_GROUP)
+
     try:
-        connection.execute(f"SET memory_limit = '{max(memory_bytes // 2**20, 32)}MiB'")
-        connection.execute("SET temp_directory = $folder", {"folder": folder})
-        connection.execute("SET preserve_insertion_order = false")
-        connection.register("w", pa.RecordBatchReader.from_batches(WORDS_BY_TEXT, batches()))
-        names = ", ".join(columns)
-        in_order = connection.sql(f"SELECT {names} FROM w ORDER BY text_key, text")
-        for batch in in_order.to_arrow_reader(BY_TEXT_ROWS_PER_GROUP):
-            yield pa.Table.from_batches([batch]).cast(WORDS_BY_TEXT)
+        with duckdb.connect() as connection:
+            connection.execute(f"SET memory_limit = '{max(memory_bytes // 2**20, 32)}MiB'")
+            connection.execute("SET temp_directory = $folder", {"folder": folder})
+            connection.execute("SET preserve_insertion_order = false")
+            yield from read_batches(connection, start)
     except (duckdb.Error, pa.ArrowException, OSError) as exc:
         if faults:
             raise faults[0] from None

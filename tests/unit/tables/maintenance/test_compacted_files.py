@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,8 +17,7 @@ import pytest
 
 from textspot_ray.errors import StorageError
 from textspot_ray.storage.stores import open_store
-from textspot_ray.tables.commit import data_files as parts_module
-from textspot_ray.tables.commit.data_files import read_ahead
+from textspot_ray.tables import duck
 from textspot_ray.tables.maintenance import compacted_files as base_module
 from textspot_ray.tables.maintenance.compacted_files import write_by_text
 from textspot_ray.tables.schema import WORDS_BY_TEXT
@@ -116,25 +116,17 @@ def test_ctrl_c_stops_the_sort_while_it_still_takes_rows(store):
     assert closed[-1] is True and not leftover()
 
 
-def test_an_interrupt_while_a_thread_starts_does_not_leave_it_running(monkeypatch):
+def test_an_interrupt_while_the_thread_starts_does_not_leave_it_running(monkeypatch):
     class Interrupted(threading.Thread):
         def start(self):
             super().start()
             raise KeyboardInterrupt
 
-    closed = []
-
-    def items():
-        try:
-            while True:
-                yield None
-        finally:
-            closed.append(True)
-
-    monkeypatch.setattr(parts_module, "Thread", Interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        next(read_ahead(items()))
-    assert closed and not leftover()
+    monkeypatch.setattr(duck.threading, "Thread", Interrupted)
+    endless = "SELECT sum(hash(a.range, b.range)) FROM range(9000000) a, range(900000) b"
+    with duckdb.connect() as connection, pytest.raises(KeyboardInterrupt):
+        duck.interruptible(connection, lambda: connection.execute(endless).fetchall())
+    assert not leftover()
 
 
 def test_a_full_disk_while_sorted_rows_are_written_stops_everything(store, monkeypatch):
@@ -148,4 +140,7 @@ def test_a_full_disk_while_sorted_rows_are_written_stops_everything(store, monke
 
 
 def leftover():
-    return [t for t in threading.enumerate() if t.name == "textspot-read-ahead"]
+    mine = [thread for thread in threading.enumerate() if thread.name == "textspot-sql"]
+    for thread in mine:  # it has told its end, and is about to be gone
+        thread.join(5.0)
+    return [thread for thread in mine if thread.is_alive()]
