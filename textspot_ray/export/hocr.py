@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import quote
 
-from textspot_ray._version import __version__
-from textspot_ray.export.formats import TextWriter
-from textspot_ray.export.layout import PageLayout, TextLine
-from textspot_ray.export.xml_text import points, xml_text
+from textspot_ray.export.layout import TextLine
+from textspot_ray.export.markup import MarkupWriter
 from textspot_ray.query.pages import PageWord
 
 _MAX_SKEW_DEG = 45.0
@@ -25,64 +22,24 @@ _MAX_SKEW_DEG = 45.0
 _UNQUOTABLE = re.compile(r"[;\"'\\\x00-\x1f]")
 
 
-class Writer(TextWriter):
+class Writer(MarkupWriter):
     """Writes hOCR."""
 
     suffix: ClassVar[str] = ".hocr"
+    template: ClassVar[str] = "hocr.html"
 
-    def head(self) -> str:
-        """Declaration and capabilities."""
-        return (
-            '<?xml version="1.0" encoding="UTF-8"?>\n'
-            '<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN"'
-            ' "http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">\n'
-            '<html xmlns="http://www.w3.org/1999/xhtml" xml:lang="und" lang="und">\n<head>\n'
-            "<title>textspot-ray</title>\n"
-            '<meta http-equiv="Content-Type" content="text/html;charset=utf-8"/>\n'
-            f'<meta name="ocr-system" content="textspot-ray {xml_text(__version__)}"/>\n'
-            '<meta name="ocr-capabilities"'
-            ' content="ocr_page ocr_carea ocr_par ocr_line ocrx_word ocrp_poly ocrp_wconf"/>\n'
-            "</head>\n<body>\n"
-        )
-
-    def page(self, layout: PageLayout, number: int) -> str:
-        """One ``ocr_page``; each line is in an area of its own."""
-        image = xml_text(_UNQUOTABLE.sub(lambda found: quote(found.group(), safe=""), layout.name))
-        parts = [
-            f'<div class="ocr_page" id="page_{number}"'
-            f" title='image &quot;{image}&quot;; bbox 0 0 {layout.width} {layout.height};"
-            f" ppageno {number - 1}'>\n"
-        ]
-        for n, line in enumerate(layout.lines, start=1):
-            name = f"{number}_{n}"
-            corners = layout.clipped(line.box)
-            box = " ".join(map(str, corners))
-            parts.append(
-                f'<div class="ocr_carea" id="block_{name}" title="bbox {box}">\n'
-                f'<p class="ocr_par" id="par_{name}" title="bbox {box}">\n'
-                f'<span class="ocr_line" id="line_{name}"'
-                f' title="bbox {box}; {_direction(line, corners)}">\n'
-                + "".join(
-                    _word(layout, word, f"{name}_{k}") for k, word in enumerate(line.words, start=1)
-                )
-                + "</span>\n</p>\n</div>\n"
-            )
-        parts.append("</div>\n")
-        return "".join(parts)
-
-    def foot(self) -> Iterable[str]:
-        """End of the document."""
-        return ("</body>\n</html>\n",)
+    def helpers(self) -> dict[str, Any]:
+        """What only this template asks for."""
+        return {"direction": _direction, "quotable": _quotable, "sure": _sure}
 
 
-def _word(layout: PageLayout, word: PageWord, name: str) -> str:
-    title = (
-        f"bbox {' '.join(map(str, layout.clipped(word.box)))};"
-        f" poly {points(layout.polygon(word))};"
-        f" x_wconf {round(100 * word.text_confidence)}"
-    )
-    text = xml_text(word.text)
-    return f'<span class="ocrx_word" id="word_{name}" title="{title}">{text}</span>\n'
+def _quotable(name: str) -> str:
+    """A name within the quotation marks of a title."""
+    return _UNQUOTABLE.sub(lambda found: quote(found.group(), safe=""), name)
+
+
+def _sure(word: PageWord) -> int:
+    return round(100 * word.text_confidence)
 
 
 def _direction(line: TextLine, box: tuple[int, int, int, int]) -> str:
