@@ -1,19 +1,20 @@
 """Kubernetes manifests for KubeRay, from templates and the configuration of a run.
 
-What is the same in every manifest stands in ``templates/*.yaml``; this module sets what a run and
-its sizes decide. Field names and meanings: KubeRay's ``ray.io/v1`` types (RayJob, RayCluster).
+What they look like stands in ``templates/*.yaml``; this module says what a run and its sizes
+decide. Field names and meanings: KubeRay's ``ray.io/v1`` types (RayJob, RayCluster).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
-from importlib import resources
+from functools import cache
 from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from textspot_ray.config import RunConfig, dump_config, unsafe_keys, with_overrides
 from textspot_ray.deploy.pod_size import GIB, WorkerSize, worker_size
@@ -26,9 +27,17 @@ Manifest = dict[str, Any]
 
 DEFAULT_IMAGE: Final = "textspot-ray:0.1.0"
 PENDING_S: Final = 900.0  # a new cloud node takes minutes to come
-HEAD_CPUS: Final = 2
-HEAD_BYTES: Final = 8 * GIB  # the driver's plan and ledger, Ray's own tables
-HEAD_STORE_BYTES: Final = GIB // 2  # images and features never come here
+HEAD: Final = WorkerSize(
+    cpus=2,
+    slots=0,
+    cpus_per_slot=0.0,
+    memory_bytes=8 * GIB,  # the driver's plan and ledger, Ray's own tables
+    object_store_bytes=GIB // 2,  # images and features never come here
+)
+_PORTS: Final = {
+    "head": {"gcs": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080},
+    "worker": {"metrics": 8080},
+}
 _SHARED_SLACK: Final = GIB // 8
 
 
@@ -102,20 +111,10 @@ def render_job(config: RunConfig, options: KubeOptions) -> list[Manifest]:
             volume holds, no room for a slot.
     """
     size = worker_size(options.worker_cpus, config.engine)
-    inside = configure(config, options, size)
-    job = _template("rayjob")
-    _patch(
-        job,
-        {
-            "metadata": _metadata(options),
-            "spec.backoffLimit": options.retries,
-            "spec.activeDeadlineSeconds": options.deadline_s,
-            "spec.ttlSecondsAfterFinished": options.ttl_s,
-            "spec.suspend": bool(options.queue) or None,
-            "spec.rayClusterSpec": _cluster(config, options, size)["spec"],
-        },
-    )
-    return [_config_map(inside, options), job]
+    config_map = _config_map(configure(config, options, size), options)
+    job = _render("rayjob", options, queued=True)
+    job["spec"]["rayClusterSpec"] = _cluster(config, options, size)["spec"]
+    return [config_map, job]
 
 
 def render_cluster(config: RunConfig, options: KubeOptions) -> list[Manifest]:
@@ -188,144 +187,70 @@ def dump(manifests: list[Manifest], header: str = "") -> str:
 def _cluster(config: RunConfig, options: KubeOptions, size: WorkerSize) -> Manifest:
     # Kueue admits a job whole: it must know all pods it will have
     min_workers = options.max_workers if options.queue else options.min_workers
-    scales = min_workers < options.max_workers
-    cluster = _template("raycluster")
-    head, worker = "spec.headGroupSpec", "spec.workerGroupSpecs.0"
-    changes: dict[str, Any] = {
-        "metadata": _metadata(options),
-        "spec.rayVersion": version("ray"),
-        f"{head}.rayStartParams.object-store-memory": str(HEAD_STORE_BYTES),
-        f"{head}.template": _head_pod(config, options),
-        f"{worker}.replicas": min_workers,
-        f"{worker}.minReplicas": min_workers,
-        f"{worker}.maxReplicas": options.max_workers,
-        f"{worker}.rayStartParams.num-cpus": str(size.cpus),
-        f"{worker}.rayStartParams.object-store-memory": str(size.object_store_bytes),
-        f"{worker}.template": _worker_pod(config, options, size),
-    }
-    if not scales:
-        changes |= {"spec.enableInTreeAutoscaling": None, "spec.autoscalerOptions": None}
-    _patch(cluster, changes)
+    cluster = _render(
+        "raycluster",
+        options,
+        queued=True,
+        min_workers=min_workers,
+        ray_version=version("ray"),
+        head=HEAD,
+        worker=size,
+    )
+    # the head's pod is never on a node that may be taken away
+    spot, spec = _render("spot", options), cluster["spec"]
+    head, worker = _pod("head", config, options, HEAD), _pod("worker", config, options, size)
+    head["spec"] |= spot["head"]
+    if options.spot:
+        worker["spec"] |= spot["worker"]
+    spec["headGroupSpec"]["template"] = head
+    spec["workerGroupSpecs"][0]["template"] = worker
     return cluster
 
 
-def _head_pod(config: RunConfig, options: KubeOptions) -> Manifest:
-    """The pod of the head and the driver; never on a node that may be taken away."""
-    ports = {"gcs": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080}
-    pod = _pod("head", config, options, ports, HEAD_CPUS, HEAD_BYTES, HEAD_STORE_BYTES)
-    pod["spec"] |= _template("spot")["head"]
-    return pod
-
-
-def _worker_pod(config: RunConfig, options: KubeOptions, size: WorkerSize) -> Manifest:
-    pod = _pod(
-        "worker",
-        config,
+def _pod(role: str, config: RunConfig, options: KubeOptions, size: WorkerSize) -> Manifest:
+    name = config.model.name
+    return _render(
+        "pod",
         options,
-        {"metrics": 8080},
-        size.cpus,
-        size.memory_bytes,
-        size.object_store_bytes,
+        role=role,
+        size=size,
+        memory=_mebibytes(size.memory_bytes),
+        shared_memory=_mebibytes(size.object_store_bytes + _SHARED_SLACK),
+        ports=_PORTS[role],
+        grace_s=GRACE_S,
+        fetched=name if name in published_names() else None,
     )
-    if options.spot:
-        pod["spec"] |= _template("spot")["worker"]
-    return pod
-
-
-def _pod(
-    role: str,
-    config: RunConfig,
-    options: KubeOptions,
-    ports: Mapping[str, int],
-    cpus: int,
-    memory_bytes: int,
-    store_bytes: int,
-) -> Manifest:
-    pod = _template("pod")
-    amount = {"cpu": str(cpus), "memory": _mebibytes(memory_bytes)}
-    env_from = [{"secretRef": {"name": secret}} for secret in options.secrets] or None
-    container, init = "spec.containers.0", "spec.initContainers.0"
-    changes: dict[str, Any] = {
-        "metadata.labels.textspot-ray/role": role,
-        "spec.terminationGracePeriodSeconds": GRACE_S,
-        "spec.serviceAccountName": options.service_account,
-        f"{container}.name": f"ray-{role}",
-        f"{container}.image": options.image,
-        f"{container}.ports": [{"name": n, "containerPort": p} for n, p in ports.items()],
-        f"{container}.resources.requests": dict(amount),
-        f"{container}.resources.limits": dict(amount),
-        f"{container}.envFrom": env_from,
-        "spec.volumes.0.configMap.name": options.name,
-        "spec.volumes.2.emptyDir.sizeLimit": _mebibytes(store_bytes + _SHARED_SLACK),
-    }
-    if config.model.name in published_names():
-        changes |= {
-            f"{init}.image": options.image,
-            f"{init}.command.5": config.model.name,
-            f"{init}.envFrom": env_from,
-        }
-    else:
-        changes["spec.initContainers"] = None
-    _patch(pod, changes)
-    for place, volume in enumerate(options.volumes):
-        name = f"volume-{place}"
-        pod["spec"]["containers"][0]["volumeMounts"].append(
-            {"name": name, "mountPath": volume.path}
-        )
-        pod["spec"]["volumes"].append(
-            {"name": name, "persistentVolumeClaim": {"claimName": volume.claim}}
-        )
-    return pod
 
 
 def _config_map(config: RunConfig, options: KubeOptions) -> Manifest:
-    config_map = _template("configmap")
-    changes = {
-        "metadata": _metadata(options, queued=False),
-        "data": {"run.yaml": dump_config(config)},
-    }
-    _patch(config_map, changes)
-    return config_map
+    return _render("configmap", options, queued=False, config=dump_config(config))
 
 
-def _template(name: str) -> Manifest:
-    text = resources.files(__package__).joinpath("templates", f"{name}.yaml").read_text("utf-8")
-    loaded: Manifest = yaml.safe_load(text)
+def _render(name: str, options: KubeOptions, **values: Any) -> Manifest:
+    template = _environment().get_template(f"{name}.yaml")
+    loaded: Manifest = yaml.safe_load(template.render(values, options=options))
     return loaded
 
 
-def _patch(manifest: Manifest, changes: Mapping[str, Any]) -> None:
-    """Set values by dotted paths; None takes the key out.
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("textspot_ray.deploy"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=_scalar,
+    )
 
-    Raises:
-        KeyError, IndexError: The template has no such place.
-    """
-    for path, value in changes.items():
-        *places, last = path.split(".")
-        node: Any = manifest
-        for place in places:
-            node = node[int(place) if isinstance(node, list) else place]
-        key = int(last) if isinstance(node, list) else last
-        node[key]  # must be in the template
-        if value is None:
-            del node[key]
-        else:
-            node[key] = value
+
+def _scalar(value: Any) -> Any:
+    """A value as YAML has it: texts in quotes, whatever they hold."""
+    if not isinstance(value, str):
+        return value
+    return yaml.safe_dump(value, default_style='"', width=math.inf).rstrip("\n")
 
 
 def _mebibytes(size: int) -> str:
     return f"{-(-size // 2**20)}Mi"
-
-
-def _metadata(options: KubeOptions, queued: bool = True) -> Manifest:
-    labels = {
-        "app.kubernetes.io/name": "textspot-ray",
-        "app.kubernetes.io/instance": options.name,
-    }
-    if options.queue and queued:
-        labels["kueue.x-k8s.io/queue-name"] = options.queue
-    namespace = {"namespace": options.namespace} if options.namespace else {}
-    return {"name": options.name, **namespace, "labels": labels}
 
 
 def _refuse_local(what: str, uri: str, mounts: list[str]) -> None:
