@@ -13,16 +13,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from textspot_ray.records import Detection
-from textspot_ray.spotting.cutting import MAX_PARTS, Found, look_closer
+from textspot_ray.spotting.cutting import MAX_PARTS, look_closer
 from textspot_ray.spotting.geometry import Box
 from textspot_ray.spotting.tiling import TileWindow, level_tiles
+
+if TYPE_CHECKING:
+    from textspot_ray.spotting.family import WindowFindings
 
 EvidenceMap = NDArray[np.float32]  # H x W over a window, 0 to 1: whether a place is inside text
 
@@ -44,17 +47,6 @@ RULES = (
     f"{COARSE_TO_FINE}: score {HINT_SCORE:g}, {LEAST_CELLS} cells, seen at {SEEN_WELL_PX:g} px, "
     f"step {MAX_STEP:g}, flat {FLAT_LEVELS}, {MOST_SMALL} small windows of {MOST_HINTS}"
 )
-
-
-class FoundWithEvidence(Found, Protocol):
-    """What a pass found and hints at."""
-
-    @property
-    def evidence(self) -> EvidenceMap | None:
-        """The detector's map over the window."""
-
-
-F = TypeVar("F", bound=FoundWithEvidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +97,11 @@ def plan_levels(
 
 def look_from_coarse_to_fine(
     plan: LevelPlan,
-    look: Callable[[TileWindow], F],
+    look: Callable[[TileWindow], WindowFindings],
     shrink_of: Callable[[int, int], float],
     overlap: float,
     zoom_below: float = 0.0,
-) -> tuple[list[tuple[TileWindow, F]], bool]:
+) -> tuple[list[tuple[TileWindow, WindowFindings]], bool]:
     """Make the whole image's pass, and finer ones where it, or one of them, hints at text.
 
     Args:
@@ -122,10 +114,10 @@ def look_from_coarse_to_fine(
     Returns:
         Passes and what they found, and whether a full one could not be cut any more.
     """
-    made: list[tuple[TileWindow, F]] = []
+    made: list[tuple[TileWindow, WindowFindings]] = []
     wanted: Sequence[TileWindow] = plan.levels[0]
     left, lost = MAX_PARTS, False
-    found: list[tuple[TileWindow, F]] = []
+    found: list[tuple[TileWindow, WindowFindings]] = []
     for level in plan.levels:
         if made:
             hints = [h for window, f in found for h in hints_of(f.evidence, window, f.detections)]

@@ -11,10 +11,12 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING
 
-from textspot_ray.records import Detection
 from textspot_ray.spotting.tiling import TileWindow
+
+if TYPE_CHECKING:
+    from textspot_ray.spotting.family import WindowFindings
 
 MAX_DEPTH = 3  # cuts of a planned pass, one within the other
 MAX_PARTS = 84  # further passes a page: 4 + 16 + 64
@@ -25,29 +27,14 @@ MANY_WORDS = 30
 CUTTING = f"cut by saturation, depth {MAX_DEPTH}, {MAX_PARTS} parts"  # for fingerprints
 
 
-class Found(Protocol):
-    """What a pass found, as far as cutting goes by it."""
-
-    @property
-    def saturated(self) -> bool:
-        """Whether the model's limit of rows was met."""
-
-    @property
-    def detections(self) -> Sequence[Detection]:
-        """In pixels of the image."""
-
-
-F = TypeVar("F", bound=Found)
-
-
 def look_closer(
     passes: Sequence[TileWindow],
-    look: Callable[[TileWindow], F],
+    look: Callable[[TileWindow], WindowFindings],
     shrink_of: Callable[[int, int], float],
     overlap: float,
     zoom_below: float = 0.0,
     left: int = MAX_PARTS,
-) -> tuple[list[tuple[TileWindow, F]], bool]:
+) -> tuple[list[tuple[TileWindow, WindowFindings]], bool]:
     """Make passes, and further ones inside those that hold more than they can show.
 
     Args:
@@ -64,7 +51,7 @@ def look_closer(
         limit could not be cut any more.
     """
     waiting = deque((window, 0) for window in passes)
-    made: list[tuple[TileWindow, F]] = []
+    made: list[tuple[TileWindow, WindowFindings]] = []
     lost = False
     while waiting:
         window, depth = waiting.popleft()
@@ -111,7 +98,7 @@ def _part(length: int, parts: int, overlap: float) -> int:
     return length if parts == 1 else min(length, math.ceil(length / (2 - overlap)))
 
 
-def _low_words(found: Found, window: TileWindow, below: float) -> bool:
+def _low_words(found: WindowFindings, window: TileWindow, below: float) -> bool:
     if not below or len(found.detections) < MANY_WORDS:
         return False
     heights = [min(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (word.box for word in found.detections)]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from textspot_ray.engine.slot.done_pages import PAGES_AT_ONCE
+from textspot_ray.engine.slot.done_pages import PAGES_AT_ONCE, DonePages
 from textspot_ray.engine.slot.ports import Committed, Events, PageWork
 from textspot_ray.errors import AbortedError, TextspotError
 from textspot_ray.records import (
@@ -23,35 +23,7 @@ from textspot_ray.records import (
 
 if TYPE_CHECKING:
     from textspot_ray.tables.commit.commit_record import CommitRecord
-
-
-class Writes(Protocol):
-    """What is needed of a `ShardWriter`, which puts results into item order by itself."""
-
-    def add(self, result: ImageResult) -> Counts:
-        """Add a page's account; what it adds to the counts."""
-
-    def commit(self) -> CommitRecord | None:
-        """Write the parts, then the record; None if another attempt was faster."""
-
-    def discard(self) -> None:
-        """Drop what was written so far."""
-
-
-class KeepsPages(Protocol):
-    """What is needed of `done_pages.DonePages`."""
-
-    def add(self, encoded: Encoded, result: ImageResult) -> None:
-        """Take a finished page of a long file."""
-
-    def of(self, encoded: Encoded) -> Iterator[ImageResult]:
-        """Pages of a file that were done before."""
-
-    def flush(self) -> None:
-        """Keep all that was taken."""
-
-    def drop(self) -> None:
-        """Forget everything."""
+    from textspot_ray.tables.commit.writer import ShardWriter
 
 
 @dataclass(slots=True)
@@ -69,9 +41,9 @@ class OpenShard:
 
     key: int
     shard: Shard
-    writer: Writes
+    writer: ShardWriter
     release: Callable[[int], None]  # gives an item's bytes back to the reader
-    pages: KeepsPages | None = None  # of long files, for a run that goes on with the shard
+    pages: DonePages | None = None  # of long files, for a run that goes on with the shard
     n_read: int = 0
     n_done: int = 0
     counts: Counts = field(default_factory=Counts)
@@ -222,7 +194,7 @@ class OpenShards:
         """What is done in shards that are not committed."""
         return sum((shard.counts for shard in self._shards.values()), Counts())
 
-    def add(self, shard: Shard, writer: Writes, pages: KeepsPages | None = None) -> OpenShard:
+    def add(self, shard: Shard, writer: ShardWriter, pages: DonePages | None = None) -> OpenShard:
         """Take on a shard.
 
         Args:

@@ -5,22 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from textspot_ray.engine.slot.ports import Events, ItemRead, ReaderFailed
-from textspot_ray.records import Encoded, Item, Shard
+from textspot_ray.records import Item, Shard
 
-
-class Fetches(Protocol):
-    """What is needed of an archive `Reader`."""
-
-    def read(self, items: Iterable[Item]) -> Iterator[Encoded]:
-        """Items' bytes, in the order given."""
-
-    def close(self) -> None:
-        """Let go of open archives."""
+if TYPE_CHECKING:
+    from textspot_ray.sources.reader import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +42,7 @@ class ReadAhead:
 
     def __init__(
         self,
-        make_reader: Callable[[], Fetches],
+        make_reader: Callable[[], Reader],
         events: Events,
         *,
         max_items: int,
@@ -66,7 +59,7 @@ class ReadAhead:
         self._awaited: Awaited | None = None
         self._epoch = 0  # of the thread; an abandoned thread finds a newer one and ends
         self._thread: threading.Thread | None = None
-        self._reader: Fetches | None = None
+        self._reader: Reader | None = None
         self._retries_before = 0  # by readers of older threads
 
     @property
@@ -159,7 +152,7 @@ class ReadAhead:
                 self._changed.wait(timeout=60.0)
             return self._shards[0] if self._epoch == epoch else None
 
-    def _read(self, reader: Fetches, epoch: int, key: int, start: int, shard: Shard) -> bool:
+    def _read(self, reader: Reader, epoch: int, key: int, start: int, shard: Shard) -> bool:
         items = shard.items[start:]
         stream = reader.read(items)
         for index, item in enumerate(items, start):

@@ -12,18 +12,16 @@ import queue
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from textspot_ray.engine.slot.events import SlotEvent
 from textspot_ray.engine.slot.failure_policy import FailurePolicy
 from textspot_ray.engine.slot.flow import Flow
 from textspot_ray.engine.slot.limits import Deadlines, Limits, read_deadline_s, weight_of
 from textspot_ray.engine.slot.open_shards import (
-    KeepsPages,
     OpenShards,
     PageTask,
     ShardOutcome,
-    Writes,
     as_fault,
 )
 from textspot_ray.engine.slot.ports import (
@@ -57,6 +55,10 @@ from textspot_ray.records import (
     Stage,
 )
 from textspot_ray.redaction import redact_text
+
+if TYPE_CHECKING:
+    from textspot_ray.engine.slot.done_pages import DonePages
+    from textspot_ray.tables.commit.writer import ShardWriter
 
 _PROBE: Final = 0  # ticket of the blank image
 _MAX_OPEN_SHARDS: Final = 4  # being read, ending, being committed; the first are small
@@ -156,7 +158,7 @@ class ShardRunner:
             if handle.state is State.DOWN:
                 handle.start()
 
-    def offer(self, shard: Shard, writer: Writes, pages: KeepsPages | None = None) -> None:
+    def offer(self, shard: Shard, writer: ShardWriter, pages: DonePages | None = None) -> None:
         """Take on a shard.
 
         Args:

@@ -20,7 +20,7 @@ from textspot_ray.engine.slot.limits import limits_from
 from textspot_ray.engine.slot.open_shards import ShardOutcome
 from textspot_ray.engine.slot.ports import Events, Models, PageWork, Worker
 from textspot_ray.engine.slot.process_setup import MemoryGauge
-from textspot_ray.engine.slot.read_ahead import Fetches, ReadAhead
+from textspot_ray.engine.slot.read_ahead import ReadAhead
 from textspot_ray.engine.slot.runner import Assemble, ShardRunner
 from textspot_ray.engine.slot.slot_metrics import SlotMetrics
 from textspot_ray.records import Counts
@@ -33,6 +33,7 @@ from textspot_ray.tables.plan.plan import Plan, Task
 
 if TYPE_CHECKING:
     from textspot_ray.config import RunConfig
+    from textspot_ray.sources.reader import Reader
 
 
 def small_page(data: bytes) -> PageWork:
@@ -52,7 +53,7 @@ class Recipe:
     """
 
     models: Models
-    make_reader: Callable[[], Fetches]
+    make_reader: Callable[[], Reader]
     assemble: Assemble
     weigh: Callable[[bytes], PageWork] = small_page
 
