@@ -14,6 +14,7 @@ from functools import partial
 
 from jobs.bench.synthetic_tables import write_synthetic
 from textspot_ray.errors import AbortedError, TableError
+from textspot_ray.query.pages import read_page
 from textspot_ray.query.search import Combine, Mode, Region, SearchQuery, search
 from textspot_ray.query.sql import batches, run_query
 from textspot_ray.query.views import TableViews, open_views
@@ -119,6 +120,8 @@ def bench_tables(uri: str, repeats: int = 5, threads: int | None = None) -> list
         ]
         for name, aim_s, query in queries:
             timings.append(_time(name, aim_s, repeats, partial(_hits, tables, query)))
+        image_id = str(tables.rows("SELECT min(image_id) FROM images WHERE n_words > 5")[0][0])
+        timings.append(_time("words of one image", 0.15, repeats, partial(_page, tables, image_id)))
         count = "SELECT text, count(*) AS n FROM words GROUP BY text ORDER BY n DESC LIMIT 10"
         timings.append(_time("SQL: commonest words", 5.0, repeats, lambda: _rows(tables, count)))
     return timings
@@ -158,6 +161,11 @@ def _time(name: str, aim_s: float, repeats: int, run: Callable[[], int]) -> Timi
 
 def _hits(tables: TableViews, query: SearchQuery) -> int:
     return len(search(tables, query))
+
+
+def _page(tables: TableViews, image_id: str) -> int:
+    page = read_page(tables, image_id)
+    return 0 if page is None else len(page.words)
 
 
 def _rows(tables: TableViews, sql: str) -> int:

@@ -59,7 +59,6 @@ def test_a_killed_compact_changes_no_row_and_the_next_one_tidies_up(point, tmp_p
 @pytest.mark.parametrize("point", ["compact_parts:2", "compact_parts:5", "compact_parts:8"])
 def test_a_killed_compact_into_several_files_changes_no_row(point, tmp_path, monkeypatch):
     monkeypatch.setattr(compacted_files, "ROWS_PER_GROUP", 20)
-    monkeypatch.setattr(compacted_files, "BY_TEXT_ROWS_PER_GROUP", 20)
     uri = str(tmp_path / "out")
     job(uri, fold_at=3)
     rows = table_rows(open_store(uri))

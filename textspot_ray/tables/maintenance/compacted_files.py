@@ -23,8 +23,7 @@ from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.schema import BY_TEXT, WORDS_BY_TEXT
 
 ROWS_PER_FILE = 8_000_000
-ROWS_PER_GROUP = 122_880  # what DuckDB works on at a time
-BY_TEXT_ROWS_PER_GROUP = 61_440  # a look-up reads one or two groups
+ROWS_PER_GROUP = 61_440  # a look-up reads one or two groups; half of what DuckDB works on at a time
 
 
 class CompactedFileWriter:
@@ -44,7 +43,6 @@ class CompactedFileWriter:
         self._table = table
         self._stem = f"{table}/base-{n:08d}-{new_attempt()}"
         self._rows_per_file = rows_per_file
-        self._rows_per_group = BY_TEXT_ROWS_PER_GROUP if table == BY_TEXT else ROWS_PER_GROUP
         self._buffer: list[pa.Table] = []
         self._buffered = 0
         self._writer: DataFileWriter | None = None
@@ -53,7 +51,7 @@ class CompactedFileWriter:
     def write(self, rows: pa.Table) -> None:
         """Append rows."""
         self._add(rows)
-        while self._buffered >= self._rows_per_group:
+        while self._buffered >= ROWS_PER_GROUP:
             self._write_group()
 
     def copy(self, rows: Generator[pa.Table, None, None]) -> Iterator[pa.Table]:
@@ -61,7 +59,7 @@ class CompactedFileWriter:
         with closing(rows):
             for table in rows:
                 self._add(table)
-                while self._buffered >= self._rows_per_group:
+                while self._buffered >= ROWS_PER_GROUP:
                     yield self._write_group()
         if self._buffered:
             yield self._write_group()
@@ -87,8 +85,8 @@ class CompactedFileWriter:
     def _write_group(self) -> pa.Table:
         rows = pa.concat_tables(self._buffer)
         # Parts bring a dictionary each; a row group has one.
-        group = rows.slice(0, self._rows_per_group).unify_dictionaries()
-        rest = rows.slice(self._rows_per_group)
+        group = rows.slice(0, ROWS_PER_GROUP).unify_dictionaries()
+        rest = rows.slice(ROWS_PER_GROUP)
         self._buffer = [rest] if rest.num_rows else []
         self._buffered = rest.num_rows
         if self._writer is None:
@@ -181,7 +179,7 @@ def _sorted(
     def start() -> pa.RecordBatchReader:
         connection.register("w", pa.RecordBatchReader.from_batches(WORDS_BY_TEXT, unsorted()))
         in_order = connection.sql(f"SELECT {', '.join(columns)} FROM w ORDER BY text_key, text")
-        return arrow_reader(in_order, BY_TEXT_ROWS_PER_GROUP)
+        return arrow_reader(in_order, ROWS_PER_GROUP)
 
     try:
         with duckdb.connect() as connection:

@@ -275,7 +275,6 @@ def test_every_failure_can_be_retried_on_a_compacted_table(store):
 
 def test_large_tables_get_several_files(store, monkeypatch):
     monkeypatch.setattr(base_module, "ROWS_PER_GROUP", 20)
-    monkeypatch.setattr(base_module, "BY_TEXT_ROWS_PER_GROUP", 20)
     before = table_rows(store)
     compact(found(store), memory_bytes=32 * 2**20, rows_per_file=50)
     tables = open_tables(store)
