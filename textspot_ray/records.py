@@ -277,7 +277,11 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Sums that add up over shards."""
+    """Sums that add up over shards.
+
+    ``damaged`` images were read, in part perhaps, although a decoder complained. Records of earlier
+    versions do not tell it: it says at least so many, and is no part of equality.
+    """
 
     items: int = 0
     images: int = 0
@@ -286,6 +290,7 @@ class Counts:
     failed: int = 0
     words: int = 0
     failures: dict[str, int] = field(default_factory=dict)
+    damaged: int = field(default=0, compare=False)
 
     def __add__(self, other: Counts) -> Counts:
         kinds = dict(self.failures)
@@ -299,6 +304,7 @@ class Counts:
             self.failed + other.failed,
             self.words + other.words,
             kinds,
+            self.damaged + other.damaged,
         )
 
     def stored(self) -> dict[str, Any]:
@@ -318,6 +324,7 @@ class Counts:
             self.failed - part.failed,
             self.words - part.words,
             {kind: n for kind, n in kinds.items() if n},
+            max(0, self.damaged - part.damaged),
         )
 
 

@@ -51,7 +51,8 @@ def main(args: argparse.Namespace) -> int:
     config = _stored_config(args)
     set_up_logging(config.engine.log_format, redactor_of(config))
     protect_own_ray(config.engine)
-    report = retry(config, kinds=kinds, on_progress=console(config.engine.progress_s))
+    progress = console(config.engine.progress_s, log_format=config.engine.log_format)
+    report = retry(config, kinds=kinds, on_progress=progress)
     print_report(report)
     return exit_code(report)
 

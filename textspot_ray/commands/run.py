@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.engine.ray.metrics import RayMetrics, both
     from textspot_ray.engine.ray.token import protect_own_ray
     from textspot_ray.engine.run import exit_code, run
-    from textspot_ray.engine.slot.events import set_up_logging
+    from textspot_ray.engine.slot.events import set_up_logging, tell
     from textspot_ray.machine import int8_note
     from textspot_ray.spotting.catalogue import load_bundle
 
@@ -54,16 +54,18 @@ def main(args: argparse.Namespace) -> int:
     if args.verbose:
         print(dump_config(config), file=sys.stderr, flush=True)
     if not args.quiet:
-        print(model_line(bundle.spec, precision), file=sys.stderr, flush=True)
-    progress = None if args.quiet else console(config.engine.progress_s)
+        tell(model_line(bundle.spec, precision), config.engine.log_format)
+    progress = None
+    if not args.quiet:
+        progress = console(config.engine.progress_s, log_format=config.engine.log_format)
     metrics = RayMetrics(config.output.uri) if config.engine.kind == "ray" else None
     report = run(config, on_progress=both(progress, metrics))
     print_report(report)
     if bundle.spec.research_only:
-        print(
+        tell(
             f"note: the weights of {bundle.spec.name} are for research and evaluation only "
             "(terms of their training data; see its model card)",
-            file=sys.stderr,
+            config.engine.log_format,
         )
     return exit_code(report)
 

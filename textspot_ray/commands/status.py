@@ -121,6 +121,7 @@ def status_lines(status: TableStatus, seen: Sequence[SeenStatus], live: Live) ->
         live: Those that are at work, as one.
     """
     from textspot_ray.commands.summary import counts_lines
+    from textspot_ray.redaction import redact_text
     from textspot_ray.wording import counted, duration, number
 
     state = "done" if status.done else "not done"
@@ -128,7 +129,7 @@ def status_lines(status: TableStatus, seen: Sequence[SeenStatus], live: Live) ->
         f"{status.uri}: {state}",
         f"shards   {number(status.shards_done)} of {number(status.shards_total)} committed, "
         f"{number(status.items_planned)} items planned",
-        *counts_lines(status.counts),
+        *counts_lines(status.counts, redact_text(status.uri)),
     ]
     if status.redo_shards:
         lines.append(f"changed  {counted(status.redo_shards, 'shard')} to be read again")

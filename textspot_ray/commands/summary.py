@@ -7,8 +7,13 @@ from textspot_ray.redaction import redact_text
 from textspot_ray.wording import counted, duration, number
 
 
-def counts_lines(counts: Counts) -> list[str]:
-    """A table's counts, a line each."""
+def counts_lines(counts: Counts, out: str = "DIR") -> list[str]:
+    """A table's counts, a line each.
+
+    Args:
+        counts: The counts.
+        out: The table's folder, as it is shown in commands.
+    """
     lines = [
         f"images   {number(counts.images)}: {number(counts.with_words)} with words, "
         f"{number(counts.empty)} without, {number(counts.failed)} failed",
@@ -17,6 +22,11 @@ def counts_lines(counts: Counts) -> list[str]:
     if counts.failures:
         kinds = sorted(counts.failures.items(), key=lambda kind: (-kind[1], kind[0]))
         lines.append("failures " + ", ".join(f"{number(n)} {kind}" for kind, n in kinds))
+    if counts.damaged:
+        lines.append(
+            f"damaged  {counted(counts.damaged, 'file')} read as far as a decoder could: "
+            f"textspot errors {out} --damaged"
+        )
     return lines
 
 
@@ -28,7 +38,7 @@ def print_report(report: RunReport) -> None:
         f"this run spotted {counted(done.images, 'image')} in {duration(report.elapsed_s)} "
         f"({speed:.1f} images/s); the table now holds"
     )
-    for line in counts_lines(report.counts):
+    for line in counts_lines(report.counts, out):
         print(f"  {line}")
     if report.skipped:
         reasons = ", ".join(f"{number(n)} {reason}" for reason, n in sorted(report.skipped.items()))

@@ -31,6 +31,6 @@ def main(args: argparse.Namespace) -> int:
         print(f"{finding.severity}: {finding.code}: {finding.where}: {finding.message}")
     print(f"{'sound' if report.sound else 'NOT SOUND'}: {number(report.files)} files, ", end="")
     print(byte_size(report.bytes))
-    for line in counts_lines(report.counts):
+    for line in counts_lines(report.counts, ledger.store.uri):
         print(line)
     return ExitCode.OK if report.sound else ExitCode.ABORTED

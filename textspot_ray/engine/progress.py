@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
+from textspot_ray.engine.slot.events import tell
 from textspot_ray.engine.slot.process_setup import MemoryGauge
 from textspot_ray.engine.slot.slot import Report
 from textspot_ray.engine.slot.slot_metrics import ClusterMetrics, ClusterTally
@@ -17,6 +18,7 @@ from textspot_ray.records import Counts
 
 _RATE_WINDOW_S: Final = 60.0
 _WAITING_S: Final = 10.0  # without a slot, until it is said
+_SLOWEST_S: Final = 60.0  # between plain lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +143,24 @@ class Tally:
         )
 
 
-def console(interval_s: float = 2.0, stream: IO[str] | None = None) -> OnProgress:
-    """A bar in a terminal that can move its cursor; anywhere else a plain line now and then."""
+def console(
+    interval_s: float = 2.0, stream: IO[str] | None = None, log_format: str = "text"
+) -> OnProgress:
+    """A bar in a terminal that can move its cursor; anywhere else a line now and then.
+
+    Lines come further and further apart, a minute at most, and not while nothing happens: logs of
+    long runs are to be read.
+
+    Args:
+        interval_s: Seconds to the first line.
+        stream: Instead of the standard error.
+        log_format: ``text``, or ``json`` for an object a line, on terminals as well.
+    """
     stream = stream or sys.stderr
-    if stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown"):
-        return _Bar(stream)
-    return _Lines(interval_s, stream)
+    moves = stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    return (
+        _Bar(stream) if moves and log_format == "text" else _Lines(interval_s, stream, log_format)
+    )
 
 
 def line(progress: Progress) -> str:
@@ -184,16 +198,35 @@ def _duration(seconds: float) -> str:
 
 
 class _Lines:
-    def __init__(self, interval_s: float, stream: IO[str]) -> None:
+    def __init__(self, interval_s: float, stream: IO[str], log_format: str) -> None:
         self._interval_s = interval_s
         self._stream = stream
+        self._log_format = log_format
         self._last_s = time.monotonic()
+        self._shown: tuple[object, ...] = (0, 0, False)
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        if progress.final or now - self._last_s >= self._interval_s:
-            self._last_s = now
-            print(line(progress), file=self._stream, flush=True)
+        since_s = now - self._last_s
+        state = (progress.items_done, progress.images, progress.waiting_s > _WAITING_S)
+        due = since_s >= self._interval_s and state != self._shown
+        if not (progress.final or due or since_s >= max(self._interval_s, _SLOWEST_S)):
+            return
+        self._last_s, self._shown = now, state
+        self._interval_s = max(self._interval_s, min(1.5 * self._interval_s, _SLOWEST_S))
+        eta_s = progress.eta_s
+        tell(
+            line(progress),
+            self._log_format,
+            self._stream,
+            items_done=progress.items_done,
+            items_planned=progress.items_planned,
+            images=progress.images,
+            words=progress.words,
+            failed=progress.failed,
+            images_per_s=round(progress.images_per_s, 2),
+            eta_s=None if eta_s is None else round(eta_s, 1),
+        )
 
 
 class _Bar:

@@ -121,7 +121,7 @@ class RowBuffer:
 
 def counts_of(result: ImageResult) -> Counts:
     """What a result that is `sound` adds to the counts: its item with the first page."""
-    status = result.status
+    status, info = result.status, result.info
     return Counts(
         items=int(result.page == 0),
         images=1,
@@ -130,6 +130,7 @@ def counts_of(result: ImageResult) -> Counts:
         failed=int(status is Status.FAILED),
         words=len(result.words),
         failures={} if result.error is None else {str(result.error.kind): 1},
+        damaged=int(info is not None and bool(info.damage)),
     )
 
 

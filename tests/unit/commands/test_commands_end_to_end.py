@@ -89,6 +89,38 @@ def test_how_much_a_run_says(
     assert ("model: " in said) is model
 
 
+def test_json_logs_hold_nothing_else(
+    sources: Path, table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [word for word in run_arguments(sources, str(tmp_path / "o")) if word != "--quiet"]
+    capsys.readouterr()
+    assert Path(table).is_dir()
+    main([*command, "--set", "engine.log_format=json"])
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert said[0]["message"].startswith("model: ")
+    assert said[-1]["images"] == 9 and all(entry["time"] for entry in said)
+
+
+def test_a_run_tells_of_damaged_files_and_how_to_list_them(
+    sources: Path, table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = jpeg(draw(next(iter(PAINTED.values()))))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "cut.jpg").write_bytes(whole[:-200])
+    (tmp_path / "in" / "sound.jpg").write_bytes(whole)
+    out = str(tmp_path / "o")
+    assert Path(table).is_dir()
+    command = ["run", str(tmp_path / "in"), *run_arguments(sources, out)[3:]]
+    assert main(command) == ExitCode.OK
+    hint = f"damaged  1 file read as far as a decoder could: textspot errors {out} --damaged"
+    assert f"  {hint}" in lines(capsys)
+    main(["status", out])
+    assert hint in lines(capsys)
+    main(["errors", out, "--damaged"])
+    (listed,) = lines(capsys)
+    assert "cut.jpg" in listed
+
+
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().out.splitlines()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import json
 import re
 from dataclasses import replace
 
@@ -74,18 +76,56 @@ def test_pages_of_a_long_file_tell_nothing_of_when_its_items_end(monkeypatch):
     assert tally.progress().eta_s == 40.0
 
 
-def test_plain_lines_come_at_intervals_and_at_the_end(monkeypatch):
+def test_plain_lines_come_farther_and_farther_apart_and_at_the_end(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     out = io.StringIO()
     show = console(2.0, out)
     tally = Tally(0)
-    for _ in range(9):
-        clock[0] += 0.5
+    tally.items_planned = 10_000
+    shown = []
+    for second in range(1, 601):
+        clock[0] = second
+        tally.add(0, report(open_=second))
+        before = len(out.getvalue())
         show(tally.progress())
-    assert len(out.getvalue().splitlines()) == 2
+        shown += [second] if len(out.getvalue()) > before else []
+    gaps = [b - a for a, b in itertools.pairwise(shown)]
+    assert shown[0] == 2 and gaps == sorted(gaps) and gaps[-1] == 60 and len(shown) < 20
     show(tally.progress(final=True))
-    assert out.getvalue().splitlines()[-1].endswith("0:04 in all")
+    assert out.getvalue().splitlines()[-1].endswith("10:00 in all")
+
+
+def test_no_plain_line_repeats_the_one_before_within_a_minute(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    out = io.StringIO()
+    show = console(2.0, out)
+    tally = Tally(0)
+    for _ in range(59):  # models load: there is nothing to tell
+        clock[0] += 1
+        tally.add(0, report())
+        show(tally.progress())
+    assert out.getvalue() == ""
+    clock[0] += 2
+    show(tally.progress())
+    assert len(out.getvalue().splitlines()) == 1
+    tally.forget(0)
+    clock[0] += 11  # that nobody works any more is news
+    show(tally.progress())
+    assert "waiting for workers" in out.getvalue().splitlines()[-1]
+
+
+def test_lines_are_objects_where_the_log_is(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    out = Terminal()
+    tally = Tally(0)
+    tally.items_planned = 4
+    tally.add(0, report(open_=2))
+    console(2.0, out, "json")(tally.progress(final=True))
+    facts = json.loads(out.getvalue())
+    assert facts["message"].startswith("2/4 images") and facts["level"] == "info"
+    assert (facts["items_done"], facts["items_planned"], facts["words"]) == (2, 4, 2)
 
 
 class Terminal(io.StringIO):

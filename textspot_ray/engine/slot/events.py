@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import IO, Final
 
 from textspot_ray.redaction import redact_text
 
@@ -95,18 +96,36 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record, with what is known of slot, shard, image and attempt."""
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         known = {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
         known = {k: self._redact(v) if isinstance(v, str) else v for k, v in known.items()}
-        facts = {
-            "time": f"{at}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "message": self._redact(getattr(record, "note", None) or record.getMessage()),
-            **known,
-        }
         if record.exc_info:
-            facts["trace"] = self._redact(self.formatException(record.exc_info))
-        return json.dumps(facts, ensure_ascii=False)
+            known["trace"] = self._redact(self.formatException(record.exc_info))
+        message = self._redact(getattr(record, "note", None) or record.getMessage())
+        return _json_line(record.created, record.levelname.lower(), message, known)
+
+
+def _json_line(at: float, level: str, message: str, facts: Mapping[str, object]) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
+    when = f"{seconds}.{int(at % 1 * 1000):03d}Z"
+    return json.dumps(
+        {"time": when, "level": level, "message": message, **facts}, ensure_ascii=False
+    )
+
+
+def tell(
+    message: str, log_format: str, stream: IO[str] | None = None, **facts: float | None
+) -> None:
+    """Say something that is neither result nor fault, on the standard error.
+
+    Args:
+        message: One line.
+        log_format: ``text`` or ``json``, as of the log.
+        stream: Instead of the standard error.
+        facts: Figures that the line is made of; in JSON they have their own keys.
+    """
+    if log_format == "json":
+        message = _json_line(time.time(), "info", message, facts)
+    print(message, file=stream or sys.stderr, flush=True)
 
 
 def set_up_logging(log_format: str, redact: Callable[[str], str] = redact_text) -> None:

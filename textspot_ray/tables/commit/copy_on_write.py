@@ -39,7 +39,8 @@ class ImageRow:
     page: int
     status: Status
     n_words: int
-    kind: str | None
+    damaged: bool
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ def _images_of(
 
     firsts = pa.array(sorted(item_ids), pa.string())
     found: list[ImageRow] = []
-    for rows in read("images", ["image_id", "page", "status", "n_words"]):
+    for rows in read("images", ["image_id", "page", "status", "n_words", "damage"]):
         # Only first pages bear the item's own id; the few others are looked at one by one.
         likely = pc.or_(
             pc.is_in(rows.column("image_id"), firsts), pc.greater(rows.column("page"), 0)
@@ -172,9 +173,15 @@ def _images_of(
         for row in rows.filter(likely).to_pylist():
             item = item_id(row["image_id"], row["page"])
             if item in item_ids:
-                status = Status(row["status"])
                 found.append(
-                    ImageRow(row["image_id"], item, row["page"], status, row["n_words"], None)
+                    ImageRow(
+                        row["image_id"],
+                        item,
+                        row["page"],
+                        Status(row["status"]),
+                        row["n_words"],
+                        row["damage"] is not None,
+                    )
                 )
     failed = pa.array((r.image_id for r in found if r.status is Status.FAILED), pa.string())
     kinds: dict[str, str] = {}
@@ -187,13 +194,16 @@ def _images_of(
 
 def sum_images(rows: Iterable[ImageRow]) -> Counts:
     """What rows add to the counts."""
-    total = {"items": 0, "images": 0, "with_words": 0, "empty": 0, "failed": 0, "words": 0}
+    total = dict.fromkeys(
+        ("items", "images", "with_words", "empty", "failed", "words", "damaged"), 0
+    )
     columns = {Status.WORDS: "with_words", Status.EMPTY: "empty", Status.FAILED: "failed"}
     failures: dict[str, int] = {}
     for row in rows:
         total["items"] += row.page == 0
         total["images"] += 1
         total["words"] += row.n_words
+        total["damaged"] += row.damaged
         total[columns[row.status]] += 1
         if row.kind is not None:
             failures[row.kind] = failures.get(row.kind, 0) + 1

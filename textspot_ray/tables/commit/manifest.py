@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 SNAPSHOTS = f"{STATE}/snap/"
 _ROWS_PER_GROUP = 16_384
 _INDEX_COLUMNS = ("plan", "shard", "gen", "redo", "base")
-_COUNTS = ("items", "images", "with_words", "empty", "failed", "words")
+_LATER = ("damaged",)  # counts that manifests of earlier versions lack
+_COUNTS = ("items", "images", "with_words", "empty", "failed", "words", *_LATER)
 # columns that hold a field of the record as it is, which may have a newer name
 _PLAIN = {
     "gen": "generation",
@@ -144,7 +145,7 @@ def read_counts(store: Store, manifest: ManifestFile) -> pa.Table:
     """Identity and counts of every row."""
     names = ["plan", "shard", "gen", *_COUNTS, "failures", "started_at", "finished_at"]
     with _opened(store, manifest.path) as file:
-        return _read(file, names)
+        return _with_later(_read(file, names), names)
 
 
 def read_manifest(store: Store, manifest: ManifestFile) -> pa.Table:
@@ -159,7 +160,7 @@ def read_manifest(store: Store, manifest: ManifestFile) -> pa.Table:
             f"{store.uri}/{manifest.path} has changed since it was written (its sha256 differs): "
             "it is not rewritten; restore the file"
         )
-    return _read(io.BytesIO(data))
+    return _with_later(_read(io.BytesIO(data)), _SCHEMA.names)
 
 
 @contextmanager
@@ -259,6 +260,13 @@ def _read(file: IO[bytes], columns: list[str] | None = None) -> pa.Table:
     return parquet.read(columns=columns, use_threads=False)
 
 
+def _with_later(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Rows with the counts that their manifest may lack, as zeros."""
+    for name in set(_LATER) - set(table.column_names):
+        table = table.append_column(name, pa.array(np.zeros(table.num_rows, np.int64)))
+    return table.select(columns)
+
+
 def _numpy(table: pa.Table, name: str) -> NDArray[Any]:
     """A column of numbers without nulls. Arrow's ``to_numpy`` would import pandas: 0.3 s."""
     return np.from_dlpack(table.column(name).combine_chunks())
@@ -280,7 +288,7 @@ def _row(record: CommitRecord) -> dict[str, Any]:
 
 
 def _record(row: dict[str, Any]) -> CommitRecord:
-    counts = {name: row[name] for name in _COUNTS}
+    counts = {name: row.get(name, 0) for name in _COUNTS}
     return CommitRecord(
         **{name: row[column] for column, name in _PLAIN.items()},
         shard=ShardId(row["plan"], row["shard"]),

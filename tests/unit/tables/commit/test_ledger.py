@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
+from hashlib import sha256
 
+import pyarrow.parquet as pq
 import pytest
 
-from tests.support.table_data import FINGERPRINT, found, make_items, table_rows, write_shard
+from tests.support.table_data import (
+    FINGERPRINT,
+    found,
+    make_items,
+    make_result,
+    table_rows,
+    write_shard,
+)
 from tests.support.table_job import job
 from textspot_ray.errors import (
     ExitCode,
@@ -17,7 +26,7 @@ from textspot_ray.errors import (
     StorageError,
     TableError,
 )
-from textspot_ray.records import Counts, ErrorKind, ShardId
+from textspot_ray.records import Counts, ErrorKind, PageInfo, Shard, ShardId
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit import snapshot as snapshot_module
 from textspot_ray.tables.commit.commit_record import (
@@ -27,9 +36,11 @@ from textspot_ray.tables.commit.commit_record import (
     commit_record_to_json,
     put_commit_record,
 )
+from textspot_ray.tables.commit.copy_on_write import find_images, sum_images
 from textspot_ray.tables.commit.data_files import read_data_file
 from textspot_ray.tables.commit.ledger import TABLE_FILE, open_ledger
 from textspot_ray.tables.commit.snapshot import latest_snapshot, put_snapshot
+from textspot_ray.tables.commit.writer import ShardWriter
 from textspot_ray.tables.maintenance.compact import compact
 from textspot_ray.tables.maintenance.retry_failed import retry_tasks
 from textspot_ray.tables.maintenance.vacuum import finish
@@ -193,6 +204,49 @@ def test_many_folds_keep_few_manifests_and_every_record(store, monkeypatch):
     view = found(store)
     assert len(view.settled()) == 64 == len({m.shard for m in view.commit_records()})
     assert view.counts().words == 128
+
+
+def test_damaged_images_are_counted_through_records_folds_and_what_is_taken_out(store):
+    ledger, items = found(store), make_items(6)
+    info = PageInfo(640, 480, "JPEG", 1, damage="premature end")
+    with ShardWriter(
+        store, Shard(ShardId(0, 0), tuple(items)), run_id="r", fingerprint=ledger.digest
+    ) as writer:
+        for number, item in enumerate(items):
+            result = make_result(item, fail=False)
+            writer.add(replace(result, info=info) if number < 2 else result)
+        ledger.note(writer.commit())
+    assert ledger.counts().damaged == found(store).counts().damaged == 2
+    assert ledger.fold(at_least=1)
+    assert found(store).counts().damaged == 2
+    assert found(store).commit_record(ShardId(0, 0)).counts.damaged == 2
+    rows = find_images(store, found(store).files("images"), frozenset({items[0].image_id}))
+    assert (found(store).counts() - sum_images(rows)).damaged == 1
+
+
+def test_manifests_of_before_damage_was_counted_are_read_and_merged(store, monkeypatch):
+    monkeypatch.setattr(snapshot_module, "MERGE_FACTOR", 2)
+    ledger = found(store)
+    ledger.commit(record_of(0))
+    assert ledger.fold(at_least=1)
+    head = latest_snapshot(store)
+    (manifest,) = head.manifests
+    path = store.local_path(manifest.path)
+    pq.write_table(pq.read_table(path).drop_columns(["damaged"]), path)
+    data = path.read_bytes()
+    older = replace(manifest, bytes=len(data), sha256=sha256(data).hexdigest())
+    path = store.local_path(f"_textspot/snap/{head.n:08d}.json")
+    facts = json.loads(path.read_bytes())
+    facts["manifests"] = [asdict(older)]
+    del facts["counts"]["damaged"]
+    path.write_text(json.dumps(facts))
+    view = found(store)
+    assert view.counts().images == 3 and view.counts().damaged == 0
+    assert view.commit_record(ShardId(0, 0)).counts.words == 2
+    assert [record.counts.damaged for record in view.commit_records()] == [0]
+    view.commit(record_of(1))
+    assert view.fold(at_least=1)
+    assert len(latest_snapshot(store).manifests) == 1 and found(store).counts().images == 6
 
 
 def test_of_two_that_fold_at_once_one_wins_and_nothing_is_lost(store, monkeypatch):
