@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypedDict, Unpack, o
 import numpy as np
 
 from textspot_ray.config import ImageConfig, RunConfig
-from textspot_ray.errors import ConfigError, MissingExtraError, UsageError
+from textspot_ray.errors import ConfigError, MissingExtraError, UsageError, did_you_mean
 from textspot_ray.options import config_of
 from textspot_ray.records import ImageResult, RunReport, Word
 from textspot_ray.storage.faults import error_kind
@@ -244,11 +244,21 @@ def export_results(
     Raises:
         UsageError: There is no such format, or it holds one image, or a single image failed.
     """
-    from textspot_ray.export.formats import TEXT_FORMATS, FormatOptions, make_writer, writer_class
+    from textspot_ray.export.formats import (
+        TEXT_FORMATS,
+        WITH_PIXELS,
+        FormatOptions,
+        make_writer,
+        writer_class,
+    )
     from textspot_ray.export.layout import PageLayout
 
+    if format in WITH_PIXELS:
+        raise UsageError(f"{format} holds pictures: make tables, then textspot export -f {format}")
     if format not in TEXT_FORMATS:
-        raise UsageError(f"no format {format!r} for text; one of {', '.join(TEXT_FORMATS)}")
+        hint = did_you_mean(format, TEXT_FORMATS)
+        known = ", ".join(TEXT_FORMATS)
+        raise UsageError(f"no format {format!r} for text{hint or f'; one of {known}'}")
     kind = writer_class(format)
     if several and not kind.many:
         raise UsageError(f"a file of {format} holds one image: read them one by one")

@@ -152,10 +152,10 @@ class Word:
 
     text: str
     text_confidence: float
-    char_confidences: tuple[float, ...]
+    char_confidences: tuple[float, ...] = field(repr=False)  # long: lists of words are looked at
     detection_confidence: float
     box: tuple[float, float, float, float]
-    polygon: tuple[float, ...]
+    polygon: tuple[float, ...] = field(repr=False)
     angle_deg: float
     line: int | None = None
 

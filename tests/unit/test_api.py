@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,8 @@ def test_a_list_gives_a_list(stub: str, photo: Path) -> None:
         (np.zeros((0, 5, 3), np.uint8), "not (0, 5, 3)"),
         (np.zeros((5, 5, 2), np.uint8), "not (5, 5, 2)"),
         (io.StringIO("text"), "binary mode"),
+        (io.TextIOWrapper(io.BytesIO(b"\xff\xd8\xff")), "binary mode"),
+        ("/no/such/*.jpg", "patterns are for textspot run"),
     ],
 )
 def test_wrong_inputs_are_one_line(image: Any, said: str, stub: str) -> None:
@@ -185,6 +188,12 @@ def test_an_image_that_cannot_be_decoded_has_its_error(stub: str) -> None:
     assert json.loads(result.export("jsonl"))["status"] == "failed"
 
 
+@pytest.mark.parametrize("suffix", ["tar", "zip"])
+def test_an_archive_is_called_one(suffix: str, stub: str, photo: Path, tmp_path: Path) -> None:
+    packed = shutil.make_archive(str(tmp_path / "a"), suffix, photo.parent)
+    assert read(packed, stub).error == f"not an image but a {suffix} archive"
+
+
 def test_a_result_shows_itself(stub: str, photo: Path) -> None:
     result = read(photo, stub)
     assert repr(result) == f"SpotResult({str(photo)!r}, 1280x768, 2 words)"
@@ -197,8 +206,13 @@ def test_a_result_shows_itself(stub: str, photo: Path) -> None:
     assert result._repr_png_().startswith(b"\x89PNG")
     again = pickle.loads(pickle.dumps(result))
     assert again.text == result.text and again.draw().size == (1280, 768)
-    with pytest.raises(UsageError, match="no format 'docx'"):
+    with pytest.raises(UsageError, match="no format 'docx' for text; one of tsv"):
         result.export("docx")
+    with pytest.raises(UsageError, match="did you mean hocr"):
+        result.export("hcor")
+    with pytest.raises(UsageError, match="textspot export -f pdf"):
+        result.export("pdf")
+    assert len(repr(result.words[0])) < 250  # whole lists of them are looked at
 
 
 def test_least_confidence_is_the_bundles_or_asked_for(stub: str, photo: Path) -> None:

@@ -225,6 +225,12 @@ def describe(data: bytes) -> str:
         return "JSON or similar text"
     if head.startswith(b"PK\x03\x04"):
         return "a zip archive"
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    if head.startswith(b"7z\xbc\xaf\x27\x1c"):
+        return "a 7z archive"
+    if head.startswith(b"PAR1"):
+        return "a Parquet file"
     if head.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")):
         return "compressed data"
     if head.startswith(b"version https://git-lfs"):

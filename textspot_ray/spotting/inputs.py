@@ -51,7 +51,10 @@ def image_content(
         name = str(getattr(image, "filename", "") or "")
         return name, _from_pil(image, name)
     if callable(getattr(image, "read", None)):
-        data = image.read()
+        try:
+            data = image.read()
+        except UnicodeDecodeError:
+            data = None  # text mode
         if isinstance(data, bytes):
             name = getattr(image, "name", "")
             return name if isinstance(name, str) else "", data
@@ -81,7 +84,10 @@ def _fetched(where: str | bytes, max_bytes: int) -> tuple[str, bytes]:
     except UsageError:
         raise
     except Exception as exc:
-        raise UsageError(f"cannot read {shown}: {reason_of(exc)}") from exc
+        hint = ""
+        if isinstance(exc, FileNotFoundError) and any(mark in path for mark in "*?["):
+            hint = " (patterns are for textspot run; in Python, spot() or run())"
+        raise UsageError(f"cannot read {shown}: {reason_of(exc)}{hint}") from exc
     if data is None:
         raise UsageError(f"cannot read {shown}: it is larger than {max_bytes:,} bytes")
     return (where if protocol == LOCAL else canonical(protocol, path)), data
