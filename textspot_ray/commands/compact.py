@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> int:
 
     from textspot_ray.tables.maintenance.compact import compact
     from textspot_ray.tables.maintenance.vacuum import finish
-    from textspot_ray.wording import duration, number
+    from textspot_ray.wording import counted, duration, number
 
     # Row groups come and go by the thousand; malloc keeps their pages, Arrow's own allocator gives
     # them back and faults them in again, which costs a tenth of all processor time here.
@@ -47,15 +47,16 @@ def main(args: argparse.Namespace) -> int:
     report = compact(ledger, **{key: n for key, n in limits.items() if n})
     finish(ledger, grace_s=60 * args.grace)
     if not report.replaced:
-        print(f"nothing to compact: {number(report.words)} words in {report.files_after} files")
+        files = counted(report.files_after, "file")
+        print(f"nothing to compact: {counted(report.words, 'word')} in {files}")
         return ExitCode.OK
     print(
-        f"{number(report.files_before)} files became {number(report.files_after)} "
-        f"({number(report.words)} words) in {duration(report.elapsed_s)}"
+        f"{counted(report.files_before, 'file')} became {number(report.files_after)} "
+        f"({counted(report.words, 'word')}) in {duration(report.elapsed_s)}"
     )
     if args.grace:
         print(
-            f"the {number(report.replaced)} files replaced stay for {args.grace:g} minutes, for "
+            f"the {counted(report.replaced, 'file')} replaced stay for {args.grace:g} minutes, for "
             "readers that have them open.\nUntil then words/*.parquet counts words twice: read "
             "with textspot query, textspot files or open_tables,\n"
             f"and delete them later: textspot clean {args.table}"

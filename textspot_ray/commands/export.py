@@ -104,7 +104,7 @@ def _account(report: ExportReport, least: float, out: str | None) -> list[str]:
         )
     if report.unread:
         lines.append(
-            f"left out {report.unread} images whose picture cannot be read now "
+            f"left out {counted(report.unread, 'image')} whose picture cannot be read now "
             "(moved? --source-root OLD=NEW)"
         )
     if report.stale:

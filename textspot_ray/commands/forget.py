@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Find the images, ask, and take them out."""
     from textspot_ray.tables.maintenance.forget import forget
-    from textspot_ray.wording import number
+    from textspot_ray.wording import counted
 
     if not args.image and not args.where:
         raise UsageError("name what to forget: --image ID or --where SQL")
@@ -34,12 +34,12 @@ def main(args: argparse.Namespace) -> int:
         return ExitCode.NO_MATCH
     if not args.yes:
         if not sys.stdin.isatty():
-            raise UsageError(f"{number(len(ids))} images would go for good: say --yes")
-        if input(f"take {number(len(ids))} images out for good? [y/N] ").strip().lower() != "y":
+            raise UsageError(f"{counted(len(ids), 'image')} would go for good: say --yes")
+        if input(f"take {counted(len(ids), 'image')} out for good? [y/N] ").strip().lower() != "y":
             return ExitCode.OK
     ledger = table_ledger(args)
     report = forget(ledger, table_plan(ledger), ids)
-    print(f"took out {number(report.images)} images and {number(report.words)} words")
+    print(f"took out {counted(report.images, 'image')} and {counted(report.words, 'word')}")
     for image_id in report.unknown:
         print(f"not in the table: {image_id}", file=sys.stderr)
     return ExitCode.OK if report.items else ExitCode.NO_MATCH

@@ -19,21 +19,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Merge and say what the new table holds."""
     from textspot_ray.tables.maintenance.merge import merge
-    from textspot_ray.wording import number
+    from textspot_ray.wording import counted
 
     first, second = table_ledger(args, args.first), table_ledger(args, args.second)
     store = table_store(args, args.out)
     store.mkdir()
     report = merge(first, second, store)
     print(
-        f"{args.out} holds {number(report.counts.images)} images "
-        f"with {number(report.counts.words)} words"
+        f"{args.out} holds {counted(report.counts.images, 'image')} "
+        f"with {counted(report.counts.words, 'word')}"
     )
     if report.overlap:
         print(
-            f"{number(report.overlap)} items were in both: taken once, "
+            f"{counted(report.overlap, 'item')} were in both: taken once, "
             "or not at all if one was told to forget them"
         )
     if report.shards_left:
-        print(f"{number(report.shards_left)} shards are still to be run: textspot run ... there")
+        print(f"{counted(report.shards_left, 'shard')} are still to be run: textspot run ... there")
     return ExitCode.OK

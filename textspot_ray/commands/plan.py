@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
         f"{number(summary.changed)} changed, {number(summary.broken)} unreadable already"
     )
     if survey.already is not None:
-        print(f"done     {number(survey.already)} items are in {redact_text(config.output.uri)}")
+        print(f"done     {counted(survey.already, 'item')} are in {redact_text(config.output.uri)}")
     if summary.new and args.probe > 0:
         estimate = survey.sample.estimate(config, summary.new, args.probe, args.probe_s)
         if estimate is None:

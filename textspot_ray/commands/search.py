@@ -179,6 +179,7 @@ def _images(args: argparse.Namespace, tables: TableViews, query: SearchQuery) ->
 def _say(tables: TableViews, query: SearchQuery, shown: int, what: str) -> None:
     """On stderr what the list does not show: hits beyond the limit, or why there are none."""
     from textspot_ray.query.search import count_hits, impossible_terms
+    from textspot_ray.wording import counted
 
     for term, missing in impossible_terms(tables, query).items():
         print(
@@ -196,7 +197,8 @@ def _say(tables: TableViews, query: SearchQuery, shown: int, what: str) -> None:
         if what == "images" and images > shown:
             print(f"{shown} of {images} images (--limit 0 for all)", file=sys.stderr)
         elif what == "hits" and hits > shown:
-            print(f"{shown} of {hits} hits in {images} images (--limit 0 for all)", file=sys.stderr)
+            where = f"{counted(hits, 'hit')} in {counted(images, 'image')}"
+            print(f"{shown} of {where} (--limit 0 for all)", file=sys.stderr)
 
 
 def _print_table(hits: list[Hit]) -> None:

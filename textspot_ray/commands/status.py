@@ -128,13 +128,13 @@ def status_lines(status: TableStatus, seen: Sequence[SeenStatus], live: Live) ->
     lines = [
         f"{status.uri}: {state}",
         f"shards   {number(status.shards_done)} of {number(status.shards_total)} committed, "
-        f"{number(status.items_planned)} items planned",
+        f"{counted(status.items_planned, 'item')} planned",
         *counts_lines(status.counts, redact_text(status.uri)),
     ]
     if status.redo_shards:
         lines.append(f"changed  {counted(status.redo_shards, 'shard')} to be read again")
     if status.forgotten:
-        lines.append(f"erased   {number(status.forgotten)} images taken out for good")
+        lines.append(f"erased   {counted(status.forgotten, 'image')} taken out for good")
     if status.images_per_s:
         lines.append(f"rate     {status.images_per_s:.1f} images/s over the last stretch of work")
     if status.last_commit_s is not None:
@@ -172,11 +172,12 @@ def driver_line(one: SeenStatus) -> str:
     if one.hangs:
         quiet_s = status.written_at - status.turned_at
         return f"{who}: its process lives but has done nothing for {duration(quiet_s)}; {ago}"
+    images = counted(status.images, "image")
     if status.state.ended:
         why = f" ({status.note})" if status.note else ""
-        return f"{who}: {status.state} {ago}, {number(status.images)} images{why}"
+        return f"{who}: {status.state} {ago}, {images}{why}"
     return (
-        f"{who}: {status.state}, {number(status.images)} images, {number(status.failed)} failed; "
+        f"{who}: {status.state}, {images}, {number(status.failed)} failed; "
         f"{counted(status.n_slots, 'slot')} on {counted(status.n_nodes, 'node')}; {ago}"
     )
 

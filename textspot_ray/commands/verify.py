@@ -23,13 +23,13 @@ def main(args: argparse.Namespace) -> int:
     """Print what was found; exit 5 if the tables are wrong."""
     from textspot_ray.commands.summary import counts_lines
     from textspot_ray.tables.maintenance.verify import verify
-    from textspot_ray.wording import byte_size, number
+    from textspot_ray.wording import byte_size, counted
 
     ledger = table_ledger(args)
     report = verify(ledger, table_plan(ledger), checksums=not args.quick, deep=args.deep)
     for finding in report.findings:
         print(f"{finding.severity}: {finding.code}: {finding.where}: {finding.message}")
-    print(f"{'sound' if report.sound else 'NOT SOUND'}: {number(report.files)} files, ", end="")
+    print(f"{'sound' if report.sound else 'NOT SOUND'}: {counted(report.files, 'file')}, ", end="")
     print(byte_size(report.bytes))
     for line in counts_lines(report.counts, ledger.store.uri):
         print(line)

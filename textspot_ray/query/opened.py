@@ -25,6 +25,7 @@ from textspot_ray.query.views import TableViews, open_views
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.open import Tables
 from textspot_ray.tables.open import open_tables as open_files
+from textspot_ray.wording import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -146,8 +147,8 @@ class OpenedTables(Tables):
     def __repr__(self) -> str:
         counts = {table: sum(f.rows for f in files) for table, files in self.data_files.items()}
         lines = [
-            f"{self.store.uri}: {counts['images']:,} images, {counts['words']:,} words, "
-            f"{counts['errors']:,} failed"
+            f"{self.store.uri}: {counted(counts['images'], 'image')}, "
+            f"{counted(counts['words'], 'word')}, {counts['errors']:,} failed"
         ]
         made = self.fingerprint
         kept = {key: made[key] for key in ("bundle", "model", "precision") if key in made}

@@ -270,7 +270,7 @@ def test_search_export_compact_merge_forget(
     assert main(["forget", str(copy), "--where", "image_id LIKE '%p0.jpg'"]) == ExitCode.USAGE
     assert "--yes" in capsys.readouterr().err
     assert main(["forget", str(copy), "--where", "image_id LIKE '%p0.jpg'", "-y"]) == ExitCode.OK
-    assert "took out 1 images and 2 words" in capsys.readouterr().out
+    assert "took out 1 image and 2 words" in capsys.readouterr().out
     assert main(["verify", str(copy)]) == ExitCode.OK
     assert main(["search", str(copy), "word0"]) == ExitCode.NO_MATCH
     assert main(["search", table, "word0"]) == ExitCode.OK, "the original is untouched"

@@ -129,7 +129,7 @@ def test_the_example_notebook_runs(tmp_path: Path) -> None:
         else:
             body.body.append(last)
             exec(compile(body, "cell", "exec"), names)
-    assert "1 images, 1 words" in repr(shown[0])
+    assert "1 image, 1 word, 0 failed" in repr(shown[0])
     assert shown[1]["text"].tolist() == ["exit"]
     assert shown[2][0][0] == "exit"
     assert shown[3].size == (640, 480)
