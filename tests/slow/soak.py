@@ -3,10 +3,12 @@
     python tests/slow/soak.py --minutes 30 --work /tmp/soak --report /tmp/soak/report.json
 
 A Ray cluster of three worker nodes on this machine spots stub images from an S3 emulator behind a
-proxy that fails (`tests/support/fault_proxy.py`). Meanwhile, by a seeded plan, nodes are killed,
-terminated or drained and others added, actors are killed, the driver is killed or terminated and
-started again, and a second driver joins. New images come while it goes on. At the end, the tables
-must equal those of an undisturbed run of the in-process engine, straight on the emulator.
+proxy that fails (`tests/support/fault_proxy.py`), into a table of each model family at once.
+Meanwhile, by a seeded plan, nodes are killed, terminated or drained and others added, actors are
+killed, drivers are killed or terminated and started again, a second driver joins, and `compact`,
+`query` and `verify` work on the same tables, some of them killed, too. New images come while it
+goes on. At the end, the tables must equal those of an undisturbed run of the in-process engine,
+straight on the emulator, and no command may have shown a traceback or fewer images than before.
 
 Needs the extra ``cloud-test``. It costs about half a core; `--sleep-s` is the brake.
 """
@@ -17,6 +19,7 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -37,6 +40,7 @@ from tests.support.soak_parts import (
     python_path,
     soak_parts,
 )
+from textspot_ray.commands.table_options import OPTIONS_VARIABLE
 from textspot_ray.config import RunConfig, config_from_dict
 from textspot_ray.engine.run import exit_code, run
 from textspot_ray.errors import TextspotError
@@ -45,19 +49,23 @@ from textspot_ray.tables.driver_status import fold_statuses, read_statuses
 from textspot_ray.tables.open import open_tables
 
 NODES = 3
-OUT = "s3://soak/tables"
-REFERENCE = "s3://soak/reference"
 _VARIES = ("read_s", "decode_s", "detect_s", "recognise_s", "attempts", "run_id", "shard")
 # What happens, and how often among happenings.
 HAPPENINGS = {
-    "kill node": 6,
-    "terminate node": 4,
+    "kill node": 5,
+    "terminate node": 3,
     "drain node": 4,
     "kill actor": 6,
-    "kill driver": 2,
+    "kill driver": 4,
     "terminate driver": 2,
-    "second driver": 2,
+    "second driver": 3,
+    "compact": 5,
+    "compact, killed": 4,
+    "query": 5,
+    "verify": 2,
 }
+# What a command may end with when a run is in its way; each says so in one line.
+BUSY = re.compile(r"other drivers keep|was rewritten while|a running job keeps changing|run again")
 
 
 def storage_options(url: str) -> dict[str, Any]:
@@ -68,12 +76,12 @@ def configure(args: argparse.Namespace) -> RunConfig:
     options = storage_options(args.endpoint)
     engine: dict[str, Any] = {"kind": "local"}
     if args.address:
-        engine = {"kind": "ray", "address": args.address, "status_s": 5.0}
+        engine = {"kind": "ray", "address": args.address, "status_s": 5.0, "slots": 2}
         if args.second:
-            engine.update(slots=1, cpus_per_slot=1.0)  # what the first leaves of a node
+            engine.update(slots=1, cpus_per_slot=1.0)  # what the first ones leave
     return config_from_dict(
         {
-            "source": {"uris": ["s3://soak/photos"], "storage_options": options},
+            "source": {"uris": [args.source], "storage_options": options},
             "image": {"tiles": "off"},
             "model": {"name": args.bundle},
             "engine": {"cpus_per_slot": 2.0, **engine, "threads": 1, "pending_timeout_s": 180.0,
@@ -99,11 +107,46 @@ def drive(args: argparse.Namespace) -> int:
 
 
 @dataclass
+class SoakTable:
+    """One table, its photos, and what is known of it."""
+
+    family: str
+    bundle: Path
+    batches: int = 0
+    images: int = 0
+    counted: int = 0  # images that some query has seen
+    whole: bool = False  # whether a driver has found nothing more to do
+
+    @property
+    def out(self) -> str:
+        return f"s3://soak/{self.family}-table"
+
+    @property
+    def reference(self) -> str:
+        return f"s3://soak/{self.family}-reference"
+
+    @property
+    def photos(self) -> str:
+        return f"s3://soak/{self.family}-photos"
+
+
+@dataclass
 class Driver:
+    table: SoakTable
     process: subprocess.Popen[bytes]
     log: Path
     second: bool
     ended_by_us: str = ""
+
+
+@dataclass
+class Command:
+    table: SoakTable
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    floor: int
+    kill_at: float | None
 
 
 @dataclass
@@ -117,12 +160,12 @@ class Soak:
     report: dict[str, Any] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     drivers: list[Driver] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
+    tables: list[SoakTable] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
-    batches: int = 0
-    images: int = 0
+    wrong: list[str] = field(default_factory=list)  # what a command should not have said
     driver_mib: list[tuple[float, float]] = field(default_factory=list)
     silent_s: float = 0.0
-    whole: bool = False  # whether a driver has found nothing more to do
 
     def start(self) -> None:
         """Emulator, proxy, cluster, first images."""
@@ -142,9 +185,13 @@ class Soak:
         self.s3 = s3fs.S3FileSystem(**storage_options(self.direct)["s3"])
         self.s3.call_s3("create_bucket", Bucket="soak")
         from tests.support.bundles import make_stub_bundle
+        from tests.support.lines_bundle import write_lines_bundle
 
-        self.bundle = make_stub_bundle(self.work / "bundle", height=HEIGHT, width=WIDTH)
-        self.add_images()
+        spotting = make_stub_bundle(self.work / "spotting", height=HEIGHT, width=WIDTH)
+        lines = write_lines_bundle(self.work / "lines")
+        self.tables = [SoakTable("spotting", spotting), SoakTable("lines", lines)]
+        for table in self.tables:
+            self.add_images(table)
         from ray.cluster_utils import Cluster
 
         from tests.support.ray_nodes import start_patiently
@@ -155,29 +202,73 @@ class Soak:
         while len(self.nodes) < NODES:
             self.add_node()
 
-    def add_images(self) -> None:
+    def add_images(self, table: SoakTable) -> None:
         count = self.args.batch
-        for path, data in batch(self.batches, count).items():
-            self.s3.pipe_file(f"soak/photos/{path}", data)
-        self.batches += 1
-        self.whole = False
-        self.images += count
+        for path, data in batch(table.batches, count, table.family).items():
+            self.s3.pipe_file(f"{table.photos.removeprefix('s3://')}/{path}", data)
+        table.batches += 1
+        table.whole = False
+        table.images += count
 
     def add_node(self) -> None:
         from tests.support.ray_nodes import add_node
 
-        self.nodes.append(add_node(self.cluster, cpus=3))
+        self.nodes.append(add_node(self.cluster, cpus=4))
 
-    def start_driver(self, second: bool = False) -> None:
-        number = len(self.events)
-        log = self.work / f"driver-{number:03d}.log"
+    def start_driver(self, table: SoakTable, second: bool = False) -> None:
+        log = self.work / f"driver-{len(self.events):03d}-{table.family}.log"
         command = [sys.executable, __file__, "--driver", "--address", self.cluster.address]
-        command += ["--endpoint", self.faulty, "--out", OUT, "--bundle", str(self.bundle)]
-        command += ["--sleep-s", str(self.args.sleep_s), *(["--second"] if second else [])]
+        command += ["--endpoint", self.faulty, "--out", table.out, "--source", table.photos]
+        command += ["--bundle", str(table.bundle), "--sleep-s", str(self.args.sleep_s)]
         with log.open("wb") as out:
-            process = subprocess.Popen(command, env=self.env, stdout=out, stderr=out)
-        self.drivers.append(Driver(process, log, second))
-        self.note("driver starts" if not second else "second driver starts")
+            process = subprocess.Popen(
+                [*command, *(["--second"] if second else [])], env=self.env, stdout=out, stderr=out
+            )
+        self.drivers.append(Driver(table, process, log, second))
+        self.note("driver starts" if not second else "second driver starts", table=table.family)
+
+    def start_command(self, name: str) -> None:
+        """`compact`, `query` or `verify`, as typed, on one of the tables."""
+        table = self.rng.choice(self.tables)
+        kill_at = None
+        if name.endswith(", killed"):
+            name, kill_at = name.removesuffix(", killed"), time.monotonic() + self.rng.uniform(2, 9)
+        arguments = {
+            "compact": ["--rows-per-file", self.rng.choice(["500", "5000", "100000"])],
+            "query": ["SELECT count(*) AS n FROM images", "--format", "csv"],
+            "verify": [],
+        }[name]
+        log = self.work / f"command-{len(self.events):03d}-{name}.log"
+        command = [sys.executable, "-m", "textspot_ray", name, table.out, *arguments]
+        env = {**self.env, OPTIONS_VARIABLE: json.dumps(storage_options(self.faulty))}
+        with log.open("wb") as out:
+            process = subprocess.Popen(command, env=env, stdout=out, stderr=out)
+        self.commands.append(Command(table, name, process, log, table.counted, kill_at))
+
+    def look_at_commands(self) -> None:
+        for command in list(self.commands):
+            if command.kill_at is not None and time.monotonic() > command.kill_at:
+                command.process.kill()
+                command.kill_at = None
+            status = command.process.poll()
+            if status is None:
+                continue
+            self.commands.remove(command)
+            self.ends[f"{command.name}: {status}"] += 1
+            said = command.log.read_text(errors="replace").strip()
+            last = said.splitlines()[-1:] or [""]
+            table, name = command.table, command.name
+            self.note(f"{name} ended", status=status, table=table.family, last=last[0][:300])
+            fine = status in (0, -9) or (status == 5 and BUSY.search(said))
+            if "is not a textspot table" in said and not table.counted:
+                fine = True  # nothing is committed yet
+            if not fine or "Traceback" in said or "missing though" in said:
+                self.wrong.append(f"{name} of {table.family}, {status}: {said[-2000:]}")
+            if name == "query" and status == 0:
+                count = int(last[0])
+                if count < command.floor:
+                    self.wrong.append(f"{table.family}: {count} images, {command.floor} before")
+                table.counted = max(table.counted, count)
 
     def note(self, what: str, **more: Any) -> None:
         self.events.append({"at_s": round(time.monotonic() - self.began, 1), "what": what, **more})
@@ -191,12 +282,16 @@ class Soak:
         while True:
             now = time.monotonic()
             self.look(end_s)
-            if now >= end_s and self.whole and not self.drivers:
+            self.look_at_commands()
+            whole = all(table.whole for table in self.tables)
+            if now >= end_s and whole and not self.drivers and not self.commands:
                 return
             if now - end_s > self.args.patience_s:
                 raise SystemExit("the last driver does not come to its end")
-            if not self.whole and not [driver for driver in self.drivers if not driver.second]:
-                self.start_driver()
+            for table in self.tables:
+                firsts = [d for d in self.drivers if d.table is table and not d.second]
+                if not table.whole and not firsts:
+                    self.start_driver(table)
             if now < end_s and now >= next_s:
                 next_s = now + self.rng.uniform(0.5, 1.5) * calm
                 self.happen(self.rng.choices(list(HAPPENINGS), list(HAPPENINGS.values()))[0])
@@ -218,12 +313,17 @@ class Soak:
             self.drivers.remove(driver)
             last = driver.log.read_text(errors="replace").strip().splitlines()[-1:] or [""]
             self.ends[f"{driver.ended_by_us or 'by itself'}: {status}"] += 1
-            self.note("driver ended", status=status, by=driver.ended_by_us, last=last[0][:300])
+            self.note(
+                "driver ended", status=status, by=driver.ended_by_us, last=last[0][:300],
+                table=driver.table.family,
+            )  # fmt: skip
+            if not driver.ended_by_us and "Traceback" in driver.log.read_text(errors="replace"):
+                self.wrong.append(f"{driver.log.name}: a traceback")
             done = not driver.ended_by_us and not driver.second and status in (0, 3)
             if done:
-                self.whole = True
+                driver.table.whole = True
                 if now < end_s - 60:
-                    self.add_images()
+                    self.add_images(driver.table)
         self.nodes = [node for node in self.nodes if _lives(node)]
         if now - getattr(self, "_sampled", 0) > 10:
             self._sampled = now
@@ -231,14 +331,16 @@ class Soak:
                 mib = _uss_mib(driver.process.pid)
                 if mib:
                     self.driver_mib.append((round(now - self.began), mib))
-            seen = read_statuses(open_store(OUT, storage_options(self.direct)))
-            live = fold_statuses(seen)
-            if live.drivers:
-                self.silent_s = max(self.silent_s, min(one.age_s for one in seen if one.live))
-            self.report["status_seen"] = self.report.get("status_seen", 0) + bool(live.drivers)
+            for table in self.tables:
+                seen = read_statuses(open_store(table.out, storage_options(self.direct)))
+                live = fold_statuses(seen)
+                if live.drivers:
+                    self.silent_s = max(self.silent_s, min(one.age_s for one in seen if one.live))
+                self.report["status_seen"] = self.report.get("status_seen", 0) + bool(live.drivers)
 
     def happen(self, what: str) -> None:
-        first = next((d for d in self.drivers if not d.second and not d.ended_by_us), None)
+        firsts = [d for d in self.drivers if not d.second and not d.ended_by_us]
+        first = self.rng.choice(firsts) if firsts else None
         if what.endswith(" node"):
             if len(self.nodes) < 2:
                 return
@@ -264,41 +366,27 @@ class Soak:
                 self.note(what, name=actor.cmdline()[0])
                 actor.kill()
         elif what == "second driver":
-            if len(self.drivers) < 2:
-                self.start_driver(second=True)
-        elif first is not None:
+            if not any(driver.second for driver in self.drivers):
+                self.start_driver(self.rng.choice(self.tables), second=True)
+        elif what.removesuffix(", killed") in ("compact", "query", "verify"):
             self.note(what)
+            self.start_command(what)
+        elif first is not None:
+            self.note(what, table=first.table.family)
             first.ended_by_us = what
             (first.process.kill if what == "kill driver" else first.process.terminate)()
 
     def finish(self) -> bool:
-        """The undisturbed run, the comparison, the report."""
+        """The undisturbed runs, the comparisons, the report."""
         self.cluster.shutdown()
-        reference = [sys.executable, __file__, "--driver", "--endpoint", self.direct]
-        reference += ["--out", REFERENCE, "--bundle", str(self.bundle)]
-        with (self.work / "reference.log").open("wb") as out:
-            status = subprocess.call(reference, env=self.env, stdout=out, stderr=out)
-        options = storage_options(self.direct)
-        differing = {
-            table: _differing(_rows(OUT, options, table), _rows(REFERENCE, options, table))
-            for table in ("images", "words", "errors")
-        }
-        verified = subprocess.run(
-            [sys.executable, "-c", _VERIFY, OUT, self.direct],
-            env=self.env, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        tables = open_tables(OUT, options)
+        results = [self._compared(table) for table in self.tables]
         self.report.update(
             minutes=round((time.monotonic() - self.began) / 60, 1),
             seed=self.args.seed,
-            images=self.images,
-            words=tables.words.count_rows(),
-            errors=dict(Counter(r["kind"] for r in _rows(OUT, options, "errors"))),
-            reference_status=status,
-            differing_rows=differing,
-            verify=verified.stdout.strip() or verified.stderr.strip()[-500:],
+            tables=results,
+            wrong=self.wrong,
             happenings=dict(Counter(e["what"] for e in self.events)),
-            driver_ends=dict(self.ends),
+            ends=dict(self.ends),
             requests=json.loads((self.work / "faults.json").read_text()),
             status_oldest_s=round(self.silent_s, 1),
             driver_uss_mib=self.driver_mib,
@@ -307,12 +395,42 @@ class Soak:
         Path(self.args.report).write_text(json.dumps(self.report, indent=1))
         brief = {k: v for k, v in self.report.items() if k not in ("events", "driver_uss_mib")}
         print(json.dumps(brief, indent=1), flush=True)
-        equal = not any(differing.values())
-        return equal and verified.returncode == 0 and status in (0, 3)
+        return not self.wrong and all(one["equal"] for one in results)
+
+    def _compared(self, table: SoakTable) -> dict[str, Any]:
+        reference = [sys.executable, __file__, "--driver", "--endpoint", self.direct]
+        reference += ["--out", table.reference, "--source", table.photos]
+        reference += ["--bundle", str(table.bundle)]
+        with (self.work / f"{table.family}-reference.log").open("wb") as out:
+            status = subprocess.call(reference, env=self.env, stdout=out, stderr=out)
+        options = storage_options(self.direct)
+        ours = {name: _rows(table.out, options, name) for name in ("images", "words", "errors")}
+        wanted = {name: _rows(table.reference, options, name) for name in ours}
+        ids = [Counter((r["image_id"], r["page"]) for r in t["images"]) for t in (ours, wanted)]
+        verified = subprocess.run(
+            [sys.executable, "-c", _VERIFY, table.out, self.direct],
+            env=self.env, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        differing = {name: _differing(ours[name], wanted[name]) for name in ours}
+        return {
+            "family": table.family,
+            "images": table.images,
+            "words": len(ours["words"]),
+            "errors": dict(Counter(r["kind"] for r in ours["errors"])),
+            "lost": len(ids[1].keys() - ids[0].keys()),
+            "doubled": sum(n - 1 for n in ids[0].values()),
+            "differing_rows": differing,
+            "reference_status": status,
+            "verify": verified.stdout.strip() or verified.stderr.strip()[-500:],
+            "equal": not any(differing.values())
+            and verified.returncode == 0
+            and status in (0, 3)
+            and len(ids[1]) >= table.images,
+        }
 
     def stop(self) -> None:
-        for driver in self.drivers:
-            driver.process.kill()
+        for one in (*self.drivers, *self.commands):
+            one.process.kill()
         if hasattr(self, "cluster"):
             self.cluster.shutdown()
         for name in ("proxy", "moto"):
@@ -422,11 +540,11 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("/tmp/textspot-soak"))
     parser.add_argument("--report", default="")
     parser.add_argument("--port", type=int, default=5610)
-    parser.add_argument("--batch", type=int, default=2000, help="images added at a time")
+    parser.add_argument("--batch", type=int, default=1000, help="images added at a time")
     parser.add_argument("--sleep-s", type=float, default=0.0, help="brake, seconds an image")
-    parser.add_argument("--calm-s", type=float, default=45.0, help="mean time between happenings")
+    parser.add_argument("--calm-s", type=float, default=25.0, help="mean time between happenings")
     parser.add_argument("--patience-s", type=float, default=900.0)
-    for hidden in ("--address", "--endpoint", "--out", "--bundle"):
+    for hidden in ("--address", "--endpoint", "--source", "--out", "--bundle"):
         parser.add_argument(hidden, default="", help=argparse.SUPPRESS)
     for hidden in ("--driver", "--second"):
         parser.add_argument(hidden, action="store_true", help=argparse.SUPPRESS)

@@ -11,10 +11,10 @@ import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from tests.support.bundles import ALPHABET, GRID, draw_word
+from tests.support.bundles import ALPHABET, GRID, draw_word, encode_image
+from tests.support.lines_bundle import CHARACTERS, draw_line
 from textspot_ray.config import RunConfig
 from textspot_ray.engine.components import Components, components_from
 from textspot_ray.engine.sizing import Threads
@@ -61,25 +61,28 @@ def soak_parts(config: RunConfig, sleep_s: float) -> Components:
     return replace(parts, recipe=recipe)
 
 
-def picture(rng: random.Random) -> bytes:
+def picture(rng: random.Random, family: str = "spotting") -> bytes:
     """A PNG with up to three words, some KiB."""
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    if family == "lines":
+        for row in rng.sample(range(5), rng.randint(0, 3)):
+            text = "".join(rng.choice(CHARACTERS) for _ in range(rng.randint(1, 10)))
+            draw_line(image, text, rng.randint(8, 60), 20 + 70 * row, 48)
+        return encode_image(image, ".png")
     cell_h, cell_w = HEIGHT // GRID[0], WIDTH // GRID[1]
     for cell in rng.sample(range(GRID[0] * GRID[1]), rng.randint(0, 3)):
         row, column = divmod(cell, GRID[1])
         top, left = row * cell_h, column * cell_w
         text = "".join(rng.choice(ALPHABET) for _ in range(rng.randint(1, 6)))
         draw_word(image, text, (left + 4, top + 8, left + cell_w - 3, top + cell_h - 8))
-    done, data = cv2.imencode(".png", image)
-    assert done
-    return bytes(data.tobytes())
+    return encode_image(image, ".png")
 
 
-def batch(seed: int, images: int) -> dict[str, bytes]:
+def batch(seed: int, images: int, family: str = "spotting") -> dict[str, bytes]:
     """Objects of a bucket that hold so many images: tars, a packed tar, a zip, loose files."""
     rng = random.Random(seed)
     names = [f"photo-{seed:03d}-{n:05d}.png" for n in range(images)]
-    pictures = {name: picture(rng) for name in names}
+    pictures = {name: picture(rng, family) for name in names}
     for name in rng.sample(names, max(1, images // 500)):
         pictures[name] = pictures[name][: len(pictures[name]) // 2]  # cut short: an error row
     for name in rng.sample(names, max(1, images // 1000)):
