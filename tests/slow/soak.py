@@ -299,8 +299,12 @@ class Soak:
             if refill_s and now >= refill_s[0]:
                 refill_s.pop(0)
                 if len(self.nodes) < NODES:
-                    self.add_node()
-                    self.note("node added")
+                    try:
+                        self.add_node()
+                        self.note("node added")
+                    except Exception as exc:  # a machine so busy that Ray gives its start up
+                        self.note("node not added", reason=str(exc)[:80])
+                        refill_s.append(now + 30)
             time.sleep(1.0)
 
     def look(self, end_s: float) -> None:
