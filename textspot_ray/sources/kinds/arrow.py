@@ -1,13 +1,27 @@
-"""Arrow IPC files, streams and random-access, as Hugging Face's ``save_to_disk`` writes them."""
+"""Arrow IPC files, streams and random-access, as Hugging Face's ``save_to_disk`` writes them.
+
+A record batch may hold a gigabyte of images. Small ones are read whole; of others only the rows
+that are asked for, so that memory is bounded by a row, not by whoever wrote the file.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from typing import IO, Any
 
 import pyarrow as pa
 
-from textspot_ray.sources.kinds.base import ContainerError
+from textspot_ray.records import ErrorKind
+from textspot_ray.sources.kinds.arrow_messages import (
+    BATCH,
+    DICTIONARY,
+    MAGIC,
+    Message,
+    messages,
+)
+from textspot_ray.sources.kinds.arrow_rows import BatchRows, Layout, OversizedRows, read_through
+from textspot_ray.sources.kinds.base import ContainerError, MemberError
 from textspot_ray.sources.kinds.tables import (
     ImageColumn,
     ImageTable,
@@ -16,8 +30,12 @@ from textspot_ray.sources.kinds.tables import (
     arrow_fault,
 )
 
-_MAGIC = b"ARROW1"
-_CONTINUES = b"\xff\xff\xff\xff"  # before each message of a stream
+_WHOLE_BYTES = 16 << 20  # of a batch's body that is read at once
+_ROWS_BYTES = 4 << 20  # of the rows of a larger one that are
+_MAX_ROWS = 1024
+_FEW_BYTES = 1 << 17  # rows of nothing take none
+_MOST_PACKED = 8 << 15  # rows a byte: Zstandard packs some 32,000 bytes of nothing into one
+_ROW_SHARE = 1.5  # times the largest image may a row take: base64 takes 1.33
 
 
 class ArrowKind(TableKind):
@@ -27,72 +45,145 @@ class ArrowKind(TableKind):
     suffixes = ("arrow", "feather")
 
     def recognises(self, head: bytes) -> bool:
-        return head.startswith(_MAGIC)
+        return head.startswith(MAGIC)
 
     def open_table(self, file: IO[bytes], max_bytes: int) -> ImageTable:
-        return _ArrowTable(file)
+        return _ArrowTable(file, max_bytes)
 
 
 class _ArrowTable(ImageTable):
-    """Batches in order; one is in memory at a time."""
+    """Batches in order; of one that is large, some rows are in memory at a time."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], max_bytes: int) -> None:
         self._file = file
+        self._max_bytes = max_bytes
+        self._max_row_bytes = int(_ROW_SHARE * max_bytes)
         file.seek(0)
-        self._is_random = file.read(len(_MAGIC)) == _MAGIC
+        self._is_random = file.read(len(MAGIC)) == MAGIC
+        self._found: list[Message] = []  # as far as they have been asked for
+        self._rest = messages(file, self._is_random)
+        self._broken: ContainerError | None = None  # what comes behind them
         with self._opened() as reader:
             self.schema = reader.schema
+        self._layout = Layout(self.schema)
 
     def records(self, columns: list[str]) -> Iterator[dict[str, Any]]:
-        for batch in self._batches():
-            kept = batch.select(columns)
+        for batch in self._rows(columns, 0, False):
             for i in range(batch.num_rows):
-                yield {name: kept.column(n)[i].as_py() for n, name in enumerate(columns)}
+                yield {name: batch.column(n)[i].as_py() for n, name in enumerate(columns)}
 
     def scalars(self, column: ImageColumn, start: int = 0, bare: bool = False) -> Generator[Any]:
-        at = 0
-        for batch in self._batches():
-            if at + batch.num_rows > start:
-                values = batch.column(column.path[0])
-                for i in range(max(0, start - at), batch.num_rows):
-                    yield values[i]
-            at += batch.num_rows
+        for batch in self._rows([column.path[0]], start, bare):
+            values = deque(batch.column(0))
+            del batch
+            while values:
+                yield values.popleft()  # who lets go of a value frees it
 
-    def _batches(self) -> Iterator[Any]:
+    def _rows(self, columns: list[str], start: int, bare: bool) -> Iterator[Any]:
+        """Batches of some rows with these columns, from a row on."""
+        at = 0
         try:
-            with self._opened() as reader:
-                if self._is_random:
-                    for i in range(reader.num_record_batches):
-                        yield _valid(reader.get_batch(i))
-                else:
-                    for batch in reader:
-                        yield _valid(batch)
-                    self._check_end()
+            if self._layout.has_dictionaries and not self._layout.can_take(columns):
+                for batch in self._whole_batches():
+                    if at + batch.num_rows > start:
+                        yield batch.select(columns).slice(max(0, start - at))
+                    at += batch.num_rows
+                return
+            for message in self._messages():
+                if message.kind == BATCH:
+                    if at + message.rows > start:
+                        yield from self._batch(message, columns, max(0, start - at), bare)
+                    at += message.rows
         except (pa.ArrowException, OSError) as exc:
             raise arrow_fault(exc, "Arrow data cannot be read") from exc
 
-    def _check_end(self) -> None:
-        """See to it that a stream ended where its file does, and by its end mark.
+    def _batch(self, message: Message, columns: list[str], start: int, bare: bool) -> Iterator[Any]:
+        rows = BatchRows(self._file, message, self._layout)
+        stored = message.stop - message.body
+        if message.rows > (8 if message.codec is None else _MOST_PACKED) * max(stored, _FEW_BYTES):
+            raise ContainerError(
+                f"the batch at byte {message.start} has too few bytes for its {message.rows} rows"
+            )
+        is_small = rows.n_bytes <= _WHOLE_BYTES and not self._layout.has_dictionaries
+        if is_small or not self._layout.can_take(columns):
+            self._check_size(rows.n_bytes, message.start)
+            self._file.seek(message.start)
+            data = pa.py_buffer(self._file.read(message.stop - message.start))
+            if len(data) < message.stop - message.start:
+                raise ContainerError(f"the file ends inside the batch at byte {message.start}")
+            batch = pa.ipc.read_record_batch(pa.ipc.read_message(data), self.schema)
+            yield _valid(batch).select(columns).slice(start)
+            return
+        with rows:
+            step = max(1, min(_MAX_ROWS, _ROWS_BYTES * message.rows // max(1, rows.n_bytes)))
+            while start < message.rows:
+                stop = min(start + step, message.rows)
+                limit = self._max_row_bytes if stop == start + 1 else 4 * _ROWS_BYTES
+                try:
+                    yield _valid(rows.take(columns, start, stop, limit, bare))
+                except OversizedRows as exc:
+                    if stop > start + 1:
+                        step = (stop - start) // 2
+                        continue
+                    raise self._oversized(exc.size, bare or len(columns) > 1) from exc
+                start = stop
 
-        Arrow takes both a cut between two messages and a zeroed message for the end.
+    def _oversized(self, size: int, costs_rest: bool) -> Exception:
+        message = f"a row of {size} bytes: more than image.max_bytes = {self._max_bytes} allows"
+        if costs_rest:
+            return ContainerError(message, ErrorKind.TOO_LARGE)
+        return MemberError(ErrorKind.TOO_LARGE, message)
+
+    def _check_size(self, size: int, at: int) -> None:
+        """Refuse what would be read at once and is too large for it.
 
         Raises:
-            ContainerError: It did not.
+            ContainerError: It is.
         """
-        at = self._file.tell()
-        rest = self._file.read(1 << 16).lstrip(b"\0")
-        if rest:
-            raise ContainerError(f"the stream ends at byte {at}, but bytes follow")
-        self._file.seek(0)
-        is_old = self._file.read(4) != _CONTINUES  # before Arrow 0.15: no such marks
-        self._file.seek(max(0, at - 8))
-        if not is_old and self._file.read(8) != _CONTINUES + bytes(4):
-            raise ContainerError(f"the stream ends without an end mark at byte {at}")
+        if size > self._max_bytes:
+            raise ContainerError(
+                f"the message at byte {at} takes {size} bytes and can only be read whole (its "
+                "columns are dictionary-encoded, views or unions), more than image.max_bytes = "
+                f"{self._max_bytes}: raise that, or write smaller record batches",
+                ErrorKind.TOO_LARGE,
+            )
+
+    def _whole_batches(self) -> Iterator[Any]:
+        """Batches read by pyarrow alone, which keeps the dictionaries; each is looked at before."""
+        dictionaries = 0
+        with self._opened() as reader:
+            n, place = 0, self._file.tell()
+            for message in self._messages():
+                size = BatchRows(self._file, message, self._layout).n_bytes
+                dictionaries += size if message.kind == DICTIONARY else 0
+                self._check_size(max(size, dictionaries), message.start)
+                self._file.seek(place)
+                if message.kind == BATCH:
+                    yield _valid(reader.get_batch(n) if self._is_random else next(reader))
+                    n, place = n + 1, self._file.tell()
+
+    def _messages(self) -> Iterator[Message]:
+        """All, those found before from memory."""
+        n = 0
+        while True:
+            while n < len(self._found):
+                yield self._found[n]
+                n += 1
+            if self._broken is not None:
+                raise self._broken
+            try:
+                found = next(self._rest, None)
+            except ContainerError as exc:
+                self._broken = exc
+                raise
+            if found is None:
+                return
+            self._found.append(found)
 
     def _opened(self) -> Any:
         try:
             self._file.seek(0)
-            source = pa.PythonFile(_Unclosed(self._file), mode="r")
+            source = read_through(self._file)
             return pa.ipc.open_file(source) if self._is_random else pa.ipc.open_stream(source)
         except (pa.ArrowException, OSError) as exc:
             raise arrow_fault(exc, "not a whole Arrow file") from exc
@@ -106,21 +197,6 @@ def _valid(batch: Any) -> Any:
     """
     batch.validate(full=True)
     return batch
-
-
-class _Unclosed:
-    """A file that Arrow's readers may not close: it is read more than once."""
-
-    closed = False
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def close(self) -> None:
-        """Leave it open."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
 
 
 ArrowKind.access = {"arrow": TableAccess(ArrowKind())}

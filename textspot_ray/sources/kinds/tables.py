@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import posixpath
 import tempfile
 from abc import ABC, abstractmethod
@@ -50,6 +51,7 @@ _SAMPLED_ROWS = 16
 _SAMPLED_VALUES = 2
 _BASE64_HEAD = 2048  # characters
 _SPILLED_BYTES = 16 << 20
+_PIECE = 3 << 20
 NO_IMAGES: Final = "without image bytes"
 
 
@@ -385,7 +387,9 @@ class _TableItems(ItemStream):
                 self._next = -1
                 pa.default_memory_pool().release_unused()  # it would keep what was freed
             file.seek(0)
-            return content_of(file.read(), self._column)
+            if self._column.form == "base64":
+                return _decoded(file)
+            return file.read()
 
     def close(self) -> None:
         self._table.close()
@@ -464,10 +468,18 @@ def _columns_of(field: Any, above: tuple[str, ...]) -> Iterator[ImageColumn]:
 
 def _holds_images(table: ImageTable, column: ImageColumn) -> bool:
     """Whether the first values of a column begin as images do."""
-    seen = 0
-    for row, scalar in enumerate(table.scalars(column)):
-        if row >= _SAMPLED_ROWS or seen >= _SAMPLED_VALUES:
+    seen = row = 0
+    values = table.scalars(column)
+    while row < _SAMPLED_ROWS and seen < _SAMPLED_VALUES:
+        try:
+            scalar = next(values, None)
+        except MemberError:  # too large to be read; those behind it may not be
+            row += 1
+            values = table.scalars(column, row)
+            continue
+        if scalar is None:
             break
+        row += 1
         value, _ = value_of(scalar, column)
         if value is None:
             continue
@@ -487,10 +499,42 @@ def _base64(text: bytes, cut: bool = False) -> bytes:
     """The bytes of base64 text, with or without ``data:image/...;base64,`` before it."""
     if text.startswith(b"data:"):
         text = text.partition(b",")[2]
-    text = text.translate(None, b" \r\n\t").replace(b"-", b"+").replace(b"_", b"/")
+    text = _plain_base64(text)
     if cut:
         text = text[: len(text) // 4 * 4]
     return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+
+
+def _plain_base64(text: bytes) -> bytes:
+    """Text without spaces, in the usual alphabet."""
+    return text.translate(None, b" \r\n\t").replace(b"-", b"+").replace(b"_", b"/")
+
+
+def _decoded(file: IO[bytes]) -> bytes:
+    """The bytes of base64 text in a file, which is not in memory beside them.
+
+    Raises:
+        MemberError: It is no base64.
+    """
+    content, rest, ended = io.BytesIO(), b"", False
+    if file.read(5) == b"data:":
+        file.seek(0)
+        file.seek(file.read(_BASE64_HEAD).find(b",") + 1)
+    else:
+        file.seek(0)
+    try:
+        while piece := file.read(_PIECE):
+            rest += _plain_base64(piece)
+            whole = len(rest) // 4 * 4
+            if ended and whole:
+                raise binascii.Error("data behind the padding")
+            content.write(base64.b64decode(rest[:whole], validate=True))
+            ended = rest[:whole].endswith(b"=")
+            rest = rest[whole:]
+        content.write(base64.b64decode(rest + b"=" * (-len(rest) % 4), validate=True))
+    except binascii.Error as exc:
+        raise MemberError(ErrorKind.CORRUPT, f"damaged base64 text: {exc}") from exc
+    return content.getvalue()  # no copy
 
 
 def _field(scalar: Any, name: str) -> Any:
