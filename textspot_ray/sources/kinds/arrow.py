@@ -20,8 +20,9 @@ from textspot_ray.sources.kinds.arrow_messages import (
     Message,
     messages,
 )
-from textspot_ray.sources.kinds.arrow_rows import BatchRows, Layout, OversizedRows, read_through
+from textspot_ray.sources.kinds.arrow_rows import BatchRows, Layout, OversizedRows
 from textspot_ray.sources.kinds.base import ContainerError, MemberError
+from textspot_ray.sources.kinds.file_part import read_through
 from textspot_ray.sources.kinds.tables import (
     ImageColumn,
     ImageTable,

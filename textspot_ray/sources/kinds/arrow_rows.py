@@ -7,7 +7,6 @@ Layout: https://arrow.apache.org/docs/format/Columnar.html#physical-memory-layou
 
 from __future__ import annotations
 
-import io
 import tempfile
 from typing import IO, Any, Final, cast
 
@@ -17,6 +16,7 @@ import pyarrow as pa
 from textspot_ray.records import ErrorKind
 from textspot_ray.sources.kinds.arrow_messages import Message
 from textspot_ray.sources.kinds.base import ContainerError
+from textspot_ray.sources.kinds.file_part import FilePart, read_through
 
 _PREFIX: Final = 8  # bytes before a compressed buffer: its length unpacked; -1: it is not packed
 _MAX_UNPACKED: Final = 8 << 30  # bytes on disk; more is no batch that anyone wrote
@@ -181,7 +181,7 @@ class BatchRows:
             )
         offset, stored = self._message.buffers[buffer]
         at = self._message.body + offset + _PREFIX
-        packed = _Part(self._file, at, stored - _PREFIX)
+        packed = FilePart(self._file, at, stored - _PREFIX)
         unpacked = cast("IO[bytes]", tempfile.TemporaryFile(prefix="textspot-"))  # noqa: SIM115
         left = size
         with pa.CompressedInputStream(read_through(packed), self._message.codec) as stream:
@@ -283,43 +283,6 @@ class _Walk:
         self._taken += size
         if self._taken > self._limit:
             raise OversizedRows(self._taken)
-
-
-class _Part(io.RawIOBase):
-    """A stretch of a file."""
-
-    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
-        self._file, self._at, self._stop = file, start, start + size
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._file.seek(self._at)
-        data = self._file.read(min(len(buffer), self._stop - self._at))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-
-class _Unclosed:
-    """A file that Arrow's readers may not close: it is read more than once."""
-
-    closed = False
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def close(self) -> None:
-        """Leave it open."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
-def read_through(file: Any) -> Any:
-    """A file for Arrow's readers, which they leave open."""
-    return pa.PythonFile(_Unclosed(file), mode="r")
 
 
 def _children(kind: Any) -> list[Any] | None:

@@ -8,11 +8,13 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from textspot_ray.records import ErrorKind
 from textspot_ray.sources.kinds.base import ContainerError
+from textspot_ray.sources.kinds.parquet_pages import LargeColumn, pages
 from textspot_ray.sources.kinds.tables import (
     ImageColumn,
     ImageTable,
@@ -26,12 +28,12 @@ from textspot_ray.sources.kinds.tables import (
 _IMAGE_ROWS = 1
 _LIST_ROWS = 32
 _NEAR_ROWS = 64  # from the start of a row group, where reading begins
-# A page is decompressed whole, and a dictionary copied then. Writers make one of up to 1,024 rows,
-# however large they are. So much, times the largest image, may a page take; levels come on top.
+# A page is decompressed whole, beside what is stored, and a dictionary copied then. Writers make
+# one of 1,024 rows, however large they are. Of images, large ones go by way of the disk; of others,
+# so much times the largest image may a page take.
+_BY_DISK_BYTES = 64 << 20
 _PAGE_SHARE = 1.5
 _PAGE_OVERHEAD = 1 << 20
-_DICTIONARY_PAGE = 2  # parquet.thrift's PageType
-_MAX_PAGE_HEADER = 64 << 10  # bytes; statistics in it hold values
 _BUFFER_BYTES = 4 << 20  # and no pre-buffering: else a whole column chunk is read
 
 
@@ -54,6 +56,7 @@ class _ParquetTable(ImageTable):
         self._max_bytes = max_bytes
         self._max_page_bytes = int(_PAGE_SHARE * max_bytes) + _PAGE_OVERHEAD
         self._checked: set[tuple[int, int]] = set()
+        self._by_disk: dict[int, bool] = {}  # row groups
         try:
             with _plain_memory():
                 self._file = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
@@ -82,6 +85,10 @@ class _ParquetTable(ImageTable):
         first = bisect_right(self._starts, start) - 1
         for group in range(first, len(self._starts) - 1):
             at = self._starts[group]
+            large = self._large(group, leaves)
+            if large is not None:
+                yield from self._large_scalars(group, large, column, leaves, max(0, start - at))
+                continue
             for batch in self._batches([group], _IMAGE_ROWS, leaves):
                 values = deque(batch.column(0))
                 del batch  # who lets go of a value frees it
@@ -94,7 +101,8 @@ class _ParquetTable(ImageTable):
 
     def is_near(self, row: int) -> bool:
         group = bisect_right(self._starts, row) - 1
-        return row - self._starts[group] <= _NEAR_ROWS
+        is_open = self._by_disk.get(group, False)  # unpacked, and no page is in memory
+        return row - self._starts[group] <= _NEAR_ROWS and not is_open
 
     def is_all_null(self, column: ImageColumn) -> bool:
         if column.form != "struct":
@@ -126,6 +134,38 @@ class _ParquetTable(ImageTable):
         except (pa.ArrowException, OSError) as exc:
             raise arrow_fault(exc, "Parquet data cannot be read") from exc
 
+    def _large(self, group: int, leaves: list[str]) -> LargeColumn | None:
+        """The bytes of a row group, where a page of them is better not unpacked in memory."""
+        wanted = [path for path in leaves if len(leaves) == 1 or path.endswith("bytes")]
+        if len(wanted) != 1 or self._by_disk.get(group) is False:
+            return None
+        i = self._leaves.index(wanted[0])
+        chunk = self._file.metadata.row_group(group).column(i)
+        found: LargeColumn | None = None
+        if 2 * chunk.total_uncompressed_size > self._max_page_bytes and (
+            max((page.in_memory for page in pages(self._raw, chunk)), default=0) > _BY_DISK_BYTES
+        ):
+            large = LargeColumn(self._raw, chunk, self._file.metadata.schema.column(i))
+            found = large if large.can_read() else None
+        self._by_disk[group] = found is not None
+        return found
+
+    def _large_scalars(
+        self, group: int, large: LargeColumn, column: ImageColumn, leaves: list[str], start: int
+    ) -> Iterator[Any]:
+        """As `scalars`, from a row of a row group on."""
+        paths = [path for path in leaves if path.endswith(".path")] if len(leaves) > 1 else []
+        named: Iterator[Any] = iter(())
+        if paths:
+            batches = self._batches([group], _LIST_ROWS, paths)
+            named = (value for batch in batches for value in batch.column(0))
+            for _ in range(start):
+                next(named, None)
+        for data in large.values(start):
+            held = [_scalar(data, column, next(named, None) if paths else None)]
+            del data  # who lets go of a value frees it
+            yield held.pop()
+
     def _check_pages(self, groups: list[int] | None, columns: list[str]) -> None:
         """Refuse pages that would take more memory than a reader may.
 
@@ -143,7 +183,7 @@ class _ParquetTable(ImageTable):
                 chunk = metadata.row_group(group).column(i)
                 if 2 * chunk.total_uncompressed_size <= self._max_page_bytes:
                     continue
-                size = _largest_page(self._raw, chunk)
+                size = max((page.in_memory for page in pages(self._raw, chunk)), default=0)
                 if size > self._max_page_bytes:
                     raise ContainerError(
                         f"a page in column {path!r} takes {size} bytes to read, more than "
@@ -186,85 +226,28 @@ def _plain_memory() -> Iterator[None]:
         pa.set_memory_pool(before)
 
 
-def _largest_page(file: IO[bytes], chunk: Any) -> int:
-    """Most bytes that a page of a column chunk takes to read, as the pages' headers say."""
-    at = chunk.data_page_offset
-    if chunk.has_dictionary_page and chunk.dictionary_page_offset:
-        at = min(at, chunk.dictionary_page_offset)
-    stop, largest = at + chunk.total_compressed_size, 0
-    while at < stop:
-        file.seek(at)
-        header = _PageHeader(file.read(_MAX_PAGE_HEADER))
-        if header.compressed < 0 or header.length <= 0:
-            break  # damaged: told when the data are read
-        copies = 2 if header.kind == _DICTIONARY_PAGE else 1
-        largest = max(largest, copies * header.uncompressed)
-        at += header.length + header.compressed
-    return largest
+def _scalar(data: bytes | None, column: ImageColumn, named: Any) -> Any:
+    """A value as Arrow would give it: inside the structs of its column, beside its path.
 
-
-class _PageHeader:
-    """The first fields of parquet.thrift's PageHeader, in Thrift's compact protocol."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-        self.kind = self.uncompressed = self.compressed = -1
-        try:
-            self._struct(top=True)
-        except (IndexError, RecursionError):
-            self._at = -1
-        self.length = self._at
-
-    def _struct(self, top: bool = False) -> None:
-        field = 0
-        while (head := self._byte()) != 0:
-            field = field + (head >> 4) if head >> 4 else self._zigzag()
-            kind = head & 15
-            if top and kind == 5 and field in (1, 2, 3):
-                value = self._zigzag()
-                if field == 1:
-                    self.kind = value
-                elif field == 2:
-                    self.uncompressed = value
-                else:
-                    self.compressed = value
-            else:
-                self._skip(kind)
-
-    def _skip(self, kind: int) -> None:
-        if kind in (1, 2):  # true and false have no value
-            return
-        if kind == 3:
-            self._at += 1
-        elif kind in (4, 5, 6):
-            self._varint()
-        elif kind == 7:
-            self._at += 8
-        elif kind == 8:
-            self._at += self._varint()
-        elif kind == 12:
-            self._struct()
-        else:  # lists, sets and maps: a page's header has none
-            raise IndexError
-
-    def _byte(self) -> int:
-        value = self._data[self._at]
-        self._at += 1
-        return value
-
-    def _varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._byte()
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value
-            shift += 7
-
-    def _zigzag(self) -> int:
-        value = self._varint()
-        return (value >> 1) ^ -(value & 1)
+    Args:
+        data: The image, or None.
+        column: Where it is.
+        named: The topmost field with the path alone, or None.
+    """
+    if data is None:
+        made = pa.array([None], pa.large_binary())
+    else:  # no copy
+        offsets = np.array([0, len(data)], np.int64)
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+        made = pa.Array.from_buffers(pa.large_binary(), 1, buffers)
+    if column.form == "struct":
+        for name in column.path[1:]:
+            named = named[name] if named is not None and named.is_valid else None
+        path = named["path"].as_py() if named is not None and named.is_valid else None
+        made = pa.StructArray.from_arrays([made, pa.array([path], pa.string())], ["bytes", "path"])
+    for name in reversed(column.path[1:]):
+        made = pa.StructArray.from_arrays([made], [name])
+    return made[0]
 
 
 def _is_subsequence(short: tuple[str, ...], long: list[str]) -> bool:
