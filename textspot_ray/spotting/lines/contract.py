@@ -60,6 +60,24 @@ def check_recognizer(model: Any, where: str) -> None:
         )
 
 
+def reads_batches(model: Any) -> bool:
+    """Whether a recogniser reads several strips at a time, a row of its output each.
+
+    Some are exported for one strip, others put the steps before the strips.
+
+    Args:
+        model: An ``openvino.Model`` that `check_recognizer` let pass.
+    """
+    if _dims(model.inputs[0])[0] is not None:
+        return False
+    of_two = model.clone()
+    try:
+        of_two.reshape([2, 3, STRIP_HEIGHT, 2 * STRIP_HEIGHT])
+    except RuntimeError:
+        return False
+    return _dims(of_two.outputs[0])[0] == 2
+
+
 def check_characters(model: Any, where: str, characters: tuple[str, ...]) -> None:
     """Check that a recogniser's classes are as many as its characters.
 

@@ -73,8 +73,13 @@ class LinesFamily:
 
     def load_recognizer(self, settings: SpotterSettings) -> Recognizes:
         """Compile the recogniser, cut to the alphabet, and the classifier if there is one."""
-        from textspot_ray.spotting.lines.contract import check_classifier, kept_classes
+        from textspot_ray.spotting.lines.contract import (
+            check_classifier,
+            kept_classes,
+            reads_batches,
+        )
         from textspot_ray.spotting.lines.recognizer import (
+            MAX_BATCH,
             LineRecognizer,
             classifier_model,
             reading_model,
@@ -89,6 +94,7 @@ class LinesFamily:
         kept = kept_classes(characters, resolved.alphabet)
         known = characters if kept is None else tuple(characters[i] for i in kept)
         space = known.index(" ") if " " in known else None
+        most = MAX_BATCH if reads_batches(model) else 1
         compiled = runtime.compile(reading_model(model, kept, space, where))
         classifier = None
         files = resolved.bundle.model_files(resolved.precision)
@@ -97,7 +103,7 @@ class LinesFamily:
             check_classifier(turned, files["classifier"].graph.file)
             classifier = runtime.compile(classifier_model(turned))
         threshold = _rules(resolved.bundle.spec).space_threshold
-        return LineRecognizer(compiled, known, settings.threads, threshold, classifier)
+        return LineRecognizer(compiled, known, settings.threads, threshold, classifier, most)
 
     def recognizer_threads(self, detector: int, usual: int) -> int:
         """As many as the detector's: on documents reading is two thirds of the work, on photos a

@@ -145,7 +145,7 @@ def test_broken_weights_read_nothing() -> None:
     _, best, _ = _run(model.clone(), strip)
     assert best.min() >= 0 and best.max() < classes  # none of the padding
     compiled = shared_core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1})
-    assert LineReader(compiled, ["x"] * classes, 0.5).read(strip, 96) == NOTHING
+    assert LineReader(compiled, ["x"] * classes, 0.5).read(strip, [96]) == [NOTHING]
 
 
 @pytest.mark.parametrize("channels", ["bgr", "rgb"])
