@@ -87,6 +87,56 @@ def test_a_lighter_detector_gives_the_same_map(hard: bool) -> None:
     assert "map" in lighter.outputs[0].get_names()
 
 
+def _neck(model_side: int, times: list[int], **changes: Any) -> ov.Model:
+    """Maps of several sizes, enlarged, joined and convolved, as a feature pyramid's last layer."""
+    picture = ops.parameter([-1, 3, -1, -1], np.float32, name="x")
+    stem = ops.relu(_conv(picture, 4, 3, 3, 2))
+    parts = []
+    for i, f in enumerate(times):
+        small = ops.avg_pool(stem, [f, f], [0, 0], [0, 0], [f, f], False)
+        own = ops.relu(_conv(small, 3 + i, 4))
+        how = {"mode": "nearest", "shape_calculation_mode": "scales", "nearest_mode": "floor"}
+        how |= {"coordinate_transformation_mode": "asymmetric", **changes}
+        scales = ops.constant(np.array([1, 1, f, f], np.float32))
+        parts.append(ops.interpolate(own, scales, **how) if f > 1 else own)
+    channels = sum(3 + i for i in range(len(times)))
+    last = ops.sigmoid(_conv(ops.concat(parts, 1), 2, channels, model_side))
+    return ov.Model([ops.result(last)], [picture], "neck")
+
+
+@pytest.mark.parametrize("side", [1, 3, 5])
+def test_a_convolution_of_enlarged_maps_runs_on_the_small_ones(side: int) -> None:
+    model = _neck(side, [8, 4, 2, 1])
+    picture = _RNG.normal(0, 1, (1, 3, 64, 96)).astype(np.float32)
+    (before,) = _run(model.clone(), picture)
+    lighter = lighter_detector(model)
+    (after,) = _run(lighter, picture)
+    assert before.shape == after.shape == (1, 2, 32, 48)
+    assert np.ptp(before) > 0.1
+    np.testing.assert_allclose(after, before, atol=2e-5)
+    kinds = _kinds(lighter)
+    assert kinds["ConvolutionBackpropData"] == 3
+    assert not kinds["Interpolate"] and not kinds["Concat"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mode": "linear"},
+        {"nearest_mode": "round_prefer_floor"},
+        {"coordinate_transformation_mode": "align_corners"},
+    ],
+)
+def test_maps_enlarged_in_another_way_stay(changes: dict[str, str]) -> None:
+    model = _neck(3, [2, 1], **changes)
+    picture = _RNG.normal(0, 1, (1, 3, 64, 96)).astype(np.float32)
+    (before,) = _run(model.clone(), picture)
+    lighter = lighter_detector(model)
+    assert _kinds(lighter)["Interpolate"] == 1
+    (after,) = _run(lighter, picture)
+    np.testing.assert_allclose(after, before, atol=2e-5)
+
+
 def test_a_head_that_overlaps_itself_stays() -> None:
     model = _detector(side=4)
     picture = _RNG.normal(0, 1, (1, 3, 64, 96)).astype(np.float32)
