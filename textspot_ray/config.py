@@ -7,6 +7,7 @@ provider's own chain, so that a stored configuration can be shown to anybody.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import re
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 from textspot_ray.errors import ConfigError
@@ -358,26 +360,12 @@ def _build(cls: type[Any], data: Any, prefix: str) -> Any:
 
 def _coerce(name: str, value: Any, hint: Any) -> Any:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None:
-        if type(None) in options:
-            return None
+    if value is None and type(None) not in options:
         raise ConfigError(f"{name} must not be empty")
-    for option in options:
-        origin = typing.get_origin(option) or option
-        if origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        if origin is int and isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if origin is str and isinstance(value, str):
-            return value
-        if origin is bool and isinstance(value, bool):
-            return value
-        if origin is dict and isinstance(value, dict):
-            return dict(value)
-        if origin is tuple and isinstance(value, (list, tuple)):
-            return tuple(str(v) for v in value)
-        if origin is tuple and isinstance(value, str):
-            return (value,)
+    if typing.get_origin(hint) is tuple and isinstance(value, (str, list, tuple)):
+        value = [value] if isinstance(value, str) else [str(v) for v in value]
+    with contextlib.suppress(msgspec.ValidationError):
+        return msgspec.convert(value, hint)
     wanted = " or ".join(getattr(o, "__name__", str(o)) for o in options if o is not type(None))
     raise ConfigError(f"{name} must be {wanted}, not {_redacted(name, value)}")
 
