@@ -165,9 +165,6 @@ class Raster:
     payload: memoryview | None = None
 
 
-Reader = Callable[[DecodeJob, Any], Raster]
-
-
 def is_long(payload: memoryview) -> bool:
     """Whether encoded data are too many to leave them unexamined."""
     return len(payload) >= _MANY_BYTES

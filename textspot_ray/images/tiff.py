@@ -69,7 +69,6 @@ class TiffLayout:
         planar: Samples in planes of their own [284] rather than side by side.
         sample_format: [339]: 1 unsigned, 2 signed, 3 float, 5 and 6 complex.
         extra: Meaning of samples behind the colours [338]: 1 premultiplied, 2 plain alpha.
-        tiled: In tiles rather than strips.
         segments: (offset, bytes) of strips or tiles in file order.
         jpeg_stream: (offset, bytes) of an old-style JPEG stream [513, 514].
         ink_set: [332]; 1 is CMYK.
@@ -87,7 +86,6 @@ class TiffLayout:
     planar: bool
     sample_format: int
     extra: tuple[int, ...]
-    tiled: bool
     segments: tuple[tuple[int, int], ...] = field(repr=False, default=())
     jpeg_stream: tuple[int, int] | None = None
     ink_set: int = 1
@@ -310,7 +308,6 @@ class _Layout:
             planar=one(284, 1) == 2 and samples > 1,
             sample_format=one(339, 1),
             extra=tags.get(338, ()),
-            tiled=tiled,
             segments=tuple(zip(offsets, counts, strict=False)),
             jpeg_stream=stream,
             ink_set=one(332, 1),

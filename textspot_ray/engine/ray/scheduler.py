@@ -97,7 +97,6 @@ class Scheduler:
     _slots: list[SlotHandle] = field(default_factory=list)
     _made: int = 0
     _losses_without_progress: int = 0
-    _last_loss: str = ""
     _looked_s: float = float("-inf")
     _leaving_s: float = 0.0
     _roomless_s: float | None = None  # since when no node has room for a slot

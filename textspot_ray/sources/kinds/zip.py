@@ -118,7 +118,6 @@ class _Directory:
     Attributes:
         start, length: Of the directory, in bytes.
         count: Entries as the end record counts them.
-        is_exact: Whether that is a number of 64 bits; else it is modulo 65,536.
         shift: What every offset is to be moved by, for bytes in front of the archive.
         wraps: Whether offsets are modulo 4 GiB, as macOS writes large archives.
     """
@@ -126,7 +125,6 @@ class _Directory:
     start: int
     length: int
     count: int
-    is_exact: bool
     shift: int
     wraps: bool
 
@@ -307,7 +305,7 @@ def _directory_at(read_range: ReadRange, record: bytes, end: int) -> _Directory:
             "zip -s 0 SPLIT.zip --out WHOLE.zip"
         )
     if not length and not count:
-        return _Directory(end, 0, 0, True, 0, False)
+        return _Directory(end, 0, 0, 0, False)
     # Bytes in front of the archive (self-extracting programs) shift every offset; bytes between
     # the directory and its end record do not.
     for start in dict.fromkeys((end - length, offset)):
@@ -323,7 +321,7 @@ def _directory_at(read_range: ReadRange, record: bytes, end: int) -> _Directory:
             first = read_range(start, start + _CENTRAL.size)
             place = _CENTRAL.unpack(first)[18] if len(first) == _CENTRAL.size else 0
             wraps = read_range(place, place + 4) == b"PK\x03\x04"
-        return _Directory(start, length, count, is_exact, 0 if wraps else shift, wraps)
+        return _Directory(start, length, count, 0 if wraps else shift, wraps)
     raise ContainerError("directory does not fit the file: cut off or damaged")
 
 

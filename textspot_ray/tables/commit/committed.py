@@ -100,12 +100,6 @@ class CommittedShards(Mapping[ShardId, int]):
             self.note_redo(shard_id, int(index.redo[row]))
 
 
-def _at(arrays: Mapping[int, NDArray[Any]], shard: ShardId) -> Any:
-    """What a shard's place holds; None where there is none."""
-    array = arrays.get(shard.plan)
-    return array[shard.index] if array is not None and 0 <= shard.index < len(array) else None
-
-
 def _room(arrays: dict[int, NDArray[Any]], plan: int, index: int, empty: Any) -> NDArray[Any]:
     """A plan's array, long enough for an index; new places are ``empty``."""
     array = arrays.get(plan, np.zeros(0, np.asarray(empty).dtype))

@@ -118,7 +118,6 @@ class _Tally:
 
     index: IdIndex = field(default_factory=IdIndex)
     n_words: list[np.ndarray] = field(default_factory=list)
-    n_errors: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     failed: list[np.ndarray] = field(default_factory=list)
     items: int = 0
     with_words: int = 0

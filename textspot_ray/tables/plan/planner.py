@@ -32,7 +32,6 @@ _BATCH = 2_048
 # Pass-through columns are held until their segment is stored: of large ones it gets fewer items.
 _BATCH_BYTES = 8 << 20
 _MAX_SEGMENT_BYTES = 64 << 20
-_MAX_EXAMPLES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,6 @@ class PlanSummary:
         duplicates: Items listed twice in this listing (the second is dropped).
         broken: New items that are known to be unreadable already.
         skipped: What is no image, counted by reason.
-        examples: Some of it.
         segments: Segments added.
         shards: Shards added.
         bytes: Bytes of the new items, as far as known.
@@ -61,7 +59,6 @@ class PlanSummary:
     duplicates: int = 0
     broken: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
-    examples: tuple[Skipped, ...] = ()
     segments: int = 0
     shards: int = 0
     bytes: int = 0
@@ -141,15 +138,12 @@ class _Update:
         self._pending_bytes = 0
         self._changed: dict[int, Item] = {}  # by ordinal
         self._skipped: dict[str, int] = {}
-        self._examples: list[Skipped] = []
         self._n: dict[str, int] = dict.fromkeys(
             ("listed", "new", "changed", "redone", "duplicates", "broken", "segments", "shards",
              "bytes", "unsized"), 0)  # fmt: skip
 
     def skip(self, entry: Skipped) -> None:
         self._skipped[entry.reason] = self._skipped.get(entry.reason, 0) + 1
-        if len(self._examples) < _MAX_EXAMPLES:
-            self._examples.append(entry)
 
     def take(self, batch: list[Item]) -> None:
         """Sort a batch into known, changed and new; flush what makes a segment."""
@@ -183,7 +177,7 @@ class _Update:
         """Flush the rest."""
         self._flush(last=True)
         self._flush_changed()
-        return PlanSummary(**self._n, skipped=dict(self._skipped), examples=tuple(self._examples))
+        return PlanSummary(**self._n, skipped=dict(self._skipped))
 
     def _compare(self, ordinals: np.ndarray, items: list[Item]) -> None:
         before = self._plan.index().tags(ordinals)
