@@ -240,7 +240,12 @@ def locked_model(name: str, cache: Path | None, timeout_s: float) -> Iterator[Pa
     try:
         models.mkdir(parents=True, exist_ok=True)
         with FileLock(models / f".{name}.lock", timeout=timeout_s):
-            yield models / name
+            try:
+                yield models / name
+            finally:  # nothing came: no folder that looks like a model
+                for folder in (*(models / name).glob("*/"), models / name):
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
     except Timeout as exc:
         raise BundleError(f"another fetch of {name} does not end; try again later") from exc
     except OSError as exc:

@@ -117,6 +117,9 @@ class Store:
         """Delete a file; one that is not there is fine."""
         raise NotImplementedError
 
+    def prune(self, folder: str) -> None:
+        """Remove a folder that holds nothing; a store of keys has none."""
+
     def local_path(self, path: str) -> Path | None:
         """Path on this machine's disk, or None if the store is elsewhere."""
         return None

@@ -118,6 +118,10 @@ class LocalStore(Store):
     def delete(self, path: str) -> None:
         self._guard("delete", path, lambda: self._path(path).unlink(missing_ok=True))
 
+    def prune(self, folder: str) -> None:
+        with contextlib.suppress(OSError):  # it holds something, or is gone
+            self._path(folder).rmdir()
+
     def local_path(self, path: str) -> Path | None:
         return self._path(path)
 

@@ -312,6 +312,7 @@ def test_unwritable_cache_is_one_line(shop: Shop, tmp_path: Path) -> None:
 def test_no_network_says_what_to_do(shop: Shop, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"no connection; check the network.*--from DIR"):
         bring(tmp_path, origin="http://127.0.0.1:9/")
+    assert [path.name for path in (tmp_path / "models").iterdir() if path.is_dir()] == []
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from textspot_ray.errors import StorageError
 from textspot_ray.records import Encoded, ImageResult, Item, Shard
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import pages_prefix
-from textspot_ray.tables.commit.data_files import delete_files
+from textspot_ray.tables.commit.data_files import delete_pages
 
 _LOG = logging.getLogger(__name__)
 PAGES_AT_ONCE: Final = 64
@@ -93,7 +93,7 @@ class DonePages:
         for thread in self._putting:  # else the last ones would be put when all is deleted
             thread.join(_JOIN_S)
         with suppress(StorageError):
-            delete_files(self._store, [entry.path for entry in self._store.list(self._prefix)])
+            delete_pages(self._store, [entry.path for entry in self._store.list(self._prefix)])
 
     def _list(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

@@ -8,6 +8,7 @@ takes them in one thread; no wait is without a limit.
 from __future__ import annotations
 
 import itertools
+import logging
 import queue
 import time
 from collections.abc import Callable
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
     from textspot_ray.engine.slot.done_pages import DonePages
     from textspot_ray.tables.commit.writer import ShardWriter
 
+_LOG = logging.getLogger(__name__)
+_RECYCLES_TOLD: Final = 3  # of one worker; a leak comes to that soon
 _PROBE: Final = 0  # ticket of the blank image
 _MAX_OPEN_SHARDS: Final = 4  # being read, ending, being committed; the first are small
 _TICK_S: Final = 0.5  # longest wait between two looks at the deadlines
@@ -215,8 +218,7 @@ class ShardRunner:
             if reason is not None:
                 self._on_end(handle, reason, ErrorKind.STALLED, blame=True)
             if handle.may_recycle and not self._flow.holds_features:
-                self._policy.record(f"{handle.name} recycled: it had grown over the memory limit")
-                handle.stop()
+                self._recycle(handle)
             if handle.state is State.DOWN and not (self._draining and self.idle):
                 handle.start()
         awaited = self._read_ahead.awaited
@@ -228,6 +230,16 @@ class ShardRunner:
             if stuck is not None:
                 error = self._policy.read_stalled(stuck.item, limit_s)
                 self._on_no_data(stuck.shard_key, stuck.index, Encoded(stuck.item, None, error))
+
+    def _recycle(self, handle: WorkerHandle) -> None:
+        """Replace a process that has grown; now and then that is no news."""
+        handle.times_recycled += 1
+        grown = f"{handle.name} recycled: it had grown over the memory limit"
+        if handle.times_recycled % _RECYCLES_TOLD:
+            _LOG.info("%s", grown)
+        else:
+            self._policy.record(f"{grown}, {handle.times_recycled} times by now")
+        handle.stop()
 
     def _await_events(self, timeout_s: float) -> None:
         try:

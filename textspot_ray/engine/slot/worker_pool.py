@@ -43,6 +43,7 @@ class WorkerHandle:
     calls: dict[int, Call] = field(default_factory=dict)
     answered: int = 0
     recycle: bool = False
+    times_recycled: int = 0
     uss_bytes: int = 0
     starving: Starving | None = None  # looked at from half of a deadline on
 

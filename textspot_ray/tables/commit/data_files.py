@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from textspot_ray.errors import MissingFileError, StorageError
 from textspot_ray.storage.faults import Fault, fault_of, reason_of
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.commit_record import TMP, DataFile
+from textspot_ray.tables.commit.commit_record import PAGES, TMP, DataFile
 from textspot_ray.tables.schema import VERSION_KEY, conform, parquet_options, schema_of
 
 READ_ROWS = 65_536
@@ -264,6 +264,15 @@ def empty_file(table: str) -> bytes:
 def file_version(schema: pa.Schema) -> int:
     """Table version in a part's metadata, 0 if there is none."""
     return int((schema.metadata or {}).get(VERSION_KEY, 0))
+
+
+def delete_pages(store: Store, paths: Iterable[str]) -> None:
+    """Delete finished pages of long files, and the folders that then hold nothing."""
+    found = list(paths)
+    delete_files(store, found)
+    for folder in {path.rpartition("/")[0] for path in found}:
+        store.prune(folder)
+    store.prune(PAGES)
 
 
 def delete_files(store: Store, paths: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from textspot_ray.records import ShardId
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import PAGES, CommitRecord
 from textspot_ray.tables.commit.copy_on_write import ImageRow, find_images, sum_images
-from textspot_ray.tables.commit.data_files import delete_files
+from textspot_ray.tables.commit.data_files import delete_pages
 from textspot_ray.tables.commit.ledger import Ledger
 from textspot_ray.tables.commit.manifest import (
     ManifestFile,
@@ -103,7 +103,7 @@ def forget(ledger: Ledger, plan: Plan, image_ids: Iterable[str]) -> ForgetReport
         blank_items(plan.store, plan.seqs, sorted(known))
         for shard in set(known.values()):  # words of long files that are not done
             kept = plan.store.list(f"{PAGES}{shard}.")
-            delete_files(plan.store, [entry.path for entry in kept])
+            delete_pages(plan.store, [entry.path for entry in kept])
         plan.reload()
         finish(ledger, grace_s=0.0)
         if not _came_back(ledger, frozenset(known)):

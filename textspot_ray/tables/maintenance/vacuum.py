@@ -214,4 +214,6 @@ def _delete(
     for entry in litter:
         fault("before_delete")
         store.delete(entry.path)
+    for folder in {e.path.rpartition("/")[0] for e in litter if e.path.startswith(PAGES)}:
+        store.prune(folder)
     return VacuumReport(len(litter), sum(entry.size for entry in litter))

@@ -292,6 +292,9 @@ def test_a_worker_grown_too_large_is_recycled_between_images():
     # not before 20 answers of a process, or a limit set too low would stop the work
     assert 5 <= bench.workers[0].starts <= 11
     assert bench.runner.deaths == 0
+    # that it happens is no news; that it happens again and again is
+    told = [event.message for event in bench.runner.take_slot_events()]
+    assert len(told) == (bench.workers[0].starts - 1) // 3 and "3 times by now" in told[0]
 
 
 def test_fifty_internal_errors_in_a_row_stop_the_job():
