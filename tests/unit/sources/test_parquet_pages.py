@@ -123,6 +123,23 @@ def test_what_cannot_go_by_disk_is_refused_beyond_the_limit(tmp_path: Path) -> N
             assert kinds == ({ErrorKind.TOO_LARGE} if refused else set()), name
 
 
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_a_value_that_is_too_large_costs_itself_and_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dictionary: bool
+) -> None:
+    monkeypatch.setattr(parquet, "_BY_DISK_BYTES", -1)
+    images = [picture(1), picture(2) + bytes(5 << 20), picture(3), picture(4) + bytes(9 << 20)]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": images}), path, use_dictionary=dictionary)
+    items = [i for i in list_items(config(path), MEGABYTE) if isinstance(i, Item)]
+    got = read_all(items, image=MEGABYTE)
+    large = ErrorKind.TOO_LARGE
+    assert [e.data or (e.error and e.error.kind) for e in got] == [
+        images[0], large, images[2], large
+    ]  # fmt: skip
+    assert got[3].error and f"{len(images[3])} bytes" in got[3].error.message
+
+
 @pytest.mark.parametrize("codec", ["none", "snappy", "zstd"])
 def test_a_damaged_page_is_told(tmp_path: Path, by_disk: list[int], codec: str) -> None:
     images = [packable(i)[:3000] for i in range(40)]

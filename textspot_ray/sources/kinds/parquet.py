@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from textspot_ray.records import ErrorKind
 from textspot_ray.sources.kinds.base import ContainerError
-from textspot_ray.sources.kinds.parquet_pages import LargeColumn, pages
+from textspot_ray.sources.kinds.parquet_pages import LargeColumn, Oversized, Value, pages
 from textspot_ray.sources.kinds.tables import (
     ImageColumn,
     ImageTable,
@@ -33,6 +34,7 @@ _NEAR_ROWS = 64  # from the start of a row group, where reading begins
 # so much times the largest image may a page take.
 _BY_DISK_BYTES = 64 << 20
 _PAGE_SHARE = 1.5
+_VALUE_SHARE = 1.5  # beyond it not even base64 can be an image that is let through
 _PAGE_OVERHEAD = 1 << 20
 _BUFFER_BYTES = 4 << 20  # and no pre-buffering: else a whole column chunk is read
 
@@ -145,7 +147,8 @@ class _ParquetTable(ImageTable):
         if 2 * chunk.total_uncompressed_size > self._max_page_bytes and (
             max((page.in_memory for page in pages(self._raw, chunk)), default=0) > _BY_DISK_BYTES
         ):
-            large = LargeColumn(self._raw, chunk, self._file.metadata.schema.column(i))
+            schema = self._file.metadata.schema.column(i)
+            large = LargeColumn(self._raw, chunk, schema, int(_VALUE_SHARE * self._max_bytes))
             found = large if large.can_read() else None
         self._by_disk[group] = found is not None
         return found
@@ -226,19 +229,21 @@ def _plain_memory() -> Iterator[None]:
         pa.set_memory_pool(before)
 
 
-def _scalar(data: bytes | None, column: ImageColumn, named: Any) -> Any:
+def _scalar(data: Value | None, column: ImageColumn, named: Any) -> Any:
     """A value as Arrow would give it: inside the structs of its column, beside its path.
 
     Args:
-        data: The image, or None.
+        data: The image, None for a null, or what stands for one that is too large.
         column: Where it is.
         named: The topmost field with the path alone, or None.
     """
     if data is None:
         made = pa.array([None], pa.large_binary())
     else:  # no copy
-        offsets = np.array([0, len(data)], np.int64)
-        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+        # memory that is never touched, for its size is looked at before
+        held = mmap.mmap(-1, data.size) if isinstance(data, Oversized) else data
+        offsets = np.array([0, len(held)], np.int64)
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(held)]
         made = pa.Array.from_buffers(pa.large_binary(), 1, buffers)
     if column.form == "struct":
         for name in column.path[1:]:

@@ -84,6 +84,16 @@ def pages(file: IO[bytes], chunk: Any) -> Iterator[Page]:
         at += header.of(3)
 
 
+@dataclass(frozen=True, slots=True)
+class Oversized:
+    """Stands for a value that is too large to be read."""
+
+    size: int
+
+
+Value = bytes | Oversized
+
+
 class LargeColumn:
     """Byte arrays of a column chunk, whose pages are unpacked to disk.
 
@@ -91,9 +101,11 @@ class LargeColumn:
         file: The Parquet file.
         chunk: Metadata of the chunk.
         column: Its column in the file's schema.
+        max_bytes: Of one value.
     """
 
-    def __init__(self, file: IO[bytes], chunk: Any, column: Any) -> None:
+    def __init__(self, file: IO[bytes], chunk: Any, column: Any, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._file = file
         self._chunk = chunk
         self._max_level = column.max_definition_level
@@ -106,10 +118,10 @@ class LargeColumn:
             and self._chunk.physical_type == "BYTE_ARRAY"
             and self._chunk.compression in _CODECS
             and _ENCODINGS.issuperset(self._chunk.encodings)
-            and all(page.values <= _MAX_VALUES for page in pages(self._file, self._chunk))
+            and all(0 <= page.values <= _MAX_VALUES for page in pages(self._file, self._chunk))
         )
 
-    def values(self, start: int) -> Iterator[bytes | None]:
+    def values(self, start: int) -> Iterator[Value | None]:
         """The values from a row on, None for a null.
 
         Raises:
@@ -121,7 +133,7 @@ class LargeColumn:
             for page in pages(self._file, self._chunk):
                 if page.kind == DICTIONARY:
                     unpacked = self._unpacked(page, stack)
-                    dictionary = _Values(unpacked, 0, page.size, page.values)
+                    dictionary = _Values(unpacked, 0, page.size, page.values, self._max_bytes)
                 elif page.kind in (DATA, DATA_V2):
                     if row + page.values > start:
                         yield from self._page(page, dictionary, max(0, start - row))
@@ -129,13 +141,15 @@ class LargeColumn:
             if row != self._chunk.num_values:
                 raise ContainerError("Parquet data cannot be read: a page is damaged or missing")
 
-    def _page(self, page: Page, dictionary: _Values | None, start: int) -> Iterator[bytes | None]:
+    def _page(self, page: Page, dictionary: _Values | None, start: int) -> Iterator[Value | None]:
         with ExitStack() as stack:
             data = self._unpacked(page, stack)
             at, size = page.levels, page.levels
             if page.kind == DATA and self._max_level:
                 size = int.from_bytes(_at(data, 0, 4), "little")
                 at = 4 + size
+            if max(page.levels, size) > _most_numbers(page):
+                raise ContainerError("Parquet data cannot be read: a damaged page")
             valid = np.ones(page.values, bool)
             if self._max_level:
                 levels = _at(data, at - size, size)
@@ -143,10 +157,14 @@ class LargeColumn:
                 valid = _numbers(levels, width, page.values) == self._max_level
             n_valid = int(valid.sum())
             if page.encoding == _PLAIN:
-                found, order = _Values(data, at, page.size, n_valid), np.arange(n_valid)
+                found = _Values(data, at, page.size, n_valid, self._max_bytes)
+                order = np.arange(n_valid)
             elif page.encoding in _DICTIONARIES and dictionary is not None:
-                packed = _at(data, at, page.size - at)
-                found, order = dictionary, _numbers(packed[1:], packed[0], n_valid)
+                packed = _at(data, at, min(page.size - at, _most_numbers(page)))
+                if not packed and n_valid:
+                    raise ContainerError("Parquet data cannot be read: a page ends too soon")
+                width = packed[0] if packed else 0
+                found, order = dictionary, _numbers(packed[1:], width, n_valid)
             else:
                 raise ContainerError("Parquet data cannot be read: a page has no dictionary")
             place = int(valid[:start].sum())
@@ -160,6 +178,8 @@ class LargeColumn:
         part = FilePart(self._file, page.at, page.stored)
         if codec == "UNCOMPRESSED":
             return cast("IO[bytes]", part)
+        if page.levels > _most_numbers(page):
+            raise ContainerError("Parquet data cannot be read: a damaged page")
         unpacked = stack.enter_context(tempfile.TemporaryFile(prefix="textspot-"))  # noqa: SIM115
         unpacked.write(part.read(page.levels))
         packed = cast(
@@ -183,8 +203,9 @@ class LargeColumn:
 class _Values:
     """Byte arrays one behind the other, each with its length before it."""
 
-    def __init__(self, file: IO[bytes], at: int, stop: int, count: int) -> None:
+    def __init__(self, file: IO[bytes], at: int, stop: int, count: int, max_bytes: int) -> None:
         self._file = file
+        self._max_bytes = max_bytes
         self._places = np.empty((count, 2), np.int64)
         for n in range(count):
             size = int.from_bytes(_at(file, at, 4), "little")
@@ -193,10 +214,16 @@ class _Values:
             if at > stop:
                 raise ContainerError("Parquet data cannot be read: a value leads out of its page")
 
-    def __getitem__(self, number: int) -> bytes:
+    def __getitem__(self, number: int) -> Value:
         if not 0 <= number < len(self._places):
             raise ContainerError("Parquet data cannot be read: a value that no dictionary has")
-        return _at(self._file, *map(int, self._places[number]))
+        at, size = map(int, self._places[number])
+        return _at(self._file, at, size) if size <= self._max_bytes else Oversized(size)
+
+
+def _most_numbers(page: Page) -> int:
+    """Most bytes that levels, or numbers in a dictionary, take: four each, and run lengths."""
+    return 8 * page.values + 64
 
 
 def _at(file: IO[bytes], at: int, size: int) -> bytes:
