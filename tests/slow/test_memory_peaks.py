@@ -73,6 +73,37 @@ def large_rows(folder: Path) -> str:
     return str(folder)
 
 
+def _noise(rows: int, size: int) -> Iterator[bytes]:
+    """Images, by their heads, that no codec makes smaller."""
+    noise = os.urandom(size + rows)
+    for i in range(rows):
+        yield b"\xff\xd8\xff\xe0" + noise[i : i + size]
+
+
+def large_pages(folder: Path) -> str:
+    """A Parquet page of 1,024 images of 300 kB, as pandas writes it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    image = pa.array(list(_noise(1024, 300_000)), pa.binary())
+    pq.write_table(pa.table({"image": image}), folder / "x.parquet", use_dictionary=False)
+    return str(folder / "x.parquet")
+
+
+def large_batches(folder: Path) -> str:
+    """Arrow record batches: 1,000 images of 300 kB, four of nearly `image.max_bytes` packed."""
+    import pyarrow as pa
+
+    schema = pa.schema([("image", pa.binary())])
+    zeros = (b"\x89PNG\r\n\x1a\n" + bytes(LARGEST - 8) for _ in range(4))
+    for name, codec, images in (("x", None, _noise(1000, 300_000)), ("y", "zstd", zeros)):
+        options = pa.ipc.IpcWriteOptions(compression=codec)
+        with pa.ipc.new_file(folder / f"{name}.arrow", schema, options=options) as writer:
+            column = pa.array(list(images), pa.binary())
+            writer.write_batch(pa.record_batch([column], schema=schema))
+    return str(folder)
+
+
 def long_captions(folder: Path) -> str:
     """A Parquet table of 8,000 rows that repeat one caption of 256 KiB."""
     import pyarrow as pa
@@ -186,7 +217,7 @@ def peaks(source: str, out: Path) -> tuple[int, int, str]:
 
 
 FILES: list[Callable[[Path], str]] = [
-    large_rows, large_members, long_captions, greedy_xz, many_pixels, much_text,
+    large_rows, large_pages, large_batches, large_members, long_captions, greedy_xz, many_pixels, much_text,
 ]  # fmt: skip
 
 

@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.archives import config, listed, picture, read_all
+from tests.support.archives import FAST, config, listed, picture, read_all
 from textspot_ray.config import ImageConfig
 from textspot_ray.records import ErrorKind, Item
-from textspot_ray.sources.kinds import parquet
+from textspot_ray.sources.kinds import access_of, parquet
+from textspot_ray.sources.kinds.base import SourceFile, Streamed
 from textspot_ray.sources.kinds.parquet_pages import LargeColumn
 from textspot_ray.sources.listing import list_items
+from textspot_ray.storage.volumes import open_volume
 
 MEGABYTE = ImageConfig(max_bytes=1 << 20)
 
@@ -103,6 +105,33 @@ def test_a_page_of_a_thousand_images_as_pandas_writes_it_is_read(
             assert encoded.data == images[n]
             largest = max(largest, pa.total_allocated_bytes() - before)
         assert largest < 4 << 20
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_long_unpacking_gives_signs_of_life(tmp_path: Path, kind: str) -> None:
+    """Else it is taken to hang, once it takes longer than an answer of storage may."""
+    images = pa.table({"image": [picture(i) + os.urandom(9_000) for i in range(3000)]})
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        pq.write_table(images, path, use_dictionary=False)
+    else:
+        with pa.ipc.new_file(path, images.schema, options=pa.ipc.IpcWriteOptions()) as writer:
+            writer.write_table(images)
+    file = SourceFile(open_volume("file"), str(path), FAST)
+    item = listed(path)[0][2999]
+    beats = 0
+
+    def beat() -> None:
+        nonlocal beats
+        beats += 1
+
+    access = access_of(item.container)
+    assert isinstance(access, Streamed)
+    with file.open() as opened:
+        stream = access.open(opened, file, item, beat)
+        before = beats
+        assert len(stream.read(item)) > 9_000 and beats > before
+        stream.close()
 
 
 def test_what_cannot_go_by_disk_is_refused_beyond_the_limit(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import pyarrow as pa
 
@@ -340,10 +340,27 @@ class TableAccess(Streamed):
         info = source.info()
         if item.content_tag is not None and info.tag != item.content_tag:
             raise changed(f"the {self._kind.label} file is another one")
-        return _TableItems(self._kind.open_table(file, source.max_bytes), source)
+        beating = cast("IO[bytes]", _Beating(file, beat))
+        return _TableItems(self._kind.open_table(beating, source.max_bytes), source)
 
     def bytes_held(self, item: Item) -> int | None:
         return None
+
+
+class _Beating:
+    """A file that gives a sign of life with every read: unpacking a gigabyte takes its time."""
+
+    def __init__(self, file: IO[bytes], beat: Beat) -> None:
+        self._file = file
+        self._beat = beat
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._beat()
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 class _TableItems(ItemStream):
