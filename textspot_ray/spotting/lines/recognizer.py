@@ -348,13 +348,14 @@ class _Worker:
         return [
             reading
             if mean_confidence(reading) >= _UNSURE
-            else self._perhaps_turned(reading, strips[i : i + 1], width)
+            else self._perhaps_turned(self._classifier, reading, strips[i : i + 1], width)
             for i, (reading, width) in enumerate(rows)
         ]
 
-    def _perhaps_turned(self, reading: Reading, strip: Strips, width: int) -> Reading:
+    def _perhaps_turned(
+        self, classifier: Any, reading: Reading, strip: Strips, width: int
+    ) -> Reading:
         """The reading of the line the other way up, where that is the better one."""
-        classifier = self._classifier
         classifier.infer({0: _classifier_input(strip, width)}, share_outputs=True)
         if not classifier.get_output_tensor(0).data.reshape(-1)[1] > _TURNED:
             return reading
