@@ -179,19 +179,14 @@ class SpotResult:
         Raises:
             UsageError: The image failed, or its pixels cannot be read again.
         """
-        import cv2
-
+        from textspot_ray.images.pixels import shrunk
         from textspot_ray.query.overlay import draw_words
 
         if self.record.error is not None:
             raise UsageError(f"nothing to draw: {self.error}")
         if self._content is None:
             raise UsageError("the picture is not at hand; open the tables and use .show(image_id)")
-        pixels = _decoded(self._content, self.page)
-        scale = min(1.0, longest_px / max(pixels.shape[:2]))
-        if scale < 1.0:
-            size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
-            pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+        pixels = shrunk(_decoded(self._content, self.page), longest_px)
         return draw_words(pixels, self._page(), self.min_confidence)
 
     def show(self) -> None:

@@ -217,16 +217,8 @@ def _as_json(hit: Hit) -> dict[str, object]:
     return {
         "image_id": hit.image_id,
         "text": hit.text,
-        "box": list(hit.box),
+        "box": hit.box,
         "confidence": hit.confidence,
         "cost": hit.cost,
-        "words": [
-            {
-                "word_index": word.word_index,
-                "text": word.text,
-                "box": list(word.box),
-                "confidence": word.confidence,
-            }
-            for word in hit.words
-        ],
+        "words": [dataclasses.asdict(word) for word in hit.words],
     }

@@ -18,8 +18,8 @@ from urllib.parse import quote, unquote
 from textspot_ray.errors import UsageError
 from textspot_ray.query.pages import Page
 from textspot_ray.query.views import TableViews
-from textspot_ray.sources.identity import canonical, locate
-from textspot_ray.storage.filesystem import LOCAL, split_uri
+from textspot_ray.sources.identity import canonical_base, locate
+from textspot_ray.storage.filesystem import LOCAL
 from textspot_ray.tables.schema import clean_text
 
 _PAGE = re.compile(r"^page=\d+$")
@@ -137,14 +137,7 @@ def safe_component(text: str) -> str:
 
 
 def _given_root(tables: TableViews, relative_to: str) -> str:
-    protocol, rest = split_uri(relative_to)
-    if protocol in _WEB:
-        base = relative_to
-    elif protocol == LOCAL:
-        base = canonical(LOCAL, os.path.abspath(rest))  # noqa: PTH100 (Path.absolute keeps "..")
-    else:
-        base = canonical(protocol, rest)
-    base = base.rstrip("/")
+    base = (canonical_base(relative_to) or "").rstrip("/")
     for root, condition, sought in (
         (f"{base}#", "source = $sought", base),
         (f"{base}/", "starts_with(source, $sought)", f"{base}/"),

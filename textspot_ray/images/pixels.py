@@ -40,6 +40,16 @@ def upright(image: Pixels, orientation: int) -> Pixels:
     return image if turn is None else np.ascontiguousarray(turn(image), dtype=np.uint8)
 
 
+def shrunk(image: Pixels, longest_px: int | None) -> Pixels:
+    """An image whose longer side has at most so many pixels; None: as it is."""
+    height, width = image.shape[:2]
+    if longest_px is None or max(height, width) <= longest_px:
+        return image
+    share = longest_px / max(height, width)
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def bands(height: int, width: int) -> Iterator[slice]:
     """Slices of rows that hold some million pixels each."""
     step = max(1, _BAND_PIXELS // max(width, 1))

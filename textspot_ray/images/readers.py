@@ -49,6 +49,27 @@ def _payload(job: DecodeJob, header: Header) -> memoryview:
     return memoryview(job.data)[start:stop]
 
 
+def _raster(
+    job: DecodeJob,
+    header: Header,
+    image: Pixels,
+    found: Format,
+    note: str | None = None,
+    damage: str | None = None,
+) -> Raster:
+    """Pixels, at full size or less, with what the header says of them."""
+    return Raster(
+        image,
+        header.width,
+        header.height,
+        found,
+        header.orientation,
+        damage=damage or header.damage,
+        note=note,
+        payload=_payload(job, header),
+    )
+
+
 # --- JPEG -----------------------------------------------------------------------------------------
 
 
@@ -127,15 +148,7 @@ def _jpeg_raster(
         damage = f"{damage}; {warning}" if damage else warning
         if lost > max(8, len(image) // 100):
             damage += f"; the last {100 * lost // len(image)} % of its rows are filling"
-    return Raster(
-        image,
-        header.width,
-        header.height,
-        Format.JPEG,
-        header.orientation,
-        damage=damage,
-        payload=_payload(job, header),
-    )
+    return _raster(job, header, image, Format.JPEG, damage=damage)
 
 
 def _filled_rows(image: Pixels) -> int:
@@ -170,16 +183,7 @@ def read_jpeg_imagecodecs(job: DecodeJob, header: Header, found: Format) -> Rast
         values = imagecodecs.jpeg_decode(job.data, bitspersample=header.bits)
     _check_shape(values, header)
     image, note = from_integers(values, header.bits)
-    return Raster(
-        image,
-        header.width,
-        header.height,
-        Format.JPEG,
-        header.orientation,
-        damage=header.damage,
-        note=note,
-        payload=_payload(job, header),
-    )
+    return _raster(job, header, image, Format.JPEG, note)
 
 
 def _check_shape(values: NDArray[Any], header: Header) -> None:
@@ -349,16 +353,7 @@ def _header_raster(
     job: DecodeJob, header: Header, image: Pixels, found: Format, note: str | None = None
 ) -> Raster:
     _check_shape(image, header)
-    return Raster(
-        image,
-        header.width,
-        header.height,
-        found,
-        header.orientation,
-        damage=header.damage,
-        note=note,
-        payload=_payload(job, header),
-    )
+    return _raster(job, header, image, found, note)
 
 
 def _whole_stream(job: DecodeJob, header: Header) -> bytes:
@@ -407,15 +402,7 @@ def read_jpeg2000(job: DecodeJob, header: Header, found: Format) -> Raster:
                 job.reserve(area * per_pixel, "a JPEG 2000 in one tile", area)
             steps -= 1  # the file has fewer resolution levels than we would like
     image, note = from_pillow(opened)
-    return Raster(
-        image,
-        header.width,
-        header.height,
-        Format.JPEG2000,
-        damage=header.damage,
-        note=note,
-        payload=_payload(job, header),
-    )
+    return _raster(job, header, image, Format.JPEG2000, note)
 
 
 # --- Apple's PNG ----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from textspot_ray.config import ImageConfig, SourceConfig
 from textspot_ray.errors import TextspotError
 from textspot_ray.images.decode import Decoded, decode
+from textspot_ray.images.pixels import shrunk
 from textspot_ray.query.pages import Page
 from textspot_ray.query.source_roots import SourceRoots
 from textspot_ray.records import ErrorKind, ImageError, Item, Stage
@@ -100,7 +101,7 @@ class Pictures:
     ) -> Iterator[tuple[Page, NDArray[np.uint8] | None, str]]:
         """Each page's pixels (BGR), whole or scaled down to ``longest_px``, or None and why."""
         for page, _, found, note in self.opened(pages, longest_px):
-            yield page, None if found is None else _shrunk(found.image, longest_px), note
+            yield page, None if found is None else shrunk(found.image, longest_px), note
 
     def opened(
         self, pages: Sequence[Page], longest_px: int | None = None
@@ -207,17 +208,6 @@ def _file_item(image_id: str, page: Page) -> Item:
         content_tag=page.content_tag,
         error=None if page.member is None else _NOT_PLANNED,
     )
-
-
-def _shrunk(image: Any, longest_px: int | None) -> NDArray[np.uint8]:
-    height, width = image.shape[:2]
-    pixels: NDArray[np.uint8] = image
-    if longest_px is None or max(height, width) <= longest_px:
-        return pixels
-    share = longest_px / max(height, width)
-    size = (max(1, round(width * share)), max(1, round(height * share)))
-    pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return pixels
 
 
 def _reason(error: ImageError | None) -> str:

@@ -62,6 +62,7 @@ _OLD_KEY = (
 )
 # the statement's line with a caret under the place, which means nothing on one line
 _EXCERPT = re.compile(r"\n+LINE \d+: .*\n *\^+", re.DOTALL)
+_COUNTS = ("items", "images", "with_words", "empty", "failed", "words")
 _SHARDS = pa.schema(
     [
         ("plan", pa.int32()),
@@ -71,16 +72,8 @@ _SHARDS = pa.schema(
         ("reason", pa.string()),
         ("started_at", pa.timestamp("us", "UTC")),
         ("finished_at", pa.timestamp("us", "UTC")),
-        ("items", pa.int64()),
-        ("images", pa.int64()),
-        ("with_words", pa.int64()),
-        ("empty", pa.int64()),
-        ("failed", pa.int64()),
-        ("words", pa.int64()),
-        ("read_s", pa.float64()),
-        ("decode_s", pa.float64()),
-        ("detect_s", pa.float64()),
-        ("recognise_s", pa.float64()),
+        *((name, pa.int64()) for name in _COUNTS),
+        *((f"{stage}_s", pa.float64()) for stage in TIMED_STAGES),
         ("node", pa.string()),
     ]
 )
@@ -380,7 +373,6 @@ def _sql_type(kind: pa.DataType) -> str:
 
 
 def _shard_row(record: CommitRecord) -> dict[str, Any]:
-    counts, seconds = record.counts, record.stage_s
     return {
         "plan": record.shard.plan,
         "shard": record.shard.index,
@@ -389,13 +381,8 @@ def _shard_row(record: CommitRecord) -> dict[str, Any]:
         "reason": record.reason,
         "started_at": _microseconds(record.started_at),
         "finished_at": _microseconds(record.finished_at),
-        "items": counts.items,
-        "images": counts.images,
-        "with_words": counts.with_words,
-        "empty": counts.empty,
-        "failed": counts.failed,
-        "words": counts.words,
-        **{f"{stage}_s": _seconds(seconds, stage) for stage in TIMED_STAGES},
+        **{name: getattr(record.counts, name) for name in _COUNTS},
+        **{f"{stage}_s": _seconds(record.stage_s, stage) for stage in TIMED_STAGES},
         "node": record.environment.get("node"),
     }
 

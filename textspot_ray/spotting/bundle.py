@@ -43,7 +43,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import yaml
@@ -53,8 +53,7 @@ from textspot_ray.errors import BundleError, key_first
 from textspot_ray.machine import has_bf16, has_int8_dot_product
 
 SCHEMA = 1
-SPOTTING: Final = "spotting"
-LINES: Final = "lines"
+SPOTTING, LINES = "spotting", "lines"
 AUTO = "auto"
 ALL, LATIN = "all", "latin"  # alphabets of the family lines
 EMBEDDED = "embedded"
@@ -169,7 +168,7 @@ class BundleSpec:
     version: str
     alphabet: str
     precisions: Mapping[str, ModelFiles]
-    family: Literal["spotting", "lines"] = SPOTTING
+    family: str = SPOTTING
     max_steps: _Count = 28
     detection_threshold: _Threshold = 0.5
     graph_threshold: _Threshold = 0.0
@@ -361,11 +360,17 @@ def describe_files(folder: Path, names: Mapping[str, tuple[str, ...]]) -> ModelF
     Args:
         folder: The bundle's folder.
         names: Paths inside it, by part: those of an IR's .xml and .bin, or of one .onnx or .txt.
+
+    Raises:
+        BundleError: One cannot be read.
     """
 
     def described(name: str) -> BundleFile:
-        with (folder / name).open("rb") as stream:
-            return BundleFile(name, hashlib.file_digest(stream, "sha256").hexdigest())
+        try:
+            with (folder / name).open("rb") as stream:
+                return BundleFile(name, hashlib.file_digest(stream, "sha256").hexdigest())
+        except OSError as exc:
+            raise BundleError(f"cannot read {folder / name}: {exc.strerror}") from exc
 
     return ModelFiles(
         {
@@ -395,6 +400,8 @@ def _spec(data: dict[str, Any]) -> BundleSpec:
     data |= {key: str(data[key]) for key in ("name", "version", "alphabet")}  # YAML has numbers
     listed: Any = msgspec.convert({"precisions": data["precisions"]}, _Listed).precisions
     spec = msgspec.convert({**data, "precisions": {}}, BundleSpec)
+    if spec.family not in _REQUIRED:
+        raise ValueError(f"family must be {' or '.join(_REQUIRED)}, not {spec.family!r}")
     if (spec.family == LINES) != (rules is not None):
         raise ValueError("lines must hold the rules of the family lines, and of no other")
     alphabet = spec.alphabet

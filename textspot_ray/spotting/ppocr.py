@@ -29,6 +29,7 @@ from textspot_ray.spotting.bundle import (
     LinesRules,
     ModelFiles,
     PartFiles,
+    describe_files,
     write_spec,
 )
 
@@ -109,17 +110,17 @@ def undescribed_bundle(folder: Path) -> Bundle | None:
     Parts are told by their names: one file each with ``det`` and ``rec`` in it (.onnx, or .xml with
     its .bin), perhaps ``cls``, and perhaps a list of characters (.txt). None where that is not so.
     """
-    parts: dict[str, PartFiles] = {}
+    names: dict[str, tuple[str, ...]] = {}
     for part, mark in (("detector", "det"), ("recognizer", "rec"), ("classifier", "cls")):
         found = [p for p in folder.glob(f"*{mark}*") if p.suffix in (".onnx", ".xml")]
         if len(found) == 1:
-            parts[part] = _hashed(found[0])
+            names[part] = _with_weights(found[0])
         elif found or part != "classifier":
             return None
     lists = list(folder.glob("*.txt"))
     if len(lists) == 1:
-        parts["characters"] = _hashed(lists[0])
-    files = ModelFiles(parts)
+        names["characters"] = (lists[0].name,)
+    files = describe_files(folder, names)
     state = " ".join(file.sha256 for file in files.files())
     spec = BundleSpec(
         name=folder.resolve().name,
@@ -136,21 +137,9 @@ def undescribed_bundle(folder: Path) -> Bundle | None:
     return Bundle(folder, spec, str(folder))
 
 
-def _hashed(path: Path) -> PartFiles:
-    files = {path.suffix[1:]: path}
-    if path.suffix == ".xml":
-        files["bin"] = path.with_suffix(".bin")
-    return PartFiles(
-        {suffix: BundleFile(file.name, _digest(file)) for suffix, file in files.items()}
-    )
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as exc:
-        raise BundleError(f"cannot read {path}: {exc.strerror}") from exc
+def _with_weights(graph: Path) -> tuple[str, ...]:
+    more = (graph.with_suffix(".bin").name,) if graph.suffix == ".xml" else ()
+    return (graph.name, *more)
 
 
 def installed_bundle(name: str) -> Bundle | None:

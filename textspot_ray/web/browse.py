@@ -27,9 +27,10 @@ from textspot_ray.query.search import Combine, Mode
 from textspot_ray.query.views import sql_reason
 from textspot_ray.web import html
 from textspot_ray.web.browse_data import MAX_DOWNLOAD, MAX_ROWS, BrowseData, Question
-from textspot_ray.web.html import SHARED, Tab, grouped
+from textspot_ray.web.html import SHARED, Tab
 from textspot_ray.web.image_data import WRITING_SYSTEMS, shown_name
 from textspot_ray.web.view import threshold_note
+from textspot_ray.wording import number
 
 try:
     from starlette.applications import Starlette
@@ -352,8 +353,8 @@ class _Handlers:
                     scripts=_SCRIPTS,
                     title=self._title,
                     subtitle=(
-                        f"{self._data.uri}: {grouped(totals.images)} images, "
-                        f"{grouped(totals.words)} words"
+                        f"{self._data.uri}: {number(totals.images)} images, "
+                        f"{number(totals.words)} words"
                     ),
                     note=threshold_note(self._data.tables, stats, self._data.text_threshold),
                     tabs=(

@@ -21,6 +21,7 @@ from textspot_ray.errors import printable
 from textspot_ray.query.charts import HEIGHT, WIDTH, short_number
 from textspot_ray.query.figures import charts
 from textspot_ray.query.stats import Stats
+from textspot_ray.wording import number
 
 ZOOM = "openseadragon/openseadragon.min.js"  # unchanged from npm's openseadragon 6.1.1
 SHARED = (ZOOM, "page.js", "cards.js", "viewer.js")  # what every page with pictures runs
@@ -51,7 +52,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    made.filters.update(short=short_number, grouped=grouped, cell=_cell)
+    made.filters.update(short=short_number, grouped=number, cell=_cell)
     made.globals.update(chart_width=WIDTH, chart_height=HEIGHT, rows_of=_rows_of)
     return made
 
@@ -120,11 +121,6 @@ def jpeg_uri(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
-def grouped(value: float) -> str:
-    """A count with its thousands apart."""
-    return f"{value:,.0f}"
-
-
 def _shown(value: Any) -> Any:
     """Text with control characters shown, not sent; markup of our own as it is."""
     if isinstance(value, str) and not hasattr(value, "__html__"):
@@ -142,7 +138,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return short_number(value)
     if isinstance(value, int):
-        return grouped(value)
+        return number(value)
     return str(value)
 
 

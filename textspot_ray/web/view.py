@@ -20,8 +20,9 @@ from textspot_ray.query.source_roots import SourceRoots
 from textspot_ray.query.stats import Stats, compute_stats
 from textspot_ray.query.views import TableViews
 from textspot_ray.web import html
-from textspot_ray.web.html import SHARED, Tab, grouped
+from textspot_ray.web.html import SHARED, Tab
 from textspot_ray.web.image_data import WRITING_SYSTEMS, image_data, read_notes, shown_name
+from textspot_ray.wording import number
 
 _MAX_ERRORS = 1000
 
@@ -145,7 +146,7 @@ def threshold_note(tables: TableViews, stats: Stats, least: float) -> str:
     if not below:
         return ""
     return (
-        f"{grouped(below)} of {grouped(stats.figures.totals.words)} words were read with less "
+        f"{number(below)} of {number(stats.figures.totals.words)} words were read with less "
         f"confidence than {least:g} and are hidden until you lower the slider"
     )
 
@@ -176,7 +177,7 @@ def shown_damage(tables: TableViews) -> list[tuple[str, str, str]]:
 
 def _images(stats: Stats) -> str:
     count = stats.figures.totals.images
-    return f"{grouped(count)} image{'' if count == 1 else 's'}"
+    return f"{number(count)} image{'' if count == 1 else 's'}"
 
 
 def show_hits(
