@@ -90,7 +90,9 @@ class _Outcome:
                 try:
                     result.draw(longest_px=_DRAWN_PX).save(self._draw)
                 except (OSError, ValueError) as exc:
-                    raise UsageError(f"cannot write {self._draw}: {exc}") from exc
+                    from textspot_ray.storage.faults import reason_of
+
+                    raise UsageError(f"cannot write {self._draw}: {reason_of(exc)}") from exc
             yield result
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from textspot_ray.errors import UsageError
+from textspot_ray.storage.faults import reason_of
 
 DONT_CARE = "###"
 _MAX_GT_BYTES = 8 * 2**20  # of one file; the largest known has 90 lines
@@ -120,7 +121,7 @@ def read_texts(path: Path) -> Iterator[tuple[str, bytes]]:
                         stream = tar.extractfile(member) or io.BytesIO()
                         yield member.name, stream.read()
     except (OSError, tarfile.TarError, zipfile.BadZipFile) as exc:
-        raise UsageError(f"cannot read {path}: {exc}") from exc
+        raise UsageError(f"cannot read {path}: {reason_of(exc)}") from exc
 
 
 def _wanted(name: str) -> bool:

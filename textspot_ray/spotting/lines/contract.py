@@ -16,6 +16,7 @@ from typing import Any
 from textspot_ray.errors import BundleError
 from textspot_ray.spotting.bundle import ALL, LATIN
 from textspot_ray.spotting.lines.strips import STRIP_HEIGHT
+from textspot_ray.storage.faults import reason_of
 
 STRIDE = 32  # a detector's sides are multiples of it
 
@@ -126,7 +127,7 @@ def read_characters(model: Any, where: str, listed: Path | None = None) -> tuple
         try:
             text = listed.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
-            raise BundleError(f"cannot read the character list {listed}: {exc}") from exc
+            raise BundleError(f"cannot read the character list {listed}: {reason_of(exc)}") from exc
     elif model.has_rt_info(["framework", "character"]):  # where OpenVINO keeps ONNX metadata
         text = str(model.get_rt_info(["framework", "character"]).astype(str))
     else:
