@@ -217,7 +217,8 @@ def peaks(source: str, out: Path) -> tuple[int, int, str]:
 
 
 FILES: list[Callable[[Path], str]] = [
-    large_rows, large_pages, large_batches, large_members, long_captions, greedy_xz, many_pixels, much_text,
+    large_rows, large_pages, large_batches, large_members, long_captions, greedy_xz, many_pixels,
+    much_text,
 ]  # fmt: skip
 
 
