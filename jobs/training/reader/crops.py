@@ -277,11 +277,11 @@ class CropSet:
 
 # Name, folder, how its words are kept, share among real words; street photographs have the rest.
 _WORLDS = (
-    ("iiit5k", "iiit5k_train_words", listed_crops, 0.12),
-    ("plates", "plates_us_words", plate_crops, 0.10),
-    ("web", "born_digital_train", page_crops, 0.09),
-    ("forms", "forms_train", page_crops, 0.08),
-    ("pages", "pdf_pages_train", page_crops, 0.10),
+    ("iiit5k", "iiit5k_train_words", listed_crops, 0.08),
+    ("plates", "plates_us_words", plate_crops, 0.12),
+    ("web", "born_digital_train", page_crops, 0.06),
+    ("forms", "forms_train", page_crops, 0.07),
+    ("pages", "pdf_pages_train", page_crops, 0.05),
     ("receipts", "receipts_words", page_crops, 0.12),
 )
 
