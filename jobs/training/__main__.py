@@ -16,6 +16,7 @@ from textspot_ray.errors import MissingExtraError, TextspotError
 PARTS = {
     "reader": "jobs.training.reader.train",
     "detector": "jobs.training.detector.train",
+    "thin": "jobs.training.detector.thin",
     "refiner": "jobs.training.refiner.train",
     "render": "jobs.training.render.worlds",
     "teacher": "jobs.training.teacher.label",

@@ -90,9 +90,8 @@ def train(args: argparse.Namespace) -> None:
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
     device: str = args.device
-    model = DetectorTrunk().to(device).to(memory_format=torch.channels_last)
-    if args.init:
-        model.load_state_dict(load_trunk(args.init).state_dict())
+    model = load_trunk(args.init) if args.init else DetectorTrunk()
+    model = model.to(device).to(memory_format=torch.channels_last)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW(

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from jobs.training.detector.network import DISTANCE_UNIT_PX, ENLARGEMENT, DetectorTrunk
+from jobs.training.detector.thin import ranks_of, thin
 from jobs.training.loop.checkpoints import (
     as_tensors,
     fill,
@@ -49,7 +50,8 @@ def load_trunk(path: Path) -> DetectorTrunk:
     Raises:
         UsageError: the file holds weights of another network, or none.
     """
-    trunk = DetectorTrunk()
-    fill(trunk, load_weights(path), path)
+    weights = load_weights(path)
+    trunk = thin(DetectorTrunk(), ranks_of(weights))
+    fill(trunk, weights, path)
     trunk.eval()
     return trunk

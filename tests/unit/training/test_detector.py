@@ -1,26 +1,27 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 
-from torch.nn import functional as F
-
 from jobs.training.data import datasets
 from jobs.training.detector import scores as detector_scores
 from jobs.training.detector.crops import target_maps
 from jobs.training.detector.network import (
-    ENLARGEMENT,
     DetectorTrunk,
-    Enlargement,
     count_macs,
     detector_loss,
 )
 from jobs.training.detector.rotated_nms import rotated_nms
 from jobs.training.detector.selection import candidates, corners, vote
-from jobs.training.refiner.rectification import Stem
+from jobs.training.detector.thin import RANKS, column_and_row, ranks_of, thin
+from jobs.training.detector.thin import main as thin_weights
+from jobs.training.detector.weights import load_trunk, save_weights
+from textspot_ray.errors import UsageError
 
 
 def perfect_maps(words: list[datasets.PhotoWord], size: int) -> torch.Tensor:
@@ -43,10 +44,39 @@ WORDS = [
 
 def test_the_detector_is_within_its_compute_budget() -> None:
     image = torch.zeros(1, 3, 384, 640)  # a quarter of the input
-    macs = count_macs(DetectorTrunk().eval(), image) + count_macs(Stem().eval(), image)
-    enlarged = 4 * macs * 2 * ENLARGEMENT**2
-    enlarging = 2 * Enlargement().weight.numel() * (768 // 4) * (1280 // 4)
-    assert 10e9 < enlarged + enlarging <= 24e9
+    full = 2 * 4 * 25 / 16 * count_macs(DetectorTrunk().eval(), image)
+    thinner = 2 * 4 * 25 / 16 * count_macs(thin(DetectorTrunk()).eval(), image)
+    assert 10e9 < full <= 24e9
+    assert thinner < 0.65 * full
+
+
+@pytest.mark.parametrize("rank", [1, 96])
+def test_a_column_and_a_row_stand_for_a_square(rank: int) -> None:
+    torch.manual_seed(0)
+    square = torch.nn.Conv2d(32, 48, 3, padding=1, bias=False)
+    if rank == 1:  # of one product alone
+        with torch.no_grad():
+            column, row = torch.rand(32, 3), torch.rand(48, 3)
+            square.weight.copy_(torch.einsum("iy,ox->oiyx", column, row))
+    image = torch.rand(1, 32, 12, 20)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            column_and_row(square, rank)(image), square(image), atol=1e-3, rtol=1e-3
+        )
+
+
+def test_a_thin_trunk_is_made_stored_and_read_as_such(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trunk = DetectorTrunk().eval()
+    save_weights(trunk.state_dict(), tmp_path / "detector.npz")
+    assert thin_weights([str(tmp_path / "detector.npz"), "--out", str(tmp_path / "thin.npz")]) == 0
+    again = load_trunk(tmp_path / "thin.npz")
+    assert ranks_of(again.state_dict()) == RANKS
+    image = torch.rand(1, 3, 64, 64) * 255
+    with torch.no_grad():
+        torch.testing.assert_close(again(image), thin(trunk)(image), atol=0.05, rtol=0.05)
+    with pytest.raises(UsageError, match="cheaper already"):
+        thin_weights([str(tmp_path / "thin.npz"), "--out", str(tmp_path / "x.npz")])
 
 
 def test_selection_recovers_the_words_that_made_the_targets() -> None:
@@ -102,15 +132,6 @@ def test_candidates_are_the_best_pixels_of_their_cells_and_sorted() -> None:
     assert found[0, 6:].tolist() == [162, 162]
     assert found[1, 6:].tolist() == [86, 46]
     assert float(found[2, 5]) < 0.01
-
-
-def test_the_enlargement_is_bilinear_and_darkens_the_rim_alone() -> None:
-    image = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0)) * 255
-    ours = Enlargement()(image)
-    wanted = F.interpolate(image, scale_factor=ENLARGEMENT, mode="bilinear", align_corners=False)
-    torch.testing.assert_close(ours[..., 1:-1, 1:-1], wanted[..., 1:-1, 1:-1], atol=0.02, rtol=0)
-    share = ours / wanted
-    assert float(share.min()) == pytest.approx(0.81, abs=0.01)  # the corners: 0.9 squared
 
 
 def test_huge_words_leave_room_for_small_and_fainter_ones() -> None:
