@@ -27,8 +27,15 @@ from torch import nn
 from jobs.training.calibration import best_temperature, draw_reliability
 from jobs.training.data import datasets
 from jobs.training.data.datasets import ByteArray, Photo
-from jobs.training.detector.graph import INPUT_SHAPE, assemble_detector, convert, convert_trunk
-from jobs.training.detector.network import INPUT_SHAPES, MAX_STRETCH
+from jobs.training.detector.graph import (
+    INPUT_SHAPE,
+    RefinerPatches,
+    assemble_detector,
+    convert,
+    convert_refiner,
+    convert_trunk,
+)
+from jobs.training.detector.network import ENLARGEMENT, INPUT_SHAPES, MAX_STRETCH
 from jobs.training.detector.selection import MAX_WORDS
 from jobs.training.detector.train import PAGE_SETS
 from jobs.training.detector.weights import load_trunk, save_weights
@@ -44,6 +51,7 @@ from jobs.training.reader.network import ALPHABET, MAX_SYMBOLS, Decoder, Encoder
 from jobs.training.refiner.network import load_refiner
 from textspot_ray.errors import MissingExtraError, UsageError
 from textspot_ray.spotting.bundle import AUTO, BundleSpec, ModelFiles, describe_files, write_spec
+from textspot_ray.spotting.composite.detector import pyramid
 from textspot_ray.spotting.quantization_scope import outside_trunk
 from textspot_ray.spotting.runtime import shared_core
 
@@ -145,27 +153,33 @@ def convolutions(model: ov.Model) -> list[str]:
     ]
 
 
-def to_input(image: ByteArray) -> np.ndarray[Any, Any]:
-    """Fit an image [H, W, 3] into the landscape input [1, 3, 768, 1280] float32, zeros beside it.
+def canvas(image: ByteArray) -> ByteArray:
+    """Fit an image [H, W, 3] into the landscape input [960, 1600, 3], zeros beside it.
 
     A standing image is turned: INT8 needs to see the picture's values, not their direction.
     """
     if image.shape[0] > image.shape[1]:
-        image = np.rot90(image)
+        image = np.ascontiguousarray(np.rot90(image))
     height, width = image.shape[:2]
     scale = min(INPUT_SHAPE[3] / width, INPUT_SHAPE[2] / height)
     size = (min(round(width * scale), INPUT_SHAPE[3]), min(round(height * scale), INPUT_SHAPE[2]))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas = np.zeros((INPUT_SHAPE[2], INPUT_SHAPE[3], 3), np.uint8)
-    canvas[: size[1], : size[0]] = cv2.resize(np.ascontiguousarray(image), size, interpolation=how)
-    return np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], np.float32)
+    fitted = np.zeros((INPUT_SHAPE[2], INPUT_SHAPE[3], 3), np.uint8)
+    fitted[: size[1], : size[0]] = cv2.resize(image, size, interpolation=how)
+    return fitted
+
+
+def spread(photos: Sequence[Photo], count: int) -> Iterator[ByteArray]:
+    """Canvases of photos spread over a set."""
+    step = max(1, len(photos) // count)
+    for photo in photos[::step][:count]:
+        yield canvas(photo.pixels())
 
 
 def photo_inputs(photos: Sequence[Photo], count: int) -> Iterator[np.ndarray[Any, Any]]:
-    """Detector inputs [1, 3, 768, 1280] of photos spread over a set."""
-    step = max(1, len(photos) // count)
-    for photo in photos[::step][:count]:
-        yield to_input(photo.pixels())
+    """Inputs of the trunk, [1, 3, 960, 1600] float32, of photos spread over a set."""
+    for image in spread(photos, count):
+        yield np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
 
 
 def word_inputs(
@@ -174,12 +188,28 @@ def word_inputs(
     """Encoder inputs as the detector cuts them from photos."""
     compiled = shared_core().compile_model(detector, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     features: list[np.ndarray[Any, Any]] = []
-    for image in photo_inputs(photos, len(photos)):
-        rows = compiled(image)["text_features"]
+    for image in spread(photos, len(photos)):
+        rows = compiled(pyramid(image)[None])["text_features"]
         features += [np.array(row[None]) for row in rows[:8]]
         if len(features) >= count:
             break
     return features[:count]
+
+
+def refiner_inputs(photos: Sequence[Photo], count: int) -> list[np.ndarray[Any, Any]]:
+    """Refiner inputs: words of photos at their true places, up to eight a photo."""
+    patches: list[np.ndarray[Any, Any]] = []
+    for photo in photos:
+        image = photo.pixels()
+        words = [w.quad for w in photo.words if w.legible][:8]
+        if image.shape[0] > image.shape[1] or not words:
+            continue  # `canvas` would turn it
+        scale = min(INPUT_SHAPE[3] / image.shape[1], INPUT_SHAPE[2] / image.shape[0])
+        stem_map = torch.from_numpy(pyramid(canvas(image))[None]).float()
+        with torch.no_grad():
+            seen = RefinerPatches()(torch.tensor(np.stack(words) * scale).float(), stem_map)
+        patches += [row[None] for row in seen.numpy()]
+    return patches[:: max(1, len(patches) // count)][:count]
 
 
 def export(
@@ -221,7 +251,7 @@ def export(
     encoder_model, decoder_model = convert_encoder(encoder), convert_decoder(decoder)
     # assembling takes the trunk's graph over, so INT8 works on a copy
     quantisable = trunk.clone()
-    refiner = load_refiner(weights.refiner) if weights.refiner else None
+    refiner = convert_refiner(load_refiner(weights.refiner)) if weights.refiner else None
     detector_model = assemble_detector(trunk, GRAPH_THRESHOLD, refiner)
     for stale in [*out.glob("*.xml"), *out.glob("*.bin")]:
         stale.unlink()
@@ -248,6 +278,10 @@ def export(
         shown = list(photo_inputs(photos, CALIBRATION_PHOTOS))
         shown += photo_inputs(pages, CALIBRATION_PAGES) if pages else []
         small = quantise(quantisable, shown, ops[-1:])
+        if refiner is not None:
+            patches = refiner_inputs([*photos[::12], *pages[::8]], CALIBRATION_WORDS)
+            keep = [*outside_trunk(refiner), *convolutions(refiner)[:1]]
+            refiner = quantise(refiner, patches, keep)
         save(assemble_detector(small, GRAPH_THRESHOLD, refiner), out / "detector-int8.xml")
         names = plain | {"detector": ("detector-int8.xml", "detector-int8.bin")}
         if int8_encoder:
@@ -278,6 +312,8 @@ def export(
         resize="keep_aspect",
         interpolation="area",
         shapes=INPUT_SHAPES,
+        enlargement=ENLARGEMENT,
+        pyramid=True,
         max_stretch=MAX_STRETCH,
         max_rows=MAX_WORDS,
         zoom_below=ZOOM_BELOW_PX,

@@ -16,6 +16,9 @@
     interpolation: linear         # linear | area
     shapes: [[1280, 768], ...]    # inputs to reshape the detector to: width, height; each picture
                                   # takes the one that shows it largest; absent = the graph's own
+    enlargement: 1.0              # how much larger than their own pixels tiles are shown
+    pyramid: false                # the graph's image is half as high again as the input: below the
+                                  # picture lie its copies at 1/2, 1/4 and 1/8, side by side
     max_stretch: 1.0              # keep_aspect: a picture may be distorted so far to fill its input
     max_rows: 100                 # rows at which the detector may have left words out
     zoom_below: 0                 # px: a pass of many words lower than this is cut; 0 = never
@@ -176,6 +179,8 @@ class BundleSpec:
     resize: Literal["stretch", "keep_aspect"] = "stretch"
     interpolation: Literal["linear", "area"] = "linear"
     shapes: tuple[tuple[_ShapeSide, _ShapeSide], ...] = ()
+    enlargement: Annotated[float, Meta(ge=1, le=4)] = 1.0
+    pyramid: bool = False
     max_stretch: Annotated[float, Meta(ge=1, le=2)] = 1.0
     max_rows: _Count = 100
     zoom_below: Annotated[float, Meta(ge=0, lt=100)] = 0.0
@@ -409,6 +414,8 @@ def _spec(data: dict[str, Any]) -> BundleSpec:
         raise ValueError("alphabet must hold distinct characters")
     if spec.default_precision not in (*listed, "bf16", AUTO):
         raise ValueError(f"default_precision {spec.default_precision} has no files")
+    if spec.pyramid and not all(w % 8 == h % 8 == 0 for w, h in spec.shapes):
+        raise ValueError("with a pyramid the sides of shapes must be multiples of 8")
     if spec.shapes and spec.resize != "keep_aspect":
         raise ValueError("shapes need resize: keep_aspect")
     precisions = {

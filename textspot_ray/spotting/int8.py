@@ -21,7 +21,8 @@ class Calibration:
     """What the parts see on real images.
 
     Attributes:
-        inputs: Inputs of the detector by their index; the picture is 1 x H x W x 3, uint8, BGR.
+        inputs: Inputs of the detector by their index; the picture is uint8, BGR: 1 x 3 x H x W
+            of words' detectors, 1 x H x W x 3 of lines'.
         features: Of the pages that were looked at, as the recogniser takes them.
     """
 

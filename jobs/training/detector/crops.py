@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.training.data.datasets import ByteArray, FloatArray, PhotoWord
-from jobs.training.detector.network import ENLARGEMENT, INPUT_SHAPES, MAX_STRETCH
+from jobs.training.detector.network import INPUT_SHAPES, MAX_STRETCH
 
 STRIDE_PX = 4  # of the detector's maps
 MIN_HEIGHT_PX = 7.0  # lower words than this, as the trunk sees them, are ignored
@@ -86,9 +86,9 @@ def input_shape(width: int, height: int) -> tuple[tuple[int, int], float]:
 
 
 def base_scale(width: int, height: int) -> FloatArray:
-    """Scale in x and y at which the trunk sees a picture (the input, enlarged)."""
+    """Scale in x and y at which the trunk sees a picture."""
     fitted = fitted_size(width, height)
-    return np.array([fitted[0] / width, fitted[1] / height], np.float32) * np.float32(ENLARGEMENT)
+    return np.array([fitted[0] / width, fitted[1] / height], np.float32)
 
 
 def fitted_size(width: int, height: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from openvino import opset13, opset15
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jobs.training.detector.network import ENLARGEMENT, STRIDE_PX, EnlargedTrunk
+from jobs.training.detector.network import ENLARGEMENT, INPUT_SHAPES, STRIDE_PX
 from jobs.training.detector.selection import (
     FIRST_KEPT,
     FIRST_NMS_IOU,
@@ -28,9 +28,8 @@ from jobs.training.detector.selection import (
     corners,
     vote,
 )
-from jobs.training.refiner.network import LOOKS, REFINER_PATCH, Refiner, place
+from jobs.training.refiner.network import LOOKS, REFINER_PATCH, place
 from jobs.training.refiner.rectification import (
-    LEVEL_STRIDES,
     READER_PATCH,
     PatchShape,
     pyramid_level,
@@ -38,11 +37,11 @@ from jobs.training.refiner.rectification import (
     shape_plane,
     side_lengths,
 )
-from textspot_ray.spotting.composite.contract import INPUT_HEIGHT, INPUT_WIDTH, MASK_SIDE
+from textspot_ray.spotting.composite.contract import MASK_SIDE
 
-INPUT_SHAPE = (1, 3, INPUT_HEIGHT, INPUT_WIDTH)
+INPUT_SHAPE = (1, 3, INPUT_SHAPES[0][1], INPUT_SHAPES[0][0])
 ANY_IMAGE = (1, 3, -1, -1)
-TYPES = {torch.float32: ov.Type.f32, torch.int64: ov.Type.i64}
+TYPES = {torch.float32: ov.Type.f32, torch.int64: ov.Type.i64, torch.uint8: ov.Type.u8}
 
 
 class _Candidates(nn.Module):
@@ -55,26 +54,22 @@ class _Vote(nn.Module):
         return vote(kept, voters)
 
 
-class PlanarStem(nn.Module):
-    """`rectification.Stem` of one image, written so that the plug-in keeps the planar layout."""
+class _Picture(nn.Module):
+    def forward(self, packed: Tensor) -> Tensor:
+        return packed[:, :, : packed.shape[2] * 2 // 3].float()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Pack [1, 3, H, W] into [1, 3, H + H/2, W], as `rectification.Stem` does."""
-        height, width = image.shape[2], image.shape[3]
-        # channels as batch: the plug-in pools planes, and needs no other layout for three channels
-        level = image.reshape(3, 1, height, width)
-        below = []
-        for stride in LEVEL_STRIDES[1:]:
-            level = F.avg_pool2d(level, 2)
-            plane = level.reshape(1, 3, height // stride, width // stride)
-            below.append(F.pad(plane, (0, 0, 0, height // 2 - plane.shape[2])))
-        strip = torch.cat(below, 3)
-        strip = F.pad(strip, (0, width - strip.shape[3]))
-        return torch.cat((image, strip), 2)
+
+class _Levels(nn.Module):
+    def forward(self, packed: Tensor) -> Tensor:
+        return packed.float()
 
 
 def planar_grid(
-    quads: Tensor, map_height: int, map_width: int, shape: PatchShape = READER_PATCH
+    quads: Tensor,
+    map_height: int,
+    map_width: int,
+    shape: PatchShape = READER_PATCH,
+    enlargement: float = ENLARGEMENT,
 ) -> tuple[Tensor, Tensor]:
     """`rectification.sampling_grid`, in GridSample's coordinates, with one multiply-add a point.
 
@@ -86,17 +81,20 @@ def planar_grid(
         map_height: Of the packed pyramid.
         map_width: Of the packed pyramid.
         shape: Of the patches; the reader's are 56 x 224.
+        enlargement: How much larger the picture is shown than those that were learnt from.
 
     Returns:
         [1, K * height, width, 2] for GridSample, and the shape codes [K, 2].
     """
     image_height = map_height * 2 // 3
     width, height = side_lengths(quads)
+    # reader and refiner learn from pictures that are not enlarged
+    own_height = height / enlargement
     rows = (torch.arange(shape.height) + 0.5) / shape.height
     cols = (torch.arange(shape.width) + 0.5) / shape.width
     v = (rows * (1 + 2 * shape.margin_y) - shape.margin_y).view(1, 1, -1)
     margin = (shape.margin_x * height / width).clamp(max=shape.max_margin).view(-1, 1, 1)
-    stride, left = pyramid_level(height, map_width, shape)
+    stride, left = pyramid_level(own_height, map_width, shape)
     below = (stride > 1).float() * image_height
     per_level = stride.view(-1, 1, 1)
 
@@ -118,13 +116,13 @@ def planar_grid(
     x = axis(0, left, map_width, map_width)
     y = axis(1, below, image_height, map_height)
     grid = torch.cat((x, y), 1).permute(0, 2, 3, 1).reshape(1, -1, shape.width, 2)
-    return grid, shape_codes(width, height)
+    return grid, shape_codes(width / enlargement, own_height)
 
 
-def planar_features(stem_map: Tensor, quads: Tensor) -> Tensor:
+def planar_features(stem_map: Tensor, quads: Tensor, enlargement: float = ENLARGEMENT) -> Tensor:
     """`rectification.text_features` of one image's words, [K, 64, 28, 28]."""
     planes, map_height, map_width = stem_map.shape[1:]
-    grid, codes = planar_grid(quads, map_height, map_width)
+    grid, codes = planar_grid(quads, map_height, map_width, enlargement=enlargement)
     pixels = _sampled(stem_map, grid, planes, READER_PATCH)
     return torch.cat((pixels, shape_plane(codes)), 1).reshape(-1, 64, 28, 28)
 
@@ -135,27 +133,33 @@ def _sampled(stem_map: Tensor, grid: Tensor, planes: int, shape: PatchShape) -> 
     return pixels.view(planes, -1, shape.height, shape.width).transpose(0, 1)
 
 
-def refined(refiner: Refiner, stem_map: Tensor, quads: Tensor) -> Tensor:
-    """Quads [K, 4, 2] in input pixels, after the refiner has looked at them."""
-    planes, map_height, map_width = stem_map.shape[1:]
-    for _ in range(LOOKS):
+class RefinerPatches(nn.Module):
+    """What the refiner sees of words: quads [K, 4, 2] to pixels [K, 3, 32, 128]."""
+
+    def forward(self, quads: Tensor, stem_map: Tensor) -> Tensor:
+        """Lay the words of one image upright."""
+        planes, map_height, map_width = stem_map.shape[1:]
         grid, _codes = planar_grid(quads, map_height, map_width, REFINER_PATCH)
-        quads = place(quads, refiner(_sampled(stem_map, grid, planes, REFINER_PATCH)))
-    return quads
+        return _sampled(stem_map, grid, planes, REFINER_PATCH)
+
+
+class _Corners(nn.Module):
+    def forward(self, words: Tensor) -> Tensor:
+        return corners(words)
+
+
+class _Place(nn.Module):
+    def forward(self, quads: Tensor, at: Tensor) -> Tensor:
+        return place(quads, at)
 
 
 class WordOutputs(nn.Module):
-    """Words [K, 6] in enlarged pixels and the reader's stem map to the contract's four outputs."""
+    """Words [K, 6], their quads and the reader's stem map to the contract's four outputs."""
 
-    def __init__(self, refiner: Refiner | None = None) -> None:
-        super().__init__()
-        self.refiner = refiner
-
-    def forward(self, words: Tensor, stem_map: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        self, words: Tensor, quads: Tensor, stem_map: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Build labels [K], boxes [K, 5], masks [K, 28, 28] and text_features [K, 64, 28, 28]."""
-        quads = corners(words) / ENLARGEMENT
-        if self.refiner is not None:
-            quads = refined(self.refiner, stem_map, quads)
         low = quads.amin(1)
         high = quads.amax(1)
         # of the picture, below which the stem's coarser levels lie; told so that a traced graph
@@ -195,31 +199,38 @@ def quad_masks(quads: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def convert_trunk(trunk: nn.Module) -> ov.Model:
-    """Convert trunk and enlargement: ``image`` to raw maps. This is the part that INT8 concerns."""
+    """Convert the trunk: ``image`` to raw maps. This is the part that INT8 concerns."""
     example = torch.zeros(INPUT_SHAPE)
-    return convert(EnlargedTrunk(trunk).eval(), [example], [ANY_IMAGE], ["image"], ["maps"])
+    return convert(trunk.eval(), [example], [ANY_IMAGE], ["image"], ["maps"])
 
 
-def assemble_detector(trunk: ov.Model, score: float, refiner: Refiner | None = None) -> ov.Model:
-    """Put selection and outputs behind a converted (and perhaps quantised) trunk.
+def convert_refiner(refiner: nn.Module) -> ov.Model:
+    """Convert the refiner: ``pixels`` [K, 3, 32, 128] to ``at`` [K, 4, 2]."""
+    shape = (3, REFINER_PATCH.height, REFINER_PATCH.width)
+    return convert(refiner, [torch.zeros(3, *shape)], [(-1, *shape)], ["pixels"], ["at"])
+
+
+def assemble_detector(trunk: ov.Model, score: float, refiner: ov.Model | None = None) -> ov.Model:
+    """Put selection, refiner and outputs behind a converted (and perhaps quantised) trunk.
 
     Args:
-        trunk: As `convert_trunk` makes it.
+        trunk: As `convert_trunk` makes it; it becomes part of the detector.
         score: Words scoring no more than this never leave the graph.
-        refiner: Moves the words' corners before boxes, masks and features are cut.
+        refiner: As `convert_refiner` makes it. Moves the words' corners before boxes, masks and
+            features are cut.
 
     Returns:
         The detector IR of the contract: ``image`` to ``labels``, ``boxes``, ``masks`` and
-        ``text_features``, rows dynamic, 0 included.
+        ``text_features``, rows dynamic, 0 included. The image is bytes, [1, 3, H + H/2, W]: the
+        picture above its copies, see `rectification.Stem`.
     """
     words = torch.zeros(3, 6)
     words[:, 2:4] = 20.0
-    maps_shape = (1, 7, *(round(n * ENLARGEMENT) // STRIDE_PX for n in INPUT_SHAPE[2:]))
+    maps_shape = (1, 7, *(n // STRIDE_PX for n in INPUT_SHAPE[2:]))
     maps = torch.zeros(maps_shape)
-    stem = PlanarStem()
-    image = torch.zeros(INPUT_SHAPE)
-    with torch.no_grad():
-        stem_map = stem(image)
+    packed = torch.zeros((1, 3, INPUT_SHAPE[2] * 3 // 2, INPUT_SHAPE[3]), dtype=torch.uint8)
+    picture = convert(_Picture(), [packed], [ANY_IMAGE], ["image"], ["picture"])
+    levels = convert(_Levels(), [packed], [ANY_IMAGE], ["image"], ["stem_map"])
     pick = convert(_Candidates(), [maps], [(1, 7, -1, -1)], ["maps"], ["candidates"])
     voting = convert(
         _Vote(),
@@ -228,24 +239,49 @@ def assemble_detector(trunk: ov.Model, score: float, refiner: Refiner | None = N
         ["kept", "voters"],
         ["words"],
     )
-    stem_model = convert(stem, [image], [ANY_IMAGE], ["image"], ["stem_map"])
+    quads = corners(words)
     outputs = convert(
-        WordOutputs(refiner),
-        [words, stem_map],
-        [(-1, 6), (1, 3, -1, -1)],
-        ["words", "stem_map"],
+        WordOutputs(),
+        [words, quads, packed.float()],
+        [(-1, 6), (-1, 4, 2), (1, 3, -1, -1)],
+        ["words", "quads", "stem_map"],
         ["labels", "boxes", "masks", "text_features"],
     )
-    image_in = trunk.get_parameters()[0]
+    image_in = picture.get_parameters()[0]
+    _feed(trunk, "image", _result(picture, 0))
     _feed(pick, "maps", _result(trunk, 0))
     found = _result(pick, 0)
     kept = _suppress(found, FIRST_KEPT, FIRST_NMS_IOU, score)
     _feed(voting, "kept", kept)
     _feed(voting, "voters", found)
     final = _suppress(_result(voting, 0), MAX_WORDS, LAST_NMS_IOU, score)
-    _feed(stem_model, "image", image_in.output(0))
+    _feed(levels, "image", image_in.output(0))
+    stem_map = _result(levels, 0)
+    around = convert(_Corners(), [words], [(-1, 6)], ["words"], ["quads"])
+    _feed(around, "words", final)
+    placed = _result(around, 0)
+    for _ in range(LOOKS if refiner is not None else 0):
+        assert refiner is not None
+        shown = convert(
+            RefinerPatches(),
+            [quads, packed.float()],
+            [(-1, 4, 2), (1, 3, -1, -1)],
+            ["quads", "stem_map"],
+            ["pixels"],
+        )
+        look = refiner.clone()
+        move = convert(
+            _Place(), [quads, quads], [(-1, 4, 2), (-1, 4, 2)], ["quads", "at"], ["quads"]
+        )
+        _feed(shown, "quads", placed)
+        _feed(shown, "stem_map", stem_map)
+        _feed(look, "pixels", _result(shown, 0))
+        _feed(move, "quads", placed)
+        _feed(move, "at", _result(look, 0))
+        placed = _result(move, 0)
     _feed(outputs, "words", final)
-    _feed(outputs, "stem_map", _result(stem_model, 0))
+    _feed(outputs, "quads", placed)
+    _feed(outputs, "stem_map", stem_map)
     results = []
     for i, name in enumerate(("labels", "boxes", "masks", "text_features")):
         source = _result(outputs, i)
@@ -255,8 +291,8 @@ def assemble_detector(trunk: ov.Model, score: float, refiner: Refiner | None = N
         results.append(result)
     model = ov.Model(results, [image_in], "textspot_detector")
     model.validate_nodes_and_infer_types()
-    # the contract's shape; `reshape` gives it any other whose sides divide by 128
-    model.reshape(list(INPUT_SHAPE))
+    # `reshape` gives it any other shape whose sides divide by 32
+    model.reshape(list(packed.shape))
     return model
 
 

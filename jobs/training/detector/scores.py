@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from jobs.training.data.datasets import ByteArray, FloatArray, Photo, PhotoWord
 from jobs.training.detector.crops import fitted_size, input_shape
-from jobs.training.detector.network import ENLARGEMENT, EnlargedTrunk
 from jobs.training.detector.rotated_nms import rotated_nms
 from jobs.training.detector.selection import (
     FIRST_KEPT,
@@ -54,9 +53,9 @@ def detect(
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     canvas[: fitted[1], : fitted[0]] = cv2.resize(image, fitted, interpolation=how)
     tensor = torch.from_numpy(canvas).permute(2, 0, 1)[None].float().to(device)
-    to_map = np.array(fitted, np.float32) / (width, height) * np.float32(ENLARGEMENT)
+    to_map = np.array(fitted, np.float32) / (width, height)
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
-        maps = EnlargedTrunk(trunk).to(device)(tensor)
+        maps = trunk(tensor)
     return select(maps.float().cpu(), score, to_map.astype(np.float32))
 
 

@@ -41,36 +41,39 @@ def candidates(maps: Tensor) -> Tensor:
         and the pixel's own x, y.
     """
     h, w = maps.shape[2], maps.shape[3]
-    ys = (torch.arange(h, dtype=torch.float32) + 0.5) * STRIDE_PX
-    xs = (torch.arange(w, dtype=torch.float32) + 0.5) * STRIDE_PX
-    grid = torch.stack([xs[None, :].expand(h, w), ys[:, None].expand(h, w)])[None]
-    both = torch.cat([maps.float(), grid.to(maps.device)], 1)
-    # gather the pixels of a cell next to each other, then keep the strongest of each cell
-    cells = F.pixel_unshuffle(both, CELL).reshape(9, CELL * CELL, -1)
-    best = cells[0].argmax(0)
-    chosen = cells.gather(1, best[None, None].expand(9, 1, -1))[:, 0]
-    rank = chosen[0] - THINNED * _thinned(chosen, h // CELL, w // CELL)
+    maps = maps.float()
+    flat = maps.reshape(7, -1)
+    # scores of a cell's pixels next to each other; of the other maps only what is chosen is moved
+    best = F.pixel_unshuffle(maps[:, :1], CELL).reshape(CELL * CELL, -1).argmax(0)
+    cells = torch.arange(best.shape[0], device=maps.device)  # not len: a trace would fix it
+    columns = w // CELL
+    rows = cells // columns * CELL + best // CELL
+    pixels = rows * w + cells % columns * CELL + best % CELL
+    chosen = flat[:4].index_select(1, pixels)
+    rank = chosen[0] - THINNED * _thinned(chosen, h // CELL, columns)
     # every input shape has more cells than that; only a trial's small maps have fewer
     count = MAX_CANDIDATES if torch.jit.is_tracing() else min(MAX_CANDIDATES, len(rank))
-    top = rank.topk(count).indices
-    picked = chosen[:, top]
+    top = pixels.index_select(0, rank.topk(count).indices)
+    picked = flat.index_select(1, top)
+    x = (top % w + 0.5) * STRIDE_PX
+    y = (top // w + 0.5) * STRIDE_PX
     sides = torch.exp(picked[1:5].clamp(-4.0, 4.0)) * DISTANCE_UNIT_PX
     angle = torch.atan2(picked[6], picked[5])
     cos, sin = torch.cos(angle), torch.sin(angle)
     du, dv = (sides[1] - sides[3]) / 2, (sides[2] - sides[0]) / 2
-    cx = picked[7] + du * cos - dv * sin
-    cy = picked[8] + du * sin + dv * cos
+    cx = x + du * cos - dv * sin
+    cy = y + du * sin + dv * cos
     return torch.stack(
         [
             cx, cy, sides[1] + sides[3], sides[0] + sides[2], angle,
-            torch.sigmoid(picked[0]), picked[7], picked[8],
+            torch.sigmoid(picked[0]), x, y,
         ],
         1,
     )  # fmt: skip
 
 
 def _thinned(cells: Tensor, rows: int, columns: int) -> Tensor:
-    """1 where a cell of [9, rows * columns] is left out for its word's height, else 0."""
+    """1 where a cell of [4, rows * columns] is left out for its word's height, else 0."""
     height = torch.exp(cells[1:4:2].clamp(-4.0, 4.0)).sum(0) * DISTANCE_UNIT_PX
     score = cells[0].reshape(1, 1, rows, columns)
     out = torch.zeros_like(height)

@@ -138,6 +138,12 @@ def test_a_bundle_may_refuse_bf16(folder: Path) -> None:
         ({"zoom_below": -1}, "zoom_below: expected `float` >= 0.0"),
         ({"zoom_below": "much"}, "zoom_below: expected `float`"),
         ({"bf16": 1}, "bf16: expected `bool`"),
+        ({"enlargement": 0.5}, "enlargement: expected `float` >= 1.0"),
+        ({"pyramid": "yes"}, "pyramid: expected `bool`"),
+        (
+            {"pyramid": True, "resize": "keep_aspect", "shapes": [[644, 640]]},
+            "with a pyramid the sides of shapes must be multiples of 8",
+        ),
     ],
 )
 def test_wrong_rules_for_shapes_are_one_line(
@@ -154,6 +160,8 @@ def test_shapes_and_rules_survive_writing(folder: Path) -> None:
         spec,
         resize="keep_aspect",
         shapes=((1280, 768), (768, 1280)),
+        enlargement=1.25,
+        pyramid=True,
         max_rows=300,
         zoom_below=14.0,
         research_only=True,

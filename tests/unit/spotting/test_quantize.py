@@ -181,7 +181,7 @@ def test_calibration_sees_what_the_parts_see(bundle: Path) -> None:
     pictures = [cv2.imencode(".png", draw(words))[1].tobytes() for words in WORDS]
     seen = calibrate(load_bundle(str(bundle)), [b"no image", *pictures])
     assert len(seen.inputs) == 3
-    assert np.array_equal(seen.inputs[0][0][0], draw(WORDS[0]))
+    assert np.array_equal(seen.inputs[0][0][0].transpose(1, 2, 0), draw(WORDS[0]))
     assert seen.inputs[0][1].tolist() == [[768, 1280, 1]]
     assert [len(page) for page in seen.features] == [0, 2, 1, 2]
     assert seen.features[1].shape == (2, 64, 28, 28)

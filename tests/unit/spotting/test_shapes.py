@@ -17,7 +17,7 @@ from textspot_ray.errors import BundleError
 from textspot_ray.images.decode import Decoded
 from textspot_ray.spotting.bundle import BundleSpec, describe_files, write_spec
 from textspot_ray.spotting.catalogue import load_bundle
-from textspot_ray.spotting.composite.detector import Detector
+from textspot_ray.spotting.composite.detector import Detector, pyramid
 from textspot_ray.spotting.settings import SpotterSettings, resolve, result_fingerprint
 from textspot_ray.spotting.spotter import PageDetector
 
@@ -107,6 +107,38 @@ def test_a_picture_nearly_of_its_shape_fills_it(folder: Path, tmp_path: Path) ->
         assert (tuple(found.boxes[0, 2:]) == pytest.approx(size)) == filled
     told = result_fingerprint(resolve(SpotterSettings(str(other)), verify=False))["resize"]
     assert told.endswith("stretch 1.12")
+
+
+def test_an_enlarged_pyramid_changes_neither_tiles_nor_coordinates(
+    folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "pyramid"
+    shutil.copytree(folder, other)
+    larger = tuple((w * 5 // 4, h * 5 // 4) for w, h in SHAPES)
+    spec = replace(load_bundle(str(folder)).spec, shapes=larger, enlargement=1.25, pyramid=True)
+    write_spec(other, spec)
+    pages, plain = (PageDetector(SpotterSettings(str(f))) for f in (other, folder))
+    assert detector_of(pages).input_size == detector_of(plain).input_size == (1280, 768)
+    assert pages._passes(3000, 5000) == plain._passes(3000, 5000)
+    for width, height in ((1280, 768), (768, 1280), (640, 384), (2560, 1536)):
+        found = detector_of(pages).detect(np.zeros((height, width, 3), np.uint8))
+        # the row is the whole of what the graph sees: the picture, and below it half as much
+        assert found.boxes[0, 2:] == pytest.approx((width, height * 1.5))
+    told = result_fingerprint(resolve(SpotterSettings(str(other)), verify=False))["resize"]
+    assert told.endswith("enlarged 1.25")
+
+
+def test_a_pyramid_holds_the_picture_and_its_copies() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 48, 3)).astype(np.uint8)
+    packed = pyramid(image)
+    assert packed.shape == (3, 48, 48)
+    assert (packed[:, :32].transpose(1, 2, 0) == image).all()
+    left = 0
+    for side in (2, 4, 8):
+        blocks = image.reshape(32 // side, side, 48 // side, side, 3).mean((1, 3))
+        copy = packed[:, 32 : 32 + 32 // side, left : left + 48 // side].transpose(1, 2, 0)
+        assert np.abs(copy - blocks).max() <= 1.5  # rounded once a level
+        left += 48 // side
 
 
 def test_tiles_have_the_shape_of_their_picture(folder: Path) -> None:

@@ -17,30 +17,28 @@ from jobs.training.detector import scores as detector_scores
 from jobs.training.detector import weights as detector_weights
 from jobs.training.detector.crops import target_maps
 from jobs.training.detector.graph import (
-    PlanarStem,
     assemble_detector,
+    convert_refiner,
     convert_trunk,
     planar_features,
     quad_masks,
 )
-from jobs.training.detector.network import ENLARGEMENT, DetectorTrunk, EnlargedTrunk
+from jobs.training.detector.network import INPUT_SHAPES, DetectorTrunk
 from jobs.training.reader.network import Decoder, Encoder, ReaderSize, save_reader
 from jobs.training.refiner.network import LOOKS
 from jobs.training.refiner.rectification import Stem, text_features
 from textspot_ray.errors import BundleError, UsageError
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
 from textspot_ray.spotting.catalogue import load_bundle
+from textspot_ray.spotting.composite.detector import pyramid
 from textspot_ray.spotting.geometry import mask_polygon
 
 WORDS = [
-    datasets.PhotoWord(datasets.rect_corners((300, 200), (190, 44), 12), "a"),
-    datasets.PhotoWord(datasets.rect_corners((700, 300), (60, 14), -8), "b"),
-    datasets.PhotoWord(datasets.rect_corners((180, 570), (150, 30), 90), "c"),
-    datasets.PhotoWord(datasets.rect_corners((1240, 700), (120, 40), 180), "d"),  # over the rim
+    datasets.PhotoWord(datasets.rect_corners((375, 250), (238, 55), 12), "a"),
+    datasets.PhotoWord(datasets.rect_corners((875, 375), (75, 18), -8), "b"),
+    datasets.PhotoWord(datasets.rect_corners((225, 712), (188, 38), 90), "c"),
+    datasets.PhotoWord(datasets.rect_corners((1550, 875), (150, 50), 180), "d"),  # over the rim
 ]
-
-
-LARGER = [datasets.PhotoWord(w.quad * np.float32(ENLARGEMENT), w.text) for w in WORDS]
 
 
 class FixedMaps(torch.nn.Module):
@@ -48,7 +46,7 @@ class FixedMaps(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        target = torch.from_numpy(target_maps(LARGER, 1600))[None, :, :240]
+        target = torch.from_numpy(target_maps(WORDS, 1600))[None, :, :240]
         maps = torch.zeros(1, 7, 240, 400)
         maps[:, 0] = target[:, 0] * 16 - 8
         maps[:, 1:5] = torch.log(target[:, 2:6].clamp(min=0.3) / 16)
@@ -68,13 +66,13 @@ def detector() -> ov.CompiledModel:
 
 
 def white() -> np.ndarray:
-    return np.full((1, 3, 768, 1280), 255, np.float32)
+    return np.full((1, 3, 1440, 1600), 255, np.uint8)
 
 
 def test_the_detector_has_the_names_and_shapes_of_the_contract(detector: ov.CompiledModel) -> None:
     (image,) = detector.inputs
-    assert image.any_name == "image" and list(image.shape) == [1, 3, 768, 1280]
-    assert image.element_type == ov.Type.f32
+    assert image.any_name == "image" and list(image.shape) == [1, 3, 1440, 1600]
+    assert image.element_type == ov.Type.u8
     shapes = {p.any_name: [str(d) for d in p.partial_shape][1:] for p in detector.outputs}
     assert shapes == {
         "labels": [],
@@ -89,7 +87,7 @@ def test_the_graph_finds_the_words_and_boxes_stay_inside(detector: ov.CompiledMo
     boxes, masks = found["boxes"], found["masks"]
     assert len(boxes) == len(WORDS)
     assert (found["labels"] == 0).all()
-    assert boxes[:, :4].min() >= 0 and boxes[:, 2].max() <= 1280 and boxes[:, 3].max() <= 768
+    assert boxes[:, :4].min() >= 0 and boxes[:, 2].max() <= 1600 and boxes[:, 3].max() <= 960
     assert (boxes[:, 4] > 0.99).all()
     for word in WORDS[:3]:
         near = int(np.abs(boxes[:, :2] - word.quad.min(0)).sum(1).argmin())
@@ -103,15 +101,14 @@ def test_the_graph_finds_the_words_and_boxes_stay_inside(detector: ov.CompiledMo
 
 def test_the_graph_takes_other_shapes() -> None:
     """The same words in the corner that all shapes have, found alike by the reshaped graph."""
-    words = [w for w in WORDS if w.quad[:, 0].max() < 700 and w.quad[:, 1].max() < 700]
+    words = [w for w in WORDS if w.quad[:, 0].max() < 920 and w.quad[:, 1].max() < 920]
 
     class ByImage(torch.nn.Module):
         """Says what the targets want in the maps' top left, as large as the image demands."""
 
         def __init__(self) -> None:
             super().__init__()
-            larger = [datasets.PhotoWord(w.quad * np.float32(ENLARGEMENT), "") for w in words]
-            target = torch.from_numpy(target_maps(larger, 960))[None]
+            target = torch.from_numpy(target_maps(words, 960))[None]
             maps = torch.zeros(1, 7, 240, 240)
             maps[:, 0] = target[:, 0] * 16
             maps[:, 1:5] = torch.log(target[:, 2:6].clamp(min=0.3) / 16)
@@ -126,10 +123,11 @@ def test_the_graph_takes_other_shapes() -> None:
 
     model = assemble_detector(convert_trunk(ByImage()), 0.3)
     boxes = []
-    for shape in ((1280, 768), (768, 1280), (1024, 1024)):
-        model.reshape([1, 3, shape[1], shape[0]])
+    for width, height in (*INPUT_SHAPES, (960, 960)):
+        shape = (1, 3, height * 3 // 2, width)
+        model.reshape(list(shape))
         compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        found = compiled(np.full((1, 3, shape[1], shape[0]), 255, np.float32))
+        found = compiled(np.full(shape, 255, np.uint8))
         boxes.append(found["boxes"])
         assert found["text_features"].shape[0] == len(words) > 1
     for other in boxes[1:]:
@@ -137,15 +135,15 @@ def test_the_graph_takes_other_shapes() -> None:
 
 
 def test_features_are_the_readers_own_rectification(detector: ov.CompiledModel) -> None:
-    image = np.random.default_rng(0).integers(0, 40, (768, 1280, 3)).astype(np.float32)
+    image = np.random.default_rng(0).integers(0, 40, (960, 1600, 3)).astype(np.uint8)
     image = 255 - cv2.GaussianBlur(image, (0, 0), 2)
-    data = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
-    found = detector(data)
+    found = detector(pyramid(image)[None])
     boxes = found["boxes"][:, :4]
-    stem_map = Stem()(torch.from_numpy(data))
+    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32))
+    stem_map = Stem()(planes)
     for word in WORDS[:3]:
         near = int(np.abs(boxes[:, :2] - word.quad.min(0)).sum(1).argmin())
-        expected = text_features(stem_map, torch.tensor(word.quad[None]), torch.zeros(1))
+        expected = planar_features(stem_map, torch.tensor(word.quad[None]))
         # boxes agree to a fraction of a pixel, so smooth images give nearly the same features
         assert np.abs(found["text_features"][near] - expected[0].numpy()).mean() < 1.0
 
@@ -154,14 +152,23 @@ def test_the_planar_forms_equal_the_readers_own() -> None:
     rng = np.random.default_rng(0)
     image = torch.from_numpy(rng.uniform(0, 255, (1, 3, 96, 160)).astype(np.float32))
     stem_map = Stem()(image)
-    torch.testing.assert_close(PlanarStem()(image), stem_map)
     quads = [
         datasets.rect_corners(rng.uniform(0, 160, 2), rng.uniform((8, 5), (150, 90)), angle)
         for angle in rng.uniform(-180, 180, 20)
     ]
     expected = text_features(stem_map, torch.tensor(np.stack(quads)), torch.zeros(20))
-    actual = planar_features(stem_map, torch.tensor(np.stack(quads)))
+    actual = planar_features(stem_map, torch.tensor(np.stack(quads)), enlargement=1.0)
     torch.testing.assert_close(actual, expected, atol=0.1, rtol=0)
+
+
+def test_the_pyramid_is_the_readers_own_but_for_rounding() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (96, 160, 3)).astype(np.uint8)
+    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32))
+    own = Stem()(planes)[0].numpy()
+    packed = pyramid(image).astype(np.float32)
+    assert packed.shape == own.shape
+    assert np.abs(packed - own).max() <= 1.5  # three times rounded by at most a half
+    assert (packed[:, :96] == own[:, :96]).all()
 
 
 class Longer(torch.nn.Module):
@@ -173,7 +180,7 @@ class Longer(torch.nn.Module):
 
 
 def test_boxes_masks_and_features_follow_the_refiner() -> None:
-    model = assemble_detector(convert_trunk(FixedMaps()), 0.3, Longer())
+    model = assemble_detector(convert_trunk(FixedMaps()), 0.3, convert_refiner(Longer()))
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled(white())
     word = WORDS[0].quad
@@ -184,11 +191,11 @@ def test_boxes_masks_and_features_follow_the_refiner() -> None:
     polygon = mask_polygon(found["masks"][near], tuple(found["boxes"][near, :4]))
     quad = np.array(polygon, np.float32).reshape(4, 2)
     assert detector_scores.quad_iou(quad, wanted.astype(np.float32)) > 0.9
-    assert compiled(np.zeros((1, 3, 768, 1280), np.float32))["boxes"].shape == (0, 5)
+    assert compiled(np.zeros((1, 3, 1440, 1600), np.uint8))["boxes"].shape == (0, 5)
 
 
 def test_an_empty_image_gives_no_rows(detector: ov.CompiledModel) -> None:
-    found = detector(np.zeros((1, 3, 768, 1280), np.float32))
+    found = detector(np.zeros((1, 3, 1440, 1600), np.uint8))
     assert found["boxes"].shape == (0, 5)
     assert found["masks"].shape == (0, 28, 28)
     assert found["text_features"].shape == (0, 64, 28, 28)
@@ -201,9 +208,9 @@ def test_the_trunk_is_the_same_in_torch_and_in_the_ir() -> None:
     compiled = ov.Core().compile_model(
         convert_trunk(trunk), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
-    image = torch.rand(1, 3, 768, 1280) * 255
+    image = torch.rand(1, 3, 192, 320) * 255
     with torch.no_grad():
-        expected = EnlargedTrunk(trunk)(image).numpy()
+        expected = trunk(image).numpy()
     np.testing.assert_allclose(compiled(image.numpy())["maps"], expected, atol=1e-3)
 
 

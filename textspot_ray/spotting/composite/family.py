@@ -81,6 +81,8 @@ class CompositeFamily:
         shapes = "".join(f" {width}x{height}" for width, height in spec.shapes)
         if spec.max_stretch > 1:
             shapes += f" stretch {spec.max_stretch:g}"
+        if spec.enlargement > 1:
+            shapes += f" enlarged {spec.enlargement:g}"
         return {
             "max_steps": str(resolved.max_steps),
             "alphabet": spec.alphabet,
@@ -105,9 +107,10 @@ class CompositeFamily:
         names = [port.any_name for port in detector.inputs]
 
         def fed(inputs: Mapping[int, NDArray[Any]]) -> dict[str, Any]:
-            planar = inputs[ports.image].transpose(0, 3, 1, 2).astype(np.float32)
             given = {names[index]: array for index, array in inputs.items()}
-            return {**given, names[ports.image]: np.ascontiguousarray(planar)}
+            image = given[names[ports.image]]
+            own_type = detector.input(ports.image).element_type.to_dtype()
+            return {**given, names[ports.image]: image.astype(own_type)}
 
         models = {"detector": quantised_model(detector, list(calibration.inputs), fed)}
         rows = [row[np.newaxis] for page in calibration.features for row in page][:MAX_BOXES]
