@@ -45,7 +45,8 @@ def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) 
 
     try:
         threading.Thread(target=run, name="textspot-sql", daemon=True).start()
-        done.wait()
+        while not done.wait(_LOOK_S):  # a signal just before a wait without end is seen after it
+            pass
     except KeyboardInterrupt:
         while begun.wait(_START_S) and not done.wait(_LOOK_S):
             with contextlib.suppress(duckdb.Error):  # closed meanwhile, and opened anew

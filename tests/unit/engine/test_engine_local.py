@@ -181,9 +181,12 @@ def test_a_leaking_worker_is_recycled(tmp_path):
     handler.emit = lambda record: lines.append(record.getMessage())
     logger = logging.getLogger("textspot_ray")
     logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)
     try:
         report = run(config, parts=scripted_parts(folder))
     finally:
+        logger.setLevel(level)
         logger.removeHandler(handler)
     assert report.counts.images == 120 and report.counts.failed == 0
     assert any("recycled" in line for line in lines)

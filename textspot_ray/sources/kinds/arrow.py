@@ -143,9 +143,8 @@ class _ArrowTable(ImageTable):
         """
         if size > self._max_bytes:
             raise ContainerError(
-                f"the message at byte {at} takes {size} bytes and can only be read whole (its "
-                "columns are dictionary-encoded, views or unions), more than image.max_bytes = "
-                f"{self._max_bytes}: raise that, or write smaller record batches",
+                f"the message at byte {at}, {size} bytes, can only be read whole: raise "
+                f"image.max_bytes ({self._max_bytes}) or write smaller record batches",
                 ErrorKind.TOO_LARGE,
             )
 

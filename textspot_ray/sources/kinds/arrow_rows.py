@@ -122,6 +122,11 @@ class BatchRows:
     def read(self, buffer: int, start: int, stop: int) -> bytes:
         """Bytes of a buffer.
 
+        Args:
+            buffer: Its number among the message's buffers.
+            start: First byte, unpacked.
+            stop: The byte behind the last.
+
         Raises:
             ContainerError: It has not so many, or is damaged.
         """

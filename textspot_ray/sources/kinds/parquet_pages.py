@@ -32,7 +32,7 @@ _WINDOW: Final = 64 << 10  # how far back Snappy's compressors look: they work b
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageHeader:
     """A page's header.
 
     Attributes:
@@ -61,7 +61,7 @@ class Page:
         return self.stored + self.size * (2 if self.kind == DICTIONARY else 1)
 
 
-def pages(file: IO[bytes], chunk: Any) -> Iterator[Page]:
+def pages(file: IO[bytes], chunk: Any) -> Iterator[PageHeader]:
     """The pages of a column chunk (of pyarrow's metadata); ends at a damaged header."""
     at = chunk.data_page_offset
     if chunk.has_dictionary_page and chunk.dictionary_page_offset:
@@ -75,7 +75,7 @@ def pages(file: IO[bytes], chunk: Any) -> Iterator[Page]:
         kind, at = header.of(1), at + header.length
         place = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}.get(kind, 0)
         is_v2 = kind == DATA_V2
-        yield Page(
+        yield PageHeader(
             kind, at, header.of(3), header.of(2), header.of(place, 1),
             header.of(place, 4 if is_v2 else 2),
             header.of(8, 5) + max(0, header.of(8, 6)) if is_v2 else 0,
@@ -141,7 +141,9 @@ class LargeColumn:
             if row != self._chunk.num_values:
                 raise ContainerError("Parquet data cannot be read: a page is damaged or missing")
 
-    def _page(self, page: Page, dictionary: _Values | None, start: int) -> Iterator[Value | None]:
+    def _page(
+        self, page: PageHeader, dictionary: _Values | None, start: int
+    ) -> Iterator[Value | None]:
         with ExitStack() as stack:
             data = self._unpacked(page, stack)
             at, size = page.levels, page.levels
@@ -172,7 +174,7 @@ class LargeColumn:
                 yield found[int(order[place])] if is_valid else None
                 place += bool(is_valid)
 
-    def _unpacked(self, page: Page, stack: ExitStack) -> IO[bytes]:
+    def _unpacked(self, page: PageHeader, stack: ExitStack) -> IO[bytes]:
         """The data of a page as a file, levels of version 2 before the values."""
         codec = self._chunk.compression if page.is_compressed else "UNCOMPRESSED"
         part = FilePart(self._file, page.at, page.stored)
@@ -221,7 +223,7 @@ class _Values:
         return _at(self._file, at, size) if size <= self._max_bytes else Oversized(size)
 
 
-def _most_numbers(page: Page) -> int:
+def _most_numbers(page: PageHeader) -> int:
     """Most bytes that levels, or numbers in a dictionary, take: four each, and run lengths."""
     return 8 * page.values + 64
 

@@ -121,7 +121,7 @@ def test_another_file_in_its_place_is_refused(bring: Callable[[], Path], tmp_pat
     assert "\n" not in str(told.value)
     with pytest.raises(BundleError, match="not here yet"):
         load_bundle(MODEL)
-    assert not list((tmp_path / "cache" / "models" / MODEL).iterdir())
+    assert not (tmp_path / "cache" / "models" / MODEL).exists()
 
 
 def test_a_file_that_is_gone_is_said_at_once(bring: Callable[[], Path], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import numpy as np
@@ -127,6 +128,20 @@ def test_an_interrupt_while_the_thread_starts_does_not_leave_it_running(monkeypa
     with duckdb.connect() as connection, pytest.raises(KeyboardInterrupt):
         duck.interruptible(connection, lambda: connection.execute(endless).fetchall())
     assert not leftover()
+
+
+def test_a_signal_just_before_the_wait_is_heard(monkeypatch):
+    class Late(threading.Event):
+        """Python hears a signal between its steps: one that comes here waits with the thread."""
+
+        def wait(self, timeout=None):
+            assert timeout is not None, "Ctrl-C would be heard when the statement has ended"
+            return super().wait(timeout)
+
+    names = {name: getattr(threading, name) for name in ("Thread", "current_thread", "main_thread")}
+    monkeypatch.setattr(duck, "threading", SimpleNamespace(Event=Late, **names))
+    with duckdb.connect() as connection:
+        assert duck.interruptible(connection, lambda: connection.execute("SELECT 1").fetchall())
 
 
 def test_a_full_disk_while_sorted_rows_are_written_stops_everything(store, monkeypatch):
