@@ -75,12 +75,12 @@ def test_a_deadly_line_costs_its_image_alone(tmp_path: Path) -> None:
 
 
 def test_a_killed_child_costs_nothing(tmp_path: Path) -> None:
-    texts = [f"word{n}" for n in range(24)]
+    texts = [f"word{n}" for n in range(96)]  # progress is told a few times a second
     run(_config(tmp_path, "calm", texts))
     victims: set[int] = set()
 
     def kill_once(progress) -> None:
-        if progress.images < 8 or victims:
+        if progress.images < 1 or victims:
             return
         for process in psutil.Process().children(recursive=True):
             try:
@@ -95,7 +95,7 @@ def test_a_killed_child_costs_nothing(tmp_path: Path) -> None:
     assert victims
     calm, out = all_rows(tmp_path / "calm"), all_rows(tmp_path / "out")
     assert calm == out
-    assert len(out["words"]) == 48 and not out["errors"]
+    assert len(out["words"]) == 192 and not out["errors"]
 
 
 @pytest.mark.ray
