@@ -210,7 +210,6 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="train_detector", description=__doc__.split("\n")[0])
     session.add_options(parser)
     add = parser.add_argument
-    add("--icdar2003", type=Path, help="folder with images/ and gt/")
     add("--batch", type=int, default=8)
     add("--lr", type=float, default=1.5e-3, help="peak learning rate")
     add("--warmup-steps", type=int, default=300, help="until the rate is at its peak")

@@ -96,6 +96,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--work", type=Path, required=True, help="folder for checkpoints and logs")
     add("--icdar2015", type=Path, help="folder with images/ and gt/; 801-900 validate")
+    add("--icdar2003", type=Path, help="folder with images/ and gt/")
     add("--mlt", type=Path, help="folder with images/ and masks/")
     add("--data", type=Path, help="folder of further data sets: documents, web graphics, plates")
     add("--backgrounds", type=Path, help="folder of photos without text")

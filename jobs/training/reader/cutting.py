@@ -50,6 +50,7 @@ def cut(
     quad: Floats,
     wave: Wave | None = None,
     shape: PatchShape = READER_PATCH,
+    enlargement: float = 1.0,
 ) -> tuple[Image, Floats]:
     """:func:`rectification.rectify` for one small image, by OpenCV.
 
@@ -58,6 +59,7 @@ def cut(
         quad: [4, 2] corners.
         wave: bends the sampling lines.
         shape: of the patch.
+        enlargement: how much larger the picture is than its own pixels, as in `planar_grid`.
 
     Returns:
         Pixels [height, width, 3] uint8 and shape codes [2].
@@ -77,7 +79,7 @@ def cut(
         v = v + wave.lift * np.sin(2 * np.pi * k2 * u + p2)
         u = u + bent * np.clip(np.minimum(u, 1 - u) * 6, 0, 1)
     points = (tl * (1 - u) + tr * u) * (1 - v) + (bl * (1 - u) + br * u) * v
-    step = height * (1 + 2 * shape.margin_y) / shape.height / MAX_ROW_STEP
+    step = height / enlargement * (1 + 2 * shape.margin_y) / shape.height / MAX_ROW_STEP
     stride = 1
     while step > stride and stride < LEVEL_STRIDES[-1]:
         stride *= 2

@@ -1,9 +1,12 @@
 # mypy: disable-error-code="misc,untyped-decorator"
-"""Train the refiner of word rectangles; the same command resumes.
+r"""Train the refiner of word rectangles; the same command resumes.
 
-    python -m jobs.training refiner --work DIR --icdar2015 DIR [--mlt DIR] [--scenes SHARE]
+    python -m jobs.training refiner --work DIR --icdar2015 DIR [--mlt DIR] [--data DIR] \
+        [--scenes SHARE] [--detector textspot_ray/models/embedded/detector-int8.xml]
 
-A true quad's rectangle is moved as the detector's are off, and the network learns the way back.
+The network learns the way from rectangles to true corners. With ``--detector IR`` half of the
+rectangles are those that this detector finds in the crops; the others are true ones, moved as a
+detector's are off.
 Writes into ``--work``: ``last.pt`` (to resume), ``refiner.npz`` (averaged weights), ``log.csv``.
 """
 
@@ -23,6 +26,7 @@ from jobs.training.data import datasets
 from jobs.training.data.datasets import ByteArray, FloatArray, PhotoWord
 from jobs.training.detector.batches import SceneSource, Source
 from jobs.training.detector.crops import CropRules, base_scale, recolour, rect_of_quad
+from jobs.training.detector.network import ENLARGEMENT
 from jobs.training.detector.scores import quad_iou
 from jobs.training.detector.sources import Mixture, Share, sources_of
 from jobs.training.loop import session
@@ -31,6 +35,7 @@ from jobs.training.loop.ema import Averaged
 from jobs.training.loop.feed import feed
 from jobs.training.loop.log import append_row
 from jobs.training.reader.cutting import cut
+from jobs.training.refiner.found import FoundRectangles, matched
 from jobs.training.refiner.network import (
     REFINER_PATCH,
     Refiner,
@@ -43,6 +48,11 @@ from jobs.training.refiner.network import (
 FIGURES = ("iou_before", "iou_after", "end_before", "end_after")  # columns of the log
 WORDS_A_CROP = 6
 LEAST_HEIGHT_PX = 8.0
+POOL_BATCHES = 6  # that are held to draw a batch from
+NEWTON_STEPS = 6  # exact after one where the quad is a parallelogram
+SECOND_LOOKS = 0.5  # crops whose words are shown again along the corners of a first look
+# Further off than this, in sides of what was shown, a network yet to learn leads nowhere.
+MOST_WANTED = 2.0
 LOST_SHARE = 0.05  # of the samples have lost letters at an end: widely spaced and very large words
 
 
@@ -52,8 +62,8 @@ class Sample:
 
     Attributes:
         pixels: [32, 128, 3] BGR.
-        rect: [4, 2] the rectangle that was cut along.
-        wanted: [4, 2] the true corners in the rectangle's coordinates.
+        rect: [4, 2] the rectangle, or the quad of an earlier look, that was cut along.
+        wanted: [4, 2] the true corners in its coordinates.
         aspect: Its width over its height.
     """
 
@@ -92,14 +102,34 @@ def moved_rect(rng: np.random.Generator, quad: FloatArray) -> FloatArray:
     return datasets.rect_corners((float(middle[0]), float(middle[1])), size, degrees)
 
 
-def sample(image: ByteArray, quad: FloatArray, rect: FloatArray) -> Sample:
-    """Cut a rectangle's patch and express the true corners in its coordinates."""
-    across, down = rect[1] - rect[0], rect[3] - rect[0]
-    width, height = float(np.hypot(*across)), float(np.hypot(*down))
-    offset = quad - rect[0]
-    wanted = np.stack((offset @ across / width**2, offset @ down / height**2), 1)
-    pixels, _ = cut(image, rect, shape=REFINER_PATCH)
-    return Sample(pixels, rect, wanted.astype(np.float32), width / height)
+def sample(image: ByteArray, quad: FloatArray, shown: FloatArray) -> Sample:
+    """Cut the patch of a rectangle or quad and express the true corners in its coordinates."""
+    pixels, _ = cut(image, shown, shape=REFINER_PATCH, enlargement=ENLARGEMENT)
+    across = (shown[1] - shown[0] + shown[2] - shown[3]) / 2
+    down = (shown[3] - shown[0] + shown[2] - shown[1]) / 2
+    aspect = float(np.hypot(*across) / max(float(np.hypot(*down)), 1e-6))
+    return Sample(pixels, shown, within(shown, quad), aspect)
+
+
+def within(shown: FloatArray, points: FloatArray) -> FloatArray:
+    """What `place` would have to be given to get these points: its inverse, by Newton's method.
+
+    Args:
+        shown: [4, 2] a convex quad.
+        points: [N, 2] in the same pixels.
+    """
+    tl, tr, br, bl = shown.astype(np.float64)
+    at = np.full((len(points), 2), 0.5)
+    for _ in range(NEWTON_STEPS):
+        u, v = at[:, :1], at[:, 1:]
+        off = (tl * (1 - u) + tr * u) * (1 - v) + (bl * (1 - u) + br * u) * v - points
+        by_u = (tr - tl) * (1 - v) + (br - bl) * v
+        by_v = (bl - tl) * (1 - u) + (br - tr) * u
+        area = by_u[:, 0] * by_v[:, 1] - by_u[:, 1] * by_v[:, 0]
+        area = np.where(np.abs(area) < 1e-6, 1e-6, area)
+        at[:, 0] -= (off[:, 0] * by_v[:, 1] - off[:, 1] * by_v[:, 0]) / area
+        at[:, 1] -= (off[:, 1] * by_u[:, 0] - off[:, 0] * by_u[:, 1]) / area
+    return at.astype(np.float32)
 
 
 def usable(word: PhotoWord, size_px: int) -> bool:
@@ -110,33 +140,77 @@ def usable(word: PhotoWord, size_px: int) -> bool:
 
 
 class Samples:
-    """Endless batches of moved rectangles from crops of photos and scenes."""
+    """Endless batches of found and of moved rectangles from crops of photos and scenes.
+
+    Args:
+        sources: What to crop.
+        size_px: Side of the crops.
+        batch: Samples a batch.
+        seed: Of all chance.
+        detector: Whose rectangles to learn from; None: moved ones alone.
+        look: The network as it is, for samples of a second look; None: first looks alone.
+    """
 
     def __init__(
-        self, sources: Sequence[Source | SceneSource], size_px: int, batch: int, seed: int
+        self,
+        sources: Sequence[Source | SceneSource],
+        size_px: int,
+        batch: int,
+        seed: int,
+        detector: Path | None = None,
+        look: nn.Module | None = None,
     ) -> None:
         self.sources = list(sources)
         self.size_px = size_px
         self.batch = batch
         self.rng = np.random.default_rng(seed)
+        self.found = FoundRectangles(detector, size_px) if detector else None
+        self.look = look
 
     def _draw(self) -> Iterator[Sample]:
         shares = np.array([s.share for s in self.sources])
         while True:
             source = self.sources[int(self.rng.choice(len(shares), p=shares / shares.sum()))]
             image, words = source.draw(self.rng)
-            words = [w for w in words if usable(w, self.size_px)]
-            if not words:
+            good = [w for w in words if usable(w, self.size_px)]
+            if not good:
                 continue
             image = recolour(self.rng, image)
-            for i in self.rng.permutation(len(words))[:WORDS_A_CROP]:
-                quad = words[int(i)].quad
-                yield sample(image, quad, moved_rect(self.rng, quad))
+            chosen = [good[int(i)].quad for i in self.rng.permutation(len(good))[:WORDS_A_CROP]]
+            pairs = [(moved_rect(self.rng, quad), quad) for quad in chosen]
+            if self.found is not None:
+                quads = {id(word.quad) for word in good}
+                found = [p for p in matched(self.found.rects(image), words) if id(p[1]) in quads]
+                pairs += [
+                    found[int(i)] for i in self.rng.permutation(len(found))[: 2 * WORDS_A_CROP]
+                ]
+            first = [sample(image, quad, rect) for rect, quad in pairs]
+            yield from first
+            if self.look is not None and self.rng.random() < SECOND_LOOKS:
+                yield from self._second(image, first, [quad for _, quad in pairs])
+
+    def _second(
+        self, image: ByteArray, first: Sequence[Sample], quads: Sequence[FloatArray]
+    ) -> Iterator[Sample]:
+        assert self.look is not None
+        pixels, _, _ = tensors(first)
+        with torch.no_grad():
+            at = self.look(pixels.to(next(self.look.parameters()).device)).cpu()
+            shown = place(torch.from_numpy(np.stack([s.rect for s in first])), at).numpy()
+        for quad, seen in zip(quads, shown, strict=True):
+            again = sample(image, quad, seen)
+            if np.abs(again.wanted - 0.5).max() < MOST_WANTED:
+                yield again
 
     def __iter__(self) -> Iterator[list[Sample]]:
+        """Mix samples of several crops: neighbours in a crop are alike."""
         samples = self._draw()
+        pool = [next(samples) for _ in range(POOL_BATCHES * self.batch)]
         while True:
-            yield [next(samples) for _ in range(self.batch)]
+            drawn = self.rng.choice(len(pool), self.batch, replace=False)
+            yield [pool[int(i)] for i in drawn]
+            for i in drawn:
+                pool[int(i)] = next(samples)
 
 
 def tensors(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
@@ -181,11 +255,29 @@ def validate(refiner: nn.Module, samples: Sequence[Sample]) -> tuple[float, floa
 
 def mixture(size_px: int) -> Mixture:
     """What the refiner learns from, in crops of so many pixels."""
+    near = CropRules(size_px=size_px, scale_range=(0.3, 1.1), by_word=0.7)
+    page = CropRules(
+        size_px=size_px, scale_range=(0.7, 2.2), by_word=0.4, height_range_px=(11.0, 60.0),
+        tilt_deg=5.0, quarter_turns=0.06,
+    )  # fmt: skip
+    plate = CropRules(
+        size_px=size_px, scale_range=(0.05, 0.4), by_word=0.8, height_range_px=(12.0, 110.0)
+    )
     return Mixture(
-        icdar2015=Share(0.6, CropRules(size_px=size_px, scale_range=(0.7, 1.5), by_word=0.5)),
-        mlt=Share(0.1, CropRules(size_px=size_px, scale_range=(0.3, 1.1), by_word=0.7)),
-        scenes=CropRules(size_px=size_px, scale_range=(0.5, 1.5), by_word=0.5),
+        icdar2015=Share(0.45, CropRules(size_px=size_px, scale_range=(0.7, 1.5), by_word=0.4)),
+        icdar2003=Share(0.05, near),
+        mlt=Share(0.08, near),
+        scenes=CropRules(size_px=size_px, scale_range=(0.5, 1.5), by_word=0.4),
         scene_uses=10,
+        worlds={
+            "pdf_pages_train": Share(0.12, page),
+            "forms_train": Share(0.07, page),
+            "receipts_words": Share(0.12, page),
+            "born_digital_train": Share(0.05, near),
+            "plates_india_train": Share(0.02, near),
+            "plates_us_words": Share(0.06, plate),
+            "mlt_french_masks": Share(0.05, near),
+        },
     )
 
 
@@ -215,7 +307,14 @@ def train(args: argparse.Namespace) -> None:
     sources = sources_of(args, mixture(args.crop))
     batches = feed(
         lambda worker: iter(
-            Samples(sources, args.crop, args.batch, args.seed + samples + 10**6 * worker)
+            Samples(
+                sources,
+                args.crop,
+                args.batch,
+                args.seed + samples + 10**6 * worker,
+                args.detector,
+                None if args.workers else averaged.module,
+            )
         ),
         args.workers,
     )
@@ -272,6 +371,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--every", type=float, default=4, help="minutes between log rows")
     add("--batch", type=int, default=64)
+    add("--detector", type=Path, help="a detector's IR whose rectangles are learnt from, too")
     add("--lr", type=float, default=2e-3, help="peak learning rate")
     train(parser.parse_args(argv))
     return 0
