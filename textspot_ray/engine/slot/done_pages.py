@@ -4,7 +4,8 @@ A file of thousands of pages is one item of one shard, whose rows count once all
 that a run that is stopped or killed in the middle goes on where it was, every `PAGES_AT_ONCE`
 finished pages are put under ``_textspot/pages/``; whoever works on the shard next takes them from
 there. They are a cache and no part of the table: they hold for the same bytes (by sha256) in the
-same generation of the same shard, readers never look at them, and a damaged one is passed over.
+same generation of the same shard, readers never look at them, and a damaged one is passed over:
+each begins with the sha256 of what follows, as damage would otherwise be committed as words.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from textspot_ray.tables.commit.data_files import delete_pages
 _LOG = logging.getLogger(__name__)
 PAGES_AT_ONCE: Final = 64
 _JOIN_S: Final = 10.0
+_DIGEST_BYTES: Final = 32
 _NO_ITEM: Final = Item("", "")
 
 
@@ -107,7 +109,11 @@ class DonePages:
 
     def _read(self, path: str) -> list[ImageResult]:
         try:
-            return msgspec.msgpack.decode(self._store.read(path), type=list[ImageResult])
+            data = self._store.read(path)
+            digest, packed = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+            if sha256(packed).digest() != digest:
+                raise StorageError("its bytes have changed since it was written")
+            return msgspec.msgpack.decode(packed, type=list[ImageResult])
         except (StorageError, FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
             _LOG.warning("pages done before are done again: %s: %s", path, exc)
             return []
@@ -116,7 +122,8 @@ class DonePages:
         first = min(result.page for result in results)
         path = f"{self._prefix}{key}-{first:06d}-{secrets.token_hex(6)}.msgpack"
         try:
-            self._store.put(path, msgspec.msgpack.encode(results))
+            packed = msgspec.msgpack.encode(results)
+            self._store.put(path, sha256(packed).digest() + packed)
         except StorageError as exc:  # what is lost is some minutes' work, if the run is killed
             _LOG.warning("pages that are done could not be kept for a later run: %s", exc)
 

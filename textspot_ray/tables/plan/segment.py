@@ -11,9 +11,11 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from textspot_ray.errors import TableError
+from textspot_ray.errors import DamagedTableError, TableError
 from textspot_ray.records import ErrorKind, ImageError, Item, ShardId, Stage
+from textspot_ray.storage.faults import reason_of
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import STATE
 from textspot_ray.tables.ids import hash_ids, hash_tags
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 PLAN = f"{STATE}/plan/"
 ROWS_PER_GROUP = 4096
 _HEAD_KEY = b"textspot.segment"
+_DIGEST_KEY = b"textspot.segment.sha256"  # of the head, which no page's checksum covers
 _NAME = re.compile(r"(\d{6,})\.parquet$")
 
 # Names may hold bytes that are no UTF-8, and must come back exactly: hence binary.
@@ -199,10 +203,11 @@ def encode_rows(segment: Segment, rows: pa.Table) -> bytes:
         "affinity": segment.affinity.tolist(),
         "sources": [to_bytes(source).hex() for source in segment.sources],
     }
-    schema = _SCHEMA.with_metadata(
-        {VERSION_KEY: str(TABLE_VERSION), _HEAD_KEY: json.dumps(head, separators=(",", ":"))}
+    text = json.dumps(head, separators=(",", ":")).encode()
+    digest = sha256(text).hexdigest()
+    table = rows.cast(_SCHEMA).replace_schema_metadata(
+        {VERSION_KEY: str(TABLE_VERSION), _HEAD_KEY: text, _DIGEST_KEY: digest}
     )
-    table = rows.cast(_SCHEMA).replace_schema_metadata(schema.metadata)
     sink = io.BytesIO()
     pq.write_table(
         table,
@@ -243,56 +248,84 @@ def item_rows(items: Sequence[Item]) -> pa.Table:
 
 
 class SegmentFile:
-    """An open segment: its head at once, its rows on request."""
+    """An open segment: its head at once, its rows on request.
+
+    Raises:
+        TableError: It is no segment, or of a newer version.
+        DamagedTableError: It cannot be read as it was written; so do all methods that read.
+    """
 
     def __init__(self, store: Store, seq: int) -> None:
         self._path = segment_path(seq)
-        self._file = pq.ParquetFile(store.open_read(self._path), page_checksum_verification=True)
-        metadata = self._file.schema_arrow.metadata or {}
-        if int(metadata.get(VERSION_KEY, 0)) > TABLE_VERSION:
-            raise TableError(
-                f"{store.uri}/{self._path} was written by a newer textspot-ray: upgrade it"
+        self._where = f"{store.uri}/{self._path}"
+        with self._damage():
+            self._file = pq.ParquetFile(
+                store.open_read(self._path), page_checksum_verification=True
             )
-        try:
-            head = json.loads(metadata[_HEAD_KEY])
-        except (KeyError, ValueError) as exc:
-            raise TableError(f"{store.uri}/{self._path} is no plan segment of ours") from exc
-        self.head = Segment(
-            seq=seq,
-            attempt=head["attempt"],
-            run_id=head["run_id"],
-            kind=head["kind"],
-            created_at=head["created_at"],
-            shards=np.array(head["shards"], np.int64).reshape(-1, 2),
-            rows=np.array(head["rows"], np.int64),
-            bytes=np.array(head["bytes"], np.int64),
-            affinity=np.array(head["affinity"], np.int32),
-            sources=tuple(from_bytes(bytes.fromhex(source)) for source in head["sources"]),
-        )
+            metadata = self._file.schema_arrow.metadata or {}
+        if int(metadata.get(VERSION_KEY, 0)) > TABLE_VERSION:
+            raise TableError(f"{self._where} was written by a newer textspot-ray: upgrade it")
+        if _HEAD_KEY not in metadata:
+            raise TableError(f"{self._where} is no plan segment of ours")
+        text = metadata[_HEAD_KEY]
+        with self._damage():
+            if not self._file.schema_arrow.equals(_SCHEMA):
+                raise ValueError("its columns are not those of a plan")
+            # segments of earlier releases have no digest
+            if metadata.get(_DIGEST_KEY, digest := sha256(text).hexdigest().encode()) != digest:
+                raise ValueError("its sha256 differs")
+            head = json.loads(text)
+            self.head = Segment(
+                seq=seq,
+                attempt=head["attempt"],
+                run_id=head["run_id"],
+                kind=head["kind"],
+                created_at=head["created_at"],
+                shards=np.array(head["shards"], np.int64).reshape(-1, 2),
+                rows=np.array(head["rows"], np.int64),
+                bytes=np.array(head["bytes"], np.int64),
+                affinity=np.array(head["affinity"], np.int32),
+                sources=tuple(from_bytes(bytes.fromhex(source)) for source in head["sources"]),
+            )
 
     def hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
         """High and low half of every id's hash, and the tags' hashes."""
-        table = self._file.read(columns=["id_hi", "id_lo", "tag"])
-        hi, lo, tag = (table.column(name).to_numpy() for name in ("id_hi", "id_lo", "tag"))
+        with self._damage():
+            table = self._file.read(columns=["id_hi", "id_lo", "tag"])
+            hi, lo, tag = (table.column(name).to_numpy() for name in ("id_hi", "id_lo", "tag"))
         return hi, lo, tag
 
     def rows(self) -> pa.Table:
         """All rows, as they are stored."""
-        return self._file.read()
+        with self._damage():
+            return self._file.read()
 
     def items(self, start: int, stop: int) -> list[Item]:
         """The items of rows ``start`` to ``stop``."""
         if start >= stop:
             return []
         first, last = start // ROWS_PER_GROUP, (stop - 1) // ROWS_PER_GROUP
-        groups = self._file.read_row_groups(list(range(first, last + 1)), use_threads=False)
-        offset = first * ROWS_PER_GROUP
-        rows = groups.slice(start - offset, stop - start).to_pylist()
-        return [_item(row) for row in rows if row["image_id"]]
+        with self._damage():
+            groups = self._file.read_row_groups(list(range(first, last + 1)), use_threads=False)
+            offset = first * ROWS_PER_GROUP
+            rows = groups.slice(start - offset, stop - start).to_pylist()
+            return [_item(row) for row in rows if row["image_id"]]
 
     def close(self) -> None:
         """Close the file."""
         self._file.close(force=True)
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        """Whatever goes wrong in reading becomes one line that names the file."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as exc:
+            raise DamagedTableError(
+                f"{self._where} cannot be read ({reason_of(exc)}): restore this file of the plan"
+            ) from exc
 
 
 def _item(row: dict[str, object]) -> Item:

@@ -67,7 +67,7 @@ def test_an_interrupted_file_goes_on_where_it_was(store: Store) -> None:
     assert pages[:170] == sorted(pages[:170])  # so that the writer holds nothing back
 
 
-@pytest.mark.parametrize("what", ["content", "fingerprint", "generation", "damage"])
+@pytest.mark.parametrize("what", ["content", "fingerprint", "generation", "other", "flip"])
 def test_pages_of_something_else_are_not_taken(store: Store, what: str) -> None:
     shard = make_shard([f"words=a;pages={PAGES_IN_FILE}"])
     work(store, shard, stop_at=170)
@@ -81,7 +81,10 @@ def test_pages_of_something_else_are_not_taken(store: Store, what: str) -> None:
         fingerprint = "g"
     else:
         for path in kept(store):
-            store.put(path, b"\x93\xc1")
+            data = store.read(path)
+            at = data.index(b"text_confidence") + 20  # in a number: readable, and wrong
+            flipped = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+            store.put(path, b"\x93\xc1" if what == "other" else flipped)
     writer, n = work(store, shard, fingerprint=fingerprint)
     assert n == PAGES_IN_FILE == len(writer.results)
 
