@@ -7,7 +7,6 @@ The pictures must lie where the table says. A table of 173 photos, receipts and 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -15,11 +14,11 @@ import subprocess
 import zipfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.unit.export.test_export import schema
+from tests.unit.export.test_round_trip import READERS, check
 from textspot_ray.export.export import ExportSettings, export_table
 from textspot_ray.query.pages import Page, read_pages
 from textspot_ray.query.views import open_views
@@ -90,14 +89,9 @@ def test_pandas_reads_the_words_of_tsv(pages: list[Page], tmp_path: Path) -> Non
     assert said == Counter(word.text for page in pages for word in page.words)
 
 
-def test_jsonl_is_the_table(pages: list[Page], tmp_path: Path) -> None:
-    lines = export("jsonl", tmp_path / "all.jsonl").read_text().splitlines()
-    by_id: dict[str, Any] = {row["image_id"]: row for row in map(json.loads, lines)}
-    for page in pages:
-        found = {word["word_index"]: word for word in by_id[page.image_id]["words"]}
-        assert set(found) >= {word.word_index for word in page.words}
-        for word in page.words:
-            assert found[word.word_index]["polygon"] == pytest.approx(word.polygon, abs=0.01)
+@pytest.mark.parametrize("name", READERS)
+def test_places_are_those_of_the_table(name: str, pages: list[Page], tmp_path: Path) -> None:
+    assert check(TABLE, name, tmp_path) == sum(len(page.words) for page in pages)
 
 
 def test_a_pdf_is_searched(pages: list[Page], tmp_path: Path) -> None:

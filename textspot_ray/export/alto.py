@@ -1,4 +1,8 @@
-"""ALTO 4: one file per image, as its description names one source image; polygons kept."""
+"""ALTO 4: one file per image, as its description names one source image; polygons kept.
+
+Corners and baselines have the hundredths that the schema allows; boxes are whole pixels, as most
+readers take them.
+"""
 
 from __future__ import annotations
 

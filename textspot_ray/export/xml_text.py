@@ -17,7 +17,19 @@ def xml_text(text: str) -> str:
     )
 
 
-def points(polygon: Sequence[tuple[float, float]], comma: bool = False) -> str:
-    """Corners as ``x y x y ...`` or ``x,y x,y ...`` in whole pixels."""
+def points(
+    polygon: Sequence[tuple[float, float]], comma: bool = False, digits: int | None = None
+) -> str:
+    """Corners as ``x y x y ...`` or ``x,y x,y ...``.
+
+    Args:
+        polygon: x, y of each corner, pixels.
+        comma: What stands between x and y.
+        digits: Decimals of a pixel, for formats that have them; None: whole pixels.
+    """
     joint = "," if comma else " "
-    return " ".join(f"{round(x)}{joint}{round(y)}" for x, y in polygon)
+    return " ".join(f"{_shown(x, digits)}{joint}{_shown(y, digits)}" for x, y in polygon)
+
+
+def _shown(value: float, digits: int | None) -> str:
+    return str(round(value)) if digits is None else f"{round(value, digits) + 0.0:.15g}"
