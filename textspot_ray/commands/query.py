@@ -47,6 +47,7 @@ def main(args: argparse.Namespace) -> int:
         return _cookbook(args)
     if args.table is None:
         raise UsageError("no DIR given: name the output folder of a run")
+    format = OutputFormat(args.format) if args.format else format_of(args.out)
     sql = args.sql
     if sql == "-" or (sql is None and not sys.stdin.isatty()):
         sql = sys.stdin.read()
@@ -57,7 +58,6 @@ def main(args: argparse.Namespace) -> int:
             prompt(tables)
             return ExitCode.OK
         reader = run_query(tables, sql, args.limit)
-        format = OutputFormat(args.format) if args.format else format_of(args.out)
         write_result(reader.schema, batches(sql, reader), format, args.out, storage_options(args))
     return ExitCode.OK
 

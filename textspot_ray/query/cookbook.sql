@@ -17,8 +17,9 @@ FROM words WHERE text_key <> ''
 GROUP BY text_key HAVING images > 1 ORDER BY images DESC, n DESC, text_key;
 
 -- What does one image say, in order?
--- `line_index` counts lines in reading order, columns one after the other. All images at once: `textspot export DIR -f txt`.
-SELECT string_agg(text, ' ' ORDER BY x_min) AS line
+-- `line_index` counts lines in reading order, columns one after the other; text on its side or head goes by its angle. All images at once: `textspot export DIR -f txt`.
+SELECT string_agg(text, ' ' ORDER BY round(cos(radians(angle_deg))) * x_min
+                             + round(sin(radians(angle_deg))) * y_min) AS line
 FROM words WHERE image_id = (SELECT min(image_id) FROM images WHERE status = 'words')
 GROUP BY line_index ORDER BY line_index;
 

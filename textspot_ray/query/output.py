@@ -47,8 +47,17 @@ _SUFFIXES = {
 
 
 def format_of(out: str | None) -> OutputFormat:
-    """The format that a file's name asks for; a table where it says nothing."""
-    return _SUFFIXES.get(PurePosixPath(out or "").suffix.lower(), OutputFormat.TABLE)
+    """The format that a file's name asks for; a table where it has no suffix.
+
+    Raises:
+        UsageError: The suffix is that of another format, which the file would not be.
+    """
+    suffix = PurePosixPath(out or "").suffix.lower()
+    if suffix and suffix not in _SUFFIXES:
+        raise UsageError(
+            f"--out {out}: {suffix} is not written; give .csv, .jsonl, .parquet or .txt, or --format"
+        )
+    return _SUFFIXES.get(suffix, OutputFormat.TABLE)
 
 
 def write_result(

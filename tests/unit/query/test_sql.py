@@ -330,6 +330,10 @@ def test_a_files_name_chooses_the_format(table: str, tmp_path: Path) -> None:
         assert check((tmp_path / name).read_bytes()), name
     run_command("query", [table, sql, "--out", str(tmp_path / "x.csv"), "--format", "json"])
     assert (tmp_path / "x.csv").read_text().startswith('{"text"')
+    for name in ("q.xlsx", "q.csv.gz"):
+        with pytest.raises(UsageError, match=r"is not written; give \.csv"):
+            run_command("query", [table, sql, "--out", str(tmp_path / name)])
+        assert not (tmp_path / name).exists()
 
 
 def test_results_go_to_any_fsspec_url(table: str) -> None:
