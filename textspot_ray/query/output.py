@@ -55,7 +55,7 @@ def format_of(out: str | None) -> OutputFormat:
     suffix = PurePosixPath(out or "").suffix.lower()
     if suffix and suffix not in _SUFFIXES:
         raise UsageError(
-            f"--out {out}: {suffix} is not written; give .csv, .jsonl, .parquet or .txt, or --format"
+            f"--out {out}: {suffix} is not written; give .csv, .jsonl, .parquet, .txt or --format"
         )
     return _SUFFIXES.get(suffix, OutputFormat.TABLE)
 
