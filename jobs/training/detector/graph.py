@@ -24,6 +24,7 @@ from jobs.training.detector.selection import (
     LAST_NMS_IOU,
     MAX_CANDIDATES,
     MAX_WORDS,
+    REFINED_NMS_IOU,
     candidates,
     corners,
     vote,
@@ -146,6 +147,23 @@ class RefinerPatches(nn.Module):
 class _Corners(nn.Module):
     def forward(self, words: Tensor) -> Tensor:
         return corners(words)
+
+
+class _Rows(nn.Module):
+    """Words [K, 6] and their refined quads to rows [K, 14]: rectangle, score, corners."""
+
+    def forward(self, words: Tensor, quads: Tensor) -> Tensor:
+        middle = quads.mean(1)
+        width, height = side_lengths(quads)
+        along = quads[:, 1] - quads[:, 0] + quads[:, 2] - quads[:, 3]
+        angle = torch.atan2(along[:, 1], along[:, 0])
+        rects = torch.cat([middle, torch.stack([width, height, angle], 1)], 1)
+        return torch.cat([rects, words[:, 5:6], quads.reshape(-1, 8)], 1)
+
+
+class _Kept(nn.Module):
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return rows[:, :6], rows[:, 6:].reshape(-1, 4, 2)
 
 
 class _Place(nn.Module):
@@ -279,6 +297,16 @@ def assemble_detector(trunk: ov.Model, score: float, refiner: ov.Model | None = 
         _feed(move, "quads", placed)
         _feed(move, "at", _result(look, 0))
         placed = _result(move, 0)
+    if refiner is not None:  # parts of a word may have become the word
+        quads_and_words = [torch.zeros(3, 6), torch.ones(3, 4, 2)]
+        shapes = [(-1, 6), (-1, 4, 2)]
+        rows = convert(_Rows(), quads_and_words, shapes, ["words", "quads"], ["rows"])
+        _feed(rows, "words", final)
+        _feed(rows, "quads", placed)
+        once = _suppress(_result(rows, 0), MAX_WORDS, REFINED_NMS_IOU, score)
+        split = convert(_Kept(), [torch.zeros(3, 14)], [(-1, 14)], ["rows"], ["words", "quads"])
+        _feed(split, "rows", once)
+        final, placed = _result(split, 0), _result(split, 1)
     _feed(outputs, "words", final)
     _feed(outputs, "quads", placed)
     _feed(outputs, "stem_map", stem_map)

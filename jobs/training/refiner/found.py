@@ -13,6 +13,7 @@ from jobs.training.detector.scores import quad_iou
 from textspot_ray.errors import UsageError
 from textspot_ray.spotting.composite.detector import pyramid
 
+BEFORE_REFINER = 1  # which of the graph's suppressions gives what the refiner sees
 LEAST_IOU = 0.25  # of a found rectangle with the word that it is taken to mean
 # A rectangle that means two words about as much is one that joins them: no corners are right.
 MOST_SECOND_IOU = 0.2
@@ -23,8 +24,8 @@ class FoundRectangles:
 
     Args:
         detector: The detector's IR, as `assemble_detector` made it.
-        size_px: Side of the crops, a multiple of 32 and at least 448: the graph takes the best 3,000
-            of its cells of 8 px.
+        size_px: Side of the crops, a multiple of 32 and at least 448: the graph takes the best
+            3,000 of its cells of 8 px.
 
     Raises:
         UsageError: the graph has no suppression whose rows could be taken.
@@ -33,10 +34,11 @@ class FoundRectangles:
     def __init__(self, detector: Path, size_px: int) -> None:
         core = ov.Core()
         model = core.read_model(detector)
-        rows = [op for op in model.get_ordered_ops() if op.get_type_name() == "NMSRotated"]
-        if not rows:
+        found = [op for op in model.get_ordered_ops() if op.get_type_name() == "NMSRotated"]
+        if len(found) <= BEFORE_REFINER:
             raise UsageError(f"{detector} is no detector of this project")
-        model = ov.Model([_gathered(rows[-1])], model.get_parameters(), "found")
+        rows = _gathered(found[BEFORE_REFINER])
+        model = ov.Model([rows], model.get_parameters(), "found")
         model.reshape([1, 3, size_px * 3 // 2, size_px])
         options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
         self._compiled = core.compile_model(model, "CPU", options)

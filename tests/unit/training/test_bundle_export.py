@@ -44,9 +44,9 @@ WORDS = [
 class FixedMaps(torch.nn.Module):
     """Stands in for a trained trunk: says what the targets want where the image is white."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: list[datasets.PhotoWord] = WORDS) -> None:
         super().__init__()
-        target = torch.from_numpy(target_maps(WORDS, 1600))[None, :, :240]
+        target = torch.from_numpy(target_maps(words, 1600))[None, :, :240]
         maps = torch.zeros(1, 7, 240, 400)
         maps[:, 0] = target[:, 0] * 16 - 8
         maps[:, 1:5] = torch.log(target[:, 2:6].clamp(min=0.3) / 16)
@@ -192,6 +192,29 @@ def test_boxes_masks_and_features_follow_the_refiner() -> None:
     quad = np.array(polygon, np.float32).reshape(4, 2)
     assert detector_scores.quad_iou(quad, wanted.astype(np.float32)) > 0.9
     assert compiled(np.zeros((1, 3, 1440, 1600), np.uint8))["boxes"].shape == (0, 5)
+
+
+class Wider(torch.nn.Module):
+    """Stands in for a refiner: each look lets a word grow by 0.6 of its width at either end."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        corners = torch.tensor([[-0.6, 0.0], [1.6, 0.0], [1.6, 1.0], [-0.6, 1.0]])
+        return corners + pixels.mean((1, 2, 3)).reshape(-1, 1, 1) * 0
+
+
+def test_parts_that_the_refiner_makes_one_word_leave_the_graph_once() -> None:
+    parts = [
+        datasets.PhotoWord(datasets.rect_corners((x, 600), (100, 30), 0), "part")
+        for x in (600, 720)
+    ]
+    trunk = convert_trunk(FixedMaps(parts))
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    as_found = ov.Core().compile_model(assemble_detector(trunk.clone(), 0.3), "CPU", options)
+    assert len(as_found(white())["boxes"]) == 2
+    refined = assemble_detector(trunk, 0.3, convert_refiner(Wider()))
+    boxes = ov.Core().compile_model(refined, "CPU", options)(white())["boxes"]
+    assert len(boxes) == 1
+    assert boxes[0, 2] - boxes[0, 0] == pytest.approx(100 * 2.2**LOOKS, rel=0.05)
 
 
 def test_an_empty_image_gives_no_rows(detector: ov.CompiledModel) -> None:
