@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from textspot_ray.records import ShardId
 from textspot_ray.tables.plan.plan import Task
@@ -18,7 +18,8 @@ class Dispatch:
     """Hands tasks to slots.
 
     Two drivers on one output walk in different orders, so that they seldom meet at a shard. Tasks
-    that share an ``affinity`` (a compressed tar) go to one slot, one after the other.
+    that share an ``affinity`` (a compressed tar) go to one slot, one after the other. A slot begins
+    with one of the smallest, so that words are committed soon.
     """
 
     def __init__(self, seed: str) -> None:
@@ -46,7 +47,7 @@ class Dispatch:
         """The next task for a slot, None if there is none for it now."""
         own = self._own.setdefault(slot, deque())
         if not own:
-            group = self._next_group()
+            group = self._next_group(begins=slot not in self._given)
             if group is None:
                 return None
             self._own[slot] = own = group
@@ -90,13 +91,17 @@ class Dispatch:
             self._returned.append(chained)
         return len(given)
 
-    def _next_group(self) -> deque[Task] | None:
+    def _next_group(self, *, begins: bool) -> deque[Task] | None:
         if self._returned:
             return self._returned.popleft()
         self._fill()
         if not self._window:
             return None
-        at = self._random.randrange(len(self._window))
+        places: Sequence[int] = range(len(self._window))
+        if begins:
+            least = min(group[0].items for group in self._window)
+            places = [at for at in places if self._window[at][0].items == least]
+        at = self._random.choice(places)
         self._window[at], self._window[-1] = self._window[-1], self._window[at]
         return self._window.pop()
 

@@ -55,6 +55,21 @@ def test_a_group_does_not_swallow_what_follows_it():
     assert len(drain(dispatch)) == 8
 
 
+def test_every_slot_begins_with_a_small_shard_that_two_runs_choose_apart():
+    sizes = [32] * 8 + [64] * 8 + [256] * 30
+    tasks = [Task(ShardId(0, n), 0, "run", items, 100, None) for n, items in enumerate(sizes)]
+    begun = []
+    for seed in map(str, range(20)):
+        dispatch = Dispatch(seed)
+        dispatch.add(tasks)
+        first = [dispatch.take(slot) for slot in range(9)]
+        assert [task.items for task in first] == [32] * 8 + [64]
+        begun.append(first[0].shard.index)
+        then = [dispatch.take(0).items for _ in range(10)]
+        assert max(then) == 256  # afterwards any
+    assert len(set(begun)) > 3
+
+
 def test_a_lost_slot_gives_its_tasks_back_in_order():
     dispatch = Dispatch("run")
     dispatch.add(make_tasks(5, "a.tgz"))
