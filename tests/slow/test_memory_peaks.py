@@ -234,6 +234,111 @@ def test_peak_of_a_server_that_lies(tmp_path: Path) -> None:
         check("lying_server", url, tmp_path / "out")
 
 
+# 200 megapixels, or as many as the format or `image.max_bytes` lets through.
+_SAMPLES = """
+import io, sys
+import cv2, imagecodecs, numpy as np, tifffile
+from PIL import Image
+Image.MAX_IMAGE_PIXELS = None
+
+def page(width=20_000, height=10_000):
+    grey = np.full((height, width), 250, np.uint8)
+    for row in range(100, height, 900):
+        for column in range(100, width - 600, 900):
+            cv2.putText(grey, "words", (column, row), 0, 5.0, 0, 9)
+    return grey
+
+def colour(**size):
+    return cv2.cvtColor(page(**size), cv2.COLOR_GRAY2BGR)
+
+def opaque(grey):
+    return cv2.merge([grey, grey, grey, np.full_like(grey, 200)])
+
+def deep(values):
+    return values.astype(np.uint16) << 8
+
+def pillow(values, kind, mode=None, **options):
+    image = Image.fromarray(values)
+    (image.convert(mode) if mode else image).save(out := io.BytesIO(), kind, **options)
+    return out.getvalue()
+
+def opencv(suffix, values):
+    return cv2.imencode(suffix, values, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+def tiff(values, **options):
+    tifffile.imwrite(out := io.BytesIO(), values, **{"rowsperstrip": 64, **options})
+    return out.getvalue()
+
+ZLIB = {"compression": "zlib", "compressionargs": {"level": 1}}
+J2K = {"level": 40, "codecformat": "jp2", "numthreads": 1}
+WEBP = {"width": 16_383, "height": 12_200}
+HALF = {"width": 16_000, "height": 12_500}
+data = eval(sys.argv[2])
+open(sys.argv[1], "wb").write(data)
+"""
+_DECODING = """
+import resource, sys
+from textspot_ray.images.decode import decode
+found = decode(open(sys.argv[1], "rb").read(), max_pixels=200_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, getattr(found, "kind", "pixels"))
+"""
+_MODELS = 300  # MiB that the models and their libraries take beside the picture
+FORMATS = {
+    "jpeg": "imagecodecs.jpeg8_encode(colour(), level=85)",
+    "jpeg, progressive": "pillow(colour(), 'JPEG', progressive=True)",
+    "jpeg, CMYK": "pillow(colour(), 'JPEG', 'CMYK')",
+    "png": "opencv('.png', colour())",
+    "png, 16 bits": "opencv('.png', deep(colour()))",
+    "png, 16 bits, dark": "opencv('.png', colour().astype(np.uint16))",
+    "png, alpha": "opencv('.png', opaque(page()))",
+    "png, 16 bits, alpha": "opencv('.png', deep(opaque(page())))",
+    "png, palette": "pillow(page(), 'PNG', 'P', transparency=3, compress_level=1)",
+    "webp": "pillow(colour(**WEBP), 'WEBP', method=0)",
+    "webp, lossless, alpha": "pillow(opaque(page(**WEBP)), 'WEBP', lossless=True, method=0)",
+    "tiff, strips": "tiff(colour(), **ZLIB)",
+    "tiff, tiles": "tiff(colour(), tile=(256, 256), **ZLIB)",
+    "tiff, one strip": "tiff(colour(), **{**ZLIB, 'rowsperstrip': 10_000})",
+    "tiff, LZW": "tiff(colour(), compression='lzw')",
+    "tiff, JPEG": "tiff(colour(), compression='jpeg', tile=(256, 256))",
+    "tiff, 16 bits": "tiff(deep(colour()), **ZLIB)",
+    "tiff, 16 bits, one strip": "tiff(deep(opaque(page())), **{**ZLIB, 'rowsperstrip': 10_000})",
+    "tiff, floats": "tiff(page().astype(np.float32) / 255, **ZLIB)",
+    "tiff, CMYK": "tiff(opaque(page()), photometric='separated', **ZLIB)",
+    "tiff, fax": "pillow(page(), 'TIFF', '1', compression='group4')",
+    "tiff, raw": "tiff(page(width=19_900))",
+    "bmp": "pillow(page(width=19_900), 'BMP')",
+    "bmp, 66 Mpx": "pillow(colour(width=10_000, height=6_600), 'BMP')",
+    "gif": "pillow(page(), 'GIF')",
+    "pgm": "pillow(page(width=19_900), 'PPM')",
+    "pbm": "pillow(page(), 'PPM', '1')",
+    "qoi": "imagecodecs.qoi_encode(colour())",
+    "tga": "pillow(colour(), 'TGA', compression='tga_rle')",
+    "pcx": "pillow(page(), 'PCX')",
+    "jpeg 2000": "imagecodecs.jpeg2k_encode(colour(), **J2K)",
+    "jpeg 2000, 16 bits": "imagecodecs.jpeg2k_encode(deep(page()), **J2K)",
+    "jpeg 2000, one level": "imagecodecs.jpeg2k_encode(colour(), resolutions=1, **J2K)",
+    "avif": "imagecodecs.avif_encode(colour(**HALF), speed=10, level=60, numthreads=1)",
+    "jpeg xl": "imagecodecs.jpegxl_encode(colour(), effort=1, distance=2.0, numthreads=1)",
+    "jpeg xr": "imagecodecs.jpegxr_encode(colour(), level=80)",
+    "pdf": "pillow(colour(), 'PDF')",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_peak_of_decoding(name: str, tmp_path: Path) -> None:
+    """200 megapixels at full size in a process of their own: pixels, or a refusal that says so."""
+    for module in ("imagecodecs", "tifffile"):
+        pytest.importorskip(module)
+    path = str(tmp_path / "picture")
+    subprocess.run([sys.executable, "-c", _SAMPLES, path, FORMATS[name]], check=True)
+    command = [sys.executable, "-c", _DECODING, path]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    size = os.path.getsize(path)  # noqa: PTH202
+    print(f"\n| {name} | {size / 1e6:,.0f} MB | {said[0]} MiB | {said[1]} |", file=sys.stderr)
+    assert int(said[0]) <= MAX_DETECTOR // MIB - _MODELS
+    assert said[1] in ("pixels", "too_large")
+
+
 def check(name: str, source: str, out: Path) -> None:
     driver, detector, ended = peaks(source, out)
     print(f"\n| {name} | {driver / MIB:,.0f} MiB | {detector / MIB:,.0f} MiB |", file=sys.stderr)

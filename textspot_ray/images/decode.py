@@ -288,7 +288,7 @@ DECODERS: dict[Decoder, Callable[[DecodeJob, Header, Format], Raster]] = {
     Decoder.SIMPLEJPEG_CMYK: readers.read_jpeg_cmyk,
     Decoder.IMAGECODECS_JPEG: readers.read_jpeg_imagecodecs,
     Decoder.OPENCV: readers.read_opencv,
-    Decoder.OPENCV_ALPHA: readers.read_png_alpha,
+    Decoder.OPENCV_ALPHA: readers.read_opencv_alpha,
     Decoder.PAM: readers.read_pam,
     Decoder.OPENCV_PFM: readers.read_pfm,
     Decoder.PILLOW_JPEG: readers.read_jpeg_pillow,

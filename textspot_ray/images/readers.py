@@ -286,12 +286,16 @@ def read_opencv(job: DecodeJob, header: Header, found: Format) -> Raster:
     return _header_raster(job, header, image, found, note)
 
 
-def read_png_alpha(job: DecodeJob, header: Header, found: Format) -> Raster:
-    """RGBA of 8 or 16 bits."""
-    area = header.width * header.height
-    needed = max(_depth(header, 4), 3 * area + _depth(header, 4) / 2)
-    job.reserve(needed, "an RGBA PNG", area)
-    values = _by_opencv(_whole_png(job, header), cv2.IMREAD_UNCHANGED)
+def read_opencv_alpha(job: DecodeJob, header: Header, found: Format) -> Raster:
+    """PNG of 8 or 16 bits or WebP, with opacity."""
+    area, data = header.width * header.height, job.data
+    if found is Format.PNG:
+        needed = max(_depth(header, 4), 3 * area + _depth(header, 4) / 2)
+        job.reserve(needed, "an RGBA PNG", area)
+        data = _whole_png(job, header)
+    values = _by_opencv(data, cv2.IMREAD_UNCHANGED)
+    if found is Format.WEBP and values.shape[2:] == (3,):
+        return _header_raster(job, header, values, found)  # it says so, and has none
     if values.ndim != 3 or values.shape[2] != 4:
         raise BrokenHeaderError(f"decoded to {values.shape}, not four channels")
     note = None
