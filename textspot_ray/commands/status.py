@@ -3,7 +3,7 @@
     textspot status tables --watch
 
 What is committed comes from records and snapshots; who works on it now, how fast, and what is done
-beyond that comes from the file that each driver writes every half minute.
+beyond that comes from the file that each driver writes every ten seconds.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from textspot_ray.tables.status import TableStatus
 
 _SHOWN = 8  # drivers, the newest first
+_WAITING_S = 10.0  # without a slot, until it is said
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +62,13 @@ class _Seen:
     drivers: Sequence[SeenStatus]
     live: Live
 
+    @property
+    def done(self) -> bool:
+        """Whether all is committed that the sources hold, as far as can be told."""
+        from textspot_ray.tables.driver_status import is_finished
+
+        return self.status.done and is_finished(self.drivers, planned=self.status.shards_total > 0)
+
 
 def _look(args: argparse.Namespace) -> _Seen:
     from textspot_ray.tables.driver_status import fold_statuses, read_statuses
@@ -76,7 +84,7 @@ def _watch_lines(args: argparse.Namespace) -> None:
     while True:
         seen = _look(args)
         print(_as_text(args, seen), flush=True)
-        if seen.status.done:
+        if seen.done:
             return
         if not args.json:
             print(flush=True)
@@ -99,32 +107,37 @@ def _watch_terminal(args: argparse.Namespace) -> None:
                 completed=counts.items + seen.live.open_items,
             )
             shown.update(Group(bar, Text(_as_text(args, seen))), refresh=True)
-            if seen.status.done:
+            if seen.done:
                 return
             time.sleep(args.watch)
 
 
 def _as_text(args: argparse.Namespace, seen: _Seen) -> str:
     if not args.json:
-        return "\n".join(status_lines(seen.status, seen.drivers, seen.live))
+        return "\n".join(status_lines(seen.status, seen.drivers, seen.live, done=seen.done))
     drivers = [_driver_facts(one) for one in seen.drivers]
-    facts = {**dataclasses.asdict(seen.status), "done": seen.status.done, "drivers": drivers}
+    facts = {**dataclasses.asdict(seen.status), "done": seen.done, "drivers": drivers}
     return json.dumps({**facts, "live": dataclasses.asdict(seen.live)}, default=dict)
 
 
-def status_lines(status: TableStatus, seen: Sequence[SeenStatus], live: Live) -> list[str]:
+def status_lines(
+    status: TableStatus, seen: Sequence[SeenStatus], live: Live, *, done: bool
+) -> list[str]:
     """The account of a table in lines.
 
     Args:
         status: What is committed.
         seen: The drivers' own accounts, the newest first.
         live: Those that are at work, as one.
+        done: Whether nothing is left to do.
     """
     from textspot_ray.commands.summary import counts_lines
     from textspot_ray.redaction import redact_text
     from textspot_ray.wording import counted, duration, number
 
-    state = "done" if status.done else "not done"
+    state = "done" if done else "not done"
+    if status.done and not done and not live.drivers:  # all that is planned is committed
+        state = "not done: the last run ended before it had listed all; run the same command again"
     lines = [
         f"{status.uri}: {state}",
         f"shards   {number(status.shards_done)} of {number(status.shards_total)} committed, "
@@ -141,7 +154,7 @@ def status_lines(status: TableStatus, seen: Sequence[SeenStatus], live: Live) ->
         lines.append(f"last     commit {duration(status.last_commit_s)} ago")
     if live.drivers:
         lines.append(_live_line(live))
-    if not status.done and (left_s := _left_s(status, live)) is not None:
+    if not done and (left_s := _left_s(status, live)) is not None:
         lines.append(f"left     about {duration(left_s)} at that rate")
     lines += [f"driver   {driver_line(one)}" for one in seen[:_SHOWN]]
     if len(seen) > _SHOWN:
@@ -176,8 +189,11 @@ def driver_line(one: SeenStatus) -> str:
     if status.state.ended:
         why = f" ({status.note})" if status.note else ""
         return f"{who}: {status.state} {ago}, {images}{why}"
+    state = str(status.state)
+    if status.waiting_s > _WAITING_S and not status.n_slots:
+        state = f"waiting for workers since {duration(status.waiting_s)}"
     return (
-        f"{who}: {status.state}, {images}, {number(status.failed)} failed; "
+        f"{who}: {state}, {images}, {number(status.failed)} failed; "
         f"{counted(status.n_slots, 'slot')} on {counted(status.n_nodes, 'node')}; {ago}"
     )
 
@@ -195,8 +211,10 @@ def _live_line(live: Live) -> str:
 
 def _left_s(status: TableStatus, live: Live) -> float | None:
     """Seconds to the end: at the drivers' rate of now if there are any, else at the last one."""
-    if not live.drivers or live.planning or live.images_per_s <= 0:
-        return None if live.planning else status.eta_s
+    if live.drivers and (live.planning or not live.slots):
+        return None
+    if not live.drivers or live.images_per_s <= 0:
+        return status.eta_s
     left = status.items_planned - status.counts.items - status.forgotten - live.open_items
     images_an_item = status.counts.images / status.counts.items if status.counts.items else 1.0
     return max(0, left) * images_an_item / live.images_per_s

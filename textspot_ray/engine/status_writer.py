@@ -16,7 +16,13 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Final
 
 from textspot_ray.redaction import redact_text
-from textspot_ray.tables.driver_status import RunState, RunStatus, prune_statuses, put_status
+from textspot_ray.tables.driver_status import (
+    RunState,
+    RunStatus,
+    prune_statuses,
+    put_status,
+    this_system,
+)
 
 if TYPE_CHECKING:
     from textspot_ray.engine.progress import Progress
@@ -80,6 +86,7 @@ class StatusWriter:
             written_at=time.time(),
             turned_at=self._last_loop_at,
             every_s=self._every_s,
+            system=this_system(),
             note=self._note,
         )
         return base if self._progress is None else _with_figures(base, self._progress)

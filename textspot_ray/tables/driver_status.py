@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -54,6 +55,8 @@ class RunStatus:
         run_id: The run.
         state: What it is doing.
         host, pid: Where the driver is.
+        system: The boot and the process numbers' namespace that ``pid`` belongs to: machines and
+            containers may share a host name. Empty if unknown.
         started_at: Unix time, seconds, by the driver's clock.
         written_at: When this was written.
         turned_at: When the driver last had a look at its work; long before ``written_at`` it hangs.
@@ -65,6 +68,7 @@ class RunStatus:
         failures: Failed images of this run by kind.
         images_per_s: Over the last minute.
         eta_s: Seconds to go at that rate, None if unknown.
+        waiting_s: Seconds since any slot works; 0 while one does.
         shards_done: Committed by this run.
         slots: Slots by node; the first `MAX_NODES` by name.
         n_slots, n_nodes: All of them.
@@ -80,6 +84,7 @@ class RunStatus:
     written_at: float
     turned_at: float
     every_s: float
+    system: str = ""
     planning: bool = False
     items_planned: int = 0
     items_done: int = 0
@@ -90,6 +95,7 @@ class RunStatus:
     failures: Mapping[str, int] = field(default_factory=dict)
     images_per_s: float = 0.0
     eta_s: float | None = None
+    waiting_s: float = 0.0
     shards_done: int = 0
     slots: Mapping[str, int] = field(default_factory=dict)
     n_slots: int = 0
@@ -153,9 +159,38 @@ class Live:
     planning: bool
 
 
+def this_system() -> str:
+    """Where this process's number means something: a boot and a namespace; empty if unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def is_finished(seen: Iterable[SeenStatus], *, planned: bool) -> bool:
+    """Whether the sources were listed to their end, as far as the drivers' accounts tell.
+
+    A plan whose shards are all committed is not the whole archive while a driver works, or where
+    the last one ended before it had listed everything.
+
+    Args:
+        seen: The accounts.
+        planned: Whether anything is planned; if not, only a run that came to its end has finished.
+    """
+    accounts = sorted(seen, key=lambda one: one.status.started_at)
+    for one in reversed(accounts):
+        status = one.status
+        if status.state is RunState.DONE:
+            return True  # it has listed anew whatever those before it left
+        if one.live or status.state.ended or status.planning or not status.items_planned:
+            return False
+    return planned
+
+
 def _is_gone(status: RunStatus) -> bool:
     """Whether the driver's process was on this machine and is no more."""
-    if status.host != platform.node():
+    if status.host != platform.node() or not status.system or status.system != this_system():
         return False
     try:
         created_at = psutil.Process(status.pid).create_time()

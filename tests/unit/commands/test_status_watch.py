@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from textspot_ray.errors import ExitCode
 from textspot_ray.records import Item
 from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.ledger import open_ledger
+from textspot_ray.tables.driver_status import RunState, RunStatus, put_status
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.planner import update_plan
 
@@ -84,3 +86,50 @@ def test_a_terminal_is_written_over(
 def test_intervals_are_sensible(store: Store, seconds: str) -> None:
     with pytest.raises(SystemExit):
         run_command("status", [store.uri, "--watch", seconds])
+
+
+def account(**changed: object) -> RunStatus:
+    now = time.time()
+    facts = {"items_planned": 4, "images_per_s": 3.0, "state": RunState.WORKING, **changed}
+    return RunStatus("run-2", host="far", pid=7, started_at=now - 60, written_at=now, turned_at=now,
+                     every_s=10.0, **facts)  # fmt: skip
+
+
+def test_a_run_that_has_planned_nothing_yet_is_not_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(str(tmp_path / "new"), create=True)
+    open_ledger(store, FINGERPRINT)
+    put_status(store, account(state=RunState.STARTING, items_planned=0))
+    assert run_command("status", [store.uri]) == ExitCode.OK
+    shown = capsys.readouterr().out
+    assert f"{store.uri}: not done\n" in shown and "starting" in shown
+
+
+def test_all_committed_while_sources_are_listed_is_not_done(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shard(store, [Page(f"{n}.jpg", [word("x")]) for n in range(2, 4)], 1)
+    put_status(store, account(planning=True))
+    run_command("status", [store.uri])
+    shown = capsys.readouterr().out
+    assert ": not done\n" in shown and "sources are still being listed" in shown
+    put_status(store, account(planning=True, state=RunState.STOPPED))
+    run_command("status", [store.uri])
+    assert "ended before it had listed all" in capsys.readouterr().out
+    put_status(store, account(state=RunState.DONE))
+    run_command("status", [store.uri])
+    assert ": done\n" in capsys.readouterr().out
+
+
+def test_a_driver_without_workers_is_said_to_wait_and_gives_no_time(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_status(store, account(waiting_s=42.0))
+    run_command("status", [store.uri])
+    shown = capsys.readouterr().out
+    assert "waiting for workers since 42.0 s" in shown and "left " not in shown
+    put_status(store, account(slots={"n": 1}, n_slots=1, n_nodes=1))
+    run_command("status", [store.uri])
+    shown = capsys.readouterr().out
+    assert ": working, " in shown and "left " in shown

@@ -20,7 +20,13 @@ from textspot_ray.engine.run import run
 from textspot_ray.engine.status_writer import StatusWriter
 from textspot_ray.errors import AbortedError, StorageError
 from textspot_ray.storage.stores import open_store
-from textspot_ray.tables.driver_status import RunState, RunStatus, SeenStatus, read_statuses
+from textspot_ray.tables.driver_status import (
+    RunState,
+    RunStatus,
+    SeenStatus,
+    read_statuses,
+    this_system,
+)
 
 
 def progress(**changed) -> Progress:
@@ -156,11 +162,15 @@ def test_a_driver_of_this_machine_that_is_gone_is_stale_at_once(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     now = time.time()
-    here = RunStatus("r", RunState.STARTING, platform.node(), os.getpid(), now, now, now, 30.0)
+    host, pid = platform.node(), os.getpid()
+    here = RunStatus("r", RunState.STARTING, host, pid, now, now, now, 30.0, this_system())
     gone = dataclasses.replace(here, pid=ended.pid)
     assert not SeenStatus(here, 1.0).stale
     assert SeenStatus(gone, 1.0).stale
     assert not SeenStatus(dataclasses.replace(gone, host="elsewhere"), 1.0).stale
+    # a container of this host, or another machine of its name: the number means nothing here
+    assert not SeenStatus(dataclasses.replace(gone, system="boot pid:[7]"), 1.0).stale
+    assert not SeenStatus(dataclasses.replace(gone, system=""), 1.0).stale
     # the number was given to another process since
     reused = dataclasses.replace(here, started_at=now - 10**7)
     assert SeenStatus(reused, 1.0).stale

@@ -17,6 +17,7 @@ from textspot_ray.tables.driver_status import (
     RunStatus,
     SeenStatus,
     fold_statuses,
+    is_finished,
     prune_statuses,
     put_status,
     read_statuses,
@@ -123,3 +124,30 @@ def test_old_accounts_of_dead_runs_go_and_living_ones_stay(store):
     assert prune_statuses(store) == 0  # not old enough
     assert prune_statuses(store, keep_s=-1.0) == 1  # the driver at work is left alone
     assert [one.status.run_id for one in read_statuses(store)] == ["killed"]
+
+
+DONE, STOPPED = RunState.DONE, RunState.STOPPED
+LISTED = {"items_planned": 9}
+
+
+@pytest.mark.parametrize(
+    ("accounts", "planned", "finished"),
+    [
+        ([], True, True),  # a merged table, or one of an older version
+        ([], False, False),  # killed before it wrote anything
+        ([account(state=DONE)], False, True),  # an empty folder
+        ([account(state=DONE, **LISTED)], True, True),
+        ([account(**LISTED)], True, False),  # at work
+        ([account(state=RunState.STARTING)], True, False),
+        ([account(state=STOPPED, **LISTED)], True, False),
+        ([account(state=RunState.FAILED, **LISTED)], True, False),
+        ([account(every_s=-99.0, planning=True, **LISTED)], True, False),  # killed while it listed
+        ([account(every_s=-99.0)], True, False),  # killed before its first turn
+        ([account(every_s=-99.0, **LISTED)], True, True),  # killed, but others did its shards
+        ([account(state=STOPPED), account(state=DONE, started_at=2e9)], True, True),
+        ([account(state=DONE), account(state=STOPPED, started_at=2e9)], True, False),
+    ],
+)
+def test_a_table_is_finished_when_its_sources_were_listed_to_the_end(accounts, planned, finished):
+    seen = [SeenStatus(one, 5.0) for one in accounts]
+    assert is_finished(seen, planned=planned) is finished
