@@ -119,3 +119,42 @@ def test_of_any_number_of_items_few_are_kept() -> None:
         sample.add(Item(str(n), "x", size=1 << (n % 8)))
     assert sample.items == 20_000
     assert sum(len(kind.candidates) for kind in sample._classes.values()) <= 8 * estimate._KEPT
+
+
+def test_speed_is_that_of_full_work() -> None:
+    turn = estimate._Spotted
+    two_at_a_time = [turn(float(n // 2), float(n // 2 + 1)) for n in range(8)]
+    assert estimate._speed(two_at_a_time) == 0.5
+    last_one_alone = [*two_at_a_time, turn(4.0, 9.0)]
+    assert estimate._speed(last_one_alone) == 0.5
+    after_a_pause = [*two_at_a_time, turn(100.0, 101.0), turn(100.0, 101.0)]
+    assert estimate._speed(after_a_pause) == 0.5
+    assert estimate._speed([]) == estimate._speed([turn()]) == 1.0
+
+
+def test_what_compiles_with_the_first_words_is_no_part_of_the_estimate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    archive = Archive(photos=400, pages=0, spread=0.1)
+    first = [True]
+
+    def loaded(*_: object):
+        spot = spots(clock)(None, None)
+
+        def slow_at_first(data: bytes) -> PageInfo:
+            clock.now += 30.0 if first.pop() else 0.0
+            first.append(False)
+            return spot(data)
+
+        return slow_at_first
+
+    monkeypatch.setattr(time, "perf_counter", clock)
+    monkeypatch.setattr(estimate, "_loaded", loaded)
+    monkeypatch.setattr(estimate, "Reader", archive)
+    monkeypatch.setattr(estimate, "ThreadPoolExecutor", OneByOne)
+    sample = Sample()
+    for item in archive.items():
+        sample.add(item)
+    found = sample.estimate(RunConfig(), 400, seconds=1e9)
+    assert found is not None and found.item_s == pytest.approx(0.1, rel=0.05)
