@@ -24,6 +24,7 @@ from textspot_ray.errors import ConfigError
 from textspot_ray.redaction import REDACTED, Redactor, redact_options, redact_text, unsafe_paths
 
 _OPTIONS = "storage_options"
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 # Keys of older versions, in files and in records of runs, that mean nothing any more: an
 # inference has `engine.threads_per_inference` threads, however many a detector has.
 _OBSOLETE = frozenset({"engine.streams"})
@@ -347,7 +348,8 @@ def _build(cls: type[Any], data: Any, prefix: str) -> Any:
         if f"{prefix}{key}" in _OBSOLETE:
             continue
         if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)
+            near = _sections_with(str(key)) if not prefix else []
+            near = near or difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)
             hint = f"; did you mean {prefix}{near[0]}?" if near else ""
             raise ConfigError(f"unknown configuration key {prefix}{key}{hint}")
         hint_type = hints[key]
@@ -358,6 +360,12 @@ def _build(cls: type[Any], data: Any, prefix: str) -> Any:
     return cls(**values)
 
 
+def _sections_with(key: str) -> list[str]:
+    """``section.key`` of a key that was given without its section."""
+    sections = typing.get_type_hints(RunConfig)
+    return [f"{name}.{key}" for name, cls in sections.items() if key in typing.get_type_hints(cls)]
+
+
 def _coerce(name: str, value: Any, hint: Any) -> Any:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and type(None) not in options:
@@ -366,7 +374,8 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
         value = [value] if isinstance(value, str) else [str(v) for v in value]
     with contextlib.suppress(msgspec.ValidationError):
         return msgspec.convert(value, hint)
-    wanted = " or ".join(getattr(o, "__name__", str(o)) for o in options if o is not type(None))
+    named = (_WORDS.get(o, getattr(o, "__name__", str(o))) for o in options if o is not type(None))
+    wanted = " or ".join(named)
     raise ConfigError(f"{name} must be {wanted}, not {_redacted(name, value)}")
 
 

@@ -154,7 +154,7 @@ def test_a_url_is_read_over_http(stub: str, photo: Path) -> None:
     ("options", "said"),
     [
         ({"detection_threshold": 7}, r"model.detection_threshold must be in \[0, 1\), not 7"),
-        ({"detection_threshold": "high"}, "model.detection_threshold must be float, not 'high'"),
+        ({"detection_threshold": "high"}, "model.detection_threshold must be a number, not 'high'"),
         ({"threads": -3}, "engine.threads must be at least 1, not -3"),
         ({"threads": 0}, "engine.threads must be at least 1, not 0"),
         ({"precision": "f64"}, "model.precision must be one of f32, bf16, int8"),

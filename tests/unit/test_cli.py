@@ -46,6 +46,9 @@ def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
         (["run", "--out", "x"], "no SOURCE given"),
         (["run", "photos"], "no output folder given"),
         (["run", "photos", "--out", "x", "--set", "engine.kin=ray"], "did you mean engine.kind"),
+        (["run", "photos", "--out", "x", "--set", "slots=3"], "did you mean engine.slots?"),
+        (["errors", "x", "--kind", "tmeout"], "no kind of failure 'tmeout'; did you mean timeout?"),
+        (["retry-failed", "x", "--kind", "qqq"], "no kind of failure 'qqq'; there are missing, "),
     ],
 )
 def test_mistakes_are_one_line_without_traceback(

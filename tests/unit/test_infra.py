@@ -176,6 +176,16 @@ def test_what_the_image_copies_is_there_and_sent_to_the_engine() -> None:
             assert f"!{top}" in ignore.splitlines(), source
 
 
+def test_files_of_the_package_that_pages_name_are_there() -> None:
+    examples = {"textspot_ray/sources/kinds/ar.py", "textspot_ray/export/voc.py"}  # to be written
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", INFRA / "README.md"]
+    named = set()
+    for page in (*pages, *(ROOT / "docs").glob("*.md")):
+        named |= set(re.findall(r"`((?:textspot_ray|tests|jobs)/[\w/]+\.py)`", page.read_text()))
+    assert len(named) > 10
+    assert {path for path in named if not (ROOT / path).is_file()} <= examples
+
+
 def test_the_image_and_the_makefile_install_the_same_project() -> None:
     """Both hand the project's own folder to pip; the image pins what the Makefile resolves."""
     makefile = (ROOT / "Makefile").read_text()

@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 import json
 
-from textspot_ray.commands.table_options import add_folder_argument
+from textspot_ray.commands.table_options import add_folder_argument, add_kind_option
 from textspot_ray.commands.tables import table_ledger
 from textspot_ray.errors import ExitCode, UsageError, printable
 
@@ -18,7 +18,7 @@ from textspot_ray.errors import ExitCode, UsageError, printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_folder_argument(parser)
-    parser.add_argument("--kind", action="append", metavar="KIND", help="only this kind of failure")
+    add_kind_option(parser)
     parser.add_argument(
         "--damaged", action="store_true", help="images read although damaged, not failures"
     )

@@ -35,5 +35,6 @@ def main(args: argparse.Namespace) -> int:
             "or not at all if one was told to forget them"
         )
     if report.shards_left:
-        print(f"{counted(report.shards_left, 'shard')} are still to be run: textspot run ... there")
+        left = counted(report.shards_left, "shard")
+        print(f"still to be run: {left}: textspot run SOURCE... --out {args.out}")
     return ExitCode.OK

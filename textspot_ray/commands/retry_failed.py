@@ -10,7 +10,11 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from textspot_ray.commands.table_options import add_folder_argument, storage_options
+from textspot_ray.commands.table_options import (
+    add_folder_argument,
+    add_kind_option,
+    storage_options,
+)
 from textspot_ray.commands.tables import table_ledger
 from textspot_ray.errors import ExitCode
 
@@ -25,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_folder_argument(parser)
     parser.add_argument("--all", action="store_true", help="every failed image")
-    parser.add_argument("--kind", action="append", metavar="KIND", help="only this kind of failure")
+    add_kind_option(parser)
     parser.add_argument("--engine", choices=("ray", "local"), help="default: as in the last run")
     parser.add_argument("--address", metavar="ADDR", help="of a running Ray cluster")
     parser.add_argument(
@@ -58,18 +62,12 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _kinds(args: argparse.Namespace) -> frozenset[ErrorKind]:
-    from textspot_ray.errors import UsageError
     from textspot_ray.records import ErrorKind
     from textspot_ray.tables.maintenance.retry_failed import TRANSIENT
 
     if not args.kind:
         return frozenset(ErrorKind) if args.all else TRANSIENT
-    unknown = set(args.kind) - {str(kind) for kind in ErrorKind}
-    if unknown:
-        raise UsageError(
-            f"no kind of failure {sorted(unknown)[0]!r}; there are {', '.join(ErrorKind)}"
-        )
-    return frozenset(ErrorKind(kind) for kind in args.kind)
+    return frozenset(args.kind)
 
 
 def as_meant(config: RunConfig, fingerprint: Mapping[str, str]) -> RunConfig:

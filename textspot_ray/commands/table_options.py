@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textspot_ray.errors import UsageError
+from textspot_ray.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from textspot_ray.query.source_roots import SourceRoots
     from textspot_ray.query.views import TableViews
+    from textspot_ray.records import ErrorKind
 
 
 OPTIONS_VARIABLE = "TEXTSPOT_STORAGE_OPTIONS"
@@ -22,6 +23,27 @@ def add_folder_argument(parser: argparse.ArgumentParser, name: str = "table") ->
     """Add DIR and how to reach it, for commands that do not query it."""
     parser.add_argument(name, metavar="DIR", help="output folder of a run; any fsspec URI")
     add_store_options(parser)
+
+
+def add_kind_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--kind``."""
+    parser.add_argument(
+        "--kind",
+        action="append",
+        type=_error_kind,
+        metavar="KIND",
+        help="only this kind of failure, as textspot status names them",
+    )
+
+
+def _error_kind(text: str) -> ErrorKind:
+    from textspot_ray.records import ErrorKind
+
+    kinds = [str(kind) for kind in ErrorKind]
+    if text not in kinds:
+        hint = did_you_mean(text, kinds) or f"; there are {', '.join(kinds)}"
+        raise argparse.ArgumentTypeError(f"no kind of failure {text!r}{hint}")
+    return ErrorKind(text)
 
 
 def add_table_argument(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 
-from textspot_ray.errors import SourceError, UsageError
+from textspot_ray.errors import SourceError, UsageError, did_you_mean
 from textspot_ray.images.formats import SNIFF_BYTES, NameKind, describe, name_kind
 from textspot_ray.sources.kinds import FILE, FOLDER, KINDS, kind_of_head, kind_of_name
 from textspot_ray.sources.kinds.base import Kind, Source
@@ -23,6 +25,8 @@ from textspot_ray.storage.filesystem import LOCAL
 from textspot_ray.storage.urls import public_url
 from textspot_ray.storage.volume import FileInfo, Volume
 from textspot_ray.storage.volumes import Volumes
+
+_BESIDE = 5000  # names that are looked through for the one that was meant
 
 
 def resolve_uri(uri: str, volumes: Volumes, retry: RetryPolicy) -> Iterator[Source]:
@@ -98,7 +102,17 @@ def _telling(volume: Volume, path: str, exc: Exception) -> Exception:
 
 
 def _hint(uri: str) -> str:
-    return "; quote patterns, so that the shell passes them on" if has_pattern(uri) else ""
+    if has_pattern(uri):
+        return "; quote patterns, so that the shell passes them on"
+    if "://" in uri:
+        return ""
+    path = Path(uri)
+    try:
+        with os.scandir(path.parent) as beside:
+            names = [entry.name for entry in islice(beside, _BESIDE)]
+    except (OSError, ValueError):
+        return ""
+    return did_you_mean(path.name, names)
 
 
 def _is_there(volume: Volume, path: str) -> bool:

@@ -248,6 +248,14 @@ def test_what_is_not_there_is_one_line(uri: str, says: str) -> None:
     assert "\n" not in str(caught.value) and uri in str(caught.value)
 
 
+def test_the_nearest_name_beside_what_is_not_there_is_told(tmp_path: Path) -> None:
+    write(tmp_path, "photos/a.jpg", "scans/b.jpg")
+    with pytest.raises(SourceError, match=r"phots; did you mean photos\?$"):
+        listed(tmp_path / "phots")
+    with pytest.raises(SourceError, match=r"letters$"):
+        listed(tmp_path / "letters")
+
+
 def test_other_wrong_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="unknown scheme s4"):
         listed("s4://bucket/x")
