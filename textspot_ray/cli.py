@@ -90,20 +90,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             complete(GROUPS)
     try:
         code = _main(arguments)
-        sys.stdout.flush()  # a reader that has gone shows here, not when the program ends
+        try:
+            sys.stdout.flush()  # a reader that has gone shows here, not when the program ends
+        except BrokenPipeError:
+            _speak_to_nobody()
         return code
     except TextspotError as exc:
         return _complain(str(exc), exc.exit_code)
     except KeyboardInterrupt:
         return _complain("interrupted", ExitCode.INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has seen enough (`| head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _speak_to_nobody()
         return ExitCode.OK
     except Exception as exc:  # a fault of ours; never exit status 1, which means "no hits"
         if os.environ.get(_DEBUG):
             raise
         what = " ".join(f"{type(exc).__name__}: {exc}".split())[:500]
         return _complain(f"internal error: {what} ({_DEBUG}=1 shows where)", ExitCode.ABORTED)
+
+
+def _speak_to_nobody() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _main(arguments: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import subprocess
 import sys
@@ -48,6 +49,8 @@ def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
         (["run", "photos", "--out", "x", "--set", "engine.kin=ray"], "did you mean engine.kind"),
         (["run", "photos", "--out", "x", "--set", "slots=3"], "did you mean engine.slots?"),
         (["errors", "x", "--kind", "tmeout"], "no kind of failure 'tmeout'; did you mean timeout?"),
+        (["compact", "x", "--memory", "lots"], "--memory takes a whole number, not 'lots'"),
+        (["status", "x", "--watch", "often"], "--watch takes a number, not 'often'"),
         (["retry-failed", "x", "--kind", "qqq"], "no kind of failure 'qqq'; there are missing, "),
     ],
 )
@@ -119,6 +122,25 @@ def test_faults_of_ours_are_one_line_and_never_look_like_no_hits(
     monkeypatch.setenv("TEXTSPOT_DEBUG", "1")
     with pytest.raises(RuntimeError):
         cli.main(["files", "x"])
+
+
+def test_a_reader_that_has_gone_does_not_change_how_a_command_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from textspot_ray.commands import files
+
+    with (tmp_path / "out").open("w") as behind:
+
+        class Gone(io.StringIO):
+            def flush(self) -> None:
+                raise BrokenPipeError
+
+            def fileno(self) -> int:
+                return behind.fileno()
+
+        monkeypatch.setattr(files, "main", lambda _: ExitCode.FAILED_IMAGES)
+        monkeypatch.setattr(sys, "stdout", Gone())
+        assert cli.main(["files", "x"]) == ExitCode.FAILED_IMAGES
 
 
 @pytest.mark.parametrize("port", ["99999", "-1", "x"])

@@ -9,6 +9,8 @@ from typing import NoReturn
 
 from textspot_ray.errors import did_you_mean
 
+_WHOLE = ("int", "count", "port", "_pixels")  # functions that read an option's whole number
+
 
 class CommandParser(argparse.ArgumentParser):
     """`argparse`'s parser with our help, and errors of one line that name the nearest right word.
@@ -48,8 +50,8 @@ class CommandParser(argparse.ArgumentParser):
             choices = re.split(r",\s*", found[2].replace("'", ""))
             hint = did_you_mean(given, choices) or f": one of {', '.join(choices)}"
             return f"{name} cannot be {given!r}{hint}"
-        if found := re.match(r"invalid (int|float) value: (.+)$", what):
-            kind = "a whole number" if found[1] == "int" else "a number"
+        if found := re.match(r"invalid (\w+) value: (.+)$", what):
+            kind = "a whole number" if found[1] in _WHOLE else "a number"
             return f"{name} takes {kind}, not {found[2]}"
         return f"{name}: {what}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import time
@@ -246,6 +247,10 @@ class _Bar:
         atexit.register(self._bars.stop)  # a run that fails ends without a last report
 
     def __call__(self, progress: Progress) -> None:
+        with contextlib.suppress(OSError):  # a terminal that has gone must not end a run
+            self._show(progress)
+
+    def _show(self, progress: Progress) -> None:
         failed = f"{progress.failed:,} failed"
         self._bars.update(
             self._task,

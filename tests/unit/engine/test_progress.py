@@ -191,3 +191,16 @@ def test_without_a_slot_it_says_so_instead_of_guessing(monkeypatch) -> None:
     assert line(waiting).endswith("waiting for workers since 0:23")
     tally.add(1, report(open_=2))
     assert "ETA" in line(tally.progress())
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+def test_a_log_or_terminal_that_has_gone_ends_no_run(term, monkeypatch):
+    def gone(text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setenv("TERM", term)
+    out = Terminal()
+    show = console(0.0, out)
+    monkeypatch.setattr(out, "write", gone)
+    show(Tally(0).progress())
+    show(Tally(0).progress(final=True))

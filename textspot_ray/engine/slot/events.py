@@ -6,6 +6,7 @@ A line is text for people, or a JSON object with the fields ``time``, ``level``,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -125,7 +126,8 @@ def tell(
     """
     if log_format == "json":
         message = _json_line(time.time(), "info", message, facts)
-    print(message, file=stream or sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # that nobody listens any more must not end a run
+        print(message, file=stream or sys.stderr, flush=True)
 
 
 def set_up_logging(log_format: str, redact: Callable[[str], str] = redact_text) -> None:
