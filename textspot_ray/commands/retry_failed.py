@@ -45,12 +45,15 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.engine.ray.token import protect_own_ray
     from textspot_ray.engine.run import exit_code, retry
     from textspot_ray.engine.slot.events import set_up_logging
+    from textspot_ray.wording import number
 
     kinds = _kinds(args)
     failures = table_ledger(args).counts().failures
     waiting = sum(failures.get(str(kind), 0) for kind in kinds)
     if not waiting:
-        print("no failed image of the chosen kinds: nothing to try again")
+        others = ", ".join(f"{number(n)} {kind}" for kind, n in sorted(failures.items()) if n)
+        why = f"others failed ({others}): --all tries them, too" if others else "none failed"
+        print(f"no failed image of the chosen kinds: nothing to try again; {why}")
         return ExitCode.OK
     config = _stored_config(args)
     set_up_logging(config.engine.log_format, redactor_of(config))

@@ -94,6 +94,10 @@ class Tally:
         self._open[slot] = report.open_counts
         self._cluster.add(slot, report.metrics)
 
+    def begin_again(self, items: int) -> None:
+        """So many items of earlier runs are read once more, and are not done until then."""
+        self._items_earlier = max(0, self._items_earlier - items)
+
     def add_others(self, items: int) -> None:
         """Another driver has done a task of so many items."""
         self._items_skipped += items

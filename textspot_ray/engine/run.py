@@ -27,7 +27,7 @@ from textspot_ray.errors import (
     TextspotError,
     UsageError,
 )
-from textspot_ray.records import ErrorKind, RunReport
+from textspot_ray.records import ErrorKind, RunReport, ShardId
 from textspot_ray.redaction import Redactor
 from textspot_ray.sources.identity import canonical_base
 from textspot_ray.storage.filesystem import split_uri
@@ -179,6 +179,7 @@ class _Run:
         self._dispatch = Dispatch(self.run_id)
         self._planning: Planning | None = None
         self._tally = Tally(self.ledger.counts().items)
+        self._again: set[tuple[ShardId, int]] = set()  # of shards that are read a second time
         self._looked_at = (-1, -1)
         self._refreshed_s = time.monotonic()
         self._shown_s = 0.0
@@ -205,7 +206,13 @@ class _Run:
 
     def give(self, tasks: Iterable[Task]) -> None:
         """Hand tasks to the dispatcher."""
-        self._dispatch.add(tasks)
+        self._dispatch.add(self._noted(task) for task in tasks)
+
+    def _noted(self, task: Task) -> Task:
+        if task.generation > 0 and (task.shard, task.generation) not in self._again:
+            self._again.add((task.shard, task.generation))
+            self._tally.begin_again(task.items)
+        return task
 
     def work(self) -> RunReport:
         """Run the engine until all tasks are settled or a signal came."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import json
@@ -35,6 +36,15 @@ def test_open_shards_count_until_their_slot_is_lost():
     assert (now.items_done, now.images, now.words) == (122, 22, 32)
     tally.forget(1)
     assert tally.progress().images == 15
+
+
+def test_items_that_are_tried_again_are_not_done_twice():
+    tally = Tally(8)
+    tally.items_planned = 8
+    tally.begin_again(2)
+    assert (tally.progress().items_done, tally.progress().items_planned) == (6, 8)
+    tally.add(0, report(done=2))
+    assert (tally.progress().items_done, tally.progress().items_planned) == (8, 8)
 
 
 def test_work_of_another_driver_is_done_but_not_ours():
@@ -193,10 +203,13 @@ def test_without_a_slot_it_says_so_instead_of_guessing(monkeypatch) -> None:
     assert "ETA" in line(tally.progress())
 
 
-@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
-def test_a_log_or_terminal_that_has_gone_ends_no_run(term, monkeypatch):
+@pytest.mark.parametrize(
+    ("term", "fault"),
+    [("xterm-256color", OSError(errno.EIO, "no terminal")), ("dumb", BrokenPipeError())],
+)
+def test_a_log_or_terminal_that_has_gone_ends_no_run(term, fault, monkeypatch):
     def gone(text):
-        raise BrokenPipeError(32, "Broken pipe")
+        raise fault
 
     monkeypatch.setenv("TERM", term)
     out = Terminal()
