@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
+from textspot_ray.engine.slot.done_pages import BLOCK_PAGES, LongFile
 from textspot_ray.records import ShardId
 from textspot_ray.tables.plan.plan import Task
 
@@ -19,7 +21,9 @@ class Dispatch:
 
     Two drivers on one output walk in different orders, so that they seldom meet at a shard. Tasks
     that share an ``affinity`` (a compressed tar) go to one slot, one after the other. A slot begins
-    with one of the smallest, so that words are committed soon.
+    with one of the smallest, so that words are committed soon. A slot for which
+    there is no task is given blocks of a long file that another slot is at, from the file's end on.
+    Nobody waits for them: what is not there when that slot comes to it, it does itself.
     """
 
     def __init__(self, seed: str) -> None:
@@ -31,6 +35,8 @@ class Dispatch:
         self._given: dict[int, dict[Key, Task]] = {}
         self._returned: deque[deque[Task]] = deque()
         self._losses: dict[Key, float] = {}
+        self._long: dict[int, list[LongFile]] = {}  # by the slot that has it: what may be given
+        self._helped: dict[Key, dict[str, int]] = {}  # of a shard's files, the first page given
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Append a source of tasks; it is read as needed."""
@@ -49,7 +55,7 @@ class Dispatch:
         if not own:
             group = self._next_group(begins=slot not in self._given)
             if group is None:
-                return None
+                return self._take_block(slot)
             self._own[slot] = own = group
         task = own.popleft()
         self._given.setdefault(slot, {})[task.shard, task.generation] = task
@@ -58,10 +64,21 @@ class Dispatch:
     def has_for(self, slot: int) -> bool:
         """Whether `take` would give this slot something."""
         self._fill()
-        return bool(self._own.get(slot) or self._window or self._returned)
+        if self._own.get(slot) or self._window or self._returned:
+            return True
+        return any(owner != slot for owner in self._long)
+
+    def note_long_files(self, slot: int, files: Iterable[LongFile]) -> None:
+        """Take the long files that a slot is at, with the pages it has not begun."""
+        found = [file for file in files if self._block(slot, file) is not None]
+        if found:
+            self._long[slot] = found
+        else:
+            self._long.pop(slot, None)
 
     def settle(self, slot: int, key: Key) -> Task | None:
         """A task has come to its end."""
+        self._helped.pop(key, None)
         return self._given.get(slot, {}).pop(key, None)
 
     def losses(self, slot: int, blame: float = 1.0) -> float:
@@ -82,6 +99,7 @@ class Dispatch:
             self._given.pop(slot, {}).values(), key=lambda t: (t.shard.plan, t.shard.index)
         )
         rest = self._own.pop(slot, deque())
+        self._long.pop(slot, None)
         for task in given:
             if task.affinity is None:
                 self._returned.append(deque([task]))
@@ -90,6 +108,28 @@ class Dispatch:
         if chained:
             self._returned.append(chained)
         return len(given)
+
+    def _block(self, owner: int, file: LongFile) -> tuple[Task, range] | None:
+        """The last block of a file that was not given, unless its owner is about to come to it."""
+        key = file.shard, file.generation
+        task = self._given.get(owner, {}).get(key)
+        stop = self._helped.get(key, {}).get(file.image_id, file.stop)
+        start = (stop - 1) // BLOCK_PAGES * BLOCK_PAGES
+        if task is None or task.affinity is not None or start < file.start + BLOCK_PAGES:
+            return None
+        return task, range(start, stop)
+
+    def _take_block(self, slot: int) -> Task | None:
+        others = [(owner, f) for owner, files in self._long.items() if owner != slot for f in files]
+        for owner, file in sorted(others, key=lambda pair: pair[1].start - pair[1].stop):
+            block = self._block(owner, file)
+            if block is None:
+                continue
+            task, pages = block
+            self._helped.setdefault((file.shard, file.generation), {})[file.image_id] = pages.start
+            self.note_long_files(owner, self._long[owner])
+            return replace(task, only=(file.image_id,), help_pages=(pages.start, pages.stop))
+        return None
 
     def _next_group(self, *, begins: bool) -> deque[Task] | None:
         if self._returned:

@@ -301,6 +301,7 @@ class _Run:
         self._tally.add(slot, report)
         for settled in report.settled:
             self._settle(slot, settled)
+        self._dispatch.note_long_files(slot, report.long_files)
 
     def _settle(self, slot: int, settled: ShardOutcome) -> None:
         task = self._dispatch.settle(slot, (settled.shard, settled.generation))

@@ -57,6 +57,11 @@ class Flow:
         return bool(self._detected)
 
     @property
+    def waiting(self) -> int:
+        """Pages that are not started."""
+        return sum(task.n_pages for task in self.ready)
+
+    @property
     def detecting(self) -> int:
         """Pages with the detector."""
         return sum(task.detected is None for task in self._active.values())

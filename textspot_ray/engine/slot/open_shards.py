@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from textspot_ray.engine.slot.done_pages import PAGES_AT_ONCE, DonePages
+from textspot_ray.engine.slot.done_pages import LONG_PAGES, DonePages
 from textspot_ray.engine.slot.ports import Committed, Events, PageWork
 from textspot_ray.errors import AbortedError, TextspotError
 from textspot_ray.records import (
@@ -30,18 +30,22 @@ if TYPE_CHECKING:
 class _Entry:
     """An item that was read; ``pages`` is unknown until its first page is decoded."""
 
-    size: int
+    encoded: Encoded
     pages: int | None = None
     n_done: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class OpenShard:
-    """A shard, its writer, and what is left to do of it."""
+    """A shard, its writer, and what is left to do of it.
+
+    One without a writer is a long file of a shard that another slot has: its pages are only put
+    where that slot finds them, and are counted there.
+    """
 
     key: int
     shard: Shard
-    writer: ShardWriter
+    writer: ShardWriter | None
     release: Callable[[int], None]  # gives an item's bytes back to the reader
     pages: DonePages | None = None  # of long files, for a run that goes on with the shard
     n_read: int = 0
@@ -50,32 +54,44 @@ class OpenShard:
     dropped: bool = False
     committing: bool = False
     has_long_files: bool = False
+    stretches: list[range] = field(default_factory=list)  # pages to help with, once it is read
     _entries: dict[int, _Entry] = field(default_factory=dict)
 
     @property
     def unread(self) -> int:
-        """Items that have not been read yet."""
-        return len(self.shard.items) - self.n_read
+        """Items that have not been read yet, and pages to help with that wait for it."""
+        return len(self.shard.items) - self.n_read + sum(map(len, self.stretches))
 
     @property
     def complete(self) -> bool:
         """Whether every page of every item is with the writer."""
         return self.n_done == len(self.shard.items)
 
-    def read(self, index: int, size: int) -> None:
+    def read(self, index: int, encoded: Encoded) -> None:
         """Note that an item's bytes are here."""
         self.n_read += 1
-        self._entries[index] = _Entry(size)
+        self._entries[index] = _Entry(encoded)
 
     def set_pages(self, index: int, pages: int) -> None:
         """Note how many pages an item has."""
         self._entries[index].pages = pages
-        self.has_long_files = self.has_long_files or pages > PAGES_AT_ONCE
+        self.has_long_files = self.has_long_files or pages > LONG_PAGES
+
+    def take_stretches(self) -> tuple[Encoded | None, list[range]]:
+        """The file to help with and the pages that were asked for since; no file: not read yet."""
+        entry = self._entries.get(0)
+        if entry is None:
+            return None, []
+        stretches, self.stretches = self.stretches, []
+        entry.pages = (entry.pages or 0) + sum(map(len, stretches))
+        return entry.encoded, stretches
 
     def keeps_pages(self, index: int) -> bool:
         """Whether the pages of an item are kept as they are done."""
+        if self.pages is None or self.writer is None:
+            return self.pages is not None
         pages = self._entries[index].pages
-        return self.pages is not None and pages is not None and pages > PAGES_AT_ONCE
+        return pages is not None and pages > LONG_PAGES
 
     def pages_known(self, index: int) -> bool:
         """Whether the item's first page has been decoded."""
@@ -83,18 +99,20 @@ class OpenShard:
 
     def finish(self, index: int, result: ImageResult) -> None:
         """Take a page's account and pass it on to the writer."""
-        counts = self.writer.add(result)
+        counts = self.writer.add(result) if self.writer is not None else None
         entry = self._entries[index]
         entry.n_done += 1
         whole = entry.n_done == entry.pages
-        self.counts += replace(counts, items=int(whole))  # progress counts whole items
+        if counts is not None:
+            self.counts += replace(counts, items=int(whole))  # progress counts whole items
         if whole:
             del self._entries[index]
             self.n_done += 1
-            self.release(entry.size)
+            self.release(len(entry.encoded.data or b""))
 
     def commit(self, events: Events) -> None:
         """Commit, and post how it ended."""
+        assert self.writer is not None
         try:
             record = self.writer.commit()
             if self.pages is not None and self.has_long_files:
@@ -113,7 +131,7 @@ class PageTask:
         work: What it asks of the detector, once that has been looked up.
         reserved: Bytes of features set aside for it.
         detector_reserved: Bytes set aside for it inside the detector.
-        superseded: Its account came from what was done before; what comes of it is not used.
+        stop: Set: it stands for all pages from ``page`` to this one, which are begun later.
         suspect: It was in flight when a worker ended, and must run alone.
         deaths_alone: How often a worker ended while this was the only image in flight.
         faults_alone: The same, by faults that no image causes.
@@ -130,11 +148,16 @@ class PageTask:
     work: PageWork | None = None
     reserved: int = 0
     detector_reserved: int = 0
-    superseded: bool = False
+    stop: int | None = None
     suspect: bool = False
     deaths_alone: int = 0
     faults_alone: int = 0
     attempt: int = 1
+
+    @property
+    def n_pages(self) -> int:
+        """How many pages it stands for."""
+        return 1 if self.stop is None else self.stop - self.page
 
     def failed(self, error: ImageError) -> ImageResult:
         """The page's account when it has come to nothing."""
@@ -194,12 +217,14 @@ class OpenShards:
         """What is done in shards that are not committed."""
         return sum((shard.counts for shard in self._shards.values()), Counts())
 
-    def add(self, shard: Shard, writer: ShardWriter, pages: DonePages | None = None) -> OpenShard:
+    def add(
+        self, shard: Shard, writer: ShardWriter | None, pages: DonePages | None = None
+    ) -> OpenShard:
         """Take on a shard.
 
         Args:
             shard: Of the plan.
-            writer: Takes its results.
+            writer: Takes its results; None to help with a file of it.
             pages: Keeps finished pages of long files, so that another attempt need not make them.
         """
         opened = OpenShard(next(self._keys), shard, writer, self._release, pages)
@@ -210,12 +235,20 @@ class OpenShards:
         """An open shard, None if it was dropped."""
         return self._shards.get(key)
 
+    def helped(self, shard: Shard) -> OpenShard | None:
+        """The one that is open to help with this file of a shard, None if there is none."""
+        found = (o for o in self._shards.values() if o.writer is None and o.shard == shard)
+        return next(found, None)
+
     def commit_if_complete(self, shard: OpenShard) -> None:
         """Commit a shard whose pages are all there.
 
         In a thread of its own, so that the next shard's images go on meanwhile.
         """
-        if shard.complete and not shard.committing:
+        if shard.writer is None:
+            if shard.complete:
+                self._shards.pop(shard.key, None)
+        elif shard.complete and not shard.committing:
             shard.committing = True
             thread = threading.Thread(
                 target=shard.commit, args=(self._events,), name="commit", daemon=True
@@ -238,7 +271,8 @@ class OpenShards:
         """Give up a shard, with all that was done of it."""
         shard.dropped = True
         self._shards.pop(shard.key, None)
-        shard.writer.discard()
+        if shard.writer is not None:
+            shard.writer.discard()
         if shard.pages is not None:
             shard.pages.flush()
 

@@ -15,11 +15,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from textspot_ray.engine.slot.done_pages import BLOCK_PAGES, LongFile
 from textspot_ray.engine.slot.events import SlotEvent
 from textspot_ray.engine.slot.failure_policy import FailurePolicy
 from textspot_ray.engine.slot.flow import Flow
 from textspot_ray.engine.slot.limits import Deadlines, Limits, read_deadline_s, weight_of
 from textspot_ray.engine.slot.open_shards import (
+    OpenShard,
     OpenShards,
     PageTask,
     ShardOutcome,
@@ -117,7 +119,7 @@ class ShardRunner:
         """Whether another shard should be offered now, so that the workers never wait for one."""
         if self._draining or len(self._open) >= _MAX_OPEN_SHARDS:
             return False
-        return self._open.unread + len(self._flow.ready) < 4 * self._window
+        return self._open.unread + self._flow.waiting < 4 * self._window
 
     @property
     def idle(self) -> bool:
@@ -128,6 +130,19 @@ class ShardRunner:
     def open_counts(self) -> Counts:
         """What is done in shards that have no record yet."""
         return self._open.counts
+
+    @property
+    def long_files(self) -> tuple[LongFile, ...]:
+        """Pages that are begun later, of files that others can help with."""
+        return tuple(
+            LongFile(shard.id, shard.generation, task.encoded.item.image_id, task.page, task.stop)
+            for task in self._flow.ready
+            if task.stop is not None
+            and task.encoded.sha256 is not None
+            and task.shard.writer is not None
+            and task.shard.keeps_pages(task.index)
+            for shard in (task.shard.shard,)
+        )
 
     @property
     def deaths(self) -> int:
@@ -142,7 +157,7 @@ class ShardRunner:
             stage_s=dict(self._stage_s),
             waiting={
                 "read": self._open.unread,
-                "detect": len(flow.ready) + len(self._policy.suspects),
+                "detect": flow.waiting + len(self._policy.suspects),
                 "detecting": flow.detecting,
                 "recognise": flow.recognising,
                 "commit": self._open.committing,
@@ -173,6 +188,21 @@ class ShardRunner:
         self._read_ahead.add(opened.key, shard)
         self._open.commit_if_complete(opened)  # it may have no items
 
+    def help(self, shard: Shard, pages: DonePages, stretch: range) -> None:
+        """Do pages of a long file of a shard that another slot has.
+
+        Args:
+            shard: With that file alone.
+            pages: Puts what is done.
+            stretch: The pages, whole blocks.
+        """
+        opened = self._open.helped(shard)
+        if opened is None:
+            opened = self._open.add(shard, None, pages)
+            self._read_ahead.add(opened.key, shard)
+        opened.stretches.append(stretch)
+        self._begin_stretches(opened)
+
     def pump(self, timeout_s: float, *, more: bool = True) -> list[ShardOutcome]:
         """Work until shards are settled, another one is wanted, or the time is up.
 
@@ -187,6 +217,7 @@ class ShardRunner:
         end = time.monotonic() + timeout_s
         while True:
             self._watch()
+            self._begin_pages()
             self._flow.dispatch(self._policy.suspects)
             left = end - time.monotonic()
             if self._settled or left <= 0 or (more and self.wants_shard):
@@ -287,14 +318,21 @@ class ShardRunner:
             self._read_ahead.decoded()
             self._on_no_data(event.shard_key, event.index, event.encoded)
             return
-        shard.read(event.index, len(event.encoded.data))
+        shard.read(event.index, event.encoded)
+        if shard.writer is None:
+            self._read_ahead.decoded()
+            self._begin_stretches(shard)
+            return
         self._flow.ready.append(PageTask(next(self._tickets), shard, event.index, 0, event.encoded))
 
     def _on_no_data(self, shard_key: int, index: int, encoded: Encoded) -> None:
         shard = self._open.find(shard_key)
         if shard is None:
             return
-        shard.read(index, 0)
+        if shard.writer is None:  # whoever has the shard will tell why
+            self._open.drop(shard)
+            return
+        shard.read(index, encoded)
         shard.set_pages(index, 1)
         error = encoded.error or ImageError(Stage.READ, ErrorKind.INTERNAL, "the reader gave none")
         task = PageTask(next(self._tickets), shard, index, 0, encoded)
@@ -344,30 +382,54 @@ class ShardRunner:
         if self._draining:
             self._open.drop(shard)
             return
-        done = self._done_before(first, min(pages, limit))
-        # Pages go before the next items, or bytes of half-done items would pile up.
-        for page in range(min(pages, limit) - 1, 0, -1):
-            if page in done:
-                continue
-            task = PageTask(next(self._tickets), shard, first.index, page, first.encoded)
-            self._flow.ready.appendleft(task)
+        if min(pages, limit) > 1:
+            # Pages go before the next items, or bytes of half-done items would pile up.
+            rest = self._page_task(first, 1, min(pages, limit))
+            self._flow.ready.appendleft(rest)
         if pages > limit:
             message = f"{pages} pages, of which image.max_pages = {limit} are read"
             over = replace(first, page=limit, reserved=0)
             error = ImageError(Stage.DECODE, ErrorKind.TOO_LARGE, message)
             shard.finish(first.index, over.failed(error))
 
-    def _done_before(self, first: PageTask, pages: int) -> set[int]:
-        """Take over the pages of a long file that an earlier run has done; their numbers."""
-        shard, done = first.shard, set[int]()
-        if shard.pages is None or not shard.keeps_pages(first.index):
-            return done
-        for result in shard.pages.of(first.encoded):
-            if result.page < pages:
+    def _begin_stretches(self, shard: OpenShard) -> None:
+        """Queue the pages that this slot was asked to help with, if the file is here."""
+        encoded, stretches = shard.take_stretches()
+        if encoded is not None:
+            first = PageTask(0, shard, 0, 0, encoded)
+            for stretch in stretches:
+                self._flow.ready.append(self._page_task(first, stretch.start, stretch.stop))
+
+    def _begin_pages(self) -> None:
+        """Begin the next blocks of long files, so far as pages may be sent in this turn."""
+        ready, at = self._flow.ready, 0
+        while at < min(len(ready), self._window):
+            if ready[at].stop is None:
+                at += 1
+                continue
+            task = ready[at]
+            del ready[at]
+            for begun in reversed(self._begin_block(task)):
+                ready.insert(at, begun)
+
+    def _begin_block(self, task: PageTask) -> list[PageTask]:
+        """Take the pages of a block that are done already; tasks for the others and the rest."""
+        shard, index, start = task.shard, task.index, task.page
+        assert task.stop is not None
+        stop = min((start // BLOCK_PAGES + 1) * BLOCK_PAGES, task.stop)
+        rest = [self._page_task(task, stop, task.stop)] if stop < task.stop else []
+        done = set[int]()
+        if shard.pages is not None and shard.keeps_pages(index):
+            for result in shard.pages.begin(task.encoded, start, stop):
                 done.add(result.page)
-                shard.finish(first.index, result)
-        first.superseded = 0 in done
-        return done
+                shard.finish(index, result)
+            self._open.commit_if_complete(shard)
+        pages = [page for page in range(start, stop) if page not in done]
+        return [self._page_task(task, page) for page in pages] + rest
+
+    def _page_task(self, like: PageTask, page: int, stop: int | None = None) -> PageTask:
+        ticket = next(self._tickets)
+        return PageTask(ticket, like.shard, like.index, page, like.encoded, stop=stop)
 
     def _account(
         self, task: PageTask, page: DetectedPage, readings: Readings | None
@@ -388,9 +450,6 @@ class ShardRunner:
         self._policy.finished(result)
         shard = task.shard
         if shard.dropped:
-            return
-        if task.superseded:
-            self._open.commit_if_complete(shard)
             return
         if not shard.pages_known(task.index):  # it failed before its pages could be counted
             shard.set_pages(task.index, 1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from textspot_ray.config import redactor_of
 from textspot_ray.engine.arithmetic import check_arithmetic
 from textspot_ray.engine.sizing import Threads
-from textspot_ray.engine.slot.done_pages import DonePages
+from textspot_ray.engine.slot.done_pages import DonePages, LongFile
 from textspot_ray.engine.slot.events import SlotEvent
 from textspot_ray.engine.slot.limits import limits_from
 from textspot_ray.engine.slot.open_shards import ShardOutcome
@@ -80,6 +80,7 @@ class Report:
         deaths: Workers that ended, since the slot began.
         events: What went wrong, for the log.
         metrics: Where the slot runs, what waits in it and its memory.
+        long_files: Long files that it is at, with the pages that it has not begun.
     """
 
     settled: tuple[ShardOutcome, ...]
@@ -89,6 +90,7 @@ class Report:
     deaths: int
     events: tuple[SlotEvent, ...]
     metrics: SlotMetrics = field(default_factory=SlotMetrics)
+    long_files: tuple[LongFile, ...] = ()
 
 
 class Slot:
@@ -165,6 +167,7 @@ class Slot:
             deaths=self._runner.deaths,
             events=self._runner.take_slot_events(),
             metrics=self._metrics(),
+            long_files=self._runner.long_files,
         )
 
     def close(self) -> None:
@@ -181,8 +184,14 @@ class Slot:
 
     def _take(self, task: Task) -> ShardOutcome | None:
         if read_commit_record(self._store, task.shard, task.generation) is not None:
-            return ShardOutcome(task.shard, task.generation, None, Counts())
+            outcome = ShardOutcome(task.shard, task.generation, None, Counts())
+            return outcome if task.help_pages is None else None
         shard = self._plan.load(task)
+        pages = DonePages(self._store, shard, self._digest)
+        if task.help_pages is not None:
+            if shard.items:  # else it was forgotten meanwhile
+                self._runner.help(shard, pages, range(*task.help_pages))
+            return None
         writer = ShardWriter(
             self._store,
             shard,
@@ -192,5 +201,5 @@ class Slot:
             redo=task.redo,
             environment=self._environment,
         )
-        self._runner.offer(shard, writer, DonePages(self._store, shard, self._digest))
+        self._runner.offer(shard, writer, pages)
         return None

@@ -42,6 +42,8 @@ class Task:
         redo: The newest redo segment with items of the shard, else -1.
         previous: Commit record of the generation before, for generations above 0.
         only: ``image_id`` of the items to read (retry); None for all of the generation's.
+        help_pages: First page and end of a stretch of the one item in ``only``: they are done for
+            the slot that has the shard, and nothing is committed. None for the shard itself.
     """
 
     shard: ShardId
@@ -53,6 +55,7 @@ class Task:
     redo: int = -1
     previous: CommitRecord | None = None
     only: tuple[str, ...] | None = None
+    help_pages: tuple[int, int] | None = None
 
 
 class Plan:

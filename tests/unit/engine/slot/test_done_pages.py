@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.inprocess import Bench, ListReader, ListWriter, make_shard
-from textspot_ray.engine.slot.done_pages import PAGES_AT_ONCE, DonePages
+from textspot_ray.engine.slot.done_pages import BLOCK_PAGES, LONG_PAGES, DonePages
 from textspot_ray.records import Encoded, ErrorKind, ImageError, Item, Shard, Stage
 from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.commit_record import PAGES
@@ -57,7 +57,8 @@ def test_an_interrupted_file_goes_on_where_it_was(store: Store) -> None:
     undisturbed, n = work(store, shard)
     assert n == PAGES_IN_FILE + 1 and not kept(store)
     first, before = work(store, shard, stop_at=170)
-    assert first.ended == "discarded" and 170 <= before < PAGES_IN_FILE and len(kept(store)) == 3
+    assert first.ended == "discarded" and 170 <= before < PAGES_IN_FILE
+    assert len(kept(store)) == 170 // BLOCK_PAGES + 1
     second, after = work(store, shard)
     assert second.ended == "committed" and not kept(store)
     assert before + after <= PAGES_IN_FILE + 5  # those in flight, and the first, which tells pages
@@ -92,19 +93,33 @@ def test_pages_of_something_else_are_not_taken(store: Store, what: str) -> None:
 def test_what_may_pass_is_tried_again_and_short_files_are_not_kept(store: Store) -> None:
     shard = make_shard([f"words=a;pages={PAGES_IN_FILE}"])
     (item,) = shard.items
-    pages = DonePages(store, shard, "f")
     encoded = Encoded(item, b"x", sha256="0")
     writer, _ = work(store, shard)
-    results = [replace(r, item=item) for r in writer.results]
-    for result in results[:PAGES_AT_ONCE]:
-        kind = ErrorKind.STALLED if result.page == 3 else ErrorKind.CORRUPT
+    results = {r.page: replace(r, item=item) for r in writer.results}
+    for result in results.values():
+        kind = ErrorKind.STALLED if result.page == 35 else ErrorKind.CORRUPT
         failed = replace(result, words=(), error=ImageError(Stage.DETECT, kind, "no"))
-        pages.add(encoded, failed if result.page in (3, 4) else result)
+        results[result.page] = failed if result.page in (35, 36) else result
+
+    def begin(start: int, stop: int) -> tuple[DonePages, set[int]]:
+        pages = DonePages(store, shard, "f")
+        done = pages.begin(encoded, start, stop)
+        assert all(result == results[result.page] for result in done)
+        return pages, {result.page for result in done}
+
+    pages, done = begin(BLOCK_PAGES, 2 * BLOCK_PAGES)
+    assert not done
+    for page in range(BLOCK_PAGES, 2 * BLOCK_PAGES - 1):
+        pages.add(encoded, results[page])
     assert not kept(store)  # one is missing
-    pages.add(encoded, results[-1])
     pages.flush()
-    found = {result.page for result in DonePages(store, shard, "f").of(encoded)}
-    assert found == {r.page for r in (*results[:PAGES_AT_ONCE], results[-1])} - {3}
-    assert not list(DonePages(store, shard, "f").of(replace(encoded, sha256=None)))
-    work(store, make_shard([f"words=a;pages={PAGES_AT_ONCE}"]), stop_at=20)
+    pages, done = begin(BLOCK_PAGES, 2 * BLOCK_PAGES)
+    assert done == set(range(BLOCK_PAGES, 2 * BLOCK_PAGES - 1)) - {35}
+    for page in (35, 2 * BLOCK_PAGES - 1):
+        pages.add(encoded, replace(results[page], error=None))
+    pages.flush()
+    results[35] = replace(results[35], error=None)
+    assert begin(BLOCK_PAGES, 2 * BLOCK_PAGES)[1] == set(range(BLOCK_PAGES, 2 * BLOCK_PAGES))
+    assert not DonePages(store, shard, "f").begin(replace(encoded, sha256=None), BLOCK_PAGES, 64)
+    work(store, make_shard([f"words=a;pages={LONG_PAGES}"]), stop_at=40)
     assert len(kept(store)) == 1
