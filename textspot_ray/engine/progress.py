@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
+from textspot_ray.engine.slot.done_pages import LongFile
 from textspot_ray.engine.slot.events import tell
 from textspot_ray.engine.slot.process_setup import MemoryGauge
 from textspot_ray.engine.slot.slot import Report
@@ -29,7 +30,7 @@ class Progress:
     Attributes:
         items_planned: Items planned so far, those of earlier runs included.
         items_done: Items finished, those of earlier runs included.
-        images: Images (pages) finished by this run.
+        images: Images (pages) finished by this run, those done ahead for a long file included.
         words: Words found by this run.
         failed: Images failed in this run.
         shards_done: Shards committed by this run.
@@ -73,6 +74,8 @@ class Tally:
         self._began_s = time.monotonic()
         self._worked_s = self._began_s  # when a slot was last there
         self._open: dict[int, Counts] = {}
+        self._long: dict[int, tuple[LongFile, ...]] = {}  # files that slots are at
+        self._helped: set[LongFile] = set()  # blocks of them that other slots have done
         self._rates: list[tuple[float, int, int]] = []  # time, images, items
         self.items_planned = items_before
         self._cluster = ClusterTally()
@@ -92,6 +95,8 @@ class Tally:
                 self.counts += settled.counts
                 self.shards += 1
         self._open[slot] = report.open_counts
+        self._long[slot] = report.long_files
+        self._helped.update(report.helped)
         self._cluster.add(slot, report.metrics)
 
     def begin_again(self, items: int) -> None:
@@ -105,6 +110,7 @@ class Tally:
     def forget(self, slot: int) -> None:
         """A slot is gone, with what it had not committed."""
         self._open.pop(slot, None)
+        self._long.pop(slot, None)
         self._cluster.forget(slot)
 
     def count_retries(self, shards: int) -> None:
@@ -116,14 +122,15 @@ class Tally:
         counts = self.counts
         for part in self._open.values():
             counts += part
+        images_done = counts.images + self._pages_ahead()
         now = time.monotonic()
         cluster = self._cluster.metrics(self._gauge.uss_bytes())
         if cluster.slots:
             self._worked_s = now
         self._rates = [r for r in self._rates if now - r[0] <= _RATE_WINDOW_S]
-        self._rates.append((now, counts.images, counts.items))
+        self._rates.append((now, images_done, counts.items))
         since, images, items = self._rates[0]
-        rate = (counts.images - images) / (now - since) if now > since else 0.0
+        rate = (images_done - images) / (now - since) if now > since else 0.0
         items_rate = (counts.items - items) / (now - since) if now > since else 0.0
         if final:
             rate = counts.images / max(self.elapsed_s, 1e-9)
@@ -132,7 +139,7 @@ class Tally:
         return Progress(
             items_planned=max(self.items_planned, done),
             items_done=done,
-            images=counts.images,
+            images=images_done,
             words=counts.words,
             failed=counts.failed,
             shards_done=self.shards,
@@ -146,6 +153,13 @@ class Tally:
             waiting_s=now - self._worked_s,
             cluster=cluster,
         )
+
+    def _pages_ahead(self) -> int:
+        """Pages that others have done of long files, and that the files' slots have not counted."""
+        files = {file.key: file for files in self._long.values() for file in files}
+        self._helped = {block for block in self._helped if block.key in files}
+        ahead = [block for block in self._helped if block.start >= files[block.key].start]
+        return sum(min(block.stop, files[block.key].stop) - block.start for block in ahead)
 
 
 def console(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textspot_ray.engine.dispatch import Dispatch
+from textspot_ray.engine.slot.done_pages import LongFile
 from textspot_ray.records import ShardId
 from textspot_ray.tables.plan.plan import Task
 
@@ -113,3 +114,54 @@ def test_sources_are_read_no_further_than_needed():
     for _ in range(10):
         dispatch.take(0)
     assert read < 2000
+
+
+def long_file(task, start=1, stop=400, image_id="a.tif"):
+    return LongFile(task.shard, task.generation, image_id, start, stop)
+
+
+def test_blocks_of_a_long_file_go_to_others_from_its_end_and_once():
+    dispatch = Dispatch("run")
+    dispatch.add(make_tasks(2))
+    task, other = dispatch.take(0), dispatch.take(1)
+    assert not dispatch.has_for(2) and dispatch.take(2) is None
+    dispatch.note_long_files(0, [long_file(task)])
+    assert dispatch.has_for(1) and not dispatch.has_for(0) and dispatch.take(0) is None
+    given = [dispatch.take(slot) for slot in (2, 1, 2)]
+    assert [block.help_pages for block in given] == [(384, 400), (352, 384), (320, 352)]
+    assert {(b.shard, b.only) for b in given} == {(task.shard, ("a.tif",))}
+    # one that is lost with its slot is not given again, and shards are given back as ever
+    assert dispatch.losses(2) == 0 and dispatch.give_back(2) == 0
+    assert dispatch.take(3).help_pages == (288, 320)
+    dispatch.note_long_files(0, [long_file(task, start=224)])
+    assert dispatch.take(3).help_pages == (256, 288)
+    assert not dispatch.has_for(3) and dispatch.take(3) is None  # its slot is about to begin it
+    assert dispatch.settle(0, (task.shard, 0)) == task
+    dispatch.note_long_files(0, [long_file(task)])  # of a report on its way
+    assert not dispatch.has_for(3)
+    assert dispatch.settle(1, (other.shard, 0)) == other and not dispatch.busy
+
+
+def test_tasks_go_before_blocks_and_the_file_with_most_left_comes_first():
+    dispatch = Dispatch("run")
+    dispatch.add(make_tasks(2))
+    first, second = dispatch.take(0), dispatch.take(1)
+    dispatch.note_long_files(0, [long_file(first, stop=200), long_file(first, 1, 300, "b.tif")])
+    dispatch.note_long_files(1, [long_file(second, stop=256)])
+    dispatch.add(make_tasks(1, plan=1))
+    assert dispatch.take(2).help_pages is None
+    assert [(b.only[0], b.help_pages) for b in map(dispatch.take, (2, 1, 0))] == [
+        ("b.tif", (288, 300)),
+        ("b.tif", (256, 288)),
+        ("a.tif", (224, 256)),
+    ]
+    dispatch.give_back(0)
+    dispatch.take(4)  # its shard
+    assert dispatch.take(4).shard == second.shard
+
+
+def test_files_of_a_compressed_tar_are_left_to_their_slot():
+    dispatch = Dispatch("run")
+    dispatch.add(make_tasks(1, "a.tgz"))
+    dispatch.note_long_files(0, [long_file(dispatch.take(0))])
+    assert not dispatch.has_for(1) and dispatch.take(1) is None

@@ -13,6 +13,7 @@ import pytest
 
 from textspot_ray.engine import progress as module
 from textspot_ray.engine.progress import Tally, console, line
+from textspot_ray.engine.slot.done_pages import LongFile
 from textspot_ray.engine.slot.open_shards import ShardOutcome
 from textspot_ray.engine.slot.slot import Report
 from textspot_ray.records import Counts, ShardId
@@ -84,6 +85,25 @@ def test_pages_of_a_long_file_tell_nothing_of_when_its_items_end(monkeypatch):
     clock[0] += 10
     tally.add(0, replace(report(), open_counts=Counts(items=1, images=600, words=800)))
     assert tally.progress().eta_s == 40.0
+
+
+def test_pages_that_others_did_of_a_long_file_count_once():
+    file = LongFile(ShardId(0, 0), 0, "a.tif", 64, 200)
+    blocks = [replace(file, start=start, stop=start + 32) for start in (192, 160, 64)]
+    tally = Tally(0)
+    tally.add(0, replace(report(), open_counts=Counts(images=40), long_files=(file,)))
+    tally.add(1, replace(report(), helped=tuple(blocks[:2])))
+    assert tally.progress().images == 40 + 8 + 32  # the last block is no whole one
+    tally.add(1, replace(report(), helped=tuple(blocks)))
+    assert tally.progress().images == 40 + 8 + 32 + 32
+    later = replace(file, start=192)  # it has taken two of them
+    tally.add(0, replace(report(), open_counts=Counts(images=192), long_files=(later,)))
+    assert tally.progress().images == 192 + 8
+    tally.add(0, replace(report(), open_counts=Counts(images=200)))
+    assert tally.progress().images == 200
+    tally.add(0, replace(report(), open_counts=Counts(images=40), long_files=(file,)))
+    tally.forget(0)
+    assert tally.progress().images == 0
 
 
 def test_plain_lines_come_farther_and_farther_apart_and_at_the_end(monkeypatch):

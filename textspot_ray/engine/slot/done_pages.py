@@ -53,6 +53,11 @@ class LongFile:
     start: int
     stop: int
 
+    @property
+    def key(self) -> tuple[ShardId, int, str]:
+        """Names the file."""
+        return self.shard, self.generation, self.image_id
+
 
 @dataclass(slots=True)
 class _Block:
@@ -100,12 +105,16 @@ class DonePages:
             self._blocks[path] = _Block(left, list(done.values()))
         return [replace(result, item=encoded.item) for result in done.values()]
 
-    def add(self, encoded: Encoded, result: ImageResult) -> None:
-        """Take a finished page; the last one of a block has it put, in a thread."""
+    def add(self, encoded: Encoded, result: ImageResult) -> bool:
+        """Take a finished page; the last one of a block has it put, in a thread.
+
+        Returns:
+            Whether it is the last one of its block.
+        """
         path = self._path(encoded, result.page)
         block = self._blocks.get(path)
         if block is None:
-            return
+            return False
         block.left -= 1
         if result.error is None or not result.error.kind.transient:  # else it may pass: tried again
             block.results.append(replace(result, item=_NO_ITEM))
@@ -118,6 +127,7 @@ class DonePages:
             )
             thread.start()
             self._putting.append(thread)
+        return not block.left
 
     def flush(self) -> None:
         """Put what is held: the shard is given up, and somebody else goes on with it."""

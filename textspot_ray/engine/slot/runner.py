@@ -108,6 +108,7 @@ class ShardRunner:
         self._tickets = itertools.count(_PROBE + 1)
         self._open = OpenShards(events, read_ahead.release)
         self._settled: list[ShardOutcome] = []
+        self._helped: list[LongFile] = []
         self._stage_s = dict.fromkeys(STAGES, 0.0)
         self._image_retries = 0
         self._draining = False
@@ -135,13 +136,12 @@ class ShardRunner:
     def long_files(self) -> tuple[LongFile, ...]:
         """Pages that are begun later, of files that others can help with."""
         return tuple(
-            LongFile(shard.id, shard.generation, task.encoded.item.image_id, task.page, task.stop)
+            _pages_of(task, task.page, task.stop)
             for task in self._flow.ready
             if task.stop is not None
             and task.encoded.sha256 is not None
             and task.shard.writer is not None
             and task.shard.keeps_pages(task.index)
-            for shard in (task.shard.shard,)
         )
 
     @property
@@ -169,6 +169,11 @@ class ShardRunner:
     def take_slot_events(self) -> tuple[SlotEvent, ...]:
         """What went wrong since the last call."""
         return self._policy.take_slot_events()
+
+    def take_helped(self) -> tuple[LongFile, ...]:
+        """Blocks done for other slots since the last call."""
+        helped, self._helped = self._helped, []
+        return tuple(helped)
 
     def start(self) -> None:
         """Start the workers, ahead of the first shard."""
@@ -455,7 +460,10 @@ class ShardRunner:
             shard.set_pages(task.index, 1)
             self._read_ahead.decoded()
         if shard.pages is not None and shard.keeps_pages(task.index):
-            shard.pages.add(task.encoded, result)
+            last = shard.pages.add(task.encoded, result)
+            if last and shard.writer is None:
+                start = task.page // BLOCK_PAGES * BLOCK_PAGES
+                self._helped.append(_pages_of(task, start, start + BLOCK_PAGES))
         shard.finish(task.index, result)
         self._open.commit_if_complete(shard)
 
@@ -489,3 +497,8 @@ class ShardRunner:
         self._image_retries += 1
         self._flow.end(task)
         task.reset(next(self._tickets))
+
+
+def _pages_of(task: PageTask, start: int, stop: int) -> LongFile:
+    shard, image_id = task.shard.shard, task.encoded.item.image_id
+    return LongFile(shard.id, shard.generation, image_id, start, stop)

@@ -81,6 +81,7 @@ class Report:
         events: What went wrong, for the log.
         metrics: Where the slot runs, what waits in it and its memory.
         long_files: Long files that it is at, with the pages that it has not begun.
+        helped: Blocks of other slots' long files that it has done since the last report.
     """
 
     settled: tuple[ShardOutcome, ...]
@@ -91,6 +92,7 @@ class Report:
     events: tuple[SlotEvent, ...]
     metrics: SlotMetrics = field(default_factory=SlotMetrics)
     long_files: tuple[LongFile, ...] = ()
+    helped: tuple[LongFile, ...] = ()
 
 
 class Slot:
@@ -168,6 +170,7 @@ class Slot:
             events=self._runner.take_slot_events(),
             metrics=self._metrics(),
             long_files=self._runner.long_files,
+            helped=self._runner.take_helped(),
         )
 
     def close(self) -> None:
