@@ -37,6 +37,7 @@ class Dispatch:
         self._losses: dict[Key, float] = {}
         self._long: dict[int, list[LongFile]] = {}  # by the slot that has it: what may be given
         self._helped: dict[Key, dict[str, int]] = {}  # of a shard's files, the first page given
+        self._helps: dict[int, tuple[ShardId, int, str]] = {}  # the file that a slot has read last
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Append a source of tasks; it is read as needed."""
@@ -100,6 +101,7 @@ class Dispatch:
         )
         rest = self._own.pop(slot, deque())
         self._long.pop(slot, None)
+        self._helps.pop(slot, None)
         for task in given:
             if task.affinity is None:
                 self._returned.append(deque([task]))
@@ -120,13 +122,16 @@ class Dispatch:
         return task, range(start, stop)
 
     def _take_block(self, slot: int) -> Task | None:
-        others = [(owner, f) for owner, files in self._long.items() if owner != slot for f in files]
-        for owner, file in sorted(others, key=lambda pair: pair[1].start - pair[1].stop):
+        known = self._helps.get(slot)
+        others = [(f, owner) for owner, files in self._long.items() if owner != slot for f in files]
+        others.sort(key=lambda other: (other[0].key != known, other[0].start - other[0].stop))
+        for file, owner in others:
             block = self._block(owner, file)
             if block is None:
                 continue
             task, pages = block
             self._helped.setdefault((file.shard, file.generation), {})[file.image_id] = pages.start
+            self._helps[slot] = file.key
             self.note_long_files(owner, self._long[owner])
             return replace(task, only=(file.image_id,), help_pages=(pages.start, pages.stop))
         return None

@@ -155,6 +155,8 @@ def test_tasks_go_before_blocks_and_the_file_with_most_left_comes_first():
         ("b.tif", (256, 288)),
         ("a.tif", (224, 256)),
     ]
+    dispatch.note_long_files(1, [long_file(second, stop=999)])
+    assert dispatch.take(2).only == ("b.tif",)  # which that slot has read already
     dispatch.give_back(0)
     dispatch.take(4)  # its shard
     assert dispatch.take(4).shard == second.shard

@@ -93,12 +93,27 @@ class _ModelActor:
 class DetectorActor(_ModelActor):
     """Decodes and detects; several calls at a time, so that decoding overlaps inference."""
 
+    _file: tuple[str, bytes] | None = None  # Ray's name of it and the bytes
+
     def _load(self) -> None:
         self._detector = self._models.detector()
 
     @ray.method(num_returns=2)  # type: ignore[untyped-decorator]
-    def detect(self, data: bytes, page: int) -> tuple[Outcome, Any]:
-        """A page's account, and its features as a return of their own."""
+    def detect(self, data: bytes | list[Any], page: int) -> tuple[Outcome, Any]:
+        """A page's account, and its features as a return of their own.
+
+        Args:
+            data: The encoded image; of a file of several pages, a reference to it in a list, which
+                Ray leaves as it is: fetched and parsed once.
+            page: From 0.
+        """
+        file = None
+        if isinstance(data, list):
+            file, name = self._file, data[0].hex()
+            if file is None or file[0] != name:
+                file = name, ray.get(data[0])
+            data = file[1]
+        self._file = file  # what has no more pages is not held
         detected, features = self._detector.detect(data, page)
         return Outcome(detected, self._gauge.uss_bytes()), features
 
@@ -144,6 +159,8 @@ class ActorWorker:
         self._generation = 0
         self._actor: Any = None
         self._pid: int | None = None
+        self._detecting: set[int] = set()  # tickets
+        self._file: tuple[bytes, Any] | None = None  # of several pages, and Ray's reference to it
 
     @property
     def pid(self) -> int | None:
@@ -163,7 +180,14 @@ class ActorWorker:
 
     def detect(self, ticket: int, data: bytes, page: int) -> None:
         """Ask for a page's boxes, as `ports.Worker` has it."""
-        account, features = self._actor.detect.remote(data, page)
+        self._detecting.add(ticket)
+        sent: bytes | list[Any] = data
+        if page:
+            file = self._file
+            if file is None or file[0] is not data:
+                file = self._file = data, ray.put(data)
+            sent = [file[1]]
+        account, features = self._actor.detect.remote(sent, page)
         self._answer(ticket, account, features)
 
     def recognise(self, ticket: int, features: Any) -> None:
@@ -173,6 +197,7 @@ class ActorWorker:
     def kill(self) -> None:
         """End the actor's process, even where it is stuck in native code."""
         actor, self._actor, self._pid = self._actor, None, None
+        self._forget(self._detecting.copy())
         if actor is not None:
             ray.kill(actor, no_restart=True)
 
@@ -185,12 +210,20 @@ class ActorWorker:
 
         self._when_done(account, generation, done, ticket)
 
+    def _forget(self, tickets: set[int]) -> None:
+        """Hold a file no longer than pages of it are asked for."""
+        self._detecting -= tickets
+        if not self._detecting:
+            self._file = None
+
     def _when_done(
         self, ref: Any, generation: int, done: Callable[[Any], None], ticket: int | None = None
     ) -> None:
         # A callback rather than ray.wait: the runner waits for many things, on one queue.
         def resolved(future: Any) -> None:
             error = future.exception()
+            if ticket is not None:
+                self._forget({ticket})
             if error is None:
                 done(future.result())
             else:

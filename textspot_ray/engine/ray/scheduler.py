@@ -311,7 +311,7 @@ class Scheduler:
             slot.opened = slot.placed = True
             slot.where = answer
             return
-        if answer.settled or answer.open_counts.images:
+        if answer.settled or answer.open_counts.images or answer.helped:
             slot.has_progress = True
             self._losses_without_progress = 0
         slot.wants, slot.idle = answer.wants, answer.idle
