@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
-from pathlib import Path
 
 import cv2
 import pytest
@@ -23,21 +20,6 @@ from textspot_ray.tables.commit.commit_record import PAGES
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 NAME = "text-spotting-0003"
-
-
-@pytest.fixture
-def cluster(monkeypatch):
-    from ray.cluster_utils import Cluster
-
-    tests = Path(__file__).parents[1]
-    path = os.pathsep.join([str(tests), str(tests.parent), *filter(None, sys.path)])
-    monkeypatch.setenv("PYTHONPATH", path)
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 10**8},
-    )
-    yield cluster
-    cluster.shutdown()
 
 
 def test_each_node_gets_the_bundle_once(tmp_path, cluster, monkeypatch):
