@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -16,11 +15,8 @@ from tests.support.ray_nodes import add_node
 from tests.support.scripted import scripted_config, scripted_parts, write_images
 from tests.support.tables_equal import all_rows
 from textspot_ray.deploy.pre_stop import leave, worker_nodes
-from textspot_ray.engine.progress import Tally
-from textspot_ray.engine.ray.scheduler import Scheduler
 from textspot_ray.engine.run import run
 from textspot_ray.storage.stores import open_store
-from textspot_ray.tables.commit.commit_record import PAGES
 from textspot_ray.tables.driver_status import RunState, read_statuses
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
@@ -169,44 +165,6 @@ def test_all_workers_go_and_others_come(tmp_path, cluster, caplog):
     assert len(gone_s) == 2
     assert [r for r in caplog.records if "no node is left; waiting" in r.message]
     assert_whole(tmp_path / "out", count)
-
-
-@pytest.mark.parametrize("who", ["helper", "owner"])
-def test_whoever_is_killed_at_a_long_file_costs_time_alone(tmp_path, cluster, monkeypatch, who):
-    folder = write_images(tmp_path / "in", ["words=a;pages=400;sleep=0.05", "words=b"])
-    run(scripted_config(tmp_path / "one"), parts=scripted_parts(folder))
-    owners, helpers, killed = set(), set(), []
-    add = Tally.add
-
-    def note(tally, slot, report):
-        owners.update([slot] if report.long_files else [])
-        helpers.update([slot] if report.helped else [])
-        if report.helped and not killed:
-            killed.append(slot if who == "helper" else min(owners))
-            os.kill(pid_of[killed[0]], signal.SIGKILL)
-        add(tally, slot, report)
-
-    pid_of = {}
-    take = Scheduler._take
-
-    def note_pid(scheduler, slot, answer):
-        if isinstance(answer, str):
-            (node,) = [node for node in nodes if node.node_id == answer]
-            new = {p.pid for p in slots_on(node)} - set(pid_of.values())
-            pid_of[slot.number] = new.pop()
-        take(scheduler, slot, answer)
-
-    monkeypatch.setattr(Tally, "add", note)
-    monkeypatch.setattr(Scheduler, "_take", note_pid)
-    nodes = [add_node(cluster), add_node(cluster)]
-    report = run(
-        scripted_config(tmp_path / "out", kind="ray", address=cluster.address),
-        parts=scripted_parts(folder),
-    )
-    assert killed and report.run_counts.images == 401
-    assert all_rows(tmp_path / "out") == all_rows(tmp_path / "one")
-    assert len(owners) == (1 if who == "helper" else 2) and helpers
-    assert not list(open_store(str(tmp_path / "out")).list(PAGES))
 
 
 def test_a_killed_driver_goes_on_and_two_at_once_share_the_work(tmp_path, cluster):

@@ -54,6 +54,8 @@ class Slots:
             while len(self.slots) < self.count and not control.draining:
                 self.add(next(self.numbers))
             for number, slot in list(self.slots.items()):
+                if number in self.lost:
+                    continue
                 draining = control.draining
                 can = wants.get(number, True) and not draining
                 task = control.dispatch.take(number) if can else None
