@@ -89,8 +89,7 @@ class DonePages:
 
         Args:
             encoded: The file.
-            start: The first page that is asked for, from 0; pages of the block before it are done
-                by the caller, whatever is known of them.
+            start: The block's first page, from 0.
             stop: One more than the block's last page.
 
         Returns:
@@ -100,7 +99,7 @@ class DonePages:
             return []
         path = self._path(encoded, start)
         done = {r.page: r for r in self._read(path) if start <= r.page < stop}
-        left = stop - start // BLOCK_PAGES * BLOCK_PAGES - len(done)
+        left = stop - start - len(done)
         if left:
             self._blocks[path] = _Block(left, list(done.values()))
         return [replace(result, item=encoded.item) for result in done.values()]

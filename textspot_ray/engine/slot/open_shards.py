@@ -131,6 +131,7 @@ class PageTask:
         work: What it asks of the detector, once that has been looked up.
         reserved: Bytes of features set aside for it.
         detector_reserved: Bytes set aside for it inside the detector.
+        superseded: Its account came from what was done before; what comes of it is not used.
         stop: Set: it stands for all pages from ``page`` to this one, which are begun later.
         suspect: It was in flight when a worker ended, and must run alone.
         deaths_alone: How often a worker ended while this was the only image in flight.
@@ -148,6 +149,7 @@ class PageTask:
     work: PageWork | None = None
     reserved: int = 0
     detector_reserved: int = 0
+    superseded: bool = False
     stop: int | None = None
     suspect: bool = False
     deaths_alone: int = 0

@@ -387,10 +387,10 @@ class ShardRunner:
         if self._draining:
             self._open.drop(shard)
             return
-        if min(pages, limit) > 1:
-            # Pages go before the next items, or bytes of half-done items would pile up.
-            rest = self._page_task(first, 1, min(pages, limit))
-            self._flow.ready.appendleft(rest)
+        begun = self._begin_block(self._page_task(first, 0, min(pages, limit)))
+        first.superseded = not any(task.page == 0 for task in begun)
+        # Pages go before the next items, or bytes of half-done items would pile up.
+        self._flow.ready.extendleft(task for task in reversed(begun) if task.page > 0)
         if pages > limit:
             message = f"{pages} pages, of which image.max_pages = {limit} are read"
             over = replace(first, page=limit, reserved=0)
@@ -455,6 +455,9 @@ class ShardRunner:
         self._policy.finished(result)
         shard = task.shard
         if shard.dropped:
+            return
+        if task.superseded:
+            self._open.commit_if_complete(shard)
             return
         if not shard.pages_known(task.index):  # it failed before its pages could be counted
             shard.set_pages(task.index, 1)
