@@ -125,5 +125,5 @@ def _span(low_s: float, high_s: float) -> str:
         ((unit, s) for unit, s in (("h", 3600.0), ("min", 60.0)) if high_s >= 1.5 * s), ("s", 1.0)
     )
     low, high = low_s / seconds, high_s / seconds
-    digits = 1 if high < 10 and unit != "s" else 0
+    digits = 1 if high < 10 else 0
     return f"{low:,.{digits}f} to {high:,.{digits}f} {unit}"

@@ -39,7 +39,10 @@ def draw_words(image: NDArray[np.uint8], page: Page, min_confidence: float) -> I
             for x, y in zip(word.polygon[0::2], word.polygon[1::2], strict=True)
         ]
         pen.polygon(corners, outline=_BOX_RGB, width=2)
-        place = min(x for x, _ in corners), min(y for _, y in corners)
+        left, top = min(x for x, _ in corners), min(y for _, y in corners)
+        label = pen.textbbox((left, top), word.text, font=font, anchor="lb")
+        # at the upper and right edge it would be outside
+        place = left - min(max(0.0, label[2] - width), max(0.0, left)), top + max(0.0, -label[1])
         label = pen.textbbox(place, word.text, font=font, anchor="lb")
         pen.rectangle(label, fill=_BOX_RGB)
         pen.text(place, word.text, fill=(0, 0, 0), font=font, anchor="lb")

@@ -79,7 +79,9 @@ def test_the_interval_holds_the_time_and_is_narrow(
     assert found is not None
     true_s = estimate.START_S["ray"] + sum(archive.costs)
     assert found.low_s < true_s < found.high_s
-    assert found.high_s / found.low_s < 1.3**2, "within a factor of 1.3"
+    if true_s > 60:
+        assert found.high_s / found.low_s < 1.3**2, "within a factor of 1.3"
+    assert found.high_s / found.low_s > 1.3, "nobody knows it better"
     assert found.passes == 2 and found.failed == 0
     assert found.spotted <= 64
 

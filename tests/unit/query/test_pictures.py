@@ -1,4 +1,4 @@
-"""Pictures are read as the run that made the table read them."""
+"""Pictures are read as the run that made the table read them, and drawn with their words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from textspot_ray.query.pages import Page
+from textspot_ray.query.overlay import draw_words
+from textspot_ray.query.pages import Page, PageWord
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit.ledger import open_ledger
@@ -48,3 +49,14 @@ def test_pdf_pages_are_drawn_as_large_as_they_were(tmp_path: Path, dpi: int) -> 
     with Pictures(store) as pictures:
         ((_, image, note),) = pictures.decoded([page_of(path, 0)])
     assert image is not None and image.shape[:2] == (dpi, 2 * dpi), note
+
+
+def test_labels_of_words_at_the_edge_stay_in_the_picture() -> None:
+    corner = (170.0, 0.0, 199.0, 20.0)
+    polygon = (170.0, 0.0, 199.0, 0.0, 199.0, 20.0, 170.0, 20.0)
+    word = PageWord("corner", 0.9, (0.9,) * 6, 0.9, corner, polygon, 0.0)
+    page = Page("i", "i", None, 0, 200, 100, "ok", None, None, (word,))
+    drawn = np.asarray(draw_words(np.zeros((100, 200, 3), np.uint8), page, 0.0))
+    orange = (drawn == (255, 90, 0)).all(axis=2)
+    assert orange[2:6, 172:197].any(), "above the picture"
+    assert orange[:14, :168].any(), "right of the picture"
