@@ -52,6 +52,10 @@ class TableError(UsageError):
     """A folder is not a table of ours, or not one this version can read."""
 
 
+class NoTableError(TableError):
+    """A folder holds no table, or none yet."""
+
+
 class DamagedTableError(TableError):
     """A committed file of a table cannot be read as it was written."""
 

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING
 
 from textspot_ray.commands.table_options import add_folder_argument
 from textspot_ray.commands.tables import table_ledger, table_plan
-from textspot_ray.errors import ExitCode
+from textspot_ray.errors import ExitCode, NoTableError
 
 if TYPE_CHECKING:
     from textspot_ray.tables.driver_status import Live, SeenStatus
     from textspot_ray.tables.status import TableStatus
 
 _SHOWN = 8  # drivers, the newest first
+_COMES_S = 60.0  # for a table that a run has not begun yet
 _WAITING_S = 10.0  # without a slot, until it is said
 
 
@@ -47,11 +48,27 @@ def main(args: argparse.Namespace) -> int:
     """Print the status, once or until the table is done."""
     if args.watch is None:
         print(_as_text(args, _look(args)))
-    elif args.json or not sys.stdout.isatty():
+        return ExitCode.OK
+    _await_table(args)
+    if args.json or not sys.stdout.isatty():
         _watch_lines(args)
     else:
         _watch_terminal(args)
     return ExitCode.OK
+
+
+def _await_table(args: argparse.Namespace) -> None:
+    """A run needs some seconds, and a submitted one a minute, until its table is there."""
+    for waited_s in range(int(_COMES_S) + 1):
+        try:
+            table_ledger(args)
+            return
+        except NoTableError as exc:
+            if waited_s == _COMES_S:
+                raise
+            if not waited_s:
+                print(f"{exc}; waiting {_COMES_S:.0f} s for one", file=sys.stderr, flush=True)
+        time.sleep(1.0)
 
 
 @dataclass(frozen=True, slots=True)

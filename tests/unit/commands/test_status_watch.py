@@ -13,7 +13,7 @@ import pytest
 from tests.support.insight_tables import FINGERPRINT, Page, run_command, word, write_shard
 from textspot_ray.commands import status as module
 from textspot_ray.config import OutputConfig
-from textspot_ray.errors import ExitCode
+from textspot_ray.errors import ExitCode, NoTableError
 from textspot_ray.records import Item
 from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.ledger import open_ledger
@@ -133,3 +133,29 @@ def test_a_driver_without_workers_is_said_to_wait_and_gives_no_time(
     run_command("status", [store.uri])
     shown = capsys.readouterr().out
     assert ": working, " in shown and "left " in shown
+
+
+def test_a_table_that_is_not_there_yet_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "soon"
+    folder.mkdir()
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            store = open_store(str(folder))
+            open_ledger(store, FINGERPRINT)
+            put_status(store, account(state=RunState.DONE, items_planned=0))
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    assert run_command("status", [str(folder), "--watch"]) == ExitCode.OK
+    shown = capsys.readouterr()
+    assert slept == [1.0, 1.0, 1.0] and ": done" in shown.out
+    assert shown.err.count("waiting 60 s for one") == 1
+    with pytest.raises(NoTableError):
+        run_command("status", [str(tmp_path), "--watch"])
+    assert sum(slept) == 63
+    with pytest.raises(NoTableError):
+        run_command("status", [str(tmp_path)])

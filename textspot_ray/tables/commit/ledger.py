@@ -21,6 +21,7 @@ from textspot_ray.errors import (
     AbortedError,
     FingerprintError,
     MissingFileError,
+    NoTableError,
     StorageError,
     TableError,
 )
@@ -82,7 +83,7 @@ def open_ledger(
     found = _read_table(store)
     if found is None:
         if not create or fingerprint is None:
-            raise TableError(f"{store.uri} is not a textspot table (no {TABLE_FILE} in it)")
+            raise NoTableError(f"{store.uri} is not a textspot table (no {TABLE_FILE} in it)")
         fault("table")
         new = _TableFile(
             TABLE_VERSION, dict(fingerprint), created_at=time.time(), created_by=__version__
