@@ -195,10 +195,9 @@ def driver_line(one: SeenStatus) -> str:
     who = f"{status.run_id} on {status.host} (process {status.pid})"
     ago = f"{duration(one.age_s)} ago"
     if one.stale:
-        return (
-            f"{who}: no word for {duration(one.age_s)}: killed, or cut off from storage; "
-            "what it committed stays, run the same command again to go on"
-        )
+        quiet = f"no word for {duration(one.age_s)}: killed, or cut off from storage"
+        what = f"killed, its last word came {ago}" if one.gone else quiet
+        return f"{who}: {what}; what it committed stays, run the same command again to go on"
     if one.hangs:
         quiet_s = status.written_at - status.turned_at
         return f"{who}: its process lives but has done nothing for {duration(quiet_s)}; {ago}"

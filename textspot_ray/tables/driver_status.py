@@ -120,9 +120,14 @@ class SeenStatus:
     age_s: float
 
     @property
+    def gone(self) -> bool:
+        """Whether a driver that says it works was a process of this system that is no more."""
+        return not self.status.state.ended and _is_gone(self.status)
+
+    @property
     def stale(self) -> bool:
         """Whether a driver that says it works has been silent for too long or is gone."""
-        if not self.status.state.ended and _is_gone(self.status):
+        if self.gone:
             return True
         limit_s = _MISSED * self.status.every_s + 10.0  # a put may be tried again for a while
         return not self.status.state.ended and self.age_s > limit_s

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import platform
+import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from textspot_ray.errors import ExitCode, NoTableError
 from textspot_ray.records import Item
 from textspot_ray.storage.stores import Store, open_store
 from textspot_ray.tables.commit.ledger import open_ledger
-from textspot_ray.tables.driver_status import RunState, RunStatus, put_status
+from textspot_ray.tables.driver_status import RunState, RunStatus, put_status, this_system
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.planner import update_plan
 
@@ -133,6 +136,21 @@ def test_a_driver_without_workers_is_said_to_wait_and_gives_no_time(
     run_command("status", [store.uri])
     shown = capsys.readouterr().out
     assert ": working, " in shown and "left " in shown
+
+
+def test_a_process_of_this_system_that_is_gone_was_killed(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    here = replace(account(), host=platform.node(), pid=ended.pid, system=this_system())
+    put_status(store, here)
+    run_command("status", [store.uri])
+    shown = capsys.readouterr().out
+    assert ": killed, its last word came " in shown and "now " not in shown
+    put_status(store, replace(here, system="another"))
+    run_command("status", [store.uri])
+    assert ": working, " in capsys.readouterr().out
 
 
 def test_a_table_that_is_not_there_yet_is_waited_for(
