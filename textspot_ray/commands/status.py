@@ -173,7 +173,7 @@ def status_lines(
         lines.append(_live_line(live))
     if not done and (left_s := _left_s(status, live)) is not None:
         lines.append(f"left     about {duration(left_s)} at that rate")
-    lines += [f"driver   {driver_line(one)}" for one in seen[:_SHOWN]]
+    lines += [f"driver   {driver_line(one, done=done)}" for one in seen[:_SHOWN]]
     if len(seen) > _SHOWN:
         lines.append(f"         and {len(seen) - _SHOWN} more (--json lists them)")
     return lines
@@ -187,8 +187,8 @@ def _interval(text: str) -> float:
     return value
 
 
-def driver_line(one: SeenStatus) -> str:
-    """One driver's account in a line."""
+def driver_line(one: SeenStatus, *, done: bool = False) -> str:
+    """One driver's account in a line; of a table that is done, nothing is left to go on with."""
     from textspot_ray.wording import counted, duration, number
 
     status = one.status
@@ -197,7 +197,8 @@ def driver_line(one: SeenStatus) -> str:
     if one.stale:
         quiet = f"no word for {duration(one.age_s)}: killed, or cut off from storage"
         what = f"killed, its last word came {ago}" if one.gone else quiet
-        return f"{who}: {what}; what it committed stays, run the same command again to go on"
+        advice = "" if done else ", run the same command again to go on"
+        return f"{who}: {what}; what it committed stays{advice}"
     if one.hangs:
         quiet_s = status.written_at - status.turned_at
         return f"{who}: its process lives but has done nothing for {duration(quiet_s)}; {ago}"

@@ -148,6 +148,11 @@ def test_a_process_of_this_system_that_is_gone_was_killed(
     run_command("status", [store.uri])
     shown = capsys.readouterr().out
     assert ": killed, its last word came " in shown and "now " not in shown
+    assert "run the same command again" in shown
+    write_shard(store, [Page(f"{n}.jpg", [word("x")]) for n in range(2, 4)], 1)
+    run_command("status", [store.uri])  # another driver has done its work
+    shown = capsys.readouterr().out
+    assert ": done\n" in shown and ": killed, " in shown and "run the same" not in shown
     put_status(store, replace(here, system="another"))
     run_command("status", [store.uri])
     assert ": working, " in capsys.readouterr().out

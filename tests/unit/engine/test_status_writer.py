@@ -138,7 +138,8 @@ def test_status_tells_a_killed_driver_from_a_living_one(tmp_path, capsys):
 
     (done,) = read_statuses(store)
     living = dataclasses.replace(
-        done.status, run_id="living", state=RunState.WORKING, written_at=now, turned_at=now,
+        done.status, run_id="living", state=RunState.WORKING, started_at=now, written_at=now,
+        turned_at=now,
         images_per_s=2.5, open_items=3, n_slots=4, n_nodes=2, slots={"a": 2, "b": 2},
     )  # fmt: skip
     killed = dataclasses.replace(living, run_id="killed", every_s=1e-9, images_per_s=50.0)

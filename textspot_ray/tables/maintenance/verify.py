@@ -25,6 +25,7 @@ from textspot_ray.tables.maintenance import values
 from textspot_ray.tables.maintenance.rewrite import TRIES
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.schema import SCHEMAS, TABLE_VERSION, item_id, schema_of
+from textspot_ray.wording import counted
 
 _MAX_NAMED = 5  # of one kind of fault in one file
 
@@ -367,7 +368,7 @@ class _Check:
             self._say("plan", "ledger", f"{unknown} committed shards are in no segment of the plan")
         left = self._plan.n_shards - len(settled) + unknown
         if left:
-            self._say("unfinished", "plan", f"{left} shards are still to be done", "note")
+            self._say("unfinished", "plan", f"still to be done: {counted(left, 'shard')}", "note")
 
     def _litter(self, named: set[str]) -> None:
         named |= {part.path for part in self._ledger.snapshot.by_text}
