@@ -22,6 +22,8 @@
     max_stretch: 1.0              # keep_aspect: a picture may be distorted so far to fill its input
     max_rows: 100                 # rows at which the detector may have left words out
     zoom_below: 0                 # px: a pass of many words lower than this is cut; 0 = never
+    augment_between: [0, 0]       # confidences from and below which a word is read again together
+                                  # with what the part `augmentation` makes of it
     lines: {...}                  # the family lines: its own rules, see `LinesRules`
     default_precision: f32        # a key of precisions, bf16, or auto: int8 where there are files
                                   # for it and the CPU is fast at it, else bf16, else f32
@@ -32,6 +34,7 @@
         detector: {xml: {file: detector.xml, sha256: ...}, bin: {file: detector.bin, sha256: ...}}
         encoder: {...}            # lines: detector, recognizer; perhaps classifier, characters
         decoder: {...}            # a part is xml and bin, or onnx; characters is txt
+        augmentation: {...}       # may be absent: features of a word, to those of other cuts of it
     licence: Apache-2.0
     provenance: {...}             # free: where it came from
     accuracy: {...}               # free: measured figures, each with its command
@@ -65,7 +68,7 @@ PUBLISHED = ("text-spotting-0003", "text-spotting-0004", "text-spotting-0005")
 # the parts that a family's bundle must have, and those that it may have besides
 PARTS = ("detector", "encoder", "decoder")
 _REQUIRED = {SPOTTING: PARTS, LINES: ("detector", "recognizer")}
-_OPTIONAL = {SPOTTING: (), LINES: ("classifier", "characters")}
+_OPTIONAL = {SPOTTING: ("augmentation",), LINES: ("classifier", "characters")}
 _SUFFIXES = (("xml", "bin"), ("onnx",), ("txt",))
 
 # what the values of keys may be
@@ -74,6 +77,7 @@ _Count = Annotated[int, Meta(ge=1)]
 _Divisor = Annotated[float, Meta(ge=1e-3, le=255)]
 _Level = Annotated[float, Meta(ge=0, le=255)]
 _ShapeSide = Annotated[int, Meta(ge=32, le=4096)]
+_Share = Annotated[float, Meta(ge=0, le=1)]
 _Side = Annotated[int, Meta(ge=32, le=8192)]
 _Threshold = Annotated[float, Meta(ge=0, lt=1)]
 
@@ -184,6 +188,7 @@ class BundleSpec:
     max_stretch: Annotated[float, Meta(ge=1, le=2)] = 1.0
     max_rows: _Count = 100
     zoom_below: Annotated[float, Meta(ge=0, lt=100)] = 0.0
+    augment_between: tuple[_Share, _Share] = (0.0, 0.0)
     lines: LinesRules | None = None
     default_precision: str = "f32"
     bf16: bool = True

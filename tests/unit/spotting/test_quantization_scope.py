@@ -62,3 +62,17 @@ def test_a_graph_without_layers_is_left_alone() -> None:
     x = ops.parameter([1, 4], np.float32)
     y = named(ops.add(x, f32(1.0)), "sum")
     assert outside_trunk(ov.Model([ops.result(y)], [x], "none")) == ["sum"]
+
+
+def test_a_small_product_of_the_inputs_own_numbers_keeps_its_precision() -> None:
+    """Numbers told beside a picture, say its shape, are no features."""
+    image = ops.parameter([1, 64, 8, 8], np.float32)
+    told = ops.parameter([1, 2], np.float32)
+    shift = named(ops.matmul(told, ops.constant(np.ones((64, 2), np.float32)), False, True), "told")
+    first = convolution(image, 64, 64, "first")
+    shape = ops.constant([1, 64, 1, 1])
+    joined = named(ops.add(first, ops.reshape(shift, shape, False)), "joined")
+    last = convolution(joined, 64, 64, "last")
+    outside = set(outside_trunk(ov.Model([ops.result(last)], [image, told], "encoder")))
+    assert "told" in outside
+    assert {"first", "joined", "last"}.isdisjoint(outside)

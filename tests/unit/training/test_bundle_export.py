@@ -24,12 +24,14 @@ from jobs.training.detector.graph import (
     quad_masks,
 )
 from jobs.training.detector.network import INPUT_SHAPES, DetectorTrunk
+from jobs.training.reader.augmentation import BETWEEN
 from jobs.training.reader.network import Decoder, Encoder, ReaderSize, save_reader
 from jobs.training.refiner.network import LOOKS
 from jobs.training.refiner.rectification import Stem, text_features
 from textspot_ray.errors import BundleError, UsageError
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
 from textspot_ray.spotting.catalogue import load_bundle
+from textspot_ray.spotting.composite.contract import check_augmentation
 from textspot_ray.spotting.composite.detector import pyramid
 from textspot_ray.spotting.geometry import mask_polygon
 
@@ -282,6 +284,9 @@ def test_export_writes_a_bundle_of_the_contract(tmp_path: Path) -> None:
     encoder = ov.Core().read_model(out / "encoder.xml")
     assert list(encoder.input("input").shape) == [1, 64, 28, 28]
     assert list(encoder.output("output").shape) == [1, 256, 28, 28]
+    augmentation = ov.Core().read_model(out / "augmentation.xml")
+    assert check_augmentation(augmentation, "augmentation.xml") == 2
+    assert bundle.spec.augment_between == BETWEEN
     (out / "encoder.bin").write_bytes(b"x")
     with pytest.raises(BundleError, match=r"encoder\.bin is damaged"):
         bundle.verify("f32")

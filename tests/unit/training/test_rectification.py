@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 torch.set_num_threads(1)
 
+from jobs.training.reader.augmentation import SHIFTS, SHORTER, Augmentation
 from jobs.training.reader.cutting import cut
 from jobs.training.refiner import rectification
 
@@ -85,3 +86,29 @@ def test_no_words_give_no_rows() -> None:
         to_map(smooth_image(64, 128)), torch.zeros(0, 4, 2), torch.zeros(0).long()
     )
     assert features.shape == (0, 64, 28, 28)
+
+
+@pytest.mark.parametrize("size", [(60, 24), (110, 24), (22, 24)])
+def test_augmentation_cuts_the_word_a_little_lower_and_a_little_higher(
+    size: tuple[int, int],
+) -> None:
+    """As if the detector had given another quad: the patch's own margins are enough for it."""
+    image = cv2.GaussianBlur(smooth_image(192, 320), (0, 0), 4)
+    quad = torch.from_numpy(box(100, 80, *size))
+    stem_map, first = to_map(image), torch.zeros(1).long()
+    features = rectification.text_features(stem_map, quad[None], first)
+    cuts = Augmentation()(features)
+    assert cuts.shape == (len(SHIFTS), 64, 28, 28)
+    height = size[1]
+    for made, shift in zip(cuts, SHIFTS, strict=True):
+        ends = torch.tensor([[1, 0], [-1, 0], [-1, 0], [1, 0]]) * SHORTER * height
+        moved = quad + ends + torch.tensor([0, shift * height])
+        wanted = rectification.text_features(stem_map, moved[None], first)[0]
+        made, wanted = made.reshape(4, 56, 224), wanted.reshape(4, 56, 224)
+        assert float((made[3] - wanted[3]).abs().max()) < 0.1, "the shape that the reader is told"
+        differences = (made[:3] - wanted[:3]).abs().mean((0, 2))
+        # the last rows lie beyond the patch, whose edge is repeated there
+        inside = differences[:-3] if shift > 0 else differences[3:]
+        assert float(inside.max()) < 2.0
+        unmoved = (features.reshape(4, 56, 224)[:3] - wanted[:3]).abs().mean()
+        assert float(unmoved) > 3 * float(inside.mean())

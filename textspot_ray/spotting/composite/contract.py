@@ -160,6 +160,25 @@ def check_encoder(model: Any, where: str) -> None:
         )
 
 
+def check_augmentation(model: Any, where: str) -> int:
+    """Check that a graph makes a fixed number of further features of a word's.
+
+    Returns:
+        How many.
+
+    Raises:
+        BundleError: It does not map 1 x 64 x 28 x 28 to N x 64 x 28 x 28.
+    """
+    inputs, outputs = [_dims(p) for p in model.inputs], [_dims(p) for p in model.outputs]
+    count = outputs[0][0] if len(outputs) == 1 and outputs[0] else None
+    if inputs != [(1, *FEATURE_SHAPE)] or not count or outputs != [(count, *FEATURE_SHAPE)]:
+        raise BundleError(
+            f"{where} is no augmentation: it maps {_shapes(model.inputs)} to "
+            f"{_shapes(model.outputs)}, wanted [1, 64, 28, 28] to [N, 64, 28, 28]"
+        )
+    return count
+
+
 def decoder_ports(model: Any, where: str, symbols: int) -> DecoderPorts:
     """Read a decoder's ports.
 

@@ -60,8 +60,9 @@ class CompositeFamily:
         return word_of_box
 
     def check_graphs(self, resolved: Resolved) -> None:
-        """Check inputs and outputs of the three graphs."""
+        """Check inputs and outputs of the graphs."""
         from textspot_ray.spotting.composite.contract import (
+            check_augmentation,
             check_encoder,
             decoder_ports,
             detector_ports,
@@ -74,6 +75,8 @@ class CompositeFamily:
         check_encoder(runtime.read("encoder"), files["encoder"].graph.file)
         decoder = runtime.read("decoder")
         decoder_ports(decoder, files["decoder"].graph.file, len(bundle.spec.alphabet) + 2)
+        if "augmentation" in files.parts:
+            check_augmentation(runtime.read("augmentation"), files["augmentation"].graph.file)
 
     def fingerprint(self, resolved: Resolved) -> Mapping[str, str]:
         """Steps, symbols and the way the picture is resized."""
@@ -83,8 +86,10 @@ class CompositeFamily:
             shapes += f" stretch {spec.max_stretch:g}"
         if spec.enlargement > 1:
             shapes += f" enlarged {spec.enlargement:g}"
+        low, high = spec.augment_between
         return {
             "max_steps": str(resolved.max_steps),
+            **({"augment_between": f"{low:g} {high:g}"} if high > low else {}),
             "alphabet": spec.alphabet,
             "resize": f"{spec.resize} {spec.interpolation}{shapes}",
             "max_rows": str(spec.max_rows),

@@ -1,10 +1,16 @@
-"""Reads words from text features: encoder once a word, then a decoder step a symbol, greedily."""
+"""Reads words from text features: encoder once a word, then a decoder step a symbol, greedily.
+
+A bundle may bring a graph that makes other cuts of a word's features (test-time augmentation):
+words that were read with little confidence are then read from all cuts at once, each symbol by the
+mean of their probabilities.
+"""
 
 from __future__ import annotations
 
 import math
 import queue
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +22,7 @@ from textspot_ray.records import Reading, Readings
 from textspot_ray.spotting.composite.contract import (
     FEATURE_SHAPE,
     DecoderPorts,
+    check_augmentation,
     check_encoder,
     decoder_ports,
 )
@@ -45,7 +52,8 @@ class Recognizer:
         resolved = resolve(settings)
         share = Share(settings.threads, settings.threads)
         runtime = Runtime(resolved.bundle, resolved.precision, share)
-        self.alphabet = resolved.bundle.spec.alphabet
+        spec = resolved.bundle.spec
+        self.alphabet = spec.alphabet
         encoder, decoder = runtime.read("encoder"), runtime.read("decoder")
         files = resolved.bundle.model_files(resolved.precision)
         check_encoder(encoder, files["encoder"].graph.file)
@@ -55,24 +63,33 @@ class Recognizer:
         compiled_encoder = runtime.compile(split.encoder)
         compiled_step = runtime.compile(split.step)
         names = [_index(p) for p in _remaining(ports, split.encoded_used)]
+        step_ports = _StepPorts(
+            encoded=names.index("encoded") if split.encoded_used else None,
+            symbol=names.index("symbol"),
+            hidden=names.index("hidden"),
+            first_invariant=len(names),
+            invariants=split.invariants,
+            logits=ports.logits,
+            next_hidden=ports.next_hidden,
+        )
+        augmentation, further = None, 0
+        if "augmentation" in files.parts:
+            graph = runtime.read("augmentation")
+            further = check_augmentation(graph, files["augmentation"].graph.file)
+            augmentation = runtime.compile(graph)
         self._workers: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for _ in range(settings.threads):
-            self._workers.put(
-                _Worker(
+            cuts = [
+                _Cut(
                     compiled_encoder.create_infer_request(),
                     compiled_step.create_infer_request(),
-                    _StepPorts(
-                        encoded=names.index("encoded") if split.encoded_used else None,
-                        symbol=names.index("symbol"),
-                        hidden=names.index("hidden"),
-                        first_invariant=len(names),
-                        invariants=split.invariants,
-                        logits=ports.logits,
-                        next_hidden=ports.next_hidden,
-                    ),
-                    self.alphabet,
-                    resolved.max_steps,
+                    step_ports,
                 )
+                for _ in range(1 + further)
+            ]
+            augmenter = augmentation.create_infer_request() if augmentation is not None else None
+            self._workers.put(
+                _Worker(cuts, augmenter, spec.augment_between, self.alphabet, resolved.max_steps)
             )
         self._pool = ThreadPoolExecutor(settings.threads, "read") if settings.threads > 1 else None
 
@@ -128,41 +145,92 @@ def _index(port: tuple[int, str]) -> str:
     return port[1]
 
 
-class _Worker:
-    """One word at a time: an encoder request whose outputs are the step request's inputs."""
+class _Cut:
+    """One cut of the word being read: an encoder request whose outputs are the step's inputs."""
 
-    def __init__(
-        self, encoder: Any, step: Any, ports: _StepPorts, alphabet: str, max_steps: int
-    ) -> None:
+    def __init__(self, encoder: Any, step: Any, ports: _StepPorts) -> None:
         self._encoder, self._step, self._ports = encoder, step, ports
-        self._alphabet, self._max_steps = alphabet, max_steps
         # static shapes: the tensors stay where they are, so they are wired up once, not copied
         if ports.encoded is not None:
             step.set_input_tensor(ports.encoded, encoder.get_output_tensor(0))
         for i in range(ports.invariants):
             step.set_input_tensor(ports.first_invariant + i, encoder.get_output_tensor(1 + i))
+        self._symbol = step.get_input_tensor(ports.symbol).data
+        self._hidden = step.get_input_tensor(ports.hidden).data
+
+    def show(self, row: NDArray[np.float32]) -> None:
+        """Encode features, 1 x 64 x 28 x 28."""
+        # outputs are read in place; copies of the encoder's would cost a quarter of its time
+        self._encoder.infer({0: np.ascontiguousarray(row)}, share_inputs=True, share_outputs=True)
+
+    def begin(self) -> None:
+        """Start with the word's first symbol."""
+        self._symbol[...] = START
+        self._hidden[...] = 0
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """Of every symbol at the next place."""
+        self._step.infer(share_outputs=True)
+        logits = self._step.get_output_tensor(self._ports.logits).data.reshape(-1)
+        grown = np.exp(logits.astype(np.float64) - logits.max())
+        return np.asarray(grown / grown.sum())
+
+    def go_on(self, symbol: int) -> None:
+        """Take a symbol for the one at that place."""
+        self._symbol[...] = symbol
+        self._hidden[...] = self._step.get_output_tensor(self._ports.next_hidden).data
+
+
+class _Worker:
+    """Reads one word at a time.
+
+    Args:
+        cuts: For the word as it came, and for each that the augmentation makes of it.
+        augmenter: Request of the augmentation, if there is one.
+        between: Confidences from and below which it is used.
+        alphabet: Of the symbols from 2 on.
+        max_steps: Symbols at most.
+    """
+
+    def __init__(
+        self,
+        cuts: Sequence[_Cut],
+        augmenter: Any,
+        between: tuple[float, float],
+        alphabet: str,
+        max_steps: int,
+    ) -> None:
+        self._cuts, self._augmenter, self._between = cuts, augmenter, between
+        self._alphabet, self._max_steps = alphabet, max_steps
 
     def read(self, row: NDArray[np.float32]) -> Reading:
+        """Read a word, and once more from all cuts if that is to be."""
+        self._cuts[0].show(row)
+        reading = self._decode(self._cuts[:1])
+        low, high = self._between
+        if self._augmenter is None or not low <= reading.confidence < high:
+            return reading
+        self._augmenter.infer({0: np.ascontiguousarray(row)}, share_inputs=True, share_outputs=True)
+        made = self._augmenter.get_output_tensor(0).data
+        for i, cut in enumerate(self._cuts[1:]):
+            cut.show(made[i : i + 1])
+        return self._decode(self._cuts)
+
+    def _decode(self, cuts: Sequence[_Cut]) -> Reading:
         """Greedy decoding by the published rule.
 
         The confidence is the product of each step's softmax at its argmax, the end step included;
         a word that does not end within the step limit stands as it is, without an end factor.
         """
-        ports, step = self._ports, self._step
-        # outputs are read in place; copies of the encoder's would cost a quarter of its time
-        self._encoder.infer({0: np.ascontiguousarray(row)}, share_inputs=True, share_outputs=True)
-        symbol = step.get_input_tensor(ports.symbol).data
-        hidden = step.get_input_tensor(ports.hidden).data
-        symbol[...] = START
-        hidden[...] = 0
+        for cut in cuts:
+            cut.begin()
         text: list[str] = []
         confidences: list[float] = []
         confidence = 1.0
         for _ in range(self._max_steps):
-            step.infer(share_outputs=True)
-            logits = step.get_output_tensor(ports.logits).data.reshape(-1).astype(np.float64)
-            best = int(logits.argmax())
-            probability = 1.0 / float(np.exp(logits - logits[best]).sum())
+            mean = np.mean([cut.probabilities() for cut in cuts], axis=0)
+            best = int(mean.argmax())
+            probability = float(mean[best])
             if not math.isfinite(probability):  # broken features: no reading, no invented figure
                 return Reading("", 0.0, ())
             confidence *= probability
@@ -170,6 +238,6 @@ class _Worker:
                 break
             text.append(PLACEHOLDER if best == START else self._alphabet[best - 2])
             confidences.append(probability)
-            symbol[...] = best
-            hidden[...] = step.get_output_tensor(ports.next_hidden).data
+            for cut in cuts:
+                cut.go_on(best)
         return Reading("".join(text), confidence, tuple(confidences))
