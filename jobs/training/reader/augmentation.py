@@ -25,7 +25,7 @@ from jobs.training.refiner.rectification import (
 
 SHIFTS = (0.06, -0.06)  # down and up, shares of the word's height
 SHORTER = 0.1  # taken off either end, share of the word's height
-BETWEEN = (0.05, 0.9)  # confidences of words that gain by it
+BETWEEN = (0.15, 0.8)  # confidences of words that gain by it
 _LEAST_WIDTH = 0.3  # of its height, that a word keeps
 
 
