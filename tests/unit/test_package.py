@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -28,3 +29,17 @@ def test_import_is_light() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_loading_the_models_runtime_tells_nobody(tmp_path) -> None:
+    code = (
+        "import os; os.register_at_fork(before=lambda: print('forked'))\n"
+        "import textspot_ray.spotting.runtime, openvino.tools.ovc"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    environment["HOME"] = str(tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
+    assert not list(tmp_path.glob("intel*")), "an id for OpenVINO's analytics was made"
