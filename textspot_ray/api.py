@@ -284,6 +284,7 @@ class ReadOptions(TypedDict, total=False):
         alphabet: Of a bundle of lines.
         threads: Inference threads; None = the cores this process may use.
         colours: Order of the channels of arrays: ``bgr`` (default) as OpenCV has it, or ``rgb``.
+        storage_options: fsspec's, by protocol, for URIs: ``{"s3": {"endpoint_url": ...}}``.
     """
 
     model: str
@@ -294,6 +295,7 @@ class ReadOptions(TypedDict, total=False):
     alphabet: str | None
     threads: int | None
     colours: str
+    storage_options: dict[str, Any] | None
 
 
 @overload
@@ -314,7 +316,7 @@ def read(
             or tuple of these.
         page: Of files of several pages, from 0; `spot` gives them all.
         options: ``model``, ``precision``, ``detection_threshold``, ``min_confidence``, ``tiles``,
-            ``alphabet``, ``threads``, ``colours``; see `ReadOptions`.
+            ``alphabet``, ``threads``, ``colours``, ``storage_options``; see `ReadOptions`.
 
     Returns:
         One result, or a list in the order of the images. An image that is read but cannot be
@@ -382,7 +384,7 @@ def spot(
     where = scratch.name if scratch is not None else str(out)
     known: dict[str, Any] = {k: v for k, v in options.items() if k not in _OF_RESULTS}
     run([str(source) for source in sources], where, engine=engine, **known)
-    return _table_results(where, min_confidence, scratch)
+    return _table_results(where, min_confidence, scratch, options.get("storage_options"))
 
 
 def run(
@@ -446,6 +448,7 @@ class _Reading:
     spotter: TextSpotter
     min_confidence: float
     colours: str
+    storage_options: dict[str, Any]
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> _Reading:
@@ -458,13 +461,14 @@ class _Reading:
         if least is not None:
             _check_confidence(least)
         _check_colours(colours)
-        return cls(spotter, spotter.text_threshold if least is None else float(least), colours)
+        least = spotter.text_threshold if least is None else float(least)
+        return cls(spotter, least, colours, made.source.storage_options)
 
     def result(self, image: Any, page: int = 0) -> SpotResult:
         """One image, read."""
         from textspot_ray.spotting.inputs import image_content
 
-        source, content = image_content(image, self.colours)
+        source, content = image_content(image, self.colours, storage_options=self.storage_options)
         return SpotResult(source, self.spotter.spot(content, page), self.min_confidence, content)
 
     def all_pages(self, first: SpotResult) -> Iterator[SpotResult]:
@@ -561,12 +565,13 @@ def _table_results(
     where: str,
     min_confidence: float | None,
     scratch: tempfile.TemporaryDirectory[str] | None,
+    storage_options: Mapping[str, Any] | None,
 ) -> Iterator[SpotResult]:
     """A table's images; a scratch folder goes with the last, or with the iterator."""
     from textspot_ray.query.pages import read_pages
     from textspot_ray.query.views import open_views
 
-    with scratch or contextlib.nullcontext(), open_views(where) as views:
+    with scratch or contextlib.nullcontext(), open_views(where, storage_options) as views:
         least = views.files.text_threshold if min_confidence is None else min_confidence
         messages = dict(views.rows("SELECT image_id, message FROM errors"))
         for page in read_pages(views, min_confidence=0.0):

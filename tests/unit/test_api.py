@@ -150,6 +150,31 @@ def test_a_url_is_read_over_http(stub: str, photo: Path) -> None:
             server.shutdown()
 
 
+def test_storage_options_reach_what_reads_uris(
+    stub: str, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    made = []
+
+    class Shop(fsspec.get_filesystem_class("memory")):  # type: ignore[misc]
+        protocol = "shop"
+        cachable = False
+
+        def __init__(self, door: str = "", **options: Any) -> None:
+            super().__init__(**options)
+            made.append(door)
+
+    fsspec.register_implementation("shop", Shop, clobber=True)
+    Shop().pipe_file("/shelf/a.png", photo.read_bytes())
+    made.clear()
+    given = {"storage_options": {"shop": {"door": "back"}}}
+    assert read("shop://shelf/a.png", stub, **given).text == "one\ntwo"
+    (streamed,) = ts.spot(["shop://shelf/a.png"], model=stub, **given)
+    assert streamed.text == "one\ntwo"
+    assert set(made) == {"back"}
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -23,6 +23,19 @@ def test_every_command_has_its_module_and_help(capsys: pytest.CaptureFixture[str
             assert f"textspot {name}" in capsys.readouterr().out
 
 
+def test_whatever_takes_a_uri_takes_its_storage_options(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {name for group in cli.GROUPS.values() for name in group} - {"models"}
+    for name in names:
+        assert cli.main([name, "--help"]) == ExitCode.OK
+        assert "--storage-options" in capsys.readouterr().out, name
+    monkeypatch.setenv("TEXTSPOT_STORAGE_OPTIONS", "@/nowhere.yaml")
+    for given in (["doctor", "--source", "s3://x/"], ["read", "s3://x/a.jpg"]):
+        assert cli.main(given) == ExitCode.USAGE
+        assert "@/nowhere.yaml: No such file" in capsys.readouterr().err
+
+
 def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == ExitCode.OK
     text = capsys.readouterr().out

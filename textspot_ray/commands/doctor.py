@@ -9,6 +9,9 @@ import argparse
 import dataclasses
 import json
 
+from textspot_ray.commands.options import with_storage_options
+from textspot_ray.commands.table_options import add_store_options
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -21,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=C", help="override one configuration key"
     )
+    add_store_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
@@ -29,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
     from textspot_ray.config import load_config
     from textspot_ray.doctor.doctor import Examination, examine, verdict
 
-    config = load_config(args.config, args.set)
+    config = with_storage_options(load_config(args.config, args.set), args)
     given = {"name": args.model, "precision": args.precision}
     model = dataclasses.replace(config.model, **{k: v for k, v in given.items() if v is not None})
     what = Examination(

@@ -90,7 +90,7 @@ def run_config(args: argparse.Namespace, *, environment: bool = True) -> RunConf
     """
     given = {name: getattr(args, name, None) for name in KEYS}
     made = config_of(args.source, given, config=args.config, overrides=args.set)
-    config = _with_storage_options(made, args, environment)
+    config = with_storage_options(made, args, environment)
     if not config.source.uris:
         raise ConfigError("no SOURCE given: name a folder, archive, list or image to read")
     if args.out_required and not config.output.uri:
@@ -98,8 +98,8 @@ def run_config(args: argparse.Namespace, *, environment: bool = True) -> RunConf
     return config
 
 
-def _with_storage_options(
-    config: RunConfig, args: argparse.Namespace, environment: bool
+def with_storage_options(
+    config: RunConfig, args: argparse.Namespace, environment: bool = True
 ) -> RunConfig:
     """Sources and output with the options given beside the configuration."""
     source, output = config.source, config.output

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from textspot_ray.commands.options import add_model_options
+from textspot_ray.commands.table_options import add_store_options, storage_options
 from textspot_ray.errors import ExitCode, UsageError, printable
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON object per image")
     shape.add_argument("--format", metavar="NAME", help="hocr, alto, tsv ...: see textspot export")
+    add_store_options(parser)
     add_model_options(parser)
     parser.set_defaults(model="embedded")
     parser.add_argument("--threads", type=int, metavar="N", help="inference threads")
@@ -60,6 +62,7 @@ def main(args: argparse.Namespace) -> int:
             tiles=args.tiles,
             alphabet=args.alphabet,
             threads=args.threads,
+            storage_options=storage_options(args),
         )
     )
     if args.format:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from textspot_ray.errors import UsageError, one_line
 from textspot_ray.images.pixels import from_pillow, on_ground, upright
 from textspot_ray.redaction import redact_text
 from textspot_ray.sources.identity import canonical, locate
-from textspot_ray.storage.faults import reason_of
+from textspot_ray.storage.faults import Fault, fault_of, hint_for, reason_of
 from textspot_ray.storage.filesystem import LOCAL, native_path, split_uri
 from textspot_ray.storage.volumes import open_volume
 
@@ -25,7 +26,10 @@ _ORIENTATION = 0x0112  # EXIF
 
 
 def image_content(
-    image: Any, colours: str = "bgr", max_bytes: int = ImageConfig().max_bytes
+    image: Any,
+    colours: str = "bgr",
+    max_bytes: int = ImageConfig().max_bytes,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> tuple[str, bytes | NDArray[np.uint8]]:
     """Name and content of an input.
 
@@ -34,6 +38,7 @@ def image_content(
             H x W (x 1, 3 or 4) uint8 pixels.
         colours: Order of the channels of pixels: ``bgr`` or ``rgb``.
         max_bytes: Of a file.
+        storage_options: fsspec options by protocol, for URIs.
 
     Returns:
         The name (empty if it has none), and encoded bytes or H x W x 3 uint8 BGR pixels.
@@ -44,7 +49,7 @@ def image_content(
     if isinstance(image, (bytes, bytearray, memoryview)):
         return "", bytes(image)
     if isinstance(image, (str, os.PathLike)):
-        return _fetched(os.fspath(image), max_bytes)
+        return _fetched(os.fspath(image), max_bytes, storage_options)
     if isinstance(image, np.ndarray):
         return "", _bgr(image, colours)
     if hasattr(image, "getbands") and hasattr(image, "getexif"):  # PIL, which need not be loaded
@@ -65,7 +70,9 @@ def image_content(
     )
 
 
-def _fetched(where: str | bytes, max_bytes: int) -> tuple[str, bytes]:
+def _fetched(
+    where: str | bytes, max_bytes: int, options: Mapping[str, Any] | None
+) -> tuple[str, bytes]:
     where = os.fsdecode(where)
     if "\0" in where:
         raise UsageError("a path cannot hold a null character: give encoded images as bytes")
@@ -78,13 +85,14 @@ def _fetched(where: str | bytes, max_bytes: int) -> tuple[str, bytes]:
         raise UsageError(
             f"{shown} is a folder: textspot run reads folders; in Python, spot() or run()"
         )
-    volume = open_volume(protocol)
+    volume = open_volume(protocol, options)
     try:
         data, _ = volume.read_tagged(path, max_bytes)
     except UsageError:
         raise
     except Exception as exc:
-        hint = ""
+        hint = "" if protocol == LOCAL or fault_of(exc) is Fault.MISSING else hint_for(exc)
+        hint = f" ({hint})" if hint else ""
         if isinstance(exc, FileNotFoundError) and any(mark in path for mark in "*?["):
             hint = " (patterns are for textspot run; in Python, spot() or run())"
         raise UsageError(f"cannot read {shown}: {reason_of(exc)}{hint}") from exc
