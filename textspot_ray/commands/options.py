@@ -101,7 +101,16 @@ def run_config(args: argparse.Namespace, *, environment: bool = True) -> RunConf
 def with_storage_options(
     config: RunConfig, args: argparse.Namespace, environment: bool = True
 ) -> RunConfig:
-    """Sources and output with the options given beside the configuration."""
+    """Sources and output with the options given beside the configuration.
+
+    Args:
+        config: As made so far.
+        args: The parsed options, ``storage_options`` among them.
+        environment: Take them from the environment where nothing else gives any.
+
+    Raises:
+        UsageError: They cannot be read.
+    """
     source, output = config.source, config.output
     if args.storage_options is not None:
         given = parse_storage_options(args.storage_options, "--storage-options")

@@ -261,8 +261,8 @@ def _version(url: str, headers: dict[str, str]) -> tuple[int, Any]:
         answer = requests.get(f"{url}/api/version", timeout=_CONNECT_S, headers=headers)
     except requests.exceptions.RequestException as exc:
         raise UsageError(
-            f"no Ray Jobs API answers at {url}: is the address right? the head needs "
-            "--dashboard-host 0.0.0.0, or port 8265 forwarded"
+            f"no Ray Jobs API answers at {url}: is the address right? Ray there needs "
+            "'textspot-ray[jobs]', and --dashboard-host 0.0.0.0 or port 8265 forwarded"
         ) from exc
     try:
         return answer.status_code, answer.json() if answer.ok else {}
@@ -275,7 +275,8 @@ def _client(url: str, headers: dict[str, str]) -> JobsClient:
         from ray.job_submission import JobSubmissionClient
     except ImportError as exc:
         raise MissingExtraError("textspot submit", "jobs") from exc
-    logging.getLogger("ray").setLevel(logging.WARNING)  # ours is said by us
+    for module in ("dashboard_sdk", "job.sdk"):  # they set levels of their own; we say what counts
+        logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
     try:
         client: JobsClient = JobSubmissionClient(url, headers=headers or None)
     except RuntimeError as exc:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
 from textspot_ray.errors import StorageError
-from textspot_ray.storage.faults import Fault, RetryPolicy, fault_of, reason_of
+from textspot_ray.storage.faults import Contact, Fault, RetryPolicy, fault_of, reason_of
 
 T = TypeVar("T")
 
@@ -44,6 +44,7 @@ class Store:
     def __init__(self, uri: str, retry: RetryPolicy) -> None:
         self.uri = uri
         self._retry = retry
+        self._contact = Contact(uri)
 
     @property
     def retries(self) -> int:
@@ -99,8 +100,9 @@ class Store:
         except FileNotFoundError as exc:  # a driver that loses what it is given
             raise StorageError(f"{self.uri}: a file just written is not there") from exc
         except BaseException:
-            with contextlib.suppress(Exception):  # the first fault is the one to tell
-                self.delete(path)
+            if self._contact.has_answered:
+                with contextlib.suppress(Exception):  # the first fault is the one to tell
+                    self.delete(path)
             raise
         self.delete(path)
         return first and not second and kept == b"first" and self._is_exclusive()
@@ -132,8 +134,12 @@ class Store:
         raise NotImplementedError
 
     def _guard(self, verb: str, path: str, function: Callable[[], T]) -> T:
+        return self._guard_counted(verb, path, lambda _: function())
+
+    def _guard_counted(self, verb: str, path: str, function: Callable[[int], T]) -> T:
+        """As `_guard`; the function is told which try (from 0) it is."""
         try:
-            return self._retry.call(function)
+            return self._retry.call_counted(self._contact.watch(function))
         except Exception as exc:
             raise self._error(verb, path, exc) from exc
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from textspot_ray.records import ErrorKind
 from textspot_ray.redaction import redact_text
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 
 
 class Fault(Enum):
@@ -162,6 +164,39 @@ class RetryPolicy:
             longest_s = min(self.max_wait_s, self.base_s * 2**attempt)
             time.sleep(random.uniform(0.0, longest_s))
         raise AssertionError("RetryPolicy.attempts must be at least 1")
+
+
+class Contact:
+    """Whether storage has ever answered; until it has, trying again is told once.
+
+    Its address may be wrong, and minutes of silence help nobody.
+
+    Attributes:
+        has_answered: It has, if only by a refusal.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.has_answered = False
+        self._name = name
+        self._was_told = False
+
+    def watch(self, function: Callable[[int], T]) -> Callable[[int], T]:
+        """The same function for `RetryPolicy.call_counted`, with an eye on how it ends."""
+
+        def watched(attempt: int) -> T:
+            try:
+                done = function(attempt)
+            except Exception as exc:
+                if not fault_of(exc).is_transient:
+                    self.has_answered = True
+                elif not self.has_answered and not self._was_told:
+                    self._was_told = True
+                    _LOG.warning("%s does not answer, trying again: %s", self._name, reason_of(exc))
+                raise
+            self.has_answered = True
+            return done
+
+        return watched
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:

@@ -73,10 +73,7 @@ class RemoteStore(Store):
             # A try whose answer was lost meets its own file.
             return created or (attempt > 0 and bytes(self._fs.cat_file(full)) == data)
 
-        try:
-            return self._retry.call_counted(put)
-        except Exception as exc:
-            raise self._error("write", path, exc) from exc
+        return self._guard_counted("write", path, put)
 
     def upload(self, local_file: Path, path: str) -> None:
         full = self._path(path)
@@ -126,7 +123,7 @@ class RemoteStore(Store):
 
     def _hint(self, exc: Exception) -> str:
         # what passes is the store's trouble, and nothing to do about but to wait
-        return "" if fault_of(exc).is_transient else hint_for(exc)
+        return "" if fault_of(exc).is_transient and self._contact.has_answered else hint_for(exc)
 
     def _path(self, path: str) -> str:
         return f"{self._root}/{inside(path)}"

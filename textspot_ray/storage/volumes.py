@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, cast
 
 from textspot_ray.storage.abandonable import AbandonablePool
-from textspot_ray.storage.faults import RetryPolicy
+from textspot_ray.storage.faults import Contact, RetryPolicy
 from textspot_ray.storage.filesystem import LOCAL, open_filesystem
 from textspot_ray.storage.raw_file import RawFile
 from textspot_ray.storage.volume import (
@@ -73,6 +73,7 @@ class TimedVolume(Volume):
         self.protocol = volume.protocol
         self._volume = volume
         self._retry = retry
+        self._contact = Contact(f"{volume.protocol}://")
         self._timeout_s = timeout_s
         self._pool = AbandonablePool(1, "textspot-list")
 
@@ -111,7 +112,7 @@ class TimedVolume(Volume):
             return self._retry.call(call)
         allowance_s = self._timeout_s + size / _SLOWEST_BYTES_S
 
-        def attempt() -> T:
+        def attempt(_: int) -> T:
             future = self._pool.submit(lambda _: call())
             try:
                 return future.wait(allowance_s)
@@ -119,7 +120,7 @@ class TimedVolume(Volume):
                 if future.left_behind:
                     self._pool.replace()
 
-        return self._retry.call(attempt)
+        return self._retry.call_counted(self._contact.watch(attempt))
 
     def shut(self) -> None:
         """Let go of the thread."""

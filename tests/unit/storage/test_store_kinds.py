@@ -200,6 +200,31 @@ def test_transient_faults_are_retried() -> None:
         store.put_if_absent("a", b"1")
 
 
+def test_a_store_that_never_answered_is_told_of_once_with_what_to_check(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refused() -> list[Exception]:
+        return [ConnectionError('Could not connect to the endpoint URL: "http://h:1/"')] * 3
+
+    store = Flaky(refused(), lose_answer=False)
+    with pytest.raises(StorageError, match=r"\(check storage_options\.\*\.endpoint_url"):
+        store.put_if_absent("a", b"1")
+    (told,) = caplog.messages
+    assert "does not answer, trying again: Could not connect" in told
+    store.faults = refused()
+    deleted: list[str] = []
+    store.delete = deleted.append  # type: ignore[method-assign]
+    with pytest.raises(StorageError):
+        store.probe_exclusive()
+    assert not deleted, "as many tries again, for nothing"
+    caplog.clear()
+    store.put("a", b"1")
+    store.faults = refused()
+    with pytest.raises(StorageError, match="run again later"):  # it is known to be right
+        store.put_if_absent("b", b"1")
+    assert not caplog.messages
+
+
 def test_put_whose_answer_was_lost_meets_its_own_file() -> None:
     store = Flaky([ConnectionResetError("reset")], lose_answer=True)
     assert store.put_if_absent("a", b"mine")

@@ -187,11 +187,16 @@ class RayCluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         address = self._engine.address or os.environ.get("RAY_ADDRESS") or _LOCAL
-        if address == _LOCAL:
-            self._start()
-            self.is_shared = False
-        else:
-            self._join(address)
+        _let_ray_print(False)
+        try:
+            if address == _LOCAL:
+                self._start()
+                self.is_shared = False
+            else:
+                self._join(address)
+        except BaseException:
+            _let_ray_print(True)
+            raise
         self._ours = True
         return self
 
@@ -239,6 +244,7 @@ class RayCluster:
     ) -> None:
         if self._ours:
             ray.shutdown()
+            _let_ray_print(True)
 
     def nodes(self) -> list[Node]:
         """Live nodes that have CPUs and are not being drained."""
@@ -260,6 +266,17 @@ class RayCluster:
             return frozenset(state.get_draining_nodes())
         except Exception:  # an older Ray: such a node is lost rather than drained
             return frozenset()
+
+
+def _let_ray_print(yes: bool) -> None:
+    """Whether Ray may print what its nodes report, such as the state of one that died.
+
+    It prints that, twenty lines in colours, to the standard output, ``log_to_driver`` or not; what
+    it means for a run is logged by the run. There is no public name for this.
+    """
+    from ray._private import worker
+
+    worker._worker_logs_enabled = yes
 
 
 @contextlib.contextmanager

@@ -23,6 +23,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def test_what_ray_says_of_dead_nodes_stays_off_the_standard_output(monkeypatch, capsys):
+    from ray._private.worker import print_to_stdstream
+
+    said = {"lines": ["Raylet is terminated.\n[state-dump]"], "pid": "raylet", "is_err": False}
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", lambda **_: None)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    with RayCluster(EngineConfig(), "run"):
+        print_to_stdstream(said, ignore_prefix=False)  # as Ray's own thread does
+    assert not "".join(capsys.readouterr())
+    print_to_stdstream({**said, "lines": ["another"]}, ignore_prefix=False)
+    assert "another" in capsys.readouterr().out  # a caller's own Ray is as it was
+
+
 @pytest.mark.parametrize("prefix", ["", "ray://"])
 def test_an_address_nobody_listens_at_is_one_line(prefix, monkeypatch):
     # other tests of the session may have left their Ray running in this process
