@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -270,6 +272,25 @@ def _pam_header(head: bytes) -> Header:
         raise BrokenHeaderError("no size in its header") from exc
 
 
+def _ico_kind(job: DecodeJob, found: Format) -> tuple[Header, ImageKind]:
+    """Every icon is checked: Pillow decodes one as it opens the file, and goes by its own header.
+
+    The directory cannot say more than 256 pixels, the PNG behind it can.
+    """
+    data = job.data
+    for number in range(int.from_bytes(data[4:6], "little")):
+        entry = data[6 + 16 * number : 22 + 16 * number]
+        at = int.from_bytes(entry[12:16], "little")
+        head = data[at : at + 33]
+        with contextlib.suppress(CutError, BrokenHeaderError):  # for Pillow to say
+            if head.startswith(b"\x89PNG"):
+                job.check(*png_size(head))
+            elif len(head) == 33:  # BITMAPINFOHEADER: picture and mask, one above the other
+                wide, high = struct.unpack("<ii", head[4:12])
+                job.check(abs(wide), abs(high) // 2)
+    return Header(0, 0), ImageKind(found)
+
+
 def _no_header(job: DecodeJob, found: Format) -> tuple[Header, ImageKind]:
     """The library that reads it reads the header, and checks the size before it decodes."""
     return Header(0, 0), ImageKind(found)
@@ -281,6 +302,7 @@ _HEADERS: dict[Format, Callable[[DecodeJob, Format], tuple[Header, ImageKind]]] 
     Format.WEBP: _webp_kind,
     Format.JPEG2000: _jpeg2000_kind,
     Format.PNM: _pnm_kind,
+    Format.ICO: _ico_kind,
 }
 # each takes what is asked for, what the header says, and the format by magic bytes
 DECODERS: dict[Decoder, Callable[[DecodeJob, Header, Format], Raster]] = {

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textspot_ray.images.formats import Format
-from textspot_ray.images.headers import BrokenHeaderError, CutError, Header, jpeg_header
+from textspot_ray.images.headers import (
+    BrokenHeaderError,
+    CutError,
+    Header,
+    jpeg2000_header,
+    jpeg_header,
+)
 from textspot_ray.images.pixels import bands, from_pillow, real_scale, value_range
 from textspot_ray.images.raster import DecodeJob, Raster, RefusedError, unsupported
 from textspot_ray.images.readers import decode_jpeg_stream, from_integers
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
 _PDFIUM = threading.Lock()  # PDFium is not thread-safe
 _POINT_DPI = 72
 _PAGE_SHARE = 0.9  # of a PDF page's sides that an image must cover to be its scan
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})  # SOF markers: all coefficients at once
+_SCAN_DEPTH = 3  # of groups in groups in which a scan is looked for
+_JPEGXL_HEAD = 64  # bytes of a code stream, more than what is read of it can take
 _SMALL_PREVIEW = 0.5  # of the sensor's longer side; a smaller preview is not used
 
 
@@ -62,60 +71,90 @@ class _Bits:
         self._value >>= count
         return value
 
-    def size(self) -> int:
-        """One side, as U32(1 + u(9), 1 + u(13), 1 + u(18), 1 + u(30))."""
-        return 1 + self.take((9, 13, 18, 30)[self.take(2)])
+    def u32(self, *choices: tuple[int, int]) -> int:
+        """A number of one of four lengths: each choice's offset and bits."""
+        offset, bits = choices[self.take(2)]
+        return offset + self.take(bits)
+
+    def image_size(self, *, preview: bool = False) -> tuple[int, int]:
+        """Width and height of a SizeHeader or a PreviewHeader."""
+        in_eights = self.take(1)
+
+        def side() -> int:
+            if in_eights:
+                if preview:
+                    return 8 * self.u32((16, 0), (32, 0), (1, 5), (33, 9))
+                return 8 * (1 + self.take(5))
+            if preview:
+                return self.u32((1, 6), (65, 8), (321, 10), (1345, 12))
+            return self.u32((1, 9), (1, 13), (1, 18), (1, 30))
+
+        height = side()
+        ratio = self.take(3)
+        if ratio:
+            up, down = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
+            return height * up // down, height
+        return side(), height
 
 
-def jpegxl_size(data: bytes) -> tuple[int, int]:
-    """Width and height from the SizeHeader of a code stream or of its container.
+def jpegxl_header(data: bytes) -> Header:
+    """Size, and whether it is animated, from the start of a code stream or of its container.
 
     Raises:
         CutError, BrokenHeaderError: It is not there.
     """
     if data.startswith(b"\0\0\0\x0cJXL "):
-        data = _jpegxl_box(data)
+        data = _jpegxl_start(data)
     if not data.startswith(b"\xff\x0a"):
         raise BrokenHeaderError("no JPEG XL code stream")
-    bits = _Bits(data[2:18])
-    small = bits.take(1)
-    height = 8 * (1 + bits.take(5)) if small else bits.size()
-    ratio = bits.take(3)
-    if ratio:
-        up, down = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
-        return height * up // down, height
-    return (8 * (1 + bits.take(5)) if small else bits.size()), height
+    bits = _Bits(data[2:_JPEGXL_HEAD])
+    width, height = bits.image_size()
+    animated = False
+    if not bits.take(1) and bits.take(1):  # not all as by default, and extra fields
+        bits.take(3)  # orientation
+        if bits.take(1):
+            bits.image_size()  # intrinsic
+        if bits.take(1):
+            bits.image_size(preview=True)
+        animated = bool(bits.take(1))
+    return Header(width, height, animated=animated)
 
 
-def _jpegxl_box(data: bytes) -> bytes:
-    at = 0
+def _jpegxl_start(data: bytes) -> bytes:
+    """The first bytes of the code stream in a container, which may be cut into many boxes."""
+    at, stream = 0, b""
     for _ in range(1000):
-        if at + 8 > len(data):
+        if at + 8 > len(data) or len(stream) >= _JPEGXL_HEAD:
             break
         length, kind = struct.unpack(">I4s", data[at : at + 8])
         start = at + 8
         if length == 1 and at + 16 <= len(data):
             (length,) = struct.unpack(">Q", data[at + 8 : at + 16])
             start = at + 16
+        stop = at + length if length else len(data)
         if kind == b"jxlc":
-            return data[start : start + 64]
-        if kind == b"jxlp":
-            return data[start + 4 : start + 68]
-        if length < 8:
+            return data[start : min(stop, start + _JPEGXL_HEAD)]
+        if kind == b"jxlp":  # with a number of four bytes
+            stream += data[start + 4 : min(stop, start + 4 + _JPEGXL_HEAD)]
+        if stop < start:
             break
-        at += length
-    raise CutError("the file ends before its code stream")
+        at = stop
+    if not stream:
+        raise CutError("the file ends before its code stream")
+    return stream
 
 
 def read_jpegxl(job: DecodeJob, header: Header, found: Format) -> Raster:
-    """Turned by libjxl as the code stream says, so that sides may be exchanged."""
+    """Turned by libjxl as the code stream says, so that sides may be exchanged; the first frame."""
     import imagecodecs
 
-    width, height = jpegxl_size(job.data)
+    width, height = (head := jpegxl_header(job.data)).width, head.height
     job.check(width, height)
     # libjxl works in 32-bit floats, three or four samples a pixel.
     job.reserve(24.0 * width * height, "a JPEG XL", width * height)
-    return _from_imagecodecs(job, imagecodecs.jpegxl_decode(job.data), width, height, found)
+    return _from_imagecodecs(
+        job, imagecodecs.jpegxl_decode(job.data, index=0), width, height, found
+    )
 
 
 def _from_imagecodecs(
@@ -141,7 +180,9 @@ def _from_imagecodecs(
 
 
 def jpegxr_size(data: bytes) -> tuple[int, int]:
-    """Width and height from tags 0xBC80 and 0xBC81 (T.832, A.7).
+    """Width and height as the code stream has them (T.832, 8.3), by which jxrlib goes.
+
+    Tags 0xBC80 and 0xBC81 of the directory (A.7) say so, too, but nothing holds them to it.
 
     Raises:
         CutError, BrokenHeaderError: They are not there.
@@ -151,16 +192,28 @@ def jpegxr_size(data: bytes) -> tuple[int, int]:
     at = int.from_bytes(data[4:8], "little")
     if at + 2 > len(data):
         raise CutError("the file ends before its directory")
-    found = {}
+    sizes = []
     for number in range(int.from_bytes(data[at : at + 2], "little")):
         entry = data[at + 2 + 12 * number : at + 14 + 12 * number]
         if len(entry) < 12:
             break
         tag, kind, _, value = struct.unpack("<HHII", entry)
-        found[tag] = value & {1: 0xFF, 3: 0xFFFF}.get(kind, 0xFFFFFFFF)
-    if not {0xBC80, 0xBC81} <= found.keys():
-        raise BrokenHeaderError("no size in its directory")
-    return found[0xBC80], found[0xBC81]
+        if tag in (0xBCC0, 0xBCC2):  # where the image is, and its opacity if that is apart
+            sizes.append(_jpegxr_stream_size(data, value & {3: 0xFFFF}.get(kind, 0xFFFFFFFF)))
+    if not sizes:
+        raise BrokenHeaderError("no image in its directory")
+    return max(width for width, _ in sizes), max(height for _, height in sizes)
+
+
+def _jpegxr_stream_size(data: bytes, at: int) -> tuple[int, int]:
+    head = data[at : at + 20]
+    if len(head) < 20:
+        raise CutError("the file ends before its code stream")
+    if not head.startswith(b"WMPHOTO\0"):
+        raise BrokenHeaderError("no code stream where its directory says")
+    short = head[10] & 0x80
+    width, height = struct.unpack(">HH" if short else ">II", head[12 : 16 if short else 20])
+    return width + 1, height + 1
 
 
 def read_jpegxr(job: DecodeJob, header: Header, found: Format) -> Raster:
@@ -204,14 +257,19 @@ def read_pdf(job: DecodeJob, header: Header, found: Format) -> Raster:
 
 def _draw(job: DecodeJob, page: Any, pages: int, library: Any) -> Raster:
     wide, high = page.get_size()  # points, turned
-    scale = _scan_scale(page, wide, high, library) or job.pdf_dpi / _POINT_DPI
+    images = list(page.get_objects(filter=[library.raw.FPDF_PAGEOBJ_IMAGE]))
+    scans = [image for image in images if image.level < _SCAN_DEPTH]
+    scale = _scan_scale(scans, wide, high, library) or job.pdf_dpi / _POINT_DPI
     width, height = max(1, round(wide * scale)), max(1, round(high * scale))
     try:
         job.check(width, height)
     except RefusedError as exc:
         dpi = scale * _POINT_DPI
         raise RefusedError(exc.kind, f"{exc} at {dpi:.0f} dpi; see source.pdf_dpi") from exc
-    job.reserve(11.0 * width * height, "a PDF page", width * height)
+    drawn = 11.0 * width * height
+    job.reserve(drawn, "a PDF page", width * height)
+    for image in images:
+        _reserve_image(job, image, drawn)
     bitmap = library.PdfBitmap.new_native(width, height, library.raw.FPDFBitmap_BGRx)
     try:
         # Into the size that was asked for: PdfPage.render rounds up, and a scan would be resampled.
@@ -229,11 +287,41 @@ def _draw(job: DecodeJob, page: Any, pages: int, library: Any) -> Raster:
     return Raster(out, out.shape[1], out.shape[0], Format.PDF, pages=pages)
 
 
-def _scan_scale(page: Any, wide: float, high: float, library: Any) -> float | None:
+def _reserve_image(job: DecodeJob, image: Any, drawn: float) -> None:
+    """Refuse a page whose image PDFium would unpack as a whole, by the image's own header.
+
+    Plain samples and sequential JPEG are drawn row by row; what the page's directory says of the
+    size of a stream counts for nothing with PDFium.
+
+    Raises:
+        RefusedError: It needs too much memory beside the page.
+    """
+    packed = image.get_filters(skip_simple=True)
+    if packed not in (["DCTDecode"], ["JPXDecode"]):
+        return
+    sizes = []
+    data = bytes(image.get_data(decode_simple=True))
+    try:
+        if packed == ["DCTDecode"]:
+            start = max(0, data.find(b"\xff\xd8"))  # PDFium skips what stands before it
+            header = jpeg_header(data[start:], lambda *size: sizes.append(size))
+            each = 2.0 * max(header.channels, 1) if header.process in _PROGRESSIVE else 0.0
+        else:
+            header = jpeg2000_header(data)
+            sizes.append((header.width, header.height))
+            each = 4.0 * header.channels + 4
+    except (CutError, BrokenHeaderError):
+        each = 8.0  # for PDFium to say, if there is so much as a size
+    for width, height in sizes[-1:]:
+        what = f"a PDF page with an image of {width} x {height} pixels"
+        job.reserve(drawn + each * width * height, what, width * height)
+
+
+def _scan_scale(images: list[Any], wide: float, high: float, library: Any) -> float | None:
     """Pixels a point of the image that covers the page; None where no image does."""
     raw = library.raw
     best = None
-    for thing in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=3):
+    for thing in images:
         left, bottom, right, top = thing.get_bounds()
         if min((right - left) / wide, (top - bottom) / high) < _PAGE_SHARE:
             turned = min((right - left) / high, (top - bottom) / wide)

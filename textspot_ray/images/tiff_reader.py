@@ -583,9 +583,12 @@ def _check_segments(job: DecodeJob, layout: TiffLayout) -> None:
                 header = webp_header(job.data[offset : offset + count])
                 check(header.width, header.height)
             elif layout.compression in (50002, 52546):
-                from textspot_ray.images.extras import jpegxl_size
+                from textspot_ray.images.extras import jpegxl_header
 
-                check(*jpegxl_size(data))
+                header = jpegxl_header(data)
+                check(header.width, header.height)
+                if header.animated:  # all its frames would be decoded
+                    raise unsupported("TIFF with an animation in a strip or tile", _ADVICE)
             elif layout.compression == 34934:
                 from textspot_ray.images.extras import jpegxr_size
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -287,6 +289,67 @@ def test_header_bombs_are_refused_before_decoding() -> None:
         bad(encode(scene(), kind), ErrorKind.TOO_LARGE, max_pixels=120 * 80 - 1)
         good(encode(scene(), kind), max_pixels=120 * 80)
     bad(png_bomb(0, 10), ErrorKind.CORRUPT)
+
+
+def test_an_icon_is_checked_by_its_own_header() -> None:
+    def icon(data: bytes) -> bytes:  # the directory cannot say more than 256 pixels
+        entry = struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(data), 22)
+        return struct.pack("<HHH", 0, 1, 1) + entry + data
+
+    assert "60000 x 60000" in bad(icon(png_bomb(60_000, 60_000)), ErrorKind.TOO_LARGE)
+    bitmap = struct.pack("<IiiHHIIiiII", 40, 50_000, 100_000, 1, 32, 0, 0, 0, 0, 0, 0)
+    bad(icon(bitmap), ErrorKind.TOO_LARGE)
+    picture = encode(scene(), "PNG")
+    bad(icon(picture), ErrorKind.TOO_LARGE, max_pixels=120 * 80 - 1)
+    assert good(icon(picture), max_pixels=120 * 80).width == 120
+
+
+def _box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def test_jpeg_xl_is_checked_however_its_stream_is_cut() -> None:
+    codecs = pytest.importorskip("imagecodecs")
+    stream = codecs.jpegxl_encode(np.zeros((300, 700, 3), np.uint8), effort=1)
+    assert stream.startswith(b"\xff\x0a")
+    start = b"\0\0\0\x0cJXL \r\n\x87\n" + _box(b"ftyp", b"jxl \0\0\0\0jxl ")
+    for cuts in ((1,), (2,), (3, 5), (2, 3, 4, 5, 6)):
+        edges = [0, *cuts, len(stream)]
+        parts = [stream[a:b] for a, b in itertools.pairwise(edges)]
+        data = start
+        for number, part in enumerate(parts):
+            last = 0x80000000 if number == len(parts) - 1 else 0
+            data += _box(b"jxlp", struct.pack(">I", number | last) + part)
+        result = good(data, max_pixels=300 * 700)
+        assert (result.width, result.height) == (700, 300)
+        bad(data, ErrorKind.TOO_LARGE, max_pixels=300 * 700 - 1)
+
+
+def test_of_a_jpeg_xl_animation_one_frame_is_decoded() -> None:
+    codecs = pytest.importorskip("imagecodecs")
+    frames = np.zeros((60, 200, 300, 3), np.uint8)
+    frames[0], frames[1:] = 40, 200
+    data = codecs.jpegxl_encode(frames, effort=1)
+    tracemalloc.start()
+    try:
+        result = good(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert result.image.shape == (200, 300, 3) and abs(int(result.image.mean()) - 40) < 3
+    assert peak < frames.nbytes / 4
+
+
+def test_jpeg_xr_is_checked_by_its_code_stream() -> None:
+    codecs = pytest.importorskip("imagecodecs")
+    data = bytearray(codecs.jpegxr_encode(np.zeros((300, 700, 3), np.uint8), level=80))
+    at = int.from_bytes(data[4:8], "little")
+    for number in range(int.from_bytes(data[at : at + 2], "little")):
+        entry = at + 2 + 12 * number
+        if struct.unpack_from("<H", data, entry)[0] in (0xBC80, 0xBC81):
+            struct.pack_into("<I", data, entry + 8, 16)
+    assert good(bytes(data), max_pixels=300 * 700).width == 700
+    bad(bytes(data), ErrorKind.TOO_LARGE, max_pixels=300 * 700 - 1)
 
 
 def test_pillows_own_limit_neither_counts_nor_changes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,21 @@ def test_codecs_that_libtiff_lacks_are_read_or_named(
     assert "TIFF with compression" in message and "textspot-ray[tiff]" in message
 
 
+def test_an_animation_in_a_strip_is_refused() -> None:
+    """Its decoder would make all the frames."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, words(), photometric="rgb", compression="jpegxl")
+    with tifffile.TiffFile(io.BytesIO(buffer.getvalue())) as file:
+        tags = file.pages[0].tags
+        assert tags["StripOffsets"].count == 1
+        places = tags["StripOffsets"].valueoffset, tags["StripByteCounts"].valueoffset
+    moving = imagecodecs.jpegxl_encode(np.stack([words()] * 3), effort=1)
+    data = bytearray(buffer.getvalue())
+    for place, value in zip(places, (len(data), len(moving)), strict=True):
+        struct.pack_into("<I", data, place, value)
+    assert "animation" in refused(bytes(data) + moving, ErrorKind.UNSUPPORTED)
+
+
 @pytest.mark.parametrize("number", [34661, 34676, 65000, 12345])
 def test_other_compressions_are_named(number: int) -> None:
     buffer = io.BytesIO()
@@ -243,6 +258,31 @@ def test_camera_raw_is_developed_where_it_has_no_preview() -> None:
     assert (result.format, result.image.shape) == ("raw_developed", picture.shape)
     shown = np.corrcoef(result.image[..., 1].ravel(), picture[..., 1].ravel())[0, 1]
     assert shown > 0.9
+
+
+def test_images_in_pdf_are_checked_by_their_own_headers() -> None:
+    """The page says 160 x 96; PDFium would take 20 GiB for what the JPEG says, and draw nothing."""
+    pytest.importorskip("pypdfium2")
+    picture = Image.fromarray(words(160, 96))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PDF", quality=95)
+    whole = buffer.getvalue()
+    assert np.abs(read(whole).image[..., ::-1].astype(int) - np.asarray(picture)).mean() < 9
+    sof = whole.index(b"\xff\xc0\0\x11")
+    for marker in (0xC2, 0xC6):
+        data = bytearray(whole)
+        struct.pack_into(">BHBHH", data, sof + 1, marker, 17, 8, 60_000, 60_000)
+        assert "60000 x 60000" in refused(bytes(data), ErrorKind.TOO_LARGE)
+    stream = imagecodecs.jpeg2k_encode(words(160, 96), codecformat="jp2", level=30)
+    stream += bytes(max(0, whole.index(b"\xff\xd9", sof) - whole.index(b"\xff\xd8") - len(stream)))
+    start = whole.index(b"\xff\xd8")
+    packed = whole[:start] + stream + whole[start + len(stream) :]
+    packed = packed.replace(b"/DCTDecode", b"/JPXDecode")
+    assert np.abs(read(packed).image[..., ::-1].astype(int) - np.asarray(picture)).mean() < 20
+    siz = packed.index(b"\xff\x4f\xff\x51") + 8
+    huge = packed[:siz] + struct.pack(">II", 30_000, 30_000) + packed[siz + 8 :]
+    huge = huge[: siz + 16] + struct.pack(">II", 30_000, 30_000) + huge[siz + 24 :]
+    assert "30000 x 30000" in refused(huge, ErrorKind.TOO_LARGE)
 
 
 def test_heif_avif_and_jpeg_xl() -> None:
