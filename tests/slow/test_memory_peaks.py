@@ -50,8 +50,12 @@ def png(width: int, height: int, channels: int, bits: int) -> bytes:
 
     colour = {1: 0, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    packer, row = zlib.compressobj(9), bytes(1 + width * channels * bits // 8)
-    body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    size = height * (1 + width * channels * bits // 8)
+    packer = zlib.compressobj(9, wbits=-15)
+    block = packer.compress(bytes(MIB)) + packer.flush(zlib.Z_FULL_FLUSH)  # stands by itself
+    rest = packer.compress(bytes(size % MIB)) + packer.flush()
+    adler = struct.pack(">HH", size % 65521, 1)  # of zeros
+    body = b"\x78\xda" + block * (size // MIB) + rest + adler
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
     )
@@ -105,13 +109,16 @@ def large_batches(folder: Path) -> str:
 
 
 def long_captions(folder: Path) -> str:
-    """A Parquet table of 8,000 rows that repeat one caption of 256 KiB."""
+    """A Parquet table of 4,000 rows, 1 GiB, that repeat one caption of 256 KiB.
+
+    Their images are cut off: each costs a row, and no time with a model.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     caption = pa.array(["x" * (256 << 10)]).dictionary_encode().dictionary
-    column = pa.DictionaryArray.from_arrays(pa.array([0] * 8000, pa.int32()), caption)
-    image = pa.array([png(8, 8, 3, 8)] * 8000, pa.binary())
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 4000, pa.int32()), caption)
+    image = pa.array([png(8, 8, 3, 8)[:20]] * 4000, pa.binary())
     pq.write_table(pa.table({"image": image, "caption": column}), folder / "x.parquet")
     return str(folder / "x.parquet")
 
@@ -226,6 +233,10 @@ FILES: list[Callable[[Path], str]] = [
 def test_peak_of_a_file(make: Callable[[Path], str], tmp_path: Path) -> None:
     source = make(tmp_path)
     check(make.__name__, source, tmp_path / "out")
+    if make is much_text:  # it measures what its name says
+        (row,) = open_tables(str(tmp_path / "out")).read("images").to_pylist()
+        assert row["tiles"] >= 60
+        assert row["n_words"] + row["n_unread"] > 3000
 
 
 def test_peak_of_a_server_that_lies(tmp_path: Path) -> None:
@@ -293,7 +304,7 @@ FORMATS = {
     "png, alpha": "opencv('.png', opaque(page()))",
     "png, 16 bits, alpha": "opencv('.png', deep(opaque(page())))",
     "png, palette": "pillow(page(), 'PNG', 'P', transparency=3, compress_level=1)",
-    "webp": "pillow(colour(**WEBP), 'WEBP', method=0)",
+    "webp": "pillow(np.full((12_200, 16_383, 3), 250, np.uint8), 'WEBP', method=2)",
     "webp, lossless, alpha": "pillow(opaque(page(**WEBP)), 'WEBP', lossless=True, method=0)",
     "tiff, strips": "tiff(colour(), **ZLIB)",
     "tiff, tiles": "tiff(colour(), tile=(256, 256), **ZLIB)",
@@ -346,13 +357,3 @@ def check(name: str, source: str, out: Path) -> None:
     assert open_tables(str(out)).read("images").num_rows >= 1
     assert driver <= MAX_DRIVER, ended
     assert detector <= MAX_DETECTOR, ended
-
-
-def test_the_page_of_text_is_what_it_should_be(tmp_path: Path) -> None:
-    """So that `much_text` measures what its name says."""
-    source = much_text(tmp_path)
-    peaks(source, tmp_path / "out")
-    (row,) = open_tables(str(tmp_path / "out")).read("images").to_pylist()
-    assert row["tiles"] >= 60
-    assert row["n_words"] + row["n_unread"] > 3000
-    os.unlink(source)  # noqa: PTH108

@@ -71,7 +71,7 @@ PASSED: dict[str, tuple[str, ...]] = {
 }
 
 
-def as_command(action: Callable[[], object]) -> int:
+def as_command(action: Callable[[], int | None]) -> int:
     """What the front desk does with a fault."""
     try:
         return int(action() or ExitCode.OK)
@@ -311,8 +311,8 @@ def play(
         most_kills=most_kills,
     )
     table.play(seconds)
-    for out in table.killed_merges:
-        shutil.rmtree(out, ignore_errors=True)
+    for half in table.killed_merges:
+        shutil.rmtree(half, ignore_errors=True)
     for one in (uri, plain):
         store = open_store(one, create=True)
         for _ in range(3):
@@ -339,7 +339,7 @@ def play(
 
 
 @pytest.mark.slow
-def test_commands_beside_each_other(tmp_path):
+def test_commands_beside_each_other(tmp_path: Path) -> None:
     table = play(tmp_path, float(os.environ.get("TEXTSPOT_TEST_SECONDS", "60")), seed=1)
     for name in ACTIONS:
         assert any(end.startswith(f"{name}:") for end in table.ends), f"{name} never ran"

@@ -8,7 +8,9 @@ nor a length, and raw data have nothing at all: wrong values there cannot be tol
 
 from __future__ import annotations
 
+import lzma
 import zlib
+from collections.abc import Iterator
 from typing import Final
 
 import zstandard
@@ -18,6 +20,7 @@ from textspot_ray.images.tiff import TiffLayout, TiffPage
 _DEFLATES: Final = frozenset({8, 32946})
 _PACKBITS: Final = 32773
 _ZSTD: Final = 50000
+_LZMA: Final = 34925
 CHECKED: Final = _DEFLATES | {_PACKBITS, _ZSTD}  # TIFF tag 259
 _CHUNK: Final = 1 << 20  # bytes decoded at a time
 _ZSTD_STEP: Final = 1 << 10  # compressed; 4 bytes stand for a block of 128 KiB at most
@@ -48,6 +51,39 @@ def stream_damage(data: bytes, page: TiffPage, layout: TiffLayout) -> str | None
         return None
     what = "wrong checksum or end" if layout.compression != _PACKBITS else "wrong length"
     return f"{wrong} of {len(layout.segments)} strips or tiles with a {what}"
+
+
+def is_bomb(packed: bytes, compression: int, most_bytes: int) -> bool:
+    """Whether a strip or tile unpacks to more than it may; for decoders that know no limit.
+
+    Args:
+        packed: As stored, bits in the usual order.
+        compression: TIFF tag 259; anything but Deflate, PackBits and LZMA is no bomb.
+        most_bytes: That a strip or tile of this page may be.
+    """
+    if compression == _PACKBITS:
+        return _packbits_size(packed) > most_bytes
+    try:
+        return any(size > most_bytes for size in _growing_size(packed, compression))
+    except (zlib.error, lzma.LZMAError):  # for the decoder to say
+        return False
+
+
+def _growing_size(packed: bytes, compression: int) -> Iterator[int]:
+    """How much has been unpacked so far, a chunk at a time."""
+    size = 0
+    if compression in _DEFLATES:
+        inflate, rest = zlib.decompressobj(), packed
+        while rest and not inflate.eof:
+            size += len(inflate.decompress(rest, _CHUNK))
+            rest = inflate.unconsumed_tail
+            yield size
+    elif compression == _LZMA:
+        unpack, rest = lzma.LZMADecompressor(), packed
+        while not unpack.eof and (rest or not unpack.needs_input):
+            size += len(unpack.decompress(rest, _CHUNK))
+            rest = b""
+            yield size
 
 
 def _is_whole(packed: bytes, layout: TiffLayout, sizes: frozenset[int]) -> bool:

@@ -35,8 +35,8 @@ from textspot_ray.images.pixels import (
 )
 from textspot_ray.images.raster import DecodeJob, Raster, RefusedError, unsupported
 from textspot_ray.images.readers import decode_jpeg_stream, load_pillow
-from textspot_ray.images.strips import CHECKED, stream_damage
-from textspot_ray.images.table import Decoder, ImageKind, choose
+from textspot_ray.images.strips import CHECKED, is_bomb, stream_damage
+from textspot_ray.images.table import Decoder, ImageKind, choose, is_installed
 from textspot_ray.images.tiff import (
     COMPRESSIONS,
     OnePageFile,
@@ -560,6 +560,16 @@ def _check_segments(job: DecodeJob, layout: TiffLayout) -> None:
     Their decoders go by what stands in the strip, not by what the directory says.
     """
     limit = max(4 * layout.segment_rows * layout.segment_columns, 1 << 22)
+    if not is_installed("imagecodecs"):  # which holds its decoders to the size of a strip
+        area = layout.segment_rows * layout.segment_columns
+        samples = 1 if layout.planar else layout.samples
+        most_bytes = max(area * samples * max(1, -(-max(layout.bits) // 8)), 1 << 22)
+        for offset, count in layout.segments:
+            if is_bomb(job.data[offset : offset + count], layout.compression, most_bytes):
+                raise RefusedError(
+                    ErrorKind.TOO_LARGE,
+                    f"a strip or tile that unpacks to more than {most_bytes / 2**20:,.0f} MiB",
+                )
 
     def check(width: int, height: int) -> None:
         if width * height > limit:

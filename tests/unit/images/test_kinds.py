@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import lzma
 import struct
+import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,38 @@ def test_codecs_that_libtiff_lacks_are_read_or_named(
     monkeypatch.setattr(table, "is_installed", lambda module: False)
     message = refused(buffer.getvalue(), ErrorKind.UNSUPPORTED)
     assert "TIFF with compression" in message and "textspot-ray[tiff]" in message
+
+
+@pytest.mark.parametrize("compression", [8, 32773, 34925])
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_strip_that_unpacks_to_far_too_much_costs_no_memory(
+    compression: int, installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With imagecodecs, and with what tifffile has of its own, which knows no limit."""
+    from textspot_ray.images import tiff_reader
+
+    monkeypatch.setattr(tiff_reader, "is_installed", lambda module: installed)
+    picture = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 15
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, picture, compression=compression)
+    assert read(buffer.getvalue()).image.shape == (64, 64, 3)
+    with tifffile.TiffFile(io.BytesIO(buffer.getvalue())) as file:
+        tags = file.pages[0].tags
+        places = tags["StripOffsets"].valueoffset, tags["StripByteCounts"].valueoffset
+    pack = {8: zlib.compress, 32773: lambda b: b"\x81\0" * (len(b) // 128), 34925: lzma.compress}
+    bomb = pack[compression](bytes(50_000_000))
+    data = bytearray(buffer.getvalue())
+    for place, value in zip(places, (len(data), len(bomb)), strict=True):
+        struct.pack_into("<I", data, place, value)
+    tracemalloc.start()
+    try:
+        result = decode(bytes(data) + bomb, max_pixels=MAX)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000 + len(bomb) * 4
+    if not installed:
+        assert not isinstance(result, Decoded) and result.kind is ErrorKind.TOO_LARGE, result
 
 
 def test_an_animation_in_a_strip_is_refused() -> None:
