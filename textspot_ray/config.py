@@ -119,7 +119,7 @@ class EngineConfig:
     detectors_per_slot: int = 1
     threads: int | None = None  # inference threads of one detector; None = from the slot's share
     threads_per_inference: int = 1  # of the detector; more change results and take less memory
-    in_flight: int = 3  # images ahead in one slot
+    in_flight: int = 3  # images ahead in one slot; on Ray calls, of up to 8 quick images each
     max_bytes_in_flight: int = 512 * 2**20  # encoded bytes plus features, one slot
     actor_max_uss_bytes: int = 3 * 2**30  # recycle an actor past this
     min_deadline_s: float = 60.0  # deadline of a stage = max(this, 20 x median); see starving.py

@@ -261,13 +261,14 @@ def test_features_lie_only_on_the_slots_node(cluster):
         started = [events.get(timeout=60) for _ in range(2)]
         assert all(isinstance(event, Started) for event in started)
         words = ",".join(f"w{n}" for n in range(20))  # 4 MB of features
-        detector.detect(1, f"words={words}".encode(), 0)
+        detector.detect([(1, f"words={words}".encode(), 0)])
         found = events.get(timeout=60)
         assert isinstance(found, Answered)
-        reader.recognise(2, found.features)
+        reader.recognise([(2, found.features)])
         read = events.get(timeout=60)
         assert [r.text for r in read.value.readings] == words.split(",")
-        where = get_object_locations([found.features])[found.features]
+        (features, _) = found.features
+        where = get_object_locations([features])[features]
         assert where["object_size"] > 4e6
         assert len(where["node_ids"]) == 1 and set(where["node_ids"]) <= nodes
         detector.kill(), reader.kill()

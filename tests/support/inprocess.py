@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tests.support.scripted import ScriptedDetector, ScriptedRecognizer, assemble, parse
@@ -12,6 +12,7 @@ from textspot_ray.engine.slot.open_shards import ShardOutcome
 from textspot_ray.engine.slot.ports import Answered, Died, Events, Raised, Refused, Started
 from textspot_ray.engine.slot.read_ahead import ReadAhead
 from textspot_ray.engine.slot.runner import ShardRunner
+from textspot_ray.engine.slot.slot import small_page
 from textspot_ray.records import Counts, Encoded, ImageResult, Item, Shard, ShardId, Stage
 from textspot_ray.tables.rows import counts_of
 
@@ -27,6 +28,7 @@ class ActedWorker:
         *,
         broken: str = "",
         keeps_features: bool = True,
+        max_batch: int = 1,
     ) -> None:
         self.name = name
         self.stages = frozenset(stages)
@@ -34,6 +36,8 @@ class ActedWorker:
         self.broken = broken  # ``start``: dies while loading; ``always``: dies of any image
         self.starts = 0
         self.asked: list[str] = []
+        self.max_batch = max_batch
+        self.batches: list[int] = []  # sizes of calls
         self.uss_bytes = 0
         self.pid: int | None = None
         self._keeps = keeps_features
@@ -56,32 +60,49 @@ class ActedWorker:
     def kill(self) -> None:
         self._dead = True
 
-    def detect(self, ticket: int, data: bytes, page: int) -> None:
-        self._ask(ticket, data, "do", lambda: ScriptedDetector().detect(_harmless(data), page))
+    def detect(self, pages: Sequence[tuple[int, bytes, int]]) -> None:
+        self.batches.append(len(pages))
+        answers = [self._detect(*page) for page in pages]
+        self._answer(answers)
 
-    def recognise(self, ticket: int, features: Any) -> None:
+    def recognise(self, pages: Sequence[tuple[int, Any]]) -> None:
+        self.batches.append(len(pages))
+        self._answer([self._recognise(*page) for page in pages])
+
+    def _answer(self, answers: Sequence[Any]) -> None:
+        """Give the events of a call, all or (if it ended the process, or stalled) none."""
+        if not self._dead and not any(answer is None for answer in answers):
+            for answer in answers:
+                self.events.put(answer)
+
+    def _detect(self, ticket: int, data: bytes, page: int) -> Any:
+        return self._ask(
+            ticket, data, "do", lambda: ScriptedDetector().detect(_harmless(data), page)
+        )
+
+    def _recognise(self, ticket: int, features: Any) -> Any:
         if ticket == 0:
-            self.events.put(
-                Answered(self.name, self._generation, 0, ScriptedRecognizer().read(_NONE))
-            )
-            return
+            return Answered(self.name, self._generation, 0, ScriptedRecognizer().read(_NONE))
         data, array = self._features.pop(ticket) if self._keeps else features
-        self._ask(ticket, data, "read_do", lambda: (ScriptedRecognizer().read(array), None))
+        return self._ask(ticket, data, "read_do", lambda: (ScriptedRecognizer().read(array), None))
 
-    def _ask(self, ticket: int, data: bytes, key: str, work: Any) -> None:
+    def _ask(self, ticket: int, data: bytes, key: str, work: Any) -> Any:
         if self._dead:
-            return
+            return None
         script = {} if data.startswith(b"\x89PNG") else parse(data)
         self.asked.append(script.get("name", "?"))
         action = script.get(key, "")
+        if action.endswith("_once") and self.asked.count(self.asked[-1]) > 1:
+            action = "none"
+        action = action.removesuffix("_once")
         if self.broken == "always" or action == "crash":
             self._die("SIGSEGV")
         elif action == "kill":
             self._die("SIGKILL", system=True)
         elif action == "lost":
-            self.events.put(Raised(self.name, self._generation, ticket, "object lost", lost=True))
+            return Raised(self.name, self._generation, ticket, "object lost", lost=True)
         elif action == "raise":
-            self.events.put(Raised(self.name, self._generation, ticket, "ValueError: scripted"))
+            return Raised(self.name, self._generation, ticket, "ValueError: scripted")
         elif action != "stall":
             value, features = work()
             handle = None
@@ -91,7 +112,8 @@ class ActedWorker:
                 else:
                     handle = (data, features)
             generation, uss = self._generation, self.uss_bytes
-            self.events.put(Answered(self.name, generation, ticket, value, handle, uss))
+            return Answered(self.name, generation, ticket, value, handle, uss)
+        return None
 
     def _die(self, reason: str, system: bool = False) -> None:
         self._dead = True
@@ -138,7 +160,8 @@ _NONE = ScriptedDetector().detect(b"words=", 0)[1]
 
 def _harmless(data: bytes) -> bytes:
     """The script without the acts that this worker performs itself."""
-    lines = [line for line in data.split(b"\n") if not line.startswith((b"do=lost", b"read_do"))]
+    acted = (b"do=lost", b"do=stall", b"read_do")
+    lines = [line for line in data.split(b"\n") if not line.startswith(acted)]
     return b"\n".join(lines)
 
 
@@ -153,19 +176,27 @@ def make_shard(scripts: Iterable[str]) -> Shard:
 class Bench:
     """A runner with acted workers, and its writers."""
 
-    def __init__(self, *, split: bool = False, reader: Any = ListReader, **limits: Any) -> None:
+    def __init__(
+        self,
+        *,
+        split: bool = False,
+        batch: int = 1,
+        reader: Any = ListReader,
+        weigh: Any = small_page,
+        **limits: Any,
+    ) -> None:
         self.events = Events()
         if split:
             self.workers = [
-                ActedWorker(self.events, "detector", [Stage.DETECT], keeps_features=False),
-                ActedWorker(self.events, "recogniser", [Stage.RECOGNISE], keeps_features=False),
+                ActedWorker(self.events, name, [stage], keeps_features=False, max_batch=batch)
+                for name, stage in (("detector", Stage.DETECT), ("recogniser", Stage.RECOGNISE))
             ]
         else:
             self.workers = [ActedWorker(self.events)]
         limits = {"min_deadline_s": 0.2, "start_timeout_s": 0.4, **limits}
-        self.read_ahead = ReadAhead(reader, self.events, max_items=8, max_bytes=2**20)
+        self.read_ahead = ReadAhead(reader, self.events, max_items=8 * batch, max_bytes=2**20)
         self.runner = ShardRunner(
-            list(self.workers), self.read_ahead, self.events, assemble, Limits(**limits)
+            list(self.workers), self.read_ahead, self.events, assemble, Limits(**limits), weigh
         )
         self.writers: list[ListWriter] = []
 

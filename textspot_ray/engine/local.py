@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -51,6 +52,7 @@ class ChildWorker:
     """
 
     stages = frozenset({Stage.DETECT, Stage.RECOGNISE})
+    max_batch = 1
 
     def __init__(self, models: Models, events: Events, detect_threads: int = 2) -> None:
         self.name = "spotter"
@@ -69,15 +71,17 @@ class ChildWorker:
         setup = Setup(self._models, self._detect_threads, os.getpid())
         self._link = _Link(setup, self._events, self.name, generation)
 
-    def detect(self, ticket: int, data: bytes, page: int) -> None:
-        """Ask for a page's boxes, as `ports.Worker` has it."""
+    def detect(self, pages: Sequence[tuple[int, bytes, int]]) -> None:
+        """Ask for pages' boxes, as `ports.Worker` has it."""
         if self._link is not None:
-            self._link.send_image(ticket, data, page)
+            for page in pages:
+                self._link.send_image(*page)
 
-    def recognise(self, ticket: int, features: Any) -> None:
-        """Ask for the words of a page whose features the child has kept."""
+    def recognise(self, pages: Sequence[tuple[int, Any]]) -> None:
+        """Ask for the words of pages whose features the child has kept."""
         if self._link is not None:
-            self._link.send(RecogniseCall(ticket))
+            for ticket, _ in pages:
+                self._link.send(RecogniseCall(ticket))
 
     def kill(self) -> None:
         """End the child at once."""

@@ -29,14 +29,14 @@ def test_pages_of_one_file_are_sent_once(monkeypatch: pytest.MonkeyPatch) -> Non
     asked = [(first, 0), (first, 1), (first, 2), (first, 3), (other, 0), (first, 4), (other, 0)]
     try:
         for ticket, (data, page) in enumerate(asked, 1):
-            worker.detect(ticket, data, page)
+            worker.detect([(ticket, data, page)])
         for ticket, (data, page) in enumerate(asked, 1):
             answer = events.get(timeout=30)
             assert isinstance(answer, Answered) and answer.ticket == ticket
             assert isinstance(answer.value, DetectedPage)
             assert len(answer.value.detections) == (2 if data is first else 1), page
         for ticket, (data, page) in enumerate(asked, 1):
-            worker.recognise(ticket, None)
+            worker.recognise([(ticket, None)])
             answer = events.get(timeout=30)
             assert isinstance(answer, Answered) and isinstance(answer.value, Readings)
             tail = f"p{page}" if page else ""
@@ -44,9 +44,9 @@ def test_pages_of_one_file_are_sent_once(monkeypatch: pytest.MonkeyPatch) -> Non
             assert [reading.text for reading in answer.value.readings] == words
         # The first page, whose file may have no other; the second, which others follow; the fifth.
         assert sent == [len(d) for d in (first, first, other, first, other)]
-        worker.detect(99, b"words=d\ndo=raise", 0)
+        worker.detect([(99, b"words=d\ndo=raise", 0)])
         assert isinstance(events.get(timeout=30), Raised)
-        worker.detect(100, b"", 0)  # which no reader gives, but which must not block
+        worker.detect([(100, b"", 0)])  # which no reader gives, but which must not block
         assert isinstance(events.get(timeout=30), Answered)
     finally:
         worker.kill()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from textspot_ray.tables.plan.plan import Task
 
+_MAX_BATCH: Final = 8  # pages of a call: what a call costs an image halves up to there
 # Without task events the GCS does not keep a record of every call (900 bytes per image).
 ALONE: Final[dict[str, Any]] = {
     "max_restarts": 0,
@@ -48,9 +49,9 @@ ALONE: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A call's value and the memory of the process that made it."""
+    """What came of a call's pages, or what was raised, and the memory of the process."""
 
-    value: DetectedPage | Readings
+    values: tuple[DetectedPage | Readings | str, ...]
     uss_bytes: int
 
 
@@ -89,6 +90,9 @@ class _ModelActor:
     def _load(self) -> None:
         raise NotImplementedError
 
+    def _outcome(self, values: list[DetectedPage | Readings | str]) -> Outcome:
+        return Outcome(tuple(values), self._gauge.uss_bytes())
+
 
 class DetectorActor(_ModelActor):
     """Decodes and detects; several calls at a time, so that decoding overlaps inference."""
@@ -99,14 +103,28 @@ class DetectorActor(_ModelActor):
         self._detector = self._models.detector()
 
     @ray.method(num_returns=2)  # type: ignore[untyped-decorator]
-    def detect(self, data: bytes | list[Any], page: int) -> tuple[Outcome, Any]:
-        """A page's account, and its features as a return of their own.
+    def detect(self, pages: list[tuple[bytes | list[Any], int]]) -> tuple[Outcome, Any]:
+        """Pages' accounts, and the features of all of them as one return of its own.
 
         Args:
-            data: The encoded image; of a file of several pages, a reference to it in a list, which
-                Ray leaves as it is: fetched and parsed once.
-            page: From 0.
+            pages: The encoded image, and which page of it from 0. Of a file of several pages, a
+                reference to it in a list, which Ray leaves as it is: fetched and parsed once.
         """
+        values: list[DetectedPage | Readings | str] = []
+        features: list[Any] = []
+        for data, page in pages:
+            value: DetectedPage | str
+            try:
+                value, found = self._detector.detect(self._bytes_of(data), page)
+            except _LOST:
+                raise  # no page of the call is done, and all of them are asked for again
+            except Exception as exc:  # a fault of ours: the runner makes it the image's error
+                value, found = _told(exc), None
+            values.append(value)
+            features.append(found)
+        return self._outcome(values), features
+
+    def _bytes_of(self, data: bytes | list[Any]) -> bytes:
         file = None
         if isinstance(data, list):
             file, name = self._file, data[0].hex()
@@ -114,8 +132,7 @@ class DetectorActor(_ModelActor):
                 file = name, ray.get(data[0])
             data = file[1]
         self._file = file  # what has no more pages is not held
-        detected, features = self._detector.detect(data, page)
-        return Outcome(detected, self._gauge.uss_bytes()), features
+        return data
 
 
 class RecognizerActor(_ModelActor):
@@ -124,11 +141,27 @@ class RecognizerActor(_ModelActor):
     def _load(self) -> None:
         self._recognizer = self._models.recognizer()
 
-    def read(self, features: Any) -> Outcome:
-        """Readings of features; None stands for blank ones, as a test of health."""
-        if features is None:
-            features = self._recognizer.blank()
-        return Outcome(self._recognizer.read(features), self._gauge.uss_bytes())
+    def read(self, pages: list[tuple[int, int]], *features: list[Any]) -> Outcome:
+        """Readings of pages' features.
+
+        Args:
+            pages: Which of ``features``, and which of its pages; none stand for blank ones, as a
+                test of health.
+            features: As `DetectorActor.detect` returned them.
+        """
+        values: list[DetectedPage | Readings | str] = []
+        if not pages:
+            pages, features = [(0, 0)], ([self._recognizer.blank()],)
+        for call, page in pages:
+            try:
+                values.append(self._recognizer.read(features[call][page]))
+            except Exception as exc:
+                values.append(_told(exc))
+        return self._outcome(values)
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 class ActorWorker:
@@ -151,6 +184,7 @@ class ActorWorker:
         options: dict[str, Any],
     ) -> None:
         self.name = name
+        self.max_batch = _MAX_BATCH
         self.stages = frozenset({stage})
         self._class = ray.remote(DetectorActor if stage is Stage.DETECT else RecognizerActor)
         self._models = models
@@ -178,56 +212,78 @@ class ActorWorker:
 
         self._when_done(self._actor.load.remote(), generation, loaded)
 
-    def detect(self, ticket: int, data: bytes, page: int) -> None:
-        """Ask for a page's boxes, as `ports.Worker` has it."""
-        self._detecting.add(ticket)
-        sent: bytes | list[Any] = data
-        if page:
-            file = self._file
-            if file is None or file[0] is not data:
-                file = self._file = data, ray.put(data)
-            sent = [file[1]]
-        account, features = self._actor.detect.remote(sent, page)
-        self._answer(ticket, account, features)
+    def detect(self, pages: Sequence[tuple[int, bytes, int]]) -> None:
+        """Ask for pages' boxes, as `ports.Worker` has it."""
+        tickets = [ticket for ticket, _, _ in pages]
+        self._detecting.update(tickets)
+        sent = [(self._sent(data, page), page) for _, data, page in pages]
+        account, features = self._actor.detect.remote(sent)
+        self._answer(tickets, account, features)
 
-    def recognise(self, ticket: int, features: Any) -> None:
+    def recognise(self, pages: Sequence[tuple[int, Any]]) -> None:
         """Ask for the words of features that lie in the node's object store."""
-        self._answer(ticket, self._actor.read.remote(features), None)
+        features: list[Any] = []
+        places: list[tuple[int, int]] = []
+        for _, handed in pages:
+            if handed is not None:
+                ref, page = handed
+                if ref not in features:
+                    features.append(ref)
+                places.append((features.index(ref), page))
+        account = self._actor.read.remote(places, *features)
+        self._answer([ticket for ticket, _ in pages], account, None)
 
     def kill(self) -> None:
         """End the actor's process, even where it is stuck in native code."""
         actor, self._actor, self._pid = self._actor, None, None
-        self._forget(self._detecting.copy())
+        self._forget([*self._detecting])
         if actor is not None:
             ray.kill(actor, no_restart=True)
 
-    def _answer(self, ticket: int, account: Any, features: Any) -> None:
+    def _sent(self, data: bytes, page: int) -> bytes | list[Any]:
+        if not page:
+            return data
+        file = self._file
+        if file is None or file[0] is not data:
+            file = self._file = data, ray.put(data)
+        return [file[1]]
+
+    def _answer(self, tickets: list[int], account: Any, features: Any) -> None:
         name, generation = self.name, self._generation
 
         def done(outcome: Outcome) -> None:
-            event = Answered(name, generation, ticket, outcome.value, features, outcome.uss_bytes)
-            self._events.put(event)
+            for at, (ticket, value) in enumerate(zip(tickets, outcome.values, strict=True)):
+                if isinstance(value, str):
+                    self._events.put(Raised(name, generation, ticket, value))
+                    continue
+                handed = None if features is None else (features, at)
+                event = Answered(name, generation, ticket, value, handed, outcome.uss_bytes)
+                self._events.put(event)
 
-        self._when_done(account, generation, done, ticket)
+        self._when_done(account, generation, done, tickets)
 
-    def _forget(self, tickets: set[int]) -> None:
+    def _forget(self, tickets: Sequence[int]) -> None:
         """Hold a file no longer than pages of it are asked for."""
-        self._detecting -= tickets
+        self._detecting.difference_update(tickets)
         if not self._detecting:
             self._file = None
 
     def _when_done(
-        self, ref: Any, generation: int, done: Callable[[Any], None], ticket: int | None = None
+        self, ref: Any, generation: int, done: Callable[[Any], None], tickets: Sequence[int] = ()
     ) -> None:
         # A callback rather than ray.wait: the runner waits for many things, on one queue.
         def resolved(future: Any) -> None:
             error = future.exception()
-            if ticket is not None:
-                self._forget({ticket})
+            self._forget(tickets)
             if error is None:
                 done(future.result())
+            elif isinstance(error, (*_LOST, ray.exceptions.RayTaskError)) and tickets:
+                lost = isinstance(error, _LOST)
+                message = first_line(error) if lost else _told(error.cause)
+                for ticket in tickets:
+                    self._events.put(Raised(self.name, generation, ticket, message, lost))
             else:
-                self._events.put(self._failure(error, generation, ticket))
+                self._events.put(Died(self.name, generation, *describe_end(error)))
 
         ref.future().add_done_callback(resolved)
 
@@ -238,14 +294,6 @@ class ActorWorker:
             self._events.put(Started(self.name, generation))
         else:
             self._events.put(Refused(self.name, generation, loaded.message, loaded.exit_code))
-
-    def _failure(self, error: BaseException, generation: int, ticket: int | None) -> Raised | Died:
-        if isinstance(error, _LOST) and ticket is not None:
-            return Raised(self.name, generation, ticket, first_line(error), lost=True)
-        if isinstance(error, ray.exceptions.RayTaskError) and ticket is not None:
-            cause = error.cause
-            return Raised(self.name, generation, ticket, f"{type(cause).__name__}: {cause}")
-        return Died(self.name, generation, *describe_end(error))
 
 
 _NODE_ENDED: Final = re.compile(r"node (?:has )?(?:died|was terminated|is dead)", re.IGNORECASE)

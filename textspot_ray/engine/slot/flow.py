@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from textspot_ray.engine.slot.limits import Limits
 from textspot_ray.engine.slot.open_shards import PageTask
@@ -12,39 +12,46 @@ from textspot_ray.engine.slot.ports import EXPECTED_FEATURE_BYTES, PageWork
 from textspot_ray.engine.slot.worker_pool import WorkerHandle, WorkerPool
 from textspot_ray.records import DetectedPage, Stage
 
+_CALL_BYTES: Final = 64 * 2**20  # encoded, of pixels and of features; a larger page goes alone
+_READ_CALLS: Final = 2  # one is read while the next is fetched
+
 
 class Flow:
-    """Sends pages to workers.
+    """Sends pages to workers, several in a call where a worker takes batches of them.
 
-    At most ``window`` pages are in motion. Bytes for their features are reserved before they are
+    What is ready goes as soon as a worker takes a call; nothing waits for a batch to fill. At most
+    ``window`` pages are in motion. Bytes for their features are reserved before they are
     detected, and given back when they are finished; the recogniser never has to ask, so nothing can
     wait in a circle. Bytes for pixels and features inside the detector are reserved while it has
     the page; one that needs more than there is goes when no other is in motion. Suspects go alone.
 
     Args:
         workers: Of the slot.
-        window: Pages in motion.
-        limits: Give the bytes.
+        limits: Give calls in motion for each detector, and bytes.
         weigh: What an encoded image will ask of the detector.
     """
 
     def __init__(
         self,
         workers: WorkerPool,
-        window: int,
         limits: Limits,
         weigh: Callable[[bytes], PageWork],
     ) -> None:
         self._workers = workers
-        self._window = window
+        self._in_flight = limits.in_flight
         self._max_feature_bytes = limits.max_feature_bytes
-        self._max_detect_bytes = limits.max_detect_bytes * max(1, workers.detectors)
+        self._max_detect_bytes = limits.max_detect_bytes * max(1, len(workers.detectors))
         self._weigh = weigh
         self._feature_bytes = 0
         self._detect_bytes = 0
         self._detected: deque[PageTask] = deque()  # waiting for a recogniser
         self._active: dict[int, PageTask] = {}  # started and not finished, by ticket
         self.ready: deque[PageTask] = deque()  # read, not started
+
+    @property
+    def window(self) -> int:
+        """Pages that may be in motion."""
+        return self._in_flight * sum(handle.batch for handle in self._workers.detectors)
 
     @property
     def alone(self) -> bool:
@@ -77,21 +84,19 @@ class Flow:
 
     def dispatch(self, suspects: deque[PageTask]) -> None:
         """Send what can be sent."""
-        while self._detected and (handle := self._workers.least_busy(Stage.RECOGNISE)) is not None:
-            task = self._detected.popleft()
-            assert task.detected is not None
-            handle.open(task.ticket, Stage.RECOGNISE, len(task.detected.detections))
-            handle.worker.recognise(task.ticket, task.features)
+        while self._detected and self._recognise():
+            pass
         while suspects and suspects[0].shard.dropped:
             suspects.popleft()
         if suspects:
             if not self._active:
-                self._detect(suspects)
+                self._detect(suspects, 1)
             return
         if any(task.suspect for task in self._active.values()):
             return
-        while self.ready and len(self._active) < self._window and self._has_room(self.ready[0]):
-            if not self._detect(self.ready):
+        window = self.window
+        while self.ready and self._has_room(self.ready[0], window):
+            if not self._detect(self.ready, window):
                 return
 
     def detected(self, task: PageTask, page: DetectedPage, features: Any) -> None:
@@ -127,9 +132,11 @@ class Flow:
         tasks += [(task, Stage.RECOGNISE) for task in self._detected if task.features is None]
         return tasks
 
-    def _has_room(self, task: PageTask) -> bool:
+    def _has_room(self, task: PageTask, window: int) -> bool:
         if not self._active:
             return True
+        if len(self._active) >= window:
+            return False
         if self._feature_bytes + EXPECTED_FEATURE_BYTES > self._max_feature_bytes:
             return False
         return self._detect_bytes + self._work_of(task).n_bytes <= self._max_detect_bytes
@@ -140,18 +147,49 @@ class Flow:
             task.work = self._weigh(task.encoded.data)
         return task.work
 
-    def _detect(self, tasks: deque[PageTask]) -> bool:
-        handle = self._workers.least_busy(Stage.DETECT)
+    def _detect(self, tasks: deque[PageTask], window: int) -> bool:
+        max_calls = max(1, self._in_flight - 1)
+        handle = self._workers.least_busy(Stage.DETECT, max_calls)
         if handle is None:
             return False
-        task = tasks.popleft()
-        assert task.encoded.data is not None
-        self._active[task.ticket] = task
-        work = self._work_of(task)
-        self._reserve(task, EXPECTED_FEATURE_BYTES)
-        self._reserve_detector(task, work.n_bytes)
-        handle.open(task.ticket, Stage.DETECT, work.passes)
-        handle.worker.detect(task.ticket, task.encoded.data, task.page)
+        room = (self._max_feature_bytes - self._feature_bytes) // EXPECTED_FEATURE_BYTES
+        room = min(room, len(tasks), window - len(self._active))
+        # Shared among the calls that could be sent, for each is one thread's work.
+        most = min(handle.batch, -(-room // self._workers.free_calls(Stage.DETECT, max_calls)))
+        batch: list[PageTask] = []
+        n_bytes, weight = 0, 0.0
+        while tasks and len(batch) < max(1, most) and self._has_room(tasks[0], window):
+            work, data = self._work_of(tasks[0]), tasks[0].encoded.data
+            assert data is not None
+            n_bytes += len(data) + work.n_bytes
+            if batch and n_bytes > _CALL_BYTES:
+                break
+            weight += work.passes
+            task = tasks.popleft()
+            batch.append(task)
+            self._active[task.ticket] = task
+            self._reserve(task, EXPECTED_FEATURE_BYTES)
+            self._reserve_detector(task, work.n_bytes)
+        handle.open([task.ticket for task in batch], Stage.DETECT, weight)
+        handle.worker.detect([(task.ticket, task.encoded.data or b"", task.page) for task in batch])
+        return True
+
+    def _recognise(self) -> bool:
+        handle = self._workers.least_busy(Stage.RECOGNISE, _READ_CALLS)
+        if handle is None:
+            return False
+        batch: list[PageTask] = []
+        n_bytes, weight = 0, 0
+        while self._detected and len(batch) < handle.batch:
+            page = self._detected[0].detected
+            assert page is not None
+            n_bytes += page.feature_bytes
+            if batch and n_bytes > _CALL_BYTES:
+                break
+            weight += len(page.detections)
+            batch.append(self._detected.popleft())
+        handle.open([task.ticket for task in batch], Stage.RECOGNISE, weight)
+        handle.worker.recognise([(task.ticket, task.features) for task in batch])
         return True
 
     def _reserve(self, task: PageTask, size: int) -> None:

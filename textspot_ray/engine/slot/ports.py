@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from textspot_ray.records import DetectedPage, Encoded, Readings, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from textspot_ray.engine.sizing import Threads
     from textspot_ray.spotting.settings import SpotterSettings
     from textspot_ray.tables.commit.commit_record import CommitRecord
@@ -95,10 +97,14 @@ class BundleModels:
 
 
 class Worker(Protocol):
-    """A process that can be started, asked and killed; no method waits for it."""
+    """A process that can be started, asked and killed; no method waits for it.
+
+    ``max_batch`` pages may be asked for in one call; each is answered by an event of its own.
+    """
 
     name: str
     stages: frozenset[Stage]
+    max_batch: int
 
     @property
     def pid(self) -> int | None:
@@ -107,17 +113,15 @@ class Worker(Protocol):
     def start(self, generation: int) -> None:
         """Start a fresh process; `Started`, `Refused` or `Died` follows."""
 
-    def detect(self, ticket: int, data: bytes, page: int) -> None:
-        """Ask for a page's boxes; `Answered`, `Raised` or `Died` follows.
+    def detect(self, pages: Sequence[tuple[int, bytes, int]]) -> None:
+        """Ask for pages' boxes; `Answered`, `Raised` or `Died` follows.
 
         Args:
-            ticket: Number of the attempt.
-            data: The encoded image.
-            page: Of a file of several, from 0.
+            pages: Number of the attempt, the encoded image, and which page of it, from 0.
         """
 
-    def recognise(self, ticket: int, features: Any) -> None:
-        """Ask for the words of features, given in the form that `Answered` handed out."""
+    def recognise(self, pages: Sequence[tuple[int, Any]]) -> None:
+        """Ask for the words of pages' features, in the form that `Answered` handed out."""
 
     def kill(self) -> None:
         """End the process at once; nothing more comes from this generation."""

@@ -103,8 +103,7 @@ class ShardRunner:
         self._limits = limits
         self._deadlines = Deadlines(limits.min_deadline_s)
         self._policy = FailurePolicy(limits.max_deaths)
-        self._window = limits.in_flight * self._workers.detectors
-        self._flow = Flow(self._workers, self._window, limits, weigh)
+        self._flow = Flow(self._workers, limits, weigh)
         self._tickets = itertools.count(_PROBE + 1)
         self._open = OpenShards(events, read_ahead.release)
         self._settled: list[ShardOutcome] = []
@@ -120,7 +119,7 @@ class ShardRunner:
         """Whether another shard should be offered now, so that the workers never wait for one."""
         if self._draining or len(self._open) >= _MAX_OPEN_SHARDS:
             return False
-        return self._open.unread + self._flow.waiting < 4 * self._window
+        return self._open.unread + self._flow.waiting < 4 * self._flow.window
 
     @property
     def idle(self) -> bool:
@@ -350,9 +349,9 @@ class ShardRunner:
         handle.state = State.PROBING
         handle.since_s = time.monotonic()
         if Stage.DETECT in handle.worker.stages:
-            handle.worker.detect(_PROBE, blank_png(), 0)
+            handle.worker.detect([(_PROBE, blank_png(), 0)])
         else:
-            handle.worker.recognise(_PROBE, None)
+            handle.worker.recognise([(_PROBE, None)])
 
     def _on_answered(self, handle: WorkerHandle, event: Answered) -> None:
         if event.ticket == _PROBE:
@@ -365,9 +364,11 @@ class ShardRunner:
             return
         self._deadlines.note(call.stage, time.monotonic() - call.since_s, weight_of(event.value))
         if isinstance(event.value, DetectedPage):
+            handle.note_pace(event.value.decode_s + event.value.detect_s)
             self._on_detected(task, event.value, event.features)
         else:
             assert task.detected is not None
+            handle.note_pace(event.value.recognise_s)
             self._finish(task, self._account(task, task.detected, event.value))
 
     def _on_detected(self, task: PageTask, detected: DetectedPage, features: Any) -> None:
@@ -408,7 +409,7 @@ class ShardRunner:
     def _begin_pages(self) -> None:
         """Begin the next blocks of long files, so far as pages may be sent in this turn."""
         ready, at = self._flow.ready, 0
-        while at < min(len(ready), self._window):
+        while at < min(len(ready), self._flow.window):
             if ready[at].stop is None:
                 at += 1
                 continue

@@ -128,7 +128,7 @@ class Slot:
         read_ahead = ReadAhead(
             job.recipe.make_reader,
             events,
-            max_items=2 * window + 2,
+            max_items=2 * window * max(worker.max_batch for worker in workers) + 2,
             max_bytes=limits.max_encoded_bytes,
         )
         recipe = job.recipe

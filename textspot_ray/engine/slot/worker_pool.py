@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -12,6 +13,9 @@ from textspot_ray.records import Stage
 
 _MIN_CALLS_BEFORE_RECYCLE = 20  # a limit below what the models need must not stop the work
 _LEAST_LOOK_S = 5.0
+# Of work in one call: beyond it, what a call itself costs is little, and the others wait for long.
+_CALL_S = 0.25
+_SHORTEST_S = 1e-3
 
 
 class State(StrEnum):
@@ -30,6 +34,7 @@ class Call:
     stage: Stage
     since_s: float
     weight: float  # see `limits.Deadlines`
+    batch: int  # ticket of the first page asked for in the same call
 
 
 @dataclass(slots=True)
@@ -45,6 +50,7 @@ class WorkerHandle:
     recycle: bool = False
     times_recycled: int = 0
     uss_bytes: int = 0
+    pace_s: float = _CALL_S  # of a page, lately
     starving: Starving | None = None  # looked at from half of a deadline on
 
     @property
@@ -79,22 +85,43 @@ class WorkerHandle:
         self.calls.clear()
         self.worker.kill()
 
-    def takes(self, stage: Stage) -> bool:
-        """Whether a call of this stage can be sent now."""
+    def takes(self, stage: Stage, max_calls: int) -> bool:
+        """Whether a call of this stage can be sent now.
+
+        One that takes batches has no more than ``max_calls`` open: what is ready meanwhile goes
+        together.
+        """
         if self.state is not State.READY or stage not in self.worker.stages:
+            return False
+        if self.worker.max_batch > 1 and self.n_calls >= max_calls:
             return False
         # Features that lie in this process must be read before it is recycled.
         return not (self.recycle and stage is self.first_stage)
 
-    def open(self, ticket: int, stage: Stage, weight: float) -> None:
+    @property
+    def n_calls(self) -> int:
+        """Calls that are open, each for a page or a batch of them."""
+        return len({call.batch for call in self.calls.values()})
+
+    @property
+    def batch(self) -> int:
+        """Pages for one call, by the time they take; slow ones go one by one."""
+        return max(1, min(self.worker.max_batch, int(_CALL_S / self.pace_s)))
+
+    def note_pace(self, seconds: float) -> None:
+        """Note how long it worked on a page."""
+        self.pace_s += (max(seconds, _SHORTEST_S) - self.pace_s) / 8
+
+    def open(self, tickets: Sequence[int], stage: Stage, weight: float) -> None:
         """Note a call that is being sent.
 
         Args:
-            ticket: Number of the attempt.
+            tickets: Numbers of the attempts that it is for.
             stage: What is asked.
-            weight: Of the work, for its deadline.
+            weight: Of the work in all, for its deadline.
         """
-        self.calls[ticket] = Call(stage, time.monotonic(), weight)
+        for ticket in tickets:
+            self.calls[ticket] = Call(stage, time.monotonic(), weight, tickets[0])
 
     def close(self, ticket: int, uss_bytes: int, max_uss_bytes: int) -> Call | None:
         """Note an answer; a process grown past the limit is marked to be recycled.
@@ -160,15 +187,20 @@ class WorkerPool:
                 return handle if handle.generation == generation else None
         return None
 
-    def least_busy(self, stage: Stage) -> WorkerHandle | None:
+    def least_busy(self, stage: Stage, max_calls: int) -> WorkerHandle | None:
         """The worker to send a call of this stage to, if any can take it."""
-        able = [handle for handle in self.handles if handle.takes(stage)]
+        able = [handle for handle in self.handles if handle.takes(stage, max_calls)]
         return min(able, key=lambda handle: len(handle.calls), default=None)
 
+    def free_calls(self, stage: Stage, max_calls: int) -> int:
+        """How many calls of this stage could be sent now, by those who take one: at least 1."""
+        able = [handle for handle in self.handles if handle.takes(stage, max_calls)]
+        return max(1, sum(max_calls - handle.n_calls for handle in able))
+
     @property
-    def detectors(self) -> int:
-        """Number of workers that detect."""
-        return sum(Stage.DETECT in handle.worker.stages for handle in self.handles)
+    def detectors(self) -> list[WorkerHandle]:
+        """Workers that detect."""
+        return [handle for handle in self.handles if Stage.DETECT in handle.worker.stages]
 
     @property
     def memory_bytes(self) -> dict[str, int]:

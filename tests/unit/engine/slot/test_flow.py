@@ -19,31 +19,40 @@ from textspot_ray.records import DetectedPage, Encoded, Item
 
 
 class Detector:
-    """A pool of one worker that takes any number of pages and answers none."""
+    """A pool of one worker that takes any number of calls and answers none."""
 
-    detectors = 1
-
-    def __init__(self) -> None:
-        self.pages: list[int] = []
+    def __init__(self, batch: int) -> None:
+        self.calls: list[list[int]] = []
+        self.batch = batch
         self.worker = self
+        self.detectors = [self]
 
-    def least_busy(self, stage: object) -> Detector:
+    @property
+    def pages(self) -> list[int]:
+        return [page for call in self.calls for page in call]
+
+    def least_busy(self, stage: object, max_calls: int) -> Detector:
         return self
 
-    def open(self, ticket: int, stage: object, weight: float) -> None:
+    def free_calls(self, stage: object, max_calls: int) -> int:
+        return 1
+
+    def open(self, tickets: list[int], stage: object, weight: float) -> None:
         pass
 
-    def detect(self, ticket: int, data: bytes, page: int) -> None:
-        self.pages.append(ticket)
+    def detect(self, pages: list[tuple[int, bytes, int]]) -> None:
+        self.calls.append([ticket for ticket, _, _ in pages])
 
-    def recognise(self, ticket: int, features: object) -> None:
+    def recognise(self, pages: list[tuple[int, object]]) -> None:
         pass
 
 
-def flow_of(sizes: list[int], max_detect_bytes: int, window: int = 100) -> tuple[Flow, Detector]:
-    detector = Detector()
-    limits = Limits(max_detect_bytes=max_detect_bytes, max_feature_bytes=2**40)
-    flow = Flow(detector, window, limits, lambda data: PageWork(1.0, int(data)))  # type: ignore
+def flow_of(
+    sizes: list[int], max_detect_bytes: int, in_flight: int = 100, batch: int = 1
+) -> tuple[Flow, Detector]:
+    detector = Detector(batch)
+    limits = Limits(in_flight, max_detect_bytes=max_detect_bytes, max_feature_bytes=2**40)
+    flow = Flow(detector, limits, lambda data: PageWork(1.0, int(data)))  # type: ignore
     shard: Any = SimpleNamespace(dropped=False)
     for ticket, size in enumerate(sizes):
         encoded = Encoded(Item(f"mem://{ticket}", "mem://"), str(size).encode())
@@ -67,14 +76,22 @@ def test_a_page_too_large_for_the_budget_goes_alone() -> None:
     assert detector.pages == [0, 1, 2, 3]
 
 
-@given(sizes=st.lists(st.integers(0, 120), max_size=30), order=st.randoms())
-def test_never_more_than_the_budget_and_every_page_goes(sizes: list[int], order: Any) -> None:
-    flow, detector = flow_of(sizes, 100, window=5)
+@given(
+    sizes=st.lists(st.integers(0, 120), max_size=30),
+    order=st.randoms(),
+    shape=st.sampled_from([(5, 1), (2, 4)]),
+)
+def test_never_more_than_the_budget_and_every_page_goes(
+    sizes: list[int], order: Any, shape: tuple[int, int]
+) -> None:
+    in_flight, batch = shape
+    flow, detector = flow_of(sizes, 100, in_flight, batch)
     inside: set[int] = set()
     while True:
         flow.dispatch(deque())
         inside |= {t for t in detector.pages if flow.find(t) is not None}
-        assert len(inside) <= 5
+        assert len(inside) <= in_flight * batch
+        assert all(0 < len(call) <= batch for call in detector.calls)
         assert sum(sizes[t] for t in inside) <= 100 or len(inside) == 1
         if not inside:
             break

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from tests.support.inprocess import Bench, ListReader, ListWriter
-from textspot_ray.engine.slot.ports import Died
+from textspot_ray.engine.slot import worker_pool
+from textspot_ray.engine.slot.ports import Died, PageWork
 from textspot_ray.errors import AbortedError, TextspotError
 from textspot_ray.records import Encoded, ErrorKind, ImageError, Item, Shard, ShardId, Stage, Status
 
@@ -189,6 +190,68 @@ def test_a_reader_that_raises_ends_the_run():
 
     with pytest.raises(AbortedError, match="the reader failed: KeyError"):
         Bench(reader=Reader).run([GOOD])
+
+
+@pytest.mark.parametrize(
+    ("act", "kind"),
+    [
+        ("do=crash", ErrorKind.CRASHED),
+        ("words=x;read_do=crash", ErrorKind.CRASHED),
+        ("do=stall", ErrorKind.STALLED),
+        ("do=raise", ErrorKind.INTERNAL),
+    ],
+)
+def test_of_a_batch_only_the_culprit_is_blamed_and_nothing_is_lost(act, kind):
+    bench = Bench(split=True, batch=8, min_deadline_s=0.3 if "stall" in act else 60.0)
+    scripts = [GOOD] * 70
+    scripts[50] = act
+    results = bench.run(scripts)
+    assert len(results) == len(bench.writers[0].results) == 70
+    assert {name: r.error.kind for name, r in results.items() if r.error} == {"50.0": kind}
+    assert all(texts(r) == ["red", "blue"] for r in results.values() if r.error is None)
+    detector, recogniser = bench.workers
+    assert 2 < max(detector.batches) <= 8 and 2 < max(recogniser.batches) <= 8
+    again = [name for name in map(str, range(70)) if detector.asked.count(name) > 1]
+    if kind is ErrorKind.INTERNAL:
+        assert not again
+    elif kind is ErrorKind.CRASHED:  # those that were in motion with it
+        assert "50" in again and set(again) <= {str(n) for n in range(50 - 24, 50 + 24)}
+
+
+def test_a_death_from_outside_with_a_batch_in_flight_costs_nothing():
+    bench = Bench(split=True, batch=8)
+    writer = bench.offer([GOOD] * 40 + ["do=stall_once"] + [GOOD] * 40)
+    detector = bench.workers[0]
+    for _ in range(100):
+        bench.runner.pump(0.01, more=False)
+        if "40" in detector.asked:
+            break
+    assert detector.batches[-1] > 1
+    detector._die("SIGKILL", system=True)
+    bench.finish()
+    bench.runner.close()
+    assert len(writer.results) == 81 and all(r.error is None for r in writer.results)
+
+
+def test_no_batch_is_larger_than_its_bytes_and_a_large_page_goes_alone():
+    def weigh(data):
+        return PageWork(1.0, (40 if b"large" in data else 15) * 2**20)
+
+    bench = Bench(split=True, batch=8, weigh=weigh, max_feature_bytes=2**40)
+    results = bench.run(["words=a"] * 40 + ["words=large"] * 10)
+    assert len(results) == 50 and all(r.error is None for r in results.values())
+    sizes, first = bench.workers[0].batches, 0
+    assert 1 < max(sizes) <= 4  # of 64 MiB
+    for size in sizes:
+        assert size == 1 or first + size <= 41, "two large ones went together"
+        first += size
+
+
+def test_slow_pages_go_one_by_one(monkeypatch):
+    monkeypatch.setattr(worker_pool, "_SHORTEST_S", 0.2)  # what every page seems to take
+    bench = Bench(split=True, batch=8)
+    results = bench.run([GOOD] * 30)
+    assert len(results) == 30 and set(bench.workers[0].batches) == {1}
 
 
 def test_no_more_than_the_window_is_in_flight():
