@@ -56,7 +56,7 @@ def a_member(pid: int | None = 77) -> WorkerHandle:
 
 def killed_after_s(member: WorkerHandle, clock: Clock, tick_s: float = 0.5) -> float:
     """Look every tick, as a runner does, until the worker must go."""
-    member.open(1, Stage.DETECT, 1.0)
+    member.open([1], Stage.DETECT, 1.0)
     began_s, deadlines = clock.now_s, Deadlines(LIMIT_S)
     for _ in range(2000):
         clock.now_s += tick_s
@@ -79,7 +79,7 @@ def test_where_the_process_is_not_known_the_deadline_is_what_it_was(make_clock) 
 def test_a_runner_that_was_away_looks_before_it_kills_and_then_kills(make_clock) -> None:
     clock = make_clock(0.0)
     member = a_member()
-    member.open(1, Stage.DETECT, 1.0)
+    member.open([1], Stage.DETECT, 1.0)
     clock.now_s += 200.0  # the first look in all that time
     assert member.overdue(Deadlines(LIMIT_S), 120.0) is None
     clock.now_s += 4.0
@@ -91,11 +91,11 @@ def test_a_runner_that_was_away_looks_before_it_kills_and_then_kills(make_clock)
 def test_an_answer_ends_the_look(make_clock) -> None:
     clock = make_clock(1.0)
     member = a_member()
-    member.open(1, Stage.DETECT, 1.0)
+    member.open([1], Stage.DETECT, 1.0)
     clock.now_s += 40.0
     assert member.overdue(Deadlines(LIMIT_S), 120.0) is None and member.starving is not None
     member.close(1, 0, 2**30)
-    member.open(2, Stage.DETECT, 1.0)
+    member.open([2], Stage.DETECT, 1.0)
     assert member.overdue(Deadlines(LIMIT_S), 120.0) is None and member.starving is None
 
 
