@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_import_is_light() -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_loading_the_models_runtime_tells_nobody(tmp_path) -> None:
+def test_loading_the_models_runtime_tells_nobody(tmp_path: Path) -> None:
     code = (
         "import os; os.register_at_fork(before=lambda: print('forked'))\n"
         "import textspot_ray.spotting.runtime, openvino.tools.ovc"
