@@ -36,9 +36,8 @@ _KEPT = 64  # candidates of a stratum
 _T_90 = 1.7  # Student's t for an interval of 90 % with some twenty observations
 # What a run differs by beside the sample: of five mixed archives it took 0.94 to 1.10 of the middle
 # in three, 1.03 in one of large photos, 1.25 to 1.37 in a Parquet table of pages and photos. That
-# is the sample: rows have no size to divide them by, a page costs thirty photos, and the draw is
-# the same each time. With costs that do not differ at all in the run, other draws of some 50 of
-# such rows give 0.7 to 1.4.
+# last one is most likely the draw: rows have no size to divide them by, and a page costs thirty
+# photos.
 _MACHINE = 0.25
 _NARROW = 0.08  # a sampling error below which no more is spotted
 _LEAST_SPOTTED = 8
