@@ -1,4 +1,4 @@
-"""The Ray that a run starts is out of other machines' reach."""
+"""The Ray that a run starts is out of other machines' reach, and has no more than it needs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import ipaddress
 from typing import Any
 
 import psutil
+
+
+def test_no_daemon_is_started_that_nobody_asks(ray_cluster: Any) -> None:
+    lines = [" ".join(p.cmdline()) for p in psutil.Process().children(recursive=True)]
+    assert any("raylet/raylet" in line for line in lines)
+    unused = ("_private/monitor.py", "log_monitor.py", "dashboard/dashboard.py")
+    assert not [line for line in lines if any(name in line for name in unused)]
 
 
 def test_every_port_is_on_the_loopback_interface(ray_cluster: Any) -> None:

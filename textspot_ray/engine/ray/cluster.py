@@ -204,7 +204,7 @@ class RayCluster:
         for attempt in range(1, _START_ATTEMPTS + 1):
             before = frozenset(psutil.Process().children(recursive=True))
             try:
-                with _on_loopback():
+                with _on_loopback(), _without_unused():
                     ray.init(
                         address=_LOCAL,
                         **self._options(),
@@ -298,6 +298,30 @@ def _on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def _without_unused() -> Iterator[None]:
+    """Leave out daemons that nobody asks: of autoscaling, forwarding of logs, and the dashboard's.
+
+    They cost 2 s of CPU time before the first word is read, and Ray waits for the last even where
+    there is to be no dashboard. It has no public names for this.
+    """
+    from ray._private.node import Node as Daemons
+
+    def api_server(daemons: Any, **options: Any) -> None:
+        daemons._webui_url = ""
+
+    unused = {"start_monitor": lambda daemons: None, "start_log_monitor": lambda daemons: None}
+    unused["start_api_server"] = api_server
+    before = {name: getattr(Daemons, name) for name in unused if hasattr(Daemons, name)}
+    try:
+        for name in before:
+            setattr(Daemons, name, unused[name])
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Daemons, name, method)
 
 
 def _end(processes: list[psutil.Process]) -> None:
