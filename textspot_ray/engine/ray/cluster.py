@@ -307,7 +307,11 @@ def _without_unused() -> Iterator[None]:
     They cost 2 s of CPU time before the first word is read, and Ray waits for the last even where
     there is to be no dashboard. It has no public names for this.
     """
-    from ray._private.node import Node as Daemons
+    try:
+        from ray._private.node import Node as Daemons
+    except ImportError:  # another Ray, which starts what it starts
+        yield
+        return
 
     def api_server(daemons: Any, **options: Any) -> None:
         daemons._webui_url = ""
