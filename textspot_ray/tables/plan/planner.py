@@ -31,7 +31,7 @@ _FIRST_SEGMENTS = (2_048, 16_384)  # small, so that work starts while a long lis
 _BATCH = 2_048
 # Pass-through columns are held until their segment is stored: of large ones it gets fewer items.
 _BATCH_BYTES = 8 << 20
-_MAX_SEGMENT_BYTES = 64 << 20
+_MAX_SEGMENT_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,7 @@ class _Update:
         self._pending_ids: set[str] = set()
         self._pending_bytes = 0
         self._changed: dict[int, Item] = {}  # by ordinal
+        self._changed_bytes = 0
         self._skipped: dict[str, int] = {}
         self._n: dict[str, int] = dict.fromkeys(
             ("listed", "new", "changed", "redone", "duplicates", "broken", "segments", "shards",
@@ -170,7 +171,7 @@ class _Update:
             or self._pending_bytes >= _MAX_SEGMENT_BYTES
         ):
             self._flush(last=False)
-        if len(self._changed) >= MAX_SEGMENT_ITEMS:
+        if len(self._changed) >= MAX_SEGMENT_ITEMS or self._changed_bytes >= _MAX_SEGMENT_BYTES:
             self._flush_changed()
 
     def finish(self) -> PlanSummary:
@@ -187,6 +188,7 @@ class _Update:
             self._n["changed"] += 1
             if self._redo:
                 self._changed[int(ordinals[row])] = items[row]
+                self._changed_bytes += len(items[row].extra or "")
 
     def _flush(self, last: bool) -> None:
         if self._cutter is None:
@@ -213,6 +215,7 @@ class _Update:
             self._pending_ids.clear()
 
     def _flush_changed(self) -> None:
+        self._changed_bytes = 0
         while self._changed:
             rows = sorted(self._changed.items())  # by ordinal, hence by shard
             items = [item for _, item in rows]

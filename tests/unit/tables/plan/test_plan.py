@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -328,3 +329,6 @@ def test_segments_of_large_columns_hold_fewer_items(tmp_path, monkeypatch):
     items = [make_item(i, extra=f'{{"caption": "{"x" * 1000}"}}') for i in range(100)]
     summary = update_plan(plan, items, OutputConfig(), "run")
     assert summary.new == 100 and summary.segments == 5
+    changed = [replace(item, content_tag="t1") for item in items]
+    summary = update_plan(plan, changed, OutputConfig(), "run", on_changed="redo")
+    assert summary.redone == 100 and summary.segments == 5
