@@ -37,7 +37,7 @@ MIB = 2**20
 MAX_DETECTOR = 2560 * MIB
 MAX_DRIVER = 700 * MIB
 LARGEST = ImageConfig().max_bytes
-SAMPLE_S = 0.05
+SAMPLE_S = 0.1
 
 
 def png(width: int, height: int, channels: int, bits: int) -> bytes:
@@ -109,18 +109,19 @@ def large_batches(folder: Path) -> str:
 
 
 def long_captions(folder: Path) -> str:
-    """A Parquet table of 4,000 rows, 1 GiB, that repeat one caption of 256 KiB.
+    """Parquet tables of 1 GiB each that repeat one caption: of 256 KiB, and of all that is kept.
 
     Their images are cut off: each costs a row, and no time with a model.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    caption = pa.array(["x" * (256 << 10)]).dictionary_encode().dictionary
-    column = pa.DictionaryArray.from_arrays(pa.array([0] * 4000, pa.int32()), caption)
-    image = pa.array([png(8, 8, 3, 8)[:20]] * 4000, pa.binary())
-    pq.write_table(pa.table({"image": image, "caption": column}), folder / "x.parquet")
-    return str(folder / "x.parquet")
+    for name, size, rows in (("x", 256 << 10, 4000), ("y", 1_000_000, 1000)):
+        caption = pa.array(["x" * size]).dictionary_encode().dictionary
+        column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), caption)
+        image = pa.array([png(8, 8, 3, 8)[:20]] * rows, pa.binary())
+        pq.write_table(pa.table({"image": image, "caption": column}), folder / f"{name}.parquet")
+    return str(folder)
 
 
 def greedy_xz(folder: Path) -> str:
