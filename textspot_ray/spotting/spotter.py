@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,8 @@ from textspot_ray.spotting.geometry import polygon_box
 from textspot_ray.spotting.inputs import image_content
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.tiling import Seen, TileWindow, cut, merge, plan_passes
+
+FEATURES_IN_MEMORY: Final = 512 * 2**20  # bytes, of all windows of a picture
 
 
 class PageDetector:
@@ -127,7 +130,12 @@ class PageDetector:
         if min(width, height) < self._rules.min_side:
             return DetectedPage(_info(decoded, tiles=0), ()), self._regions.no_features()
         pixels = _Pixels(decoded, larger, self._needed(width, height))
-        made, lost = self._look(pixels)
+        with _WindowRows() as held:
+            return self._detect_pixels(pixels, held)
+
+    def _detect_pixels(self, pixels: _Pixels, held: _WindowRows) -> tuple[DetectedPage, Features]:
+        width, height = pixels.decoded.width, pixels.decoded.height
+        made, lost = self._look(pixels, held)
         decoded = pixels.decoded
         seen: list[Seen] = []
         for window, found in made:
@@ -143,7 +151,9 @@ class PageDetector:
         detections = tuple(s.detection for s in kept)
         return DetectedPage(info, detections, feature_bytes=features.nbytes), features
 
-    def _look(self, pixels: _Pixels) -> tuple[list[tuple[TileWindow, WindowFindings]], bool]:
+    def _look(
+        self, pixels: _Pixels, held: _WindowRows
+    ) -> tuple[list[tuple[TileWindow, WindowFindings]], bool]:
         """All passes over a picture, and whether a full one could not be cut any more."""
         width, height = pixels.decoded.width, pixels.decoded.height
         rule = self._regions.tiling(width, height, self._rules.tile_over)
@@ -158,7 +168,7 @@ class PageDetector:
 
             def look_for(window: TileWindow) -> WindowFindings:
                 decoded = pixels.for_window(window)
-                return self._regions.find(decoded, window, whole=False, evidence=True)
+                return held.hold(self._regions.find(decoded, window, whole=False, evidence=True))
 
             return look_from_coarse_to_fine(plan, look_for, shrink_of, overlap, rule.zoom_below)
         passes = self._passes(width, height)
@@ -168,7 +178,7 @@ class PageDetector:
             passes = (*shown, passes[-1])
 
         def look(window: TileWindow) -> WindowFindings:
-            return self._regions.find(pixels.decoded, window, whole=whole)
+            return held.hold(self._regions.find(pixels.decoded, window, whole=whole))
 
         if self._rules.tiles == "off":
             found = [(window, look(window)) for window in passes]
@@ -215,6 +225,44 @@ class PageDetector:
             over = self._regions.tiling(width, height, self._rules.tile_over).over
             wide, high = max(wide, int(width / over)), max(high, int(height / over))
         return wide, high
+
+
+class _WindowRows:
+    """Features of the windows of one picture: in memory up to a limit, the rest on disk.
+
+    Of a page of thousands of words most are seen by two windows and more, with 200 kB each, and
+    which of them is kept is only known in the end.
+    """
+
+    def __init__(self) -> None:
+        self._left = FEATURES_IN_MEMORY
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> _WindowRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def hold(self, found: WindowFindings) -> WindowFindings:
+        """The same findings; their rows may be on disk, and the same to look at."""
+        rows = found.rows
+        if not isinstance(rows, np.ndarray) or not rows.nbytes:
+            return found
+        self._left -= rows.nbytes
+        if self._left >= 0:
+            return found
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="textspot-")  # noqa: SIM115
+            at = self._file.seek(0, os.SEEK_END)
+            self._file.write(memoryview(np.ascontiguousarray(rows)).cast("B"))
+            self._file.flush()
+            on_disk = np.memmap(self._file, rows.dtype, "r", at, rows.shape)
+        except OSError:  # a full disk: memory has to do
+            return found
+        return replace(found, rows=on_disk)
 
 
 class _UndecodableError(Exception):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +16,8 @@ import pytest
 from tests.support.stub_bundle import draw, write_stub_bundle
 from textspot_ray.config import ImageConfig
 from textspot_ray.errors import TextspotError, UsageError
-from textspot_ray.records import ErrorKind, Item, Readings, Stage, Status
+from textspot_ray.records import DetectedPage, ErrorKind, Item, Readings, Stage, Status
+from textspot_ray.spotting import spotter
 from textspot_ray.spotting.bundle import BUNDLE_FILE, read_spec, write_spec
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector, TextSpotter, assemble
@@ -132,6 +135,42 @@ def test_tiled_image_reads_what_shrinking_would_lose(stub: Path, tiles: str, pas
     assert {"northw", "southe", "edge"} <= set(words)
     assert words["northw"] == pytest.approx((320, 64, 480, 128), abs=0.5)
     assert words["southe"] == pytest.approx((1280 + 640, 768 + 128, 1280 + 800, 768 + 192), abs=0.5)
+
+
+def test_features_beyond_a_limit_are_on_disk_and_the_same(
+    stub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = np.zeros((768 * 2, 1280 * 2, 3), np.uint8)
+    picture[:768, :1280] = draw({10: "northw"})
+    picture[768:, 1280:] = draw({20: "southe", 93: "edge"})
+    rules = ImageConfig(tiles="all", tile_over=1.0, tile_overlap=0.0)
+    data = encoded(picture)
+
+    def detect() -> tuple[DetectedPage, np.ndarray]:
+        page, features = PageDetector(SpotterSettings(str(stub), image=rules)).detect(data)
+        return replace(page, decode_s=0.0, detect_s=0.0), features
+
+    page, features = detect()
+    assert len(features) >= 3
+    opened = []
+
+    def spy(**options: Any) -> Any:
+        opened.append(options)
+        return real(dir=tmp_path, **options)
+
+    real = tempfile.TemporaryFile
+    monkeypatch.setattr(spotter.tempfile, "TemporaryFile", spy)
+    monkeypatch.setattr(spotter, "FEATURES_IN_MEMORY", 0)
+    on_disk, rows = detect()
+    assert len(opened) == 1
+    assert on_disk == page and np.array_equal(rows, features)
+
+    def full(**options: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(spotter.tempfile, "TemporaryFile", full)
+    in_memory, rows = detect()
+    assert in_memory == page and np.array_equal(rows, features)
 
 
 def test_large_jpegs_read_alike_at_reduced_scale(stub: Path) -> None:
