@@ -257,7 +257,7 @@ class _WindowRows:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="textspot-")  # noqa: SIM115
             at = self._file.seek(0, os.SEEK_END)
-            self._file.write(memoryview(np.ascontiguousarray(rows)).cast("B"))
+            rows.tofile(self._file)
             self._file.flush()
             on_disk = np.memmap(self._file, rows.dtype, "r", at, rows.shape)
         except OSError:  # a full disk: memory has to do
