@@ -209,7 +209,7 @@ def lying_server() -> Iterator[str]:
 def peaks(source: str, out: Path) -> tuple[int, int, str]:
     """Most USS of driver and detector while a source is done, and how the run ended."""
     command = [sys.executable, "-m", "textspot_ray", "run", source, "--out", str(out)]
-    command += ["--engine", "local", "--quiet"]
+    command += ["--engine", "local", "--quiet", "--set", "engine.min_deadline_s=600"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     driver, most = psutil.Process(process.pid), {"driver": 0, "detector": 0}
     while process.poll() is None:
