@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
 import uuid
@@ -203,6 +204,8 @@ def test_transient_faults_are_retried() -> None:
 def test_a_store_that_never_answered_is_told_of_once_with_what_to_check(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.WARNING)  # NNCF, where tests have used it, leaves handlers at ERROR
+
     def refused() -> list[Exception]:
         return [ConnectionError('Could not connect to the endpoint URL: "http://h:1/"')] * 3
 
