@@ -14,7 +14,7 @@ from textspot_ray.records import Stage
 _MIN_CALLS_BEFORE_RECYCLE = 20  # a limit below what the models need must not stop the work
 _LEAST_LOOK_S = 5.0
 # Of work in one call: beyond it, what a call itself costs is little, and the others wait for long.
-_CALL_S = 0.25
+_CALL_S = 0.1
 _SHORTEST_S = 1e-3
 
 
