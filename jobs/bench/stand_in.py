@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from jobs.bench.full_detector import MAX_ROWS, build_detector
-from jobs.bench.full_reader import build_decoder, build_encoder
+from jobs.bench.full_size.detector import MAX_ROWS, build_detector
+from jobs.bench.full_size.reader import build_decoder, build_encoder
 from textspot_ray.errors import ExitCode, MissingExtraError, TextspotError, UsageError
 from textspot_ray.spotting.bundle import PARTS, BundleSpec, describe_files, write_spec
 from textspot_ray.spotting.composite.contract import INPUT_HEIGHT, INPUT_WIDTH

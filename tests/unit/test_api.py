@@ -166,11 +166,11 @@ def test_storage_options_reach_what_reads_uris(
             made.append(door)
 
     fsspec.register_implementation("shop", Shop, clobber=True)
-    Shop().pipe_file("/shelf/a.png", photo.read_bytes())
+    Shop().pipe_file("/bucket/a.png", photo.read_bytes())
     made.clear()
     given = {"storage_options": {"shop": {"door": "back"}}}
-    assert read("shop://shelf/a.png", stub, **given).text == "one\ntwo"
-    (streamed,) = ts.spot(["shop://shelf/a.png"], model=stub, **given)
+    assert read("shop://bucket/a.png", stub, **given).text == "one\ntwo"
+    (streamed,) = ts.spot(["shop://bucket/a.png"], model=stub, **given)
     assert streamed.text == "one\ntwo"
     assert set(made) == {"back"}
 

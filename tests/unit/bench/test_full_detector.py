@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jobs.bench import full_detector as full
+from jobs.bench.full_size import detector as full
 from tests.support.graphs import compiled, named
 
 

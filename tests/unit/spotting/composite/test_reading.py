@@ -9,7 +9,7 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from jobs.bench.full_reader import build_decoder, build_encoder
+from jobs.bench.full_size.reader import build_decoder, build_encoder
 from tests.support.stub_bundle import draw, write_stub_bundle
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.contract import decoder_ports

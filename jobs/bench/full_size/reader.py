@@ -1,6 +1,6 @@
 """The published reader, layer for layer, with seeded random weights: encoder and decoder step.
 
-As :mod:`jobs.bench.full_detector`, it is for tests and benchmarks, and reads nothing.
+As :mod:`jobs.bench.full_size.detector`, it is for tests and benchmarks, and reads nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
 
-from jobs.bench.full_layers import CHANNELS, FullModel, Layers, Node, named_result
+from jobs.bench.full_size.layers import CHANNELS, FullModel, Layers, Node, named_result
 
 HIDDEN = 256
 SYMBOLS = 38

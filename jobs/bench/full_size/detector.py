@@ -1,7 +1,7 @@
 """The published detector, layer for layer, with seeded random weights.
 
 It is what 0003, 0004 and 0005 share (the Open Model Zoo's composite; Mask R-CNN with ResNet-50, FPN
-of 64 channels; its reader is in :mod:`jobs.bench.full_reader`). The weights cannot be
+of 64 channels; its reader is in :mod:`jobs.bench.full_size.reader`). The weights cannot be
 fetched everywhere, so tests and benchmarks run on this: the same names, shapes, operators,
 parameter and FLOP sums. It reads nothing. Buildable with OpenVINO and numpy alone.
 """
@@ -14,7 +14,7 @@ import openvino.opset13 as ops
 from numpy.typing import NDArray
 from openvino.utils.node_factory import NodeFactory
 
-from jobs.bench.full_layers import CHANNELS, FullModel, Layers, Node, named_result
+from jobs.bench.full_size.layers import CHANNELS, FullModel, Layers, Node, named_result
 from textspot_ray.spotting.composite.contract import INPUT_HEIGHT, INPUT_WIDTH
 
 MAX_ROWS = 100
