@@ -28,7 +28,7 @@ from textspot_ray.errors import (
     TextspotError,
     UsageError,
 )
-from textspot_ray.storage.local import LocalStore
+from textspot_ray.storage.stores import LocalStore
 from textspot_ray.tables.open import open_tables
 
 

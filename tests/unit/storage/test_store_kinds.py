@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from textspot_ray.errors import ConfigError, MissingExtraError, StorageError, UsageError
-from textspot_ray.storage import local as localstore
+from textspot_ray.storage import stores
 from textspot_ray.storage.faults import RetryPolicy
 from textspot_ray.storage.stores import Entry, LocalStore, RemoteStore, Store, open_store
 
@@ -114,7 +114,7 @@ def test_local_failure_leaves_neither_target_nor_litter(
     def full(fd: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(localstore.os, "fsync", full)
+    monkeypatch.setattr(stores.os, "fsync", full)
     with pytest.raises(StorageError, match=r"cannot write .*words/a: No space left.*full"):
         store.put("words/a", b"x" * 100)
     with pytest.raises(StorageError):
