@@ -33,7 +33,7 @@ from textspot_ray.sources.uris import WEB
 from textspot_ray.storage.abandonable import AbandonableFuture, AbandonablePool
 from textspot_ray.storage.faults import Fault, RetryPolicy, error_kind, fault_of, reason_of
 from textspot_ray.storage.urls import UrlSecrets
-from textspot_ray.storage.volume import Grow, Volume
+from textspot_ray.storage.volume import SLOWEST_BYTES_S, Grow, Volume
 from textspot_ray.storage.volumes import Volumes
 
 T = TypeVar("T")
@@ -41,7 +41,6 @@ _GROUP_BYTES = 8 << 20
 _GROUP_ITEMS = 64
 _HEAD_BYTES = 64 << 10  # of a large item, whose header tells where its data begin
 _GROUP_GAP = 256 << 10  # reading over a gap is cheaper than a request of its own
-_SLOWEST_BYTES_S = 1e6  # a transfer may take this long on top of the timeout
 _MAX_STUCK = 16
 _CUT_HINT = (
     "; user info and signatures are cut from URLs: give them in storage_options, or set "
@@ -279,7 +278,7 @@ class Reader:
         key = id(group)
         self._budget.wait_for(key)
         try:
-            allowance_s = self._timeout_s + group.size / _SLOWEST_BYTES_S
+            allowance_s = self._timeout_s + group.size / SLOWEST_BYTES_S
             fetched, read_s = pending.future.wait(allowance_s)
         except TimeoutError as exc:
             self._leave_behind(group)

@@ -148,13 +148,9 @@ class RetryPolicy:
 
     def call(self, function: Callable[[], T]) -> T:
         """Call until it succeeds, a fault that stays, or the last try; the fault is raised."""
-        return self.call_counted(lambda _: function())
-
-    def call_counted(self, function: Callable[[int], T]) -> T:
-        """As `call`; the function is told which try (from 0) it is."""
         for attempt in range(self.attempts):
             try:
-                return function(attempt)
+                return function()
             except Exception as exc:
                 is_last = attempt + 1 >= self.attempts or isinstance(exc, SilentHostError)
                 if is_last or not fault_of(exc).is_transient:
@@ -167,9 +163,9 @@ class RetryPolicy:
 
 
 class Contact:
-    """Whether storage has ever answered; until it has, trying again is told once.
+    """Whether storage has ever answered; until it has, the first retry is logged.
 
-    Its address may be wrong, and minutes of silence help nobody.
+    Its address may be wrong, and the user should not wait minutes to learn that.
 
     Attributes:
         has_answered: It has, if only by a refusal.
@@ -180,12 +176,12 @@ class Contact:
         self._name = name
         self._was_told = False
 
-    def watch(self, function: Callable[[int], T]) -> Callable[[int], T]:
-        """The same function for `RetryPolicy.call_counted`, with an eye on how it ends."""
+    def watch(self, function: Callable[[], T]) -> Callable[[], T]:
+        """The same function for `RetryPolicy.call`; how each try ends is noted."""
 
-        def watched(attempt: int) -> T:
+        def watched() -> T:
             try:
-                done = function(attempt)
+                done = function()
             except Exception as exc:
                 if not fault_of(exc).is_transient:
                     self.has_answered = True

@@ -127,6 +127,11 @@ def exclusive_put_options(fs: Any) -> dict[str, Any] | None:
     return None
 
 
+def is_memory(fs: Any) -> bool:
+    """Whether it is fsspec's memory store, which gives the same file object to all who open one."""
+    return hasattr(fs, "store") and hasattr(fs, "pseudo_dirs")
+
+
 def walk_remote(fs: Any, root: str) -> Iterator[RemoteEntry]:
     """All files below a folder of a remote store, in a fixed order, streamed where it can be.
 
@@ -143,8 +148,8 @@ def walk_remote(fs: Any, root: str) -> Iterator[RemoteEntry]:
         yield from _walk_pages(fs, _pages_of_gcs(fs, root))
     elif hasattr(fs, "service_client") and hasattr(fs, "_details"):
         yield from _walk_pages(fs, _pages_of_azure(fs, root))
-    elif hasattr(fs, "store") and hasattr(fs, "pseudo_dirs"):
-        # The memory store scans all it has on each ls(): one find() instead.
+    elif is_memory(fs):
+        # It scans all it has on each ls(): one find() instead.
         for path, info in fs.find(root, detail=True).items():
             yield RemoteEntry(path, info.get("size"), info)
     else:

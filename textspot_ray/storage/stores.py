@@ -25,6 +25,7 @@ from textspot_ray.storage.faults import (
 from textspot_ray.storage.filesystem import (
     LOCAL,
     exclusive_put_options,
+    is_memory,
     modified_s,
     native_path,
     open_filesystem,
@@ -154,12 +155,8 @@ class Store:
         raise NotImplementedError
 
     def _guard(self, verb: str, path: str, function: Callable[[], T]) -> T:
-        return self._guard_counted(verb, path, lambda _: function())
-
-    def _guard_counted(self, verb: str, path: str, function: Callable[[int], T]) -> T:
-        """As `_guard`; the function is told which try (from 0) it is."""
         try:
-            return self._retry.call_counted(self._contact.watch(function))
+            return self._retry.call(self._contact.watch(function))
         except Exception as exc:
             raise self._error(verb, path, exc) from exc
 
@@ -358,8 +355,11 @@ class RemoteStore(Store):
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         full = self._path(path)
+        tries = 0
 
-        def put(attempt: int) -> bool:
+        def put() -> bool:
+            nonlocal tries
+            tries += 1
             try:
                 created = self._create(full, data)
             except Exception as exc:
@@ -367,9 +367,9 @@ class RemoteStore(Store):
                     raise
                 created = False
             # A try whose answer was lost meets its own file.
-            return created or (attempt > 0 and bytes(self._fs.cat_file(full)) == data)
+            return created or (tries > 1 and bytes(self._fs.cat_file(full)) == data)
 
-        return self._guard_counted("write", path, put)
+        return self._guard("write", path, put)
 
     def upload(self, local_file: Path, path: str) -> None:
         full = self._path(path)
@@ -378,8 +378,7 @@ class RemoteStore(Store):
 
     def open_read(self, path: str) -> IO[bytes]:
         full = self._path(path)
-        if self._in_memory():
-            # The memory store hands the same file object to everybody.
+        if is_memory(self._fs):
             return io.BytesIO(self.read(path))
         file: IO[bytes] = self._guard("read", path, lambda: self._fs.open(full, "rb"))
         return file
@@ -392,7 +391,7 @@ class RemoteStore(Store):
         self._guard("delete", path, delete)
 
     def _create(self, full: str, data: bytes) -> bool:
-        if self._in_memory():
+        if is_memory(self._fs):
             return self._create_in_memory(full, data)
         options = exclusive_put_options(self._fs)
         if options is not None:
@@ -411,11 +410,8 @@ class RemoteStore(Store):
         won: bool = self._fs.store.setdefault(full, file) is file
         return won
 
-    def _in_memory(self) -> bool:
-        return hasattr(self._fs, "store") and hasattr(self._fs, "pseudo_dirs")
-
     def _is_exclusive(self) -> bool:
-        return self._in_memory() or exclusive_put_options(self._fs) is not None
+        return is_memory(self._fs) or exclusive_put_options(self._fs) is not None
 
     def _hint(self, exc: Exception) -> str:
         # what passes is the store's trouble, and nothing to do about but to wait

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 
-from textspot_ray.storage.filesystem import LOCAL, content_tag, walk_remote
+from textspot_ray.storage.filesystem import LOCAL, content_tag, is_memory, walk_remote
 
 T = TypeVar("T")
 Descend = Callable[[str], bool]
 Grow = Callable[[int], None]
 _MOST_AT_ONCE = 2**30  # Linux reads at most 2 GiB in a call
-_SLOWEST_BYTES_S = 1e6  # a transfer may take this long on top of the longest silence
+SLOWEST_BYTES_S = 1e6  # a transfer may take this long on top of the longest silence
 
 
 def no_growth(size: int) -> None:
@@ -235,7 +235,7 @@ class RemoteVolume(Volume):
         return whole.getvalue()
 
     def open(self, path: str) -> IO[bytes]:
-        if hasattr(self._fs, "pseudo_dirs"):  # the memory store shares one object with everybody
+        if is_memory(self._fs):
             return io.BytesIO(self.read(path))
         file: IO[bytes] = self._fs.open(path, "rb", block_size=4 * 2**20)
         return file

@@ -11,7 +11,7 @@ from textspot_ray.storage.faults import Contact, RetryPolicy
 from textspot_ray.storage.filesystem import LOCAL, open_filesystem
 from textspot_ray.storage.raw_file import RawFile
 from textspot_ray.storage.volume import (
-    _SLOWEST_BYTES_S,
+    SLOWEST_BYTES_S,
     Descend,
     FileInfo,
     Grow,
@@ -110,9 +110,9 @@ class TimedVolume(Volume):
         """
         if self._timeout_s is None:
             return self._retry.call(call)
-        allowance_s = self._timeout_s + size / _SLOWEST_BYTES_S
+        allowance_s = self._timeout_s + size / SLOWEST_BYTES_S
 
-        def attempt(_: int) -> T:
+        def attempt() -> T:
             future = self._pool.submit(lambda _: call())
             try:
                 return future.wait(allowance_s)
@@ -120,7 +120,7 @@ class TimedVolume(Volume):
                 if future.left_behind:
                     self._pool.replace()
 
-        return self._retry.call_counted(self._contact.watch(attempt))
+        return self._retry.call(self._contact.watch(attempt))
 
     def shut(self) -> None:
         """Let go of the thread."""
