@@ -78,24 +78,13 @@ def member_text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-def member_id(archive_id: str, raw: bytes, repeat: int = 1) -> str:
-    """Id of an archive's member; the second of the same name ends in ``~2``.
+def member_id(archive_id: str, raw: bytes) -> str:
+    """Id of an archive's member, from the name as stored; `RepeatedNames` numbers equal ones.
 
-    Args:
-        archive_id: What the ids of its members start with.
-        raw: The name as stored.
-        repeat: Its number among those of that name, from 1.
-
-    >>> member_id("s3://b/a.tar", b"x y.jpg", 2)
-    's3://b/a.tar#x%20y.jpg~2'
+    >>> member_id("s3://b/a.tar", b"x y.jpg")
+    's3://b/a.tar#x%20y.jpg'
     """
-    tail = f"~{repeat}" if repeat > 1 else ""
-    return f"{archive_id}#{encode_bytes(raw)}{tail}"
-
-
-def without_base(image_id: str, base: str | None) -> str:
-    """Take a canonical base (with a slash at its end) off an id that starts with it."""
-    return image_id.removeprefix(base) if base else image_id
+    return f"{archive_id}#{encode_bytes(raw)}"
 
 
 def canonical_base(base: str | None) -> str | None:

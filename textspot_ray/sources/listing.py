@@ -14,7 +14,6 @@ from textspot_ray.sources.identity import (
     Taken,
     canonical,
     canonical_base,
-    without_base,
 )
 from textspot_ray.sources.kinds import FILE, FOLDER, kind_of_name
 from textspot_ray.sources.kinds.base import Kind, ListRow, Source, SourceFile
@@ -29,7 +28,6 @@ from textspot_ray.storage.volumes import TimedVolumes
 
 _LOG = logging.getLogger(__name__)
 LISTED_TWICE = "listed twice"
-_ONCE = RetryPolicy(attempts=1)  # the lister's volumes try again by themselves
 
 
 def list_items(
@@ -153,7 +151,7 @@ class Lister:
     def run(self) -> Iterator[Item | Skipped]:
         """Everything of every source."""
         for uri in self.config.uris:
-            for source in resolve_uri(uri, self.volumes, _ONCE):
+            for source in resolve_uri(uri, self.volumes):
                 yield from self.expand(source)
 
     def expand(self, source: Source) -> Iterator[Item | Skipped]:
@@ -179,7 +177,7 @@ class Lister:
     def file(self, source: Source) -> SourceFile:
         """A source's bytes."""
         volume = self.volumes.get(source.protocol)
-        return SourceFile(volume, source.path, _ONCE, source.info, self._max_bytes)
+        return SourceFile(volume, source.path, source.info, self._max_bytes)
 
     def uri(self, source: Source) -> str:
         """A source's canonical URI; secrets in URLs stay only where that was asked for."""
@@ -211,7 +209,7 @@ class Lister:
 
     def without_base(self, uri: str) -> str:
         """An id from a canonical URI."""
-        return without_base(uri, self._base)
+        return uri.removeprefix(self._base or "")
 
     def rows(self, base: Source, rows: Iterable[ListRow]) -> Iterator[Item | Skipped]:
         """What the rows of a list stand for."""

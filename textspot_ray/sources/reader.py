@@ -340,7 +340,6 @@ class _Fetcher:
         return SourceFile(
             volume,
             path,
-            RetryPolicy(attempts=1),  # whole items are tried again
             max_bytes=self.max_bytes,
             image_column=self._image_column,
         )

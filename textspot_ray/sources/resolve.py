@@ -20,7 +20,7 @@ from textspot_ray.sources.uris import (
     parse,
     split_glob,
 )
-from textspot_ray.storage.faults import Fault, RetryPolicy, fault_of, hint_for, reason_of
+from textspot_ray.storage.faults import Fault, fault_of, hint_for, reason_of
 from textspot_ray.storage.filesystem import LOCAL
 from textspot_ray.storage.urls import public_url
 from textspot_ray.storage.volume import FileInfo, Volume
@@ -29,13 +29,12 @@ from textspot_ray.storage.volumes import Volumes
 _BESIDE = 5000  # names that are looked through for the one that was meant
 
 
-def resolve_uri(uri: str, volumes: Volumes, retry: RetryPolicy) -> Iterator[Source]:
+def resolve_uri(uri: str, volumes: Volumes) -> Iterator[Source]:
     """What a URI of the user's stands for; more than one thing for braces.
 
     Args:
         uri: As the user wrote it.
         volumes: Where to look.
-        retry: How transient faults are tried again.
 
     Raises:
         SourceError: It is not there, cannot be looked at, or is nothing we list.
@@ -43,23 +42,22 @@ def resolve_uri(uri: str, volumes: Volumes, retry: RetryPolicy) -> Iterator[Sour
     """
     protocol, path = parse(uri)
     if protocol == LOCAL and os.path.lexists(path):
-        yield _resolve_one(uri, protocol, path, volumes, retry)
+        yield _resolve_one(uri, protocol, path, volumes)
         return
     for expanded in expand_braces(uri):
         protocol, path = parse(expanded)
-        yield _resolve_one(expanded, protocol, path, volumes, retry)
+        yield _resolve_one(expanded, protocol, path, volumes)
 
 
-def _resolve_one(
-    uri: str, protocol: str, path: str, volumes: Volumes, retry: RetryPolicy
-) -> Source:
+def _resolve_one(uri: str, protocol: str, path: str, volumes: Volumes) -> Source:
     volume = volumes.get(protocol)
     shown = public_url(uri)
-    if protocol not in WEB and has_pattern(path) and not _is_there(volume, path):
+    is_pattern = protocol not in WEB and has_pattern(path)
+    if is_pattern and not (protocol == LOCAL and os.path.lexists(path)):
         folder, pattern = split_glob(path)
-        _look(shown, volume, folder, retry)
+        _look(shown, volume, folder)
         return Source(FOLDER, protocol, folder, glob=Glob(pattern), is_named=True, given_as=shown)
-    info = _look(shown, volume, path, retry)
+    info = _look(shown, volume, path)
     if info.is_folder:
         return Source(FOLDER, protocol, path, is_named=True, given_as=shown)
     name = file_name(protocol, path)
@@ -67,13 +65,13 @@ def _resolve_one(
     if kind is None and name_kind(name) is NameKind.IMAGE:
         kind = FILE
     if kind is None:
-        kind = _sniff(shown, volume, path, retry)
+        kind = _sniff(shown, volume, path)
     return Source(kind, protocol, path, info, is_named=True, given_as=shown)
 
 
-def _look(uri: str, volume: Volume, path: str, retry: RetryPolicy) -> FileInfo:
+def _look(uri: str, volume: Volume, path: str) -> FileInfo:
     try:
-        return retry.call(lambda: volume.info(path))
+        return volume.info(path)
     except UsageError:
         raise
     except Exception as exc:
@@ -115,16 +113,10 @@ def _hint(uri: str) -> str:
     return did_you_mean(path.name, names)
 
 
-def _is_there(volume: Volume, path: str) -> bool:
-    if volume.protocol != LOCAL:
-        return False
-    return os.path.lexists(path)
-
-
-def _sniff(uri: str, volume: Volume, path: str, retry: RetryPolicy) -> Kind:
+def _sniff(uri: str, volume: Volume, path: str) -> Kind:
     """What a file is whose name does not tell."""
     try:
-        head = retry.call(lambda: volume.read(path, 0, SNIFF_BYTES))
+        head = volume.read(path, 0, SNIFF_BYTES)
     except Exception as exc:
         raise SourceError(f"cannot read {uri}: {reason_of(exc)}") from exc
     kind = kind_of_head(head)

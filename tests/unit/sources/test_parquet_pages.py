@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.archives import FAST, config, listed, picture, read_all
+from tests.support.archives import config, listed, picture, read_all
 from textspot_ray.config import ImageConfig
 from textspot_ray.records import ErrorKind, Item
 from textspot_ray.sources.kinds import access_of, parquet
@@ -117,7 +117,7 @@ def test_long_unpacking_gives_signs_of_life(tmp_path: Path, kind: str) -> None:
     else:
         with pa.ipc.new_file(path, images.schema, options=pa.ipc.IpcWriteOptions()) as writer:
             writer.write_table(images)
-    file = SourceFile(open_volume("file"), str(path), FAST)
+    file = SourceFile(open_volume("file"), str(path))
     item = listed(path)[0][2999]
     beats = 0
 

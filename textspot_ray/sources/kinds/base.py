@@ -23,7 +23,7 @@ from textspot_ray.images.formats import NameKind, is_image_head, name_kind
 from textspot_ray.records import ErrorKind, ImageError, Item, Skipped, Stage
 from textspot_ray.sources.identity import RepeatedNames, member_id, member_text
 from textspot_ray.sources.selection import NESTED, NOT_AN_IMAGE
-from textspot_ray.storage.faults import RetryPolicy, error_kind, reason_of
+from textspot_ray.storage.faults import error_kind, reason_of
 from textspot_ray.storage.filesystem import LOCAL
 from textspot_ray.storage.volume import FileInfo, Volume
 
@@ -107,22 +107,25 @@ class Source:
 
 
 class SourceFile:
-    """A file's bytes under the retries of a run.
+    """A file's bytes.
+
+    Transient faults are tried again by others: in a listing by its volumes, in a run by the reader.
 
     Args:
         volume: Where it is.
         path: Its driver's path.
-        retry: How transient faults are tried again.
         info: What is known of it.
         max_bytes: Of one item.
         image_column: Of a table, as the user chose it.
+
+    Attributes:
+        known: What its store said of it, None if it was not asked.
     """
 
     def __init__(
         self,
         volume: Volume,
         path: str,
-        retry: RetryPolicy,
         info: FileInfo | None = None,
         max_bytes: int = 1 << 62,
         image_column: str | None = None,
@@ -131,8 +134,7 @@ class SourceFile:
         self.path = path
         self.max_bytes = max_bytes
         self.image_column = image_column
-        self._retry = retry
-        self._info = info
+        self.known = info
 
     @property
     def is_local(self) -> bool:
@@ -141,17 +143,17 @@ class SourceFile:
 
     def info(self) -> FileInfo:
         """What its store says of it."""
-        if self._info is None:
-            self._info = self._retry.call(lambda: self.volume.info(self.path))
-        return self._info
+        if self.known is None:
+            self.known = self.volume.info(self.path)
+        return self.known
 
     def read(self, start: int, stop: int) -> bytes:
         """Bytes from ``start`` to ``stop``, fewer if the file ends before."""
-        return self._retry.call(lambda: self.volume.read(self.path, start, stop))
+        return self.volume.read(self.path, start, stop)
 
     def open(self) -> IO[bytes]:
         """A seekable file of one's own."""
-        return self._retry.call(lambda: self.volume.open(self.path))
+        return self.volume.open(self.path)
 
 
 class Ranged(ABC):
@@ -392,16 +394,13 @@ class Archive:
             self.id if span is None else span_id(self.id, span),
             self.uri,
             self.container,
-            content_tag=self.file.info().tag if self._knows_tag() else None,
+            content_tag=self.file.known.tag if self.file.known is not None else None,
             error=ImageError(Stage.LIST, kind, message),
         )
 
     def gap(self, span: tuple[int, int], reason: str) -> Skipped:
         """Bytes that are no member; counted, with offset and size in the name."""
         return Skipped(span_id(self.id, span), reason)
-
-    def _knows_tag(self) -> bool:
-        return self.file._info is not None
 
     def _skipped(self, name: bytes, head: bytes, error: ImageError | None) -> str | None:
         text = _plain(name)
