@@ -17,7 +17,6 @@ from textspot_ray.records import Encoded, ErrorKind, ImageError, Item, Stage
 from textspot_ray.sources.identity import locate
 from textspot_ray.sources.kinds import access_of
 from textspot_ray.sources.kinds.base import (
-    Access,
     Beat,
     ContainerError,
     ItemStream,
@@ -495,12 +494,8 @@ def _unknown_container(item: Item) -> _Read:
     return _Read(None, ImageError(Stage.READ, ErrorKind.UNSUPPORTED, message))
 
 
-def _access(item: Item) -> Access | None:
-    return access_of(item.container)
-
-
 def _is_streamed(item: Item) -> bool:
-    return isinstance(_access(item), Streamed)
+    return isinstance(access_of(item.container), Streamed)
 
 
 def _groups(items: Iterable[Item], max_bytes: int, typical: _Typical) -> Iterator[_Group]:
@@ -532,7 +527,7 @@ def _joins(held: list[Item], size: int, item: Item) -> bool:
         return False
     if item.size is None:
         return False  # one by one, so that the window holds what they turn out to be
-    access = _access(item)
+    access = access_of(item.container)
     if isinstance(access, Streamed):
         return True
     if not isinstance(access, Ranged):
@@ -544,7 +539,5 @@ def _joins(held: list[Item], size: int, item: Item) -> bool:
 
 def _known_bytes(item: Item) -> int | None:
     """Bytes that an item will take in memory, as far as the plan knows."""
-    access = _access(item)
-    if isinstance(access, (Ranged, Streamed)):
-        return access.bytes_held(item)
-    return item.size
+    access = access_of(item.container)
+    return item.size if access is None else access.bytes_held(item)

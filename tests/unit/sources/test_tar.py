@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.archives import picture, tar_bytes
+from textspot_ray.sources.kinds.base import Member
 from textspot_ray.sources.kinds.compression import RangeCursor
-from textspot_ray.sources.kinds.tar import TarMember, list_tar, read_header
+from textspot_ray.sources.kinds.tar import list_tar, read_header
 
 NAME = st.text(alphabet="abé/. ", min_size=1, max_size=300).filter(lambda n: n.strip("/ ."))
 
@@ -61,7 +62,7 @@ def test_ranges_skip_what_is_not_needed(block: int) -> None:
         return data[start:stop]
 
     found = list(list_tar(RangeCursor(read_range, len(data), block), lambda _: False))
-    members = [m for m in found if isinstance(m, TarMember)]
+    members = [m for m in found if isinstance(m, Member)]
     assert len(members) == len(found)
     assert [m.name for m in members] == [f"{i}.jpg".encode() for i in range(20)]
     assert all(data[m.offset : m.offset + 3] == b"\xff\xd8\xff" for m in members)

@@ -156,7 +156,19 @@ class SourceFile:
         return self.volume.open(self.path)
 
 
-class Ranged(ABC):
+class Access(ABC):  # noqa: B024 (what a kind adds is in `Ranged` and `Streamed`)
+    """How the items of one container name are read."""
+
+    def bytes_held(self, item: Item) -> int | None:
+        """Bytes that an item takes in memory, as far as the plan knows."""
+        return item.size
+
+
+class Whole(Access):
+    """Items that are whole files of their own."""
+
+
+class Ranged(Access):
     """Items that are stretches of their source: read in any order, neighbours by one read.
 
     ``reads_more``: `content` takes the first bytes of a large item for its span and asks for the
@@ -183,17 +195,13 @@ class Ranged(ABC):
             MemberError: It is not there, or larger, or damaged.
         """
 
-    def bytes_held(self, item: Item) -> int | None:
-        """Bytes that the item takes in memory, as far as the plan knows."""
-        return item.size
-
 
 class ItemStream(ABC):
     """One open source whose items are read in the order listed."""
 
-    @abstractmethod
     def is_past(self, item: Item) -> bool:
         """Whether the item can only be read by opening the source anew."""
+        return False
 
     @abstractmethod
     def read(self, item: Item) -> bytes:
@@ -208,7 +216,7 @@ class ItemStream(ABC):
         """Let go of what is held besides the file."""
 
 
-class Streamed(ABC):
+class Streamed(Access):
     """Items that are read from one open source.
 
     ``is_ordered``: going back costs a start from the beginning, so that one process should take
@@ -227,17 +235,6 @@ class Streamed(ABC):
             item: The first that is wanted.
             beat: To be called while nothing comes of long work, so that it is not taken to hang.
         """
-
-    def bytes_held(self, item: Item) -> int | None:
-        """Bytes that the item takes in memory, as far as the plan knows."""
-        return item.size
-
-
-class Whole:
-    """Items that are whole files of their own."""
-
-
-Access = Whole | Ranged | Streamed
 
 
 class Kind(ABC):
@@ -280,7 +277,7 @@ class ArchiveKind(Kind):
 
     @abstractmethod
     def members(self, archive: Archive) -> Iterator[Item | Skipped]:
-        """Its members, in the order stored.
+        """Its members (`Archive.item`), in the order stored.
 
         Raises:
             ContainerError: It cannot be read, or not further.
@@ -309,6 +306,29 @@ class ArchiveKind(Kind):
         except Exception as exc:
             reason = f"{reason_of(exc)} (run again to list the rest)"
             yield archive.broken(error_kind(exc), reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member as the archive has it.
+
+    Attributes:
+        name: As stored.
+        offset: Where its reader finds it.
+        size: Of its data in the archive, in bytes.
+        tag: Changes when its content does.
+        skip: Why it is no regular file, or None.
+        head: First bytes of its content, where `Archive.wants_head`.
+        error: Why its data cannot be read, or None.
+    """
+
+    name: bytes
+    offset: int | None = None
+    size: int | None = None
+    tag: str | None = None
+    skip: str | None = None
+    head: bytes = b""
+    error: MemberError | None = None
 
 
 class Archive:
@@ -343,41 +363,22 @@ class Archive:
             and self.lister.selection.skipped(text) is None
         )
 
-    def member(
-        self,
-        name: bytes,
-        *,
-        offset: int | None = None,
-        size: int | None = None,
-        tag: str | None = None,
-        head: bytes = b"",
-        skip: str | None = None,
-        error: ImageError | None = None,
-    ) -> Item | Skipped:
-        """A member's item, or why there is none.
-
-        Args:
-            name: As stored.
-            offset: Where its reader finds it.
-            size: Of its data in the archive, in bytes.
-            tag: Changes when its content does.
-            head: Its first bytes, where `wants_head`.
-            skip: Why it is no regular file, or None.
-            error: Why its data cannot be read, or None.
-        """
+    def item(self, member: Member) -> Item | Skipped:
+        """A member's item, or why there is none."""
         self.count += 1
-        reason = skip or self._skipped(name, head, error)
+        reason = member.skip or self._skipped(member)
         if reason is not None:
-            return Skipped(member_id(self.id, name), reason)
+            return Skipped(member_id(self.id, member.name), reason)
+        error = member.error
         return Item(
-            self._names.name(member_id(self.id, name)),
+            self._names.name(member_id(self.id, member.name)),
             self.uri,
             self.container,
-            member=member_text(name),
-            offset=offset,
-            size=size,
-            content_tag=tag,
-            error=error,
+            member=member_text(member.name),
+            offset=member.offset,
+            size=member.size,
+            content_tag=member.tag,
+            error=None if error is None else ImageError(Stage.LIST, error.kind, str(error)),
         )
 
     def broken(self, kind: ErrorKind, reason: str, span: tuple[int, int] | None = None) -> Item:
@@ -402,8 +403,8 @@ class Archive:
         """Bytes that are no member; counted, with offset and size in the name."""
         return Skipped(span_id(self.id, span), reason)
 
-    def _skipped(self, name: bytes, head: bytes, error: ImageError | None) -> str | None:
-        text = _plain(name)
+    def _skipped(self, member: Member) -> str | None:
+        text = _plain(member.name)
         reason = self.lister.selection.skipped(text)
         if reason is not None:
             return reason
@@ -412,7 +413,7 @@ class Archive:
         kind = name_kind(text)
         if kind is NameKind.IMAGE:
             return None
-        if kind is NameKind.UNKNOWN and (is_image_head(head) or error is not None):
+        if kind is NameKind.UNKNOWN and (is_image_head(member.head) or member.error is not None):
             return None
         return NOT_AN_IMAGE
 

@@ -7,14 +7,13 @@ py7zr cannot decompress, or what would need more memory than is given to a decom
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from textspot_ray.errors import MissingExtraError, one_line
-from textspot_ray.records import ErrorKind, ImageError, Item, Skipped, Stage
+from textspot_ray.records import ErrorKind, Item, Skipped
 from textspot_ray.sources.kinds.base import (
     HEAD_BYTES,
     MAX_DECODER_BYTES,
@@ -23,12 +22,14 @@ from textspot_ray.sources.kinds.base import (
     Beat,
     ContainerError,
     ItemStream,
+    Member,
     MemberError,
     SourceFile,
     Streamed,
     changed,
     too_large,
 )
+from textspot_ray.sources.kinds.compression import StreamCursor
 from textspot_ray.storage.faults import fault_of
 
 _MAGIC = b"7z\xbc\xaf\x27\x1c"
@@ -55,26 +56,17 @@ class SevenZipKind(ArchiveKind):
             for number, entry in enumerate(listing.files):
                 name = _name(entry)
                 if entry.get("emptystream"):
-                    is_file = entry.get("emptystream") and not _is_folder(entry)
-                    yield archive.member(
-                        name, tag="7z:0-0", size=0, skip=None if is_file else "directory"
-                    )
+                    skip = "directory" if _is_folder(entry) else None
+                    yield archive.item(Member(name, size=0, tag="7z:0-0", skip=skip))
                     continue
-                head, error, size = b"", None, int(entry["uncompressed"])
+                size, head, error = int(entry["uncompressed"]), b"", None
                 if archive.wants_head(name):
                     try:
-                        head = listing.read(number, min(HEAD_BYTES, size), lambda: None)
-                    except (MemberError, ContainerError) as exc:
-                        error = ImageError(Stage.LIST, exc.kind, str(exc))
-                yield archive.member(
-                    name,
-                    offset=number,
-                    size=size,
-                    tag=_tag(entry),
-                    head=head,
-                    skip="symbolic link in a 7z" if _is_link(entry) else None,
-                    error=error,
-                )
+                        head = listing.read(number, min(HEAD_BYTES, size))
+                    except MemberError as exc:
+                        error = exc
+                skip = "symbolic link in a 7z" if _is_link(entry) else None
+                yield archive.item(Member(name, number, size, _tag(entry), skip, head, error))
 
 
 class _Contents:
@@ -85,33 +77,29 @@ class _Contents:
         MissingExtraError: py7zr is not installed.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], beat: Beat = lambda: None) -> None:
         try:
             import py7zr
-            from py7zr.exceptions import ArchiveError
         except ImportError as exc:
             raise MissingExtraError("7z archives", "7z") from exc
         self._file = file
+        self._beat = beat
         _check_header(file)
         try:
             self._archive = py7zr.SevenZipFile(file, "r")
         except py7zr.PasswordRequired as exc:
             raise ContainerError("encrypted: decrypt it first", ErrorKind.UNSUPPORTED) from exc
-        except (ArchiveError, EOFError, ValueError, IndexError, KeyError, TypeError, struct.error,
-                AttributeError, AssertionError, OverflowError, MemoryError, StopIteration,
-                ArithmeticError) as exc:  # fmt: skip
-            raise _damaged(exc) from exc
         except Exception as exc:
             if fault_of(exc).is_transient:
                 raise
-            raise _damaged(exc) from exc
+            raise ContainerError(one_line(exc, 200)) from exc
         files = getattr(self._archive, "files", None)
         self.files: list[dict[str, Any]] = list(files.files_list) if files is not None else []
         self._runs: list[Any] = []
         self._starts: list[int] = []  # byte of the file where each run begins
         self._packed: list[int] = []  # and its bytes there
         self._places: list[tuple[int, int]] = []  # run of each member, and its offset within
-        self._stream: _Run | None = None
+        self._open: tuple[int, StreamCursor] | None = None  # a run, and where it is read
         self._damage: dict[int, tuple[int, MemberError]] = {}
         streams = getattr(getattr(self._archive, "header", None), "main_streams", None)
         if streams is not None and self.files:
@@ -131,7 +119,7 @@ class _Contents:
             if i >= 0:
                 used[i] += int(entry["uncompressed"])
 
-    def read(self, number: int, count: int, beat: Beat) -> bytes:
+    def read(self, number: int, count: int) -> bytes:
         """The first bytes of a member's content; cheap in the order stored.
 
         Raises:
@@ -143,19 +131,20 @@ class _Contents:
             return b""
         if run in self._damage and offset + count > self._damage[run][0]:
             raise self._damage[run][1]  # decompressing there again would end the same way
-        stream = self._stream
-        if stream is None or stream.run != run or stream.offset > offset:
-            self._stream = stream = _Run(self._file, self._decoder(run), run)
+        if self._open is None or self._open[0] != run or self._open[1].offset > offset:
+            packed = cast("IO[bytes]", _Run(self._file, self._decoder(run)))
+            self._open = (run, StreamCursor(packed, self._beat))
+        cursor = self._open[1]
         try:
-            stream.skip(offset - stream.offset, beat)
-            return stream.read(count, beat)
+            cursor.skip(offset - cursor.offset)
+            return cursor.read(count)
         except ContainerError as exc:
-            self._stream = None
+            self._open = None
             error = MemberError(exc.kind, str(exc))
-            self._damage[run] = (stream.offset, error)
+            self._damage[run] = (cursor.offset, error)
             raise error from exc
         except BaseException:
-            self._stream = None
+            self._open = None
             raise
 
     def _decoder(self, run: int) -> Any:
@@ -179,38 +168,27 @@ class _Contents:
 
 
 class _Run:
-    """One compressed run, forward only."""
+    """One compressed run as a file that is read forward, never beyond its last member."""
 
-    def __init__(self, file: IO[bytes], decoder: Any, run: int) -> None:
-        self.run = run
-        self.offset = 0
+    def __init__(self, file: IO[bytes], decoder: Any) -> None:
         self._file = file
         self._decoder = decoder
 
-    def read(self, count: int, beat: Beat) -> bytes:
-        whole = io.BytesIO()
-        while count > 0:
-            count -= whole.write(self._next(count))
-            beat()
-        return whole.getvalue()
+    def read(self, count: int) -> bytes:
+        """Some of the bytes that come next.
 
-    def skip(self, count: int, beat: Beat) -> None:
-        while count > 0:
-            count -= len(self._next(count))
-            beat()
-
-    def _next(self, count: int) -> bytes:
+        Raises:
+            ContainerError: The run is damaged.
+        """
         for _ in range(1000):  # a decoder may take input without giving output
             at = self._file.tell()
             try:
-                part = self._decoder.decompress(self._file, min(count, _CHUNK))
+                part = self._decoder.decompress(self._file, count)
             except Exception as exc:
                 if fault_of(exc).is_transient:
                     raise
-                reason = one_line(exc)
-                raise ContainerError(f"damaged data in a 7z: {reason}") from exc
+                raise ContainerError(f"damaged data in a 7z: {one_line(exc)}") from exc
             if part:
-                self.offset += len(part)
                 return bytes(part)
             if self._file.tell() == at:
                 break
@@ -228,12 +206,8 @@ class SevenZipStream(Streamed):
 
 class _SevenZipItems(ItemStream):
     def __init__(self, file: IO[bytes], source: SourceFile, beat: Beat) -> None:
-        self._contents = _Contents(file)
+        self._contents = _Contents(file, beat)
         self._max_bytes = source.max_bytes
-        self._beat = beat
-
-    def is_past(self, item: Item) -> bool:
-        return False  # a run is begun anew without opening the file again
 
     def read(self, item: Item) -> bytes:
         if not item.size:
@@ -244,7 +218,7 @@ class _SevenZipItems(ItemStream):
         size = int(files[number]["uncompressed"])
         if size > self._max_bytes:
             raise too_large(size, self._max_bytes)
-        data = self._contents.read(number, size, self._beat)
+        data = self._contents.read(number, size)
         digest = files[number].get("digest")
         if digest is not None and zlib.crc32(data) != digest:
             raise MemberError(ErrorKind.CORRUPT, "the 7z member's checksum is wrong")
@@ -283,10 +257,6 @@ def _check_memory(coders: list[dict[str, Any]]) -> None:
                 f"its compression asks for {wanted} bytes of memory, more than "
                 f"{MAX_DECODER_BYTES}: pack it anew with a smaller dictionary",
             )
-
-
-def _damaged(exc: Exception) -> ContainerError:
-    return ContainerError(one_line(exc, 200))
 
 
 def _name(entry: dict[str, Any]) -> bytes:

@@ -380,9 +380,6 @@ class _TableItems(ItemStream):
         self._next = -1
         self._held: Any = None
 
-    def is_past(self, item: Item) -> bool:
-        return False
-
     def read(self, item: Item) -> bytes:
         row_text, _, place = (item.member or "0").partition("#image=")
         row = int(row_text)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from textspot_ray.records import ErrorKind, ImageError, Item, Skipped, Stage
+from textspot_ray.records import ErrorKind, Item, Skipped
 from textspot_ray.sources.kinds.base import (
     HEAD_BYTES,
     Archive,
@@ -21,6 +21,7 @@ from textspot_ray.sources.kinds.base import (
     Beat,
     ContainerError,
     ItemStream,
+    Member,
     MemberError,
     Ranged,
     ReadRange,
@@ -99,43 +100,8 @@ class TarKind(ArchiveKind):
                     yield archive.gap(span, ZEROS_AT_END if found.is_zeros else BEHIND_END)
                 else:
                     yield archive.broken(ErrorKind.BROKEN_ARCHIVE, found.reason, span)
-                continue
-            error = None
-            if found.error is not None:
-                error = ImageError(Stage.LIST, ErrorKind.BROKEN_ARCHIVE, found.error)
-            yield archive.member(
-                found.name,
-                offset=found.offset,
-                size=found.size,
-                tag=found.tag,
-                head=found.head,
-                skip=found.skip,
-                error=error,
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class TarMember:
-    """A member of a tar.
-
-    Attributes:
-        name: As stored.
-        offset: Of its data.
-        size: Bytes of its data, as stored.
-        tag: Changes when header or place change; of a sparse file also where its headers begin
-            and how long it is with its holes.
-        skip: Why it is no regular file, or None.
-        head: First bytes of the content, where asked for.
-        error: Why it cannot be read, or None.
-    """
-
-    name: bytes
-    offset: int
-    size: int
-    tag: str
-    skip: str | None = None
-    head: bytes = b""
-    error: str | None = None
+            else:
+                yield archive.item(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +143,11 @@ class _DamageError(Exception):
     """What was read is no header; the next valid one is looked for."""
 
 
-def list_tar(cursor: Cursor, wants_head: Callable[[bytes], bool]) -> Iterator[TarMember | TarGap]:
+def list_tar(cursor: Cursor, wants_head: Callable[[bytes], bool]) -> Iterator[Member | TarGap]:
     """Members in order, each only once its data are known to be there in full.
+
+    A member's tag changes when its header or place do; that of a sparse file also says where its
+    headers begin and how long it is with its holes.
 
     Args:
         cursor: At the first byte.
@@ -271,7 +240,7 @@ def _read_entry(cursor: Cursor, block: bytes, start: int) -> _Entry:
             raise ContainerError(f"ends in the middle of a header at byte {at + len(block)}")
 
 
-def _member(cursor: Cursor, entry: _Entry, wants_head: Callable[[bytes], bool]) -> TarMember:
+def _member(cursor: Cursor, entry: _Entry, wants_head: Callable[[bytes], bool]) -> Member:
     header, pax = entry.header, entry.pax
     name = entry.long_name or pax.get("path") or header.name
     skip = _KINDS.get(header.type)
@@ -284,7 +253,8 @@ def _member(cursor: Cursor, entry: _Entry, wants_head: Callable[[bytes], bool]) 
     size = _pax_size(pax, header.size) if header.type not in _KINDS else 0
     if size < 0:
         raise ContainerError(f"a member of negative size at byte {entry.start}")
-    offset, tag, error = cursor.offset, tar_tag(entry.block, cursor.offset), None
+    offset, tag = cursor.offset, tar_tag(entry.block, cursor.offset)
+    error: MemberError | None = None
     head, read = b"", 0
     if entry.sparse is None:
         if size and skip is None and wants_head(name):
@@ -296,7 +266,7 @@ def _member(cursor: Cursor, entry: _Entry, wants_head: Callable[[bytes], bool]) 
             try:
                 data, entry.sparse = _map_in_data(cursor, size)
             except MemberError as exc:
-                data, error = cursor.offset - offset, str(exc)
+                data, error = cursor.offset - offset, exc
             read = data
         if error is None and skip is None and wants_head(name) and entry.sparse:
             first, length = entry.sparse[0]
@@ -306,7 +276,7 @@ def _member(cursor: Cursor, entry: _Entry, wants_head: Callable[[bytes], bool]) 
         shown = name.decode("utf-8", "backslashreplace")
         raise ContainerError(f"ends in the middle of member {shown!a} at byte {cursor.offset}")
     cursor.skip(-size % BLOCK)
-    return TarMember(name, offset, size, tag, skip, head, error)
+    return Member(name, offset, size, tag, skip, head, error)
 
 
 def read_header(block: bytes) -> TarHeader | None:
@@ -467,26 +437,6 @@ def _pax_size(pax: dict[str, bytes], size: int) -> int:
 # ---------------------------------------------------------------- reading
 
 
-class _Bytes:
-    """A cursor over bytes that are there already."""
-
-    def __init__(self, data: memoryview, offset: int) -> None:
-        self._data = data
-        self._start = self.offset = offset
-
-    def read(self, count: int) -> bytes:
-        at = self.offset - self._start
-        data = bytes(self._data[at : at + count])
-        self.offset += len(data)
-        return data
-
-    def skip(self, count: int) -> int:
-        left = len(self._data) - (self.offset - self._start)
-        moved = max(0, min(count, left))
-        self.offset += moved
-        return moved
-
-
 def read_member(cursor: Cursor, item: Item, max_bytes: int) -> bytes:
     """A member's content; the cursor is at `first_byte` of the item.
 
@@ -571,9 +521,12 @@ class TarRanges(Ranged):
 
     def content(self, item: Item, part: memoryview, more: ReadRange, max_bytes: int) -> bytes:
         first, stop = self.span(item)
-        if len(part) >= stop - first:
-            return read_member(_Bytes(part, first), item, max_bytes)
-        cursor = RangeCursor(more, stop, BLOCK)
+
+        def read_range(start: int, end: int) -> bytes:
+            return bytes(part[start - first : end - first])
+
+        is_here = len(part) >= stop - first
+        cursor = RangeCursor(read_range if is_here else more, stop, BLOCK)
         cursor.skip(first)
         return read_member(cursor, item, max_bytes)
 

@@ -14,16 +14,17 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from textspot_ray.records import ErrorKind, ImageError, Item, Skipped, Stage
+from textspot_ray.records import ErrorKind, Item, Skipped
 from textspot_ray.sources.kinds.base import (
     HEAD_BYTES,
     MAX_DECODER_BYTES,
     Archive,
     ArchiveKind,
     ContainerError,
+    Member,
     MemberError,
     Ranged,
     ReadRange,
@@ -72,43 +73,9 @@ class ZipKind(ArchiveKind):
         if size is None:
             raise ContainerError("its server does not tell its size: download it first")
         for member in list_zip(archive.file.read, size):
-            error, head = None, b""
-            if member.error is not None:
-                error = ImageError(Stage.LIST, ErrorKind.BROKEN_ARCHIVE, member.error)
-            elif member.skip is None and archive.wants_head(member.name):
-                head = _head(archive.file.read, member)
-            yield archive.member(
-                member.name,
-                offset=member.offset,
-                size=member.size,
-                tag=member.tag,
-                head=head,
-                skip=member.skip,
-                error=error,
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class ZipMember:
-    """A member as the central directory has it.
-
-    Attributes:
-        name: As stored.
-        offset: Of its local header.
-        size: Bytes of its compressed data.
-        tag: CRC and size of the content.
-        skip: Why it is no regular file, or None.
-        encrypted: Whether a password is needed.
-        error: Why it cannot be read, or None.
-    """
-
-    name: bytes
-    offset: int
-    size: int
-    tag: str
-    skip: str | None
-    encrypted: bool
-    error: str | None = None
+            if member.error is None and member.skip is None and archive.wants_head(member.name):
+                member = replace(member, head=_head(archive.file.read, member))
+            yield archive.item(member)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +96,7 @@ class _Directory:
     wraps: bool
 
 
-def list_zip(read_range: ReadRange, size: int) -> Iterator[ZipMember]:
+def list_zip(read_range: ReadRange, size: int) -> Iterator[Member]:
     """Members in the order of the central directory, streamed.
 
     How many there are is decided by the directory's length: the count is of 16 bits, and several
@@ -164,7 +131,7 @@ def list_zip(read_range: ReadRange, size: int) -> Iterator[ZipMember]:
         member = _member(fields, entry, directory, size)
         if directory.wraps and member.error is None:
             member = _unwrapped(read_range, member, size, last)
-        last = max(last, member.offset)
+        last = max(last, member.offset or 0)
         yield member
         number += 1
         at += total
@@ -174,22 +141,16 @@ def list_zip(read_range: ReadRange, size: int) -> Iterator[ZipMember]:
         )
 
 
-def _unwrapped(read_range: ReadRange, member: ZipMember, size: int, last: int) -> ZipMember:
+def _unwrapped(read_range: ReadRange, member: Member, size: int, last: int) -> Member:
     """The member at its place behind the one before, its offset being known modulo 4 GiB."""
-    offset = member.offset % _FOUR_GIB + last // _FOUR_GIB * _FOUR_GIB
+    offset = (member.offset or 0) % _FOUR_GIB + last // _FOUR_GIB * _FOUR_GIB
     if offset < last:
         offset += _FOUR_GIB
     while offset + _LOCAL.size < size:
         if read_range(offset, offset + 4) == b"PK\x03\x04":
-            return _replaced(member, offset, None)
+            return replace(member, offset=offset)
         offset += _FOUR_GIB
-    return _replaced(member, member.offset, "no local header where the directory has one")
-
-
-def _replaced(member: ZipMember, offset: int, error: str | None) -> ZipMember:
-    return ZipMember(
-        member.name, offset, member.size, member.tag, member.skip, member.encrypted, error
-    )
+    return replace(member, error=_broken("no local header where the directory has one"))
 
 
 def data_start(data: bytes) -> int:
@@ -251,16 +212,19 @@ def zip_tag(crc: int, size: int) -> str:
     return f"zip:{crc:08x}-{size}"
 
 
-def _head(read_range: ReadRange, member: ZipMember) -> bytes:
+def _head(read_range: ReadRange, member: Member) -> bytes:
     """The first bytes of a member's content; empty if they cannot be told."""
-    if member.encrypted or not member.size:
+    offset, size = member.offset or 0, member.size or 0
+    if not size:
         return b""
-    stop = member.offset + _LOCAL.size + len(member.name) + _SNIFF_SLACK
-    header = read_range(member.offset, stop)
+    stop = offset + _LOCAL.size + len(member.name) + _SNIFF_SLACK
+    header = read_range(offset, stop)
     try:
         start = data_start(header)
-        data = header[start : start + member.size]
-        method = _LOCAL.unpack(header[: _LOCAL.size])[3]
+        data = header[start : start + size]
+        _, _, flags, method = _LOCAL.unpack(header[: _LOCAL.size])[:4]
+        if flags & _ENCRYPTED:
+            return b""
         if method == _STORED:
             return data[:HEAD_BYTES]
         skip = 9 if method == _LZMA else 0
@@ -343,23 +307,20 @@ def _directory64(read_range: ReadRange, end: int) -> tuple[int, int, int, int, i
     return None
 
 
-def _member(fields: tuple[int, ...], entry: bytes, directory: _Directory, total: int) -> ZipMember:
-    flags, crc = fields[5], fields[9]
-    packed, content, offset = fields[10], fields[11], fields[18]
+def _member(fields: tuple[int, ...], entry: bytes, directory: _Directory, total: int) -> Member:
+    crc, packed, content, offset = fields[9], fields[10], fields[11], fields[18]
     stop = _CENTRAL.size + fields[12]
     name = entry[_CENTRAL.size : stop]
-    error = None
+    problem = None
     if 0xFFFFFFFF in (packed, content, offset) and not directory.wraps:
         found = _sizes64(entry[stop : stop + fields[13]], content, packed, offset)
         if found is None:
-            error = "the directory's entry lacks its zip64 sizes"
+            problem = "the directory's entry lacks its zip64 sizes"
         else:
             content, packed, offset = found
     offset += directory.shift
-    if error is None and offset + _LOCAL.size + packed > total:
-        error = "lies behind the end of the file"
-    if error is not None:
-        packed = 0
+    if problem is None and offset + _LOCAL.size + packed > total:
+        problem = "lies behind the end of the file"
     skip = None
     if name.endswith((b"/", b"\\")):
         skip = "directory"
@@ -369,9 +330,18 @@ def _member(fields: tuple[int, ...], entry: bytes, directory: _Directory, total:
             skip = "symbolic link in a zip"
         elif stat.S_ISDIR(mode):
             skip = "directory"
-    return ZipMember(
-        name, offset, packed, zip_tag(crc, content), skip, bool(flags & _ENCRYPTED), error
+    return Member(
+        name,
+        offset,
+        packed if problem is None else 0,
+        zip_tag(crc, content),
+        skip,
+        error=None if problem is None else _broken(problem),
     )
+
+
+def _broken(problem: str) -> MemberError:
+    return MemberError(ErrorKind.BROKEN_ARCHIVE, problem)
 
 
 def _sizes64(extra: bytes, content: int, packed: int, offset: int) -> tuple[int, int, int] | None:
