@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import pyarrow as pa
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from textspot_ray.storage.raw_file import RawFile
 
 
-class FilePart(io.RawIOBase):
+class FilePart(RawFile):
     """A stretch of a file, as a file; both may be read in turns.
 
     Args:
@@ -21,34 +19,25 @@ class FilePart(io.RawIOBase):
     """
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
+        super().__init__()
         self._file = file
-        self._start = self._at = start
-        self._stop = start + size
+        self._start = start
+        self._size = size
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        from_where = (self._start, self._at, self._stop)[whence]
-        self._at = max(self._start, from_where + offset)
-        return self._at - self._start
-
-    def tell(self) -> int:
-        return self._at - self._start
+    def end(self) -> int:
+        return self._size
 
     def read(self, size: int | None = -1, /) -> bytes:
-        left = max(0, self._stop - self._at)
-        self._file.seek(self._at)
+        """As files have it; by `readinto` there would be two copies."""
+        left = max(0, self._size - self._at)
+        self._file.seek(self._start + self._at)
         data = self._file.read(left if size is None or size < 0 else min(size, left))
         self._at += len(data)
         return data
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self.read(len(view))
+    def fill(self, view: memoryview, at: int) -> int:
+        self._file.seek(self._start + at)
+        data = self._file.read(min(len(view), max(0, self._size - at)))
         view[: len(data)] = data
         return len(data)
 

@@ -78,7 +78,7 @@ def pages(file: IO[bytes], chunk: Any) -> Iterator[PageHeader]:
         yield PageHeader(
             kind, at, header.of(3), header.of(2), header.of(place, 1),
             header.of(place, 4 if is_v2 else 2),
-            header.of(8, 5) + max(0, header.of(8, 6)) if is_v2 else 0,
+            max(0, header.of(8, 5)) + max(0, header.of(8, 6)) if is_v2 else 0,
             header.of(8, 7) != 0,
         )  # fmt: skip
         at += header.of(3)

@@ -316,20 +316,6 @@ def check_size(scalar: Any, column: ImageColumn, max_bytes: int) -> None:
         raise too_large(size, max_bytes)
 
 
-def content_of(value: bytes, column: ImageColumn) -> bytes:
-    """The bytes of the image that a value stands for.
-
-    Raises:
-        MemberError: Base64 that is none.
-    """
-    if column.form != "base64":
-        return value
-    try:
-        return _base64(value)
-    except binascii.Error as exc:
-        raise MemberError(ErrorKind.CORRUPT, f"damaged base64 text: {exc}") from exc
-
-
 class TableAccess(Streamed):
     """Rows of a table, cheap in rising order."""
 
@@ -389,8 +375,10 @@ class _TableItems(ItemStream):
         if scalar is None:
             return self._beside(path)
         check_size(scalar, self._column, self._source.max_bytes)
+        is_base64 = self._column.form == "base64"
         if self._column.is_list or scalar.as_buffer().size < _SPILLED_BYTES:
-            return content_of(bytes(scalar.as_buffer().to_pybytes()), self._column)
+            data = bytes(scalar.as_buffer().to_pybytes())
+            return _decoded(io.BytesIO(data)) if is_base64 else data
         # The page that it was decoded from, the value and a copy of it would be in memory at once.
         # By way of the disk it is one of them, once the decoder is given up.
         with tempfile.TemporaryFile(prefix="textspot-") as file:
@@ -401,9 +389,7 @@ class _TableItems(ItemStream):
                 self._next = -1
                 pa.default_memory_pool().release_unused()  # it would keep what was freed
             file.seek(0)
-            if self._column.form == "base64":
-                return _decoded(file)
-            return file.read()
+            return _decoded(file) if is_base64 else file.read()
 
     def close(self) -> None:
         self._table.close()
@@ -501,7 +487,7 @@ def _holds_images(table: ImageTable, column: ImageColumn) -> bool:
         head = bytes(memoryview(value.as_buffer())[:_BASE64_HEAD])
         if column.form == "base64":
             try:
-                head = _base64(head[: len(head) // 4 * 4], cut=True)
+                head = _base64_head(head)
             except binascii.Error:
                 continue
         if is_image_head(head[:512]):
@@ -509,14 +495,12 @@ def _holds_images(table: ImageTable, column: ImageColumn) -> bool:
     return False
 
 
-def _base64(text: bytes, cut: bool = False) -> bytes:
-    """The bytes of base64 text, with or without ``data:image/...;base64,`` before it."""
+def _base64_head(text: bytes) -> bytes:
+    """The first bytes that base64 text stands for, with or without ``data:...,`` before it."""
     if text.startswith(b"data:"):
         text = text.partition(b",")[2]
     text = _plain_base64(text)
-    if cut:
-        text = text[: len(text) // 4 * 4]
-    return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    return base64.b64decode(text[: len(text) // 4 * 4], validate=True)
 
 
 def _plain_base64(text: bytes) -> bytes:
