@@ -24,7 +24,6 @@ from textspot_ray.storage.faults import reason_of
 if TYPE_CHECKING:
     from textspot_ray.sources.listing import Lister
 
-IsContainer = Callable[[str], bool]
 _URI_NAMES: Final = (
     "uri", "url", "image_uri", "image_url", "path", "image_path", "img_path", "file_path",
     "filepath", "file", "filename", "file_name", "image", "img", "key", "s3_uri", "gcs_uri",
@@ -44,76 +43,21 @@ class ListKind(Kind):
 
     def list(self, source: Source, lister: Lister) -> Iterator[Item | Skipped]:
         name = file_name(source.protocol, source.path)
-        config = lister.config
-        file = lister.file(source)
         try:
-            yield from lister.rows(
-                source,
-                read_list(
-                    file.open,
-                    name,
-                    uri_column=config.uri_column,
-                    id_column=config.id_column,
-                    header=config.header,
-                    is_container=lambda text: lister.kind_of_name(text) is not None,
-                ),
-            )
+            yield from lister.rows(source, _rows(lister.file(source).open, name, lister))
         except (OSError, TimeoutError) as exc:
             raise SourceError(f"cannot read list {lister.uri(source)}: {reason_of(exc)}") from exc
 
 
-def read_list(
-    open_file: Callable[[], IO[bytes]],
-    name: str,
-    *,
-    uri_column: str | None = None,
-    id_column: str | None = None,
-    header: str = "auto",
-    is_container: IsContainer = lambda _: False,
-) -> Iterator[ListRow]:
-    """Rows of a list, streamed; its form is told by its name.
-
-    Args:
-        open_file: Opens it; called twice where quoting has to be found out first.
-        name: Of the file.
-        uri_column: Column that holds the URI; None finds it by name, or by what it holds.
-        id_column: Column that gives the image's id.
-        header: ``yes``, ``no`` or ``auto``: whether CSV and TSV begin with column names.
-        is_container: Whether a name is one of an archive or list.
-
-    Raises:
-        SourceError: It is no list at all, or lacks a column; the message names the fix.
-    """
-    suffix = name.rpartition(".")[2].lower()
-    columns = _Columns(name, uri_column, id_column, is_container)
-    if suffix in ("csv", "tsv"):
-        yield from _csv(open_file, columns, header)
-        return
-    with open_file() as file:
-        text = _text(file)
-        if suffix in ("jsonl", "ndjson"):
-            yield from columns.rows(_json_lines(text))
-        else:
-            yield from _lines(text, columns)
-
-
-def table_rows(
-    records: Iterable[dict[str, Any]],
-    name: str,
-    uri_column: str | None,
-    id_column: str | None,
-    is_container: IsContainer,
-) -> Iterator[ListRow]:
+def table_rows(records: Iterable[dict[str, Any]], name: str, lister: Lister) -> Iterator[ListRow]:
     """Rows of a table that holds URIs, from its records.
 
     Args:
         records: Rows by column name.
         name: The list's, for messages.
-        uri_column: The column of URIs; None: found by names and values.
-        id_column: The column of ids, if there is one.
-        is_container: Whether a name is one of an archive or a list.
+        lister: For the columns that the user named.
     """
-    columns = _Columns(name, uri_column, id_column, is_container)
+    columns = _Columns(name, lister)
     yield from columns.rows((n, record, None) for n, record in enumerate(records, 1))
 
 
@@ -139,13 +83,11 @@ Record = tuple[int, dict[str, Any] | None, str | None]  # number, columns, or wh
 class _Columns:
     """Which columns of a list hold what."""
 
-    def __init__(
-        self, name: str, uri_column: str | None, id_column: str | None, is_container: IsContainer
-    ) -> None:
+    def __init__(self, name: str, lister: Lister) -> None:
         self.name = name
-        self.uri_column = uri_column
-        self.id_column = id_column
-        self._is_container = is_container
+        self.uri_column = lister.config.uri_column
+        self.id_column = lister.config.id_column
+        self._kind_of_name = lister.kind_of_name
 
     def rows(self, records: Iterable[Record]) -> Iterator[ListRow]:
         """Rows from records; the first good one decides about the columns."""
@@ -164,7 +106,7 @@ class _Columns:
             return False
         if "://" in text[:12]:
             return True
-        return name_kind(text) is NameKind.IMAGE or self._is_container(text)
+        return name_kind(text) is NameKind.IMAGE or self._kind_of_name(text) is not None
 
     def _row(self, number: int, record: dict[str, Any], column: str) -> Iterator[ListRow]:
         uris = _uris(record.get(column))
@@ -309,6 +251,23 @@ def _json_lines(text: io.TextIOWrapper) -> Iterator[Record]:
             yield number, row, None
         else:
             yield number, None, "a JSON object is needed"
+
+
+def _rows(open_file: Callable[[], IO[bytes]], name: str, lister: Lister) -> Iterator[ListRow]:
+    """Rows of a list, streamed; its form is told by its name.
+
+    It is opened more than once where its quoting has to be found out first.
+    """
+    suffix = name.rpartition(".")[2].lower()
+    columns = _Columns(name, lister)
+    if suffix in ("csv", "tsv"):
+        yield from _csv(open_file, columns, lister.config.header)
+        return
+    with open_file() as file:
+        if suffix in ("jsonl", "ndjson"):
+            yield from columns.rows(_json_lines(_text(file)))
+        else:
+            yield from _lines(_text(file), columns)
 
 
 def _csv(open_file: Callable[[], IO[bytes]], columns: _Columns, header: str) -> Iterator[ListRow]:

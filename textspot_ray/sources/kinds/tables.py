@@ -216,13 +216,7 @@ class TableKind(ArchiveKind):
                 for f in table.schema
                 if not _has_binary(f.type) or pa.types.is_struct(f.type)
             ]
-            rows = table_rows(
-                table.records(columns),
-                name,
-                lister.config.uri_column,
-                lister.config.id_column,
-                lambda text: lister.kind_of_name(text) is not None,
-            )
+            rows = table_rows(table.records(columns), name, lister)
             try:
                 yield from lister.rows(source, rows)
             except ContainerError as exc:
