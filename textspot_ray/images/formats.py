@@ -103,7 +103,6 @@ _UNREAD_MAGIC = (
     (b"DDS ", "DirectDraw surface"),
     (b"\x01\xda", "SGI image"),
     (b"SIMPLE  =", "FITS"),
-    (b"\x76\x2f\x31\x01", "OpenEXR"),
 )
 _ADVICE = {
     "SVG": "render it to PNG first, for example: rsvg-convert",

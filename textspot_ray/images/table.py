@@ -21,7 +21,7 @@ import msgspec
 
 from textspot_ray.images.formats import Format
 from textspot_ray.images.raster import RefusedError, unsupported
-from textspot_ray.images.tiff import COMPRESSIONS
+from textspot_ray.images.tiff import compression_name
 
 
 class Decoder(StrEnum):
@@ -86,7 +86,7 @@ class ImageKind:
         parts.append(_NAMES.get(self.format, str(self.format).upper()))
         text = " ".join(parts)
         if self.compression:
-            name = COMPRESSIONS.get(self.compression, "unknown")
+            name = compression_name(self.compression)
             text += f" with compression {self.compression} ({name})"
         if "planar" in self.layout:
             text += " in planes"

@@ -189,6 +189,16 @@ def is_camera_raw(page: TiffPage) -> bool:
     return page.is_dng or bool(page.subfile & _REDUCED and page.has_children)
 
 
+def compression_name(number: int) -> str:
+    """What tifffile calls a value of tag 259, for messages."""
+    from tifffile import COMPRESSION
+
+    try:
+        return str(COMPRESSION(number).name).replace("_", " ")
+    except ValueError:
+        return "unknown"
+
+
 def layout_of(data: bytes, page: TiffPage) -> TiffLayout:
     """How the pixels of a page are stored.
 
@@ -258,7 +268,7 @@ class _Layout:
                     if tag == ORIENTATION_TAG:
                         orientation_at, orientation_type = where, kind
             elif tag in _VITAL:
-                self._check_value(entry)
+                self._place(entry)
             elif tag in (_SUB_IFDS, _DNG_VERSION):
                 values[tag] = 1
         try:
@@ -284,30 +294,30 @@ class _Layout:
 
     def describe(self, page: TiffPage) -> TiffLayout:
         start, stop, entry_bytes = self._bounds(page.offset)
-        tags: dict[int, tuple[int, ...]] = {}
+        entries: dict[int, int] = {}
         for entry in range(start, stop, entry_bytes):
-            tag = self._int("H", entry)
-            if tag in _LAYOUT_TAGS:
-                tags.setdefault(tag, self._values(entry))
+            entries.setdefault(self._int("H", entry), entry)
+
+        def values(tag: int) -> tuple[int, ...]:
+            return self._values(entries[tag]) if tag in entries else ()
 
         def one(tag: int, default: int) -> int:
-            found = tags.get(tag)
-            return found[0] if found else default
+            return (values(tag) or (default,))[0]
 
         samples = one(277, 1)
-        bits = tags.get(258) or (1,)
-        offsets = tags.get(324) or tags.get(273) or ()
-        counts = tags.get(325) or tags.get(279) or ()
-        tiled = 322 in tags
-        stream = (one(513, 0), one(514, 0)) if 513 in tags else None
+        bits = values(258) or (1,)
+        offsets = values(324) or values(273)
+        counts = values(325) or values(279)
+        tiled = 322 in entries
+        stream = (one(513, 0), one(514, 0)) if 513 in entries else None
         return TiffLayout(
             compression=one(259, 1),
             bits=bits if len(bits) > 1 else bits * min(samples, 64),
             samples=samples,
-            photometric=one(262, 0) if 262 in tags else None,
+            photometric=one(262, 0) if 262 in entries else None,
             planar=one(284, 1) == 2 and samples > 1,
             sample_format=one(339, 1),
-            extra=tags.get(338, ()),
+            extra=values(338),
             segments=tuple(zip(offsets, counts, strict=False)),
             jpeg_stream=stream,
             ink_set=one(332, 1),
@@ -316,7 +326,7 @@ class _Layout:
             segment_columns=one(322, 0) if tiled else page.width,
             predictor=one(317, 1),
             low_bit_first=one(266, 1) == 2,
-            jpeg_tables=bytes(v & 0xFF for v in tags.get(347, ())),
+            jpeg_tables=bytes(v & 0xFF for v in values(347)),
         )
 
     def _bounds(self, at: int) -> tuple[int, int, int]:
@@ -330,20 +340,19 @@ class _Layout:
 
     def _values(self, entry: int) -> tuple[int, ...]:
         kind = self._int("H", entry + 2)
-        count = self._int("Q" if self.big else "I", entry + 4)
         if kind == 7:
             kind = 1
         if kind not in _TYPES:
             return ()
-        size = count * _BYTES[kind]
-        at = entry + (12 if self.big else 8)
-        if size > (8 if self.big else 4):
-            at = self._int("Q" if self.big else "I", at)
-        if at + size > len(self.data):
-            raise CutError("the file ends before the tables of its directory")
+        count, at = self._place(entry)
         return struct.unpack_from(f"{self.order}{count}{_TYPES[kind]}", self.data, at)
 
-    def _check_value(self, entry: int) -> None:
+    def _place(self, entry: int) -> tuple[int, int]:
+        """How many values an entry has, and where they begin.
+
+        Raises:
+            CutError: The file ends before them.
+        """
         count = self._int("Q" if self.big else "I", entry + 4)
         size = count * _BYTES.get(self._int("H", entry + 2), 1)
         at = entry + (12 if self.big else 8)
@@ -351,76 +360,10 @@ class _Layout:
             at = self._int("Q" if self.big else "I", at)
         if at + size > len(self.data):
             raise CutError("the file ends before the tables of its directory")
+        return count, at
 
     def _int(self, width: str, at: int) -> int:
         size = struct.calcsize(width)
         if at + size > len(self.data):
             raise CutError("the file ends before its directory of pages")
         return int(struct.unpack_from(self.order + width, self.data, at)[0])
-
-
-_LAYOUT_TAGS = frozenset(
-    {
-        258,
-        259,
-        262,
-        266,
-        273,
-        277,
-        278,
-        279,
-        284,
-        317,
-        322,
-        323,
-        324,
-        325,
-        332,
-        338,
-        339,
-        347,
-        513,
-        514,
-    }
-)
-COMPRESSIONS = {
-    1: "no compression",
-    2: "CCITT RLE",
-    3: "CCITT T.4 fax",
-    4: "CCITT T.6 fax",
-    5: "LZW",
-    6: "old-style JPEG",
-    7: "JPEG",
-    8: "Deflate",
-    9: "JBIG (T.85)",
-    10: "JBIG (T.43)",
-    32766: "NeXT",
-    32771: "CCITT RLE, word-aligned",
-    32773: "PackBits",
-    32809: "ThunderScan",
-    32908: "PixarFilm",
-    32909: "PixarLog",
-    32946: "Deflate",
-    33003: "JPEG 2000 (Aperio, YCbCr)",
-    33004: "JPEG 2000 (lossy)",
-    33005: "JPEG 2000 (Aperio, RGB)",
-    33007: "JPEG (Aperio)",
-    34661: "JBIG",
-    34676: "SGI LogLuv",
-    34677: "SGI LogLuv 24",
-    34712: "JPEG 2000",
-    34713: "Nikon NEF",
-    34887: "LERC",
-    34892: "lossy JPEG (DNG)",
-    34925: "LZMA",
-    34926: "Zstandard",
-    34927: "WebP",
-    34933: "PNG",
-    34934: "JPEG XR",
-    50000: "Zstandard",
-    50001: "WebP",
-    50002: "JPEG XL",
-    50013: "Pixtiff",
-    52546: "JPEG XL (DNG)",
-    65000: "EER",
-}

@@ -38,11 +38,11 @@ from textspot_ray.images.readers import decode_jpeg_stream, load_pillow
 from textspot_ray.images.strips import CHECKED, is_bomb, stream_damage
 from textspot_ray.images.table import Decoder, ImageKind, choose, is_installed
 from textspot_ray.images.tiff import (
-    COMPRESSIONS,
     OnePageFile,
     TiffChain,
     TiffLayout,
     TiffPage,
+    compression_name,
     layout_of,
     tiff_chain,
     without_levels,
@@ -242,7 +242,7 @@ def _by_pillow(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> _Read:
             raise
         raise BrokenHeaderError(messages[0]) from exc
     except (SyntaxError, KeyError) as exc:
-        name = COMPRESSIONS.get(layout.compression, str(layout.compression))
+        name = compression_name(layout.compression)
         what = f"TIFF ({name}, {layout.samples} samples of {max(layout.bits)} bits: {exc})"
         raise unsupported(what, _ADVICE) from exc
     damage = messages[0] if messages else None
