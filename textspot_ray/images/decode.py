@@ -24,6 +24,7 @@ from textspot_ray.images.formats import (
     unread_format,
 )
 from textspot_ray.images.headers import (
+    LOSSLESS_JPEG,
     BrokenHeaderError,
     CutError,
     Header,
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-_JPEG_LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF, 0xF7})
 _PAGED = frozenset({Format.TIFF, Format.PDF})
 
 
@@ -166,7 +166,7 @@ def _one(job: DecodeJob, found: Format) -> Raster:
         if row.bytes_per_pixel:
             divisor = 1
             if row.reader in (Decoder.SIMPLEJPEG, Decoder.SIMPLEJPEG_CMYK):
-                divisor = job.reduction(header.width, header.height, header.orientation)
+                divisor = job.reduction(header)
             job.reserve(row.bytes_per_pixel * area / divisor, kind, area)
     return DECODERS[row.reader](job, header, found)
 
@@ -199,7 +199,7 @@ def _jpeg_kind(job: DecodeJob, found: Format) -> tuple[Header, ImageKind]:
     words = set()
     if header.channels == 4:
         words.add("cmyk")
-    if header.process in _JPEG_LOSSLESS:
+    if header.process in LOSSLESS_JPEG:
         words.add("lossless")
     if header.channels not in (1, 3, 4):
         words.add("odd")

@@ -385,10 +385,10 @@ def _preview(job: DecodeJob, raw: Any, sensor_side: int) -> Raster | None:
         return None
     if max(header.width, header.height) < _SMALL_PREVIEW * sensor_side or header.bits != 8:
         return None
-    divisor = job.reduction(header.width, header.height, header.orientation)
+    divisor = job.reduction(header)
     if header.channels == 4:
         return None
-    image, warning = decode_jpeg_stream(thumb.data, "BGR", header.width, header.height, divisor)
+    image, warning = decode_jpeg_stream(thumb.data, "BGR", header, divisor)
     # Previews carry the camera's orientation themselves in most files; else the raw file's counts.
     orientation = header.orientation
     if orientation == 1:

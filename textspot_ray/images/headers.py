@@ -24,6 +24,7 @@ _MAX_STEPS = 100_000  # segments, chunks or boxes; real files have tens, or some
 _NO_LENGTH = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 ORIENTATION_TAG = 0x0112
+LOSSLESS_JPEG = frozenset({0xC3, 0xC7, 0xCB, 0xCF, 0xF7})  # SOF markers
 _MAX_TILES = 65_535  # JPEG 2000 numbers them with 16 bits (T.800, A.4.2)
 _NO_EOI = "the end-of-image marker is missing"
 

@@ -203,12 +203,23 @@ def cmyk_to_bgr(cmyk: NDArray[np.uint8], out: Pixels) -> None:
         cv2.cvtColor(np.asarray(inks.convert("RGB")), cv2.COLOR_RGB2BGR, dst=out[rows])
 
 
-def on_ground(bgra: Pixels) -> Pixels:
-    """Lay BGRA (not premultiplied) on the ground that suits it; see `ground_for`."""
-    height, width = bgra.shape[:2]
-    if int(bgra[:, :, 3].min()) == 255:
-        return np.asarray(cv2.cvtColor(bgra, cv2.COLOR_BGRA2BGR), np.uint8)
-    return _on_ground(width, height, lambda rows: bgra[rows], cv2.COLOR_BGRA2BGR)
+def unmultiply(image: Pixels) -> None:
+    """Divide the colours of H x W x 4 uint8 by their opacity, in place."""
+    for rows in bands(*image.shape[:2]):
+        part = image[rows]
+        opacity = np.maximum(part[..., 3:].astype(np.uint16), 1)
+        part[..., :3] = np.minimum(part[..., :3].astype(np.uint16) * 255 // opacity, 255)
+
+
+def on_ground(image: Pixels, code: int = cv2.COLOR_BGRA2BGR) -> Pixels:
+    """Lay an image (not premultiplied) on the ground that suits it; see `ground_for`.
+
+    ``code`` is OpenCV's conversion that fits the order of its channels.
+    """
+    height, width = image.shape[:2]
+    if int(image[:, :, 3].min()) == 255:
+        return np.asarray(cv2.cvtColor(image, code), np.uint8)
+    return _on_ground(width, height, lambda rows: image[rows], code)
 
 
 def _on_ground(

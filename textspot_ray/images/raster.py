@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textspot_ray.images.headers import BrokenHeaderError
+from textspot_ray.images.headers import BrokenHeaderError, Header
 from textspot_ray.records import ErrorKind
 
 if TYPE_CHECKING:
@@ -117,23 +117,17 @@ class DecodeJob:
                 "with 8 bits or smaller",
             )
 
-    def reduction(self, width: int, height: int, orientation: int) -> int:
-        """Largest of 8, 4, 2, 1 that leaves at least `fit` pixels of a stored image.
-
-        Args:
-            width: Of the image as stored, pixels.
-            height: Likewise.
-            orientation: EXIF's, 1 to 8.
-        """
+    def reduction(self, header: Header) -> int:
+        """Largest of 8, 4, 2, 1 that leaves at least `fit` pixels of a stored image."""
         if self.fit is None:
             return 1
-        turned = orientation >= 5
+        stored, turned = (header.width, header.height), header.orientation >= 5
         fit = self.fit
         if callable(fit):
-            fit = fit(height, width) if turned else fit(width, height)
+            fit = fit(*(stored[::-1] if turned else stored))
         need_x, need_y = fit[::-1] if turned else fit
         for divisor in (8, 4, 2):
-            if width // divisor >= need_x and height // divisor >= need_y:
+            if stored[0] // divisor >= need_x and stored[1] // divisor >= need_y:
                 return divisor
         return 1
 
@@ -163,6 +157,23 @@ class Raster:
     damage: str | None = None
     note: str | None = None
     payload: memoryview | None = None
+
+
+def check_shape(image: NDArray[Any], width: int, height: int) -> None:
+    """See to it that a decoder gave as many pixels as the header has.
+
+    Args:
+        image: Rows first.
+        width: As the header says.
+        height: Likewise.
+
+    Raises:
+        BrokenHeaderError: It did not.
+    """
+    if image.shape[:2] != (height, width):
+        raise BrokenHeaderError(
+            f"decoded to {image.shape[1]} x {image.shape[0]}, not {width} x {height}"
+        )
 
 
 def is_long(payload: memoryview) -> bool:

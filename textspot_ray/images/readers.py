@@ -8,6 +8,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from textspot_ray.images.formats import Format
-from textspot_ray.images.headers import BrokenHeaderError, CutError, Header
+from textspot_ray.images.headers import ORIENTATION_TAG, BrokenHeaderError, CutError, Header
 from textspot_ray.images.pixels import (
     bands,
     cmyk_to_bgr,
@@ -23,9 +24,10 @@ from textspot_ray.images.pixels import (
     integer_scale,
     on_ground,
     real_scale,
+    unmultiply,
     value_range,
 )
-from textspot_ray.images.raster import DecodeJob, Raster, RefusedError
+from textspot_ray.images.raster import DecodeJob, Raster, RefusedError, check_shape
 from textspot_ray.records import ErrorKind
 
 if TYPE_CHECKING:
@@ -44,20 +46,20 @@ _MOST_LOST = 0.9  # of a JPEG's rows; with less left it is taken for lost as a w
 _HARMLESS = ("JFIF", "Adobe color transform", "Invalid SOS parameters")
 
 
-def _payload(job: DecodeJob, header: Header) -> memoryview:
-    start, stop = header.payload
-    return memoryview(job.data)[start:stop]
-
-
 def _raster(
     job: DecodeJob,
     header: Header,
     image: Pixels,
     found: Format,
     note: str | None = None,
+    *,
     damage: str | None = None,
+    may_be_reduced: bool = False,
 ) -> Raster:
-    """Pixels, at full size or less, with what the header says of them."""
+    """Pixels with what the header says of them."""
+    if not may_be_reduced:
+        check_shape(image, header.width, header.height)
+    start, stop = header.payload
     return Raster(
         image,
         header.width,
@@ -66,7 +68,7 @@ def _raster(
         header.orientation,
         damage=damage or header.damage,
         note=note,
-        payload=_payload(job, header),
+        payload=memoryview(job.data)[start:stop],
     )
 
 
@@ -74,15 +76,14 @@ def _raster(
 
 
 def decode_jpeg_stream(
-    data: bytes, space: str, width: int, height: int, divisor: int = 1
+    data: bytes, space: str, header: Header, divisor: int = 1
 ) -> tuple[NDArray[np.uint8], str | None]:
     """Decode a JPEG and say what libjpeg warned of.
 
     Args:
         data: A whole stream.
         space: ``BGR`` or ``CMYK``.
-        width: Stored width.
-        height: Stored height.
+        header: Its header.
         divisor: 1, 2, 4 or 8: the scale to decode at.
 
     Returns:
@@ -95,10 +96,8 @@ def decode_jpeg_stream(
 
     least: dict[str, Any] = {}
     if divisor > 1:
-        least = {
-            "min_height": -(-height // divisor),
-            "min_width": -(-width // divisor),
-        }
+        least["min_height"] = -(-header.height // divisor)
+        least["min_width"] = -(-header.width // divisor)
     try:
         return simplejpeg.decode_jpeg(data, space, **least), None
     except ValueError as exc:
@@ -111,22 +110,20 @@ def decode_jpeg_stream(
 
 def read_jpeg(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Grey or colour of 8 bits."""
-    divisor = job.reduction(header.width, header.height, header.orientation)
-    data, damage = _ended(job.data, header), header.damage
-    image, warning = decode_jpeg_stream(data, "BGR", header.width, header.height, divisor)
-    return _jpeg_raster(job, header, image, warning, damage)
+    divisor = job.reduction(header)
+    image, warning = decode_jpeg_stream(_ended(job.data, header), "BGR", header, divisor)
+    return _jpeg_raster(job, header, image, warning)
 
 
 def read_jpeg_cmyk(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Four inks of 8 bits."""
-    divisor = job.reduction(header.width, header.height, header.orientation)
-    data, damage = _ended(job.data, header), header.damage
-    inks, warning = decode_jpeg_stream(data, "CMYK", header.width, header.height, divisor)
+    divisor = job.reduction(header)
+    inks, warning = decode_jpeg_stream(_ended(job.data, header), "CMYK", header, divisor)
     if header.adobe:
         np.subtract(255, inks, out=inks)
     image = np.empty((*inks.shape[:2], 3), np.uint8)
     cmyk_to_bgr(inks, image)
-    return _jpeg_raster(job, header, image, warning, damage)
+    return _jpeg_raster(job, header, image, warning)
 
 
 def _ended(data: bytes, header: Header) -> bytes:
@@ -136,9 +133,8 @@ def _ended(data: bytes, header: Header) -> bytes:
     return data + b"\xff\xd9"
 
 
-def _jpeg_raster(
-    job: DecodeJob, header: Header, image: Pixels, warning: str | None, damage: str | None
-) -> Raster:
+def _jpeg_raster(job: DecodeJob, header: Header, image: Pixels, warning: str | None) -> Raster:
+    damage = header.damage
     if damage is not None and warning is not None and _LEFT_OVER in warning:
         warning = None  # the mark was overwritten, and nothing but the mark
     if warning is not None:
@@ -148,7 +144,7 @@ def _jpeg_raster(
         damage = f"{damage}; {warning}" if damage else warning
         if lost > max(8, len(image) // 100):
             damage += f"; the last {100 * lost // len(image)} % of its rows are filling"
-    return _raster(job, header, image, Format.JPEG, damage=damage)
+    return _raster(job, header, image, Format.JPEG, damage=damage, may_be_reduced=True)
 
 
 def _filled_rows(image: Pixels) -> int:
@@ -162,12 +158,12 @@ def read_jpeg_pillow(job: DecodeJob, header: Header, found: Format) -> Raster:
     from PIL import JpegImagePlugin
 
     opened: Any = JpegImagePlugin.JpegImageFile(io.BytesIO(_ended(job.data, header)))
-    divisor = job.reduction(header.width, header.height, header.orientation)
+    divisor = job.reduction(header)
     if divisor > 1:
         opened.draft("RGB", (header.width // divisor, header.height // divisor))
     opened.load()
     image, _ = from_pillow(opened)
-    return _jpeg_raster(job, header, image, None, header.damage)
+    return _jpeg_raster(job, header, image, None)
 
 
 def read_jpeg_imagecodecs(job: DecodeJob, header: Header, found: Format) -> Raster:
@@ -181,17 +177,8 @@ def read_jpeg_imagecodecs(job: DecodeJob, header: Header, found: Format) -> Rast
     else:
         # jpeg_decode would ask for the sample's bits; the codecs themselves read the header.
         values = imagecodecs.jpeg_decode(job.data, bitspersample=header.bits)
-    _check_shape(values, header)
     image, note = from_integers(values, header.bits)
     return _raster(job, header, image, Format.JPEG, note)
-
-
-def _check_shape(values: NDArray[Any], header: Header) -> None:
-    if values.shape[:2] != (header.height, header.width):
-        raise BrokenHeaderError(
-            f"decoded to {values.shape[1]} x {values.shape[0]}, not "
-            f"{header.width} x {header.height}"
-        )
 
 
 def from_integers(
@@ -276,14 +263,14 @@ def read_opencv(job: DecodeJob, header: Header, found: Format) -> Raster:
     """PNG or WebP without transparency; 16 bits are looked at again where they come out dark."""
     area = header.width * header.height
     if found is Format.WEBP:
-        return _header_raster(job, header, _by_opencv(job.data, cv2.IMREAD_COLOR), found)
+        return _raster(job, header, _by_opencv(job.data, cv2.IMREAD_COLOR), found)
     job.reserve(6 * area, "a PNG", area)
     data = _whole_png(job, header)
     image, note = _by_opencv(data, cv2.IMREAD_COLOR), None
     if header.bits == 16 and _is_dark(image):
         job.reserve(3 * area + _depth(header, 3), "a 16-bit PNG", area)
         image, note = from_integers(_by_opencv(data, cv2.IMREAD_UNCHANGED), 16, rgb=False)
-    return _header_raster(job, header, image, found, note)
+    return _raster(job, header, image, found, note)
 
 
 def read_opencv_alpha(job: DecodeJob, header: Header, found: Format) -> Raster:
@@ -295,7 +282,7 @@ def read_opencv_alpha(job: DecodeJob, header: Header, found: Format) -> Raster:
         data = _whole_png(job, header)
     values = _by_opencv(data, cv2.IMREAD_UNCHANGED)
     if found is Format.WEBP and values.shape[2:] == (3,):
-        return _header_raster(job, header, values, found)  # it says so, and has none
+        return _raster(job, header, values, found)  # it says so, and has none
     if values.ndim != 3 or values.shape[2] != 4:
         raise BrokenHeaderError(f"decoded to {values.shape}, not four channels")
     note = None
@@ -303,7 +290,7 @@ def read_opencv_alpha(job: DecodeJob, header: Header, found: Format) -> Raster:
         image, note = from_integers(values, 16, rgb=False)
     else:
         image = on_ground(values)
-    return _header_raster(job, header, image, found, note)
+    return _raster(job, header, image, found, note)
 
 
 def pam_header(data: bytes) -> tuple[Header, int, int]:
@@ -337,27 +324,19 @@ def read_pam(job: DecodeJob, header: Header, found: Format) -> Raster:
     for rows in bands(*shape[:2]):
         narrow[rows] = np.minimum(values[rows].astype(np.uint32) * 255 // most, 255)
     image, _ = from_integers(narrow, 8)
-    return _header_raster(job, header, image, found)
+    return _raster(job, header, image, found)
 
 
 def read_pfm(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Floats, grey or colour."""
     values = _by_opencv(job.data, cv2.IMREAD_UNCHANGED)
-    _check_shape(values, header)
     scale = real_scale(*value_range(values))
     image, _ = from_integers(scale.apply(values), 8, rgb=False)
-    return _header_raster(job, header, image, found, scale.note)
+    return _raster(job, header, image, found, scale.note)
 
 
 def _is_dark(image: Pixels) -> bool:
     return not (image[::31, ::37] >= _DARK).any() and int(image.max()) < _DARK
-
-
-def _header_raster(
-    job: DecodeJob, header: Header, image: Pixels, found: Format, note: str | None = None
-) -> Raster:
-    _check_shape(image, header)
-    return _raster(job, header, image, found, note)
 
 
 def _whole_stream(job: DecodeJob, header: Header) -> bytes:
@@ -374,9 +353,8 @@ def _whole_stream(job: DecodeJob, header: Header) -> bytes:
 def read_jpeg2000_opencv(job: DecodeJob, header: Header, found: Format) -> Raster:
     """More than 8 bits a sample, signed or not."""
     values = _by_opencv(_whole_stream(job, header), cv2.IMREAD_UNCHANGED)
-    _check_shape(values, header)
     image, note = from_integers(values, header.bits if values.dtype != np.uint8 else 8, rgb=False)
-    return _header_raster(job, header, image, found, note)
+    return _raster(job, header, image, found, note)
 
 
 def read_jpeg2000(job: DecodeJob, header: Header, found: Format) -> Raster:
@@ -384,7 +362,7 @@ def read_jpeg2000(job: DecodeJob, header: Header, found: Format) -> Raster:
     from PIL import Jpeg2KImagePlugin
 
     area = header.width * header.height
-    divisor = job.reduction(header.width, header.height, 1)
+    divisor = job.reduction(header)
     # OpenJPEG keeps 4 bytes a sample, twice while it undoes the wavelet; Pillow 4 a pixel.
     per_pixel = 8 * max(header.channels, 1) + 8
     while divisor < 8 and area * per_pixel / divisor**2 > 2.2 * 2**30:
@@ -406,7 +384,7 @@ def read_jpeg2000(job: DecodeJob, header: Header, found: Format) -> Raster:
                 job.reserve(area * per_pixel, "a JPEG 2000 in one tile", area)
             steps -= 1  # the file has fewer resolution levels than we would like
     image, note = from_pillow(opened)
-    return _raster(job, header, image, Format.JPEG2000, note)
+    return _raster(job, header, image, Format.JPEG2000, note, may_be_reduced=True)
 
 
 # --- Apple's PNG ----------------------------------------------------------------------------------
@@ -441,16 +419,13 @@ def read_apple_png(job: DecodeJob, header: Header, found: Format) -> Raster:
     plain = data[:8] + ihdr + idat + _IEND
     values = _by_opencv(plain, cv2.IMREAD_UNCHANGED)
     if channels == 4:  # stored as BGRA, so that OpenCV's swap gives RGBA; and premultiplied
-        for rows_of in bands(header.height, header.width):
-            part = values[rows_of]
-            opacity = np.maximum(part[..., 3:].astype(np.uint16), 1)
-            part[..., :3] = np.minimum(part[..., 2::-1].astype(np.uint16) * 255 // opacity, 255)
-        image = on_ground(values)
+        unmultiply(values)
+        image = on_ground(values, cv2.COLOR_RGBA2BGR)
     elif channels == 3:
         image = np.ascontiguousarray(values[..., ::-1])
     else:
         image, _ = from_integers(values, 8, rgb=False)
-    return _header_raster(job, header, image, found)
+    return _raster(job, header, image, found)
 
 
 def _ihdr(data: bytes) -> int:
@@ -464,32 +439,17 @@ def _ihdr(data: bytes) -> int:
 def read_pillow(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Formats that Pillow reads whole; the header's size is checked by the caller or on opening."""
     opened = load_pillow(_plugin(found), io.BytesIO(_pillow_data(job, header)), job)
-    orientation = header.orientation
+    if not header.width:
+        header = Header(*opened.size)
     if found is Format.AVIF:
-        orientation = int(opened.getexif().get(0x0112, 1))
-    elif found is Format.TGA:
-        orientation = 1  # Pillow turns it by the descriptor
+        stored = int(opened.getexif().get(ORIENTATION_TAG, 1))
+        header = replace(header, orientation=stored if 1 <= stored <= 8 else 1)
     if found is Format.BMP and opened.mode == "RGBA":
         alpha = opened.getchannel("A").getextrema()
         if alpha == (0, 0):
             opened = opened.convert("RGB")  # the fourth byte of many BMPs is filling, not alpha
     image, note = from_pillow(opened)
-    width, height = opened.size
-    if header.width and (width, height) != (header.width, header.height):
-        raise BrokenHeaderError(
-            f"decoded to {width} x {height}, not {header.width} x {header.height}"
-        )
-    payload = _payload(job, header) if header.payload != (0, 0) else None
-    return Raster(
-        image,
-        width,
-        height,
-        found,
-        orientation if 1 <= orientation <= 8 else 1,
-        damage=header.damage,
-        note=note,
-        payload=payload,
-    )
+    return _raster(job, header, image, found, note)
 
 
 def _pillow_data(job: DecodeJob, header: Header) -> bytes:

@@ -14,6 +14,7 @@ import numpy as np
 
 from textspot_ray.images.formats import Format
 from textspot_ray.images.headers import (
+    LOSSLESS_JPEG,
     BrokenHeaderError,
     CutError,
     Header,
@@ -31,9 +32,10 @@ from textspot_ray.images.pixels import (
     integer_scale,
     on_ground,
     real_scale,
+    unmultiply,
     value_range,
 )
-from textspot_ray.images.raster import DecodeJob, Raster, RefusedError, unsupported
+from textspot_ray.images.raster import DecodeJob, Raster, RefusedError, check_shape, unsupported
 from textspot_ray.images.readers import decode_jpeg_stream, load_pillow
 from textspot_ray.images.strips import CHECKED, is_bomb, stream_damage
 from textspot_ray.images.table import Decoder, ImageKind, choose, is_installed
@@ -105,10 +107,7 @@ def read_tiff_page(job: DecodeJob, page: TiffPage, pages: int) -> Raster:
         copy = len(job.data) if layout.compression != 1 else 0
         job.reserve(row.bytes_per_pixel * area + copy, "a TIFF page", area)
     image, damage, note = READERS[row.reader](job, page, layout)
-    if image.shape[:2] != (page.height, page.width):
-        raise BrokenHeaderError(
-            f"decoded to {image.shape[1]} x {image.shape[0]}, not {page.width} x {page.height}"
-        )
+    check_shape(image, page.width, page.height)
     payload = None
     if layout.compression != 1 and layout.segments:
         offset, count = max(layout.segments, key=lambda s: s[1])
@@ -156,7 +155,7 @@ def kind_of(data: bytes, page: TiffPage, layout: TiffLayout) -> ImageKind:
         words.add("packed")
     if layout.compression in _JPEGS:
         header = _segment_jpeg(data, layout)
-        if header is not None and header.process in (0xC3, 0xC7, 0xCB, 0xCF, 0xF7):
+        if header is not None and header.process in LOSSLESS_JPEG:
             words.add("lossless")
         if layout.planar:
             words.add("planar-jpeg")  # planes in strips, which libtiff (4.7.2) refuses
@@ -200,6 +199,15 @@ def _segment_jpeg(data: bytes, layout: TiffLayout) -> Header | None:
     return None
 
 
+def _jpeg_stream(data: bytes, layout: TiffLayout, number: int) -> bytes:
+    """The JPEG of a strip or tile, behind the tables that all of them share."""
+    offset, count = layout.segments[number]
+    stream = data[offset : offset + count]
+    if layout.jpeg_tables:
+        return layout.jpeg_tables.removesuffix(b"\xff\xd9") + stream[2:]
+    return stream
+
+
 def _old_jpeg(data: bytes, layout: TiffLayout) -> bytes | None:
     """The whole JPEG stream of an old-style JPEG page (TIFF 6.0, section 22), if there is one."""
     spans = [layout.jpeg_stream] if layout.jpeg_stream else []
@@ -226,7 +234,7 @@ def _by_stream(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> _Read:
     header = jpeg_header(stream, job.check)
     if header.channels == 4:
         raise unsupported("old-style JPEG in TIFF with four inks", _ADVICE)
-    image, warning = decode_jpeg_stream(stream, "BGR", header.width, header.height)
+    image, warning = decode_jpeg_stream(stream, "BGR", header)
     return image, warning or header.damage, None
 
 
@@ -263,16 +271,13 @@ def _jpeg_damage(job: DecodeJob, layout: TiffLayout) -> str | None:
 
     They are decoded a second time at an eighth of the size, which costs their entropy coding.
     """
-    tables = layout.jpeg_tables
-    for offset, count in layout.segments:
-        stream = job.data[offset : offset + count]
-        if tables:
-            stream = tables.removesuffix(b"\xff\xd9") + stream[2:]
+    for number in range(len(layout.segments)):
+        stream = _jpeg_stream(job.data, layout, number)
         try:
             header = jpeg_header(stream, job.check)
             if header.channels not in (1, 3) or header.bits != 8:
                 return None
-            _, warning = decode_jpeg_stream(stream, "GRAY", header.width, header.height, 8)
+            _, warning = decode_jpeg_stream(stream, "GRAY", header, 8)
         except (ValueError, RefusedError):
             continue
         if warning or header.damage:
@@ -337,7 +342,7 @@ def _by_tifffile(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> _Read:
     image = _to_bgr(out, photometric, layout, palette)
     if image.shape[2] == 4:
         if layout.extra[:1] == (_PREMULTIPLIED,):
-            _unmultiply(image)
+            unmultiply(image)
         image = on_ground(image)
     holes = sum(not count for _, count in layout.segments)
     damage = None
@@ -392,7 +397,7 @@ def _planes_of_jpeg(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> Itera
     """As `_segments`, of strips and tiles that are grey JPEGs, a plane each."""
     across = -(-page.width // max(layout.segment_columns, 1))
     down = -(-page.height // max(layout.segment_rows, 1))
-    for number, (offset, count) in enumerate(layout.segments):
+    for number, (_, count) in enumerate(layout.segments):
         plane, place = divmod(number, across * down)
         if plane >= layout.samples:
             return
@@ -401,15 +406,13 @@ def _planes_of_jpeg(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> Itera
         if not count:
             yield None, plane, top, left
             continue
-        stream = job.data[offset : offset + count]
-        if layout.jpeg_tables:
-            stream = layout.jpeg_tables.removesuffix(b"\xff\xd9") + stream[2:]
+        stream = _jpeg_stream(job.data, layout, number)
         header = jpeg_header(stream, job.check)
         high = min(layout.segment_rows, page.height - top)
         wide = min(layout.segment_columns, page.width - left)
         if header.channels != 1 or header.width < wide or header.height < high:
             raise unsupported("TIFF with planes of subsampled JPEG", _ADVICE)
-        pixels, _ = decode_jpeg_stream(stream, "GRAY", header.width, header.height)
+        pixels, _ = decode_jpeg_stream(stream, "GRAY", header)
         yield pixels.reshape(header.height, header.width, 1), plane, top, left
 
 
@@ -545,13 +548,6 @@ def _to_bgr(
     for rows in bands(height, width):  # in place: a swap needs no second image
         out[rows][..., :3] = out[rows][..., 2::-1].copy()
     return out
-
-
-def _unmultiply(image: Pixels) -> None:
-    for rows in bands(*image.shape[:2]):
-        part = image[rows]
-        opacity = np.maximum(part[..., 3:].astype(np.uint16), 1)
-        part[..., :3] = np.minimum(part[..., :3].astype(np.uint16) * 255 // opacity, 255)
 
 
 def _check_segments(job: DecodeJob, layout: TiffLayout) -> None:
