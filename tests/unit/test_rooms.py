@@ -173,7 +173,7 @@ def test_no_two_things_have_one_name():
 
 # rooms whose functions do not all say yet what their parameters are
 NOT_YET = frozenset({"spotting"})
-READER = ["job", "header", "found"]  # of `images.decode.DECODERS`, which says what they are
+READER = ["job", "header", "found"]  # of `images.decode.READERS`, which says what they are
 
 
 def test_three_parameters_are_explained():

@@ -44,7 +44,7 @@ from textspot_ray.images.raster import (
     is_long,
     is_varied,
 )
-from textspot_ray.images.table import Decoder, ImageKind, choose
+from textspot_ray.images.table import ImageKind, choose
 from textspot_ray.images.tiff import is_camera_raw
 from textspot_ray.images.tiff_reader import pages_of, read_tiff_page
 from textspot_ray.records import ErrorKind, ImageError, Stage
@@ -164,11 +164,9 @@ def _one(job: DecodeJob, found: Format) -> Raster:
         job.check(header.width, header.height)
         area = header.width * header.height
         if row.bytes_per_pixel:
-            divisor = 1
-            if row.reader in (Decoder.SIMPLEJPEG, Decoder.SIMPLEJPEG_CMYK):
-                divisor = job.reduction(header)
+            divisor = job.reduction(header) if row.reduces else 1
             job.reserve(row.bytes_per_pixel * area / divisor, kind, area)
-    return DECODERS[row.reader](job, header, found)
+    return READERS[row.reader](job, header, found)
 
 
 def _tiff(job: DecodeJob) -> Raster:
@@ -176,7 +174,7 @@ def _tiff(job: DecodeJob) -> Raster:
     first = chain.pages[0]
     if is_camera_raw(first):
         row = choose(ImageKind(Format.RAW))
-        return DECODERS[row.reader](job, Header(0, 0), Format.RAW)
+        return READERS[row.reader](job, Header(0, 0), Format.RAW)
     pages = len(chain.pages) + (chain.fault is not None)
     if job.page < len(chain.pages):
         page = chain.pages[job.page]
@@ -305,24 +303,24 @@ _HEADERS: dict[Format, Callable[[DecodeJob, Format], tuple[Header, ImageKind]]] 
     Format.ICO: _ico_kind,
 }
 # each takes what is asked for, what the header says, and the format by magic bytes
-DECODERS: dict[Decoder, Callable[[DecodeJob, Header, Format], Raster]] = {
-    Decoder.SIMPLEJPEG: readers.read_jpeg,
-    Decoder.SIMPLEJPEG_CMYK: readers.read_jpeg_cmyk,
-    Decoder.IMAGECODECS_JPEG: readers.read_jpeg_imagecodecs,
-    Decoder.OPENCV: readers.read_opencv,
-    Decoder.OPENCV_ALPHA: readers.read_opencv_alpha,
-    Decoder.PAM: readers.read_pam,
-    Decoder.OPENCV_PFM: readers.read_pfm,
-    Decoder.PILLOW_JPEG: readers.read_jpeg_pillow,
-    Decoder.OPENCV_JPEG2000: readers.read_jpeg2000_opencv,
-    Decoder.PILLOW: readers.read_pillow,
-    Decoder.PILLOW_JPEG2000: readers.read_jpeg2000,
-    Decoder.APPLE_PNG: readers.read_apple_png,
-    Decoder.PILLOW_HEIF: extras.read_heif,
-    Decoder.IMAGECODECS_JPEGXL: extras.read_jpegxl,
-    Decoder.IMAGECODECS_JPEGXR: extras.read_jpegxr,
-    Decoder.PDFIUM: extras.read_pdf,
-    Decoder.RAWPY: extras.read_raw,
+READERS: dict[str, Callable[[DecodeJob, Header, Format], Raster]] = {
+    "simplejpeg": readers.read_jpeg,
+    "simplejpeg, CMYK": readers.read_jpeg_cmyk,
+    "imagecodecs, JPEG": readers.read_jpeg_imagecodecs,
+    "OpenCV": readers.read_opencv,
+    "OpenCV, unchanged": readers.read_opencv_alpha,
+    "NumPy, PAM": readers.read_pam,
+    "OpenCV, PFM": readers.read_pfm,
+    "Pillow, JPEG": readers.read_jpeg_pillow,
+    "OpenCV, JPEG 2000": readers.read_jpeg2000_opencv,
+    "Pillow": readers.read_pillow,
+    "Pillow, JPEG 2000": readers.read_jpeg2000,
+    "zlib and OpenCV, Apple's PNG": readers.read_apple_png,
+    "pillow-heif": extras.read_heif,
+    "imagecodecs, JPEG XL": extras.read_jpegxl,
+    "imagecodecs, JPEG XR": extras.read_jpegxr,
+    "pypdfium2": extras.read_pdf,
+    "rawpy": extras.read_raw,
 }
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib.util
 import tomllib
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache, lru_cache
 from importlib import resources
 
@@ -22,32 +21,6 @@ import msgspec
 from textspot_ray.images.formats import Format
 from textspot_ray.images.raster import RefusedError, unsupported
 from textspot_ray.images.tiff import compression_name
-
-
-class Decoder(StrEnum):
-    """Ways to read; each is one function of `decode.DECODERS`."""
-
-    SIMPLEJPEG = "simplejpeg"
-    SIMPLEJPEG_CMYK = "simplejpeg, CMYK"
-    IMAGECODECS_JPEG = "imagecodecs, JPEG"
-    OPENCV = "OpenCV"
-    OPENCV_ALPHA = "OpenCV, unchanged"
-    OPENCV_PFM = "OpenCV, PFM"
-    PAM = "NumPy, PAM"
-    PILLOW_JPEG = "Pillow, JPEG"
-    OPENCV_JPEG2000 = "OpenCV, JPEG 2000"
-    PILLOW = "Pillow"
-    PILLOW_JPEG2000 = "Pillow, JPEG 2000"
-    PILLOW_TIFF = "Pillow, TIFF"
-    TIFFFILE = "tifffile"
-    OLD_JPEG = "simplejpeg, stream in a TIFF"
-    APPLE_PNG = "zlib and OpenCV, Apple's PNG"
-    PILLOW_HEIF = "pillow-heif"
-    IMAGECODECS_JPEGXL = "imagecodecs, JPEG XL"
-    IMAGECODECS_JPEGXR = "imagecodecs, JPEG XR"
-    PDFIUM = "pypdfium2"
-    RAWPY = "rawpy"
-
 
 _NAMES = {
     Format.JPEG2000: "JPEG 2000",
@@ -97,7 +70,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One row of the table of a format.
 
     Attributes:
-        reader: Who reads them.
+        reader: Who reads them: a key of `decode.READERS` or `tiff_reader.READERS`.
         why: The reason, with versions where another library is wrong.
         compressions: TIFF tag 259; None: all.
         bits: Smallest and largest bits a sample.
@@ -107,10 +80,11 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         module: Optional library that must be installed.
         extra: The extra that installs it.
         bytes_per_pixel: Memory at the peak beside the encoded file, the result (3) included; 0
-            where the reader reckons itself.
+            where the reader works it out and reserves it.
+        reduces: Whether it decodes at a lower scale where that is enough, in less memory.
     """
 
-    reader: Decoder
+    reader: str
     why: str
     compressions: frozenset[int] | None = None
     bits: tuple[int, int] = (1, 64)
@@ -120,6 +94,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     module: str | None = None
     extra: str | None = None
     bytes_per_pixel: float = 11
+    reduces: bool = False
 
     def fits(self, kind: ImageKind) -> bool:
         """Whether this row reads a kind of its format, given its library."""

@@ -38,7 +38,7 @@ from textspot_ray.images.pixels import (
 from textspot_ray.images.raster import DecodeJob, Raster, RefusedError, check_shape, unsupported
 from textspot_ray.images.readers import decode_jpeg_stream, load_pillow
 from textspot_ray.images.strips import CHECKED, is_bomb, stream_damage
-from textspot_ray.images.table import Decoder, ImageKind, choose, is_installed
+from textspot_ray.images.table import ImageKind, choose, is_installed
 from textspot_ray.images.tiff import (
     OnePageFile,
     TiffChain,
@@ -622,7 +622,7 @@ def _show_the_same(job: DecodeJob, a: TiffPage, b: TiffPage) -> bool:
 
 
 READERS = {
-    Decoder.OLD_JPEG: _by_stream,
-    Decoder.PILLOW_TIFF: _by_pillow,
-    Decoder.TIFFFILE: _by_tifffile,
+    "simplejpeg, stream in a TIFF": _by_stream,
+    "Pillow, TIFF": _by_pillow,
+    "tifffile": _by_tifffile,
 }

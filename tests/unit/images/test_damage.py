@@ -161,8 +161,8 @@ def test_varied_data_that_come_out_in_one_colour_are_not_believed(
         payload = memoryview(job.data)[start:stop]
         return raster.Raster(image, header.width, header.height, found, payload=payload)
 
-    readers = dict.fromkeys(decode_module.DECODERS, zeros)
-    monkeypatch.setattr(decode_module, "DECODERS", readers)
+    readers = dict.fromkeys(decode_module.READERS, zeros)
+    monkeypatch.setattr(decode_module, "READERS", readers)
     result = decode(data, max_pixels=MAX)
     assert isinstance(result, ImageError) and result.kind is ErrorKind.CORRUPT
     assert "one colour" in result.message
