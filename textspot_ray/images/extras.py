@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import io
-import struct
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ from textspot_ray.images.headers import (
     Header,
     jpeg2000_header,
     jpeg_header,
+    jpegxl_header,
+    jpegxr_size,
 )
 from textspot_ray.images.pixels import bands, from_pillow, real_scale, value_range
 from textspot_ray.images.raster import DecodeJob, Raster, RefusedError, unsupported
@@ -33,7 +34,6 @@ _POINT_DPI = 72
 _PAGE_SHARE = 0.9  # of a PDF page's sides that an image must cover to be its scan
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})  # SOF markers: all coefficients at once
 _SCAN_DEPTH = 3  # of groups in groups in which a scan is looked for
-_JPEGXL_HEAD = 64  # bytes of a code stream, more than what is read of it can take
 _SMALL_PREVIEW = 0.5  # of the sensor's longer side; a smaller preview is not used
 
 
@@ -54,94 +54,6 @@ def read_heif(job: DecodeJob, header: Header, found: Format) -> Raster:
 
 
 # --- JPEG XL --------------------------------------------------------------------------------------
-
-
-class _Bits:
-    """Least significant bit first, as JPEG XL packs its headers (ISO 18181-1, 4.2)."""
-
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "little")
-        self._left = 8 * len(data)
-
-    def take(self, count: int) -> int:
-        self._left -= count
-        if self._left < 0:
-            raise CutError("the file ends inside its header")
-        value = self._value & ((1 << count) - 1)
-        self._value >>= count
-        return value
-
-    def u32(self, *choices: tuple[int, int]) -> int:
-        """A number of one of four lengths: each choice's offset and bits."""
-        offset, bits = choices[self.take(2)]
-        return offset + self.take(bits)
-
-    def image_size(self, *, preview: bool = False) -> tuple[int, int]:
-        """Width and height of a SizeHeader or a PreviewHeader."""
-        in_eights = self.take(1)
-
-        def side() -> int:
-            if in_eights:
-                if preview:
-                    return 8 * self.u32((16, 0), (32, 0), (1, 5), (33, 9))
-                return 8 * (1 + self.take(5))
-            if preview:
-                return self.u32((1, 6), (65, 8), (321, 10), (1345, 12))
-            return self.u32((1, 9), (1, 13), (1, 18), (1, 30))
-
-        height = side()
-        ratio = self.take(3)
-        if ratio:
-            up, down = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
-            return height * up // down, height
-        return side(), height
-
-
-def jpegxl_header(data: bytes) -> Header:
-    """Size, and whether it is animated, from the start of a code stream or of its container.
-
-    Raises:
-        CutError, BrokenHeaderError: It is not there.
-    """
-    if data.startswith(b"\0\0\0\x0cJXL "):
-        data = _jpegxl_start(data)
-    if not data.startswith(b"\xff\x0a"):
-        raise BrokenHeaderError("no JPEG XL code stream")
-    bits = _Bits(data[2:_JPEGXL_HEAD])
-    width, height = bits.image_size()
-    animated = False
-    if not bits.take(1) and bits.take(1):  # not all as by default, and extra fields
-        bits.take(3)  # orientation
-        if bits.take(1):
-            bits.image_size()  # intrinsic
-        if bits.take(1):
-            bits.image_size(preview=True)
-        animated = bool(bits.take(1))
-    return Header(width, height, animated=animated)
-
-
-def _jpegxl_start(data: bytes) -> bytes:
-    """The first bytes of the code stream in a container, which may be cut into many boxes."""
-    at, stream = 0, b""
-    for _ in range(1000):
-        if at + 8 > len(data) or len(stream) >= _JPEGXL_HEAD:
-            break
-        length, kind = struct.unpack(">I4s", data[at : at + 8])
-        start = at + 8
-        if length == 1 and at + 16 <= len(data):
-            (length,) = struct.unpack(">Q", data[at + 8 : at + 16])
-            start = at + 16
-        stop = at + length if length else len(data)
-        if kind == b"jxlc":
-            return data[start : min(stop, start + _JPEGXL_HEAD)]
-        if kind == b"jxlp":  # with a number of four bytes
-            stream += data[start + 4 : min(stop, start + 4 + _JPEGXL_HEAD)]
-        if stop < start:
-            break
-        at = stop
-    if not stream:
-        raise CutError("the file ends before its code stream")
-    return stream
 
 
 def read_jpegxl(job: DecodeJob, header: Header, found: Format) -> Raster:
@@ -177,43 +89,6 @@ def _from_imagecodecs(
 
 
 # --- JPEG XR --------------------------------------------------------------------------------------
-
-
-def jpegxr_size(data: bytes) -> tuple[int, int]:
-    """Width and height as the code stream has them (T.832, 8.3), by which jxrlib goes.
-
-    Tags 0xBC80 and 0xBC81 of the directory (A.7) say so, too, but nothing holds them to it.
-
-    Raises:
-        CutError, BrokenHeaderError: They are not there.
-    """
-    if len(data) < 8:
-        raise CutError("the file ends inside its header")
-    at = int.from_bytes(data[4:8], "little")
-    if at + 2 > len(data):
-        raise CutError("the file ends before its directory")
-    sizes = []
-    for number in range(int.from_bytes(data[at : at + 2], "little")):
-        entry = data[at + 2 + 12 * number : at + 14 + 12 * number]
-        if len(entry) < 12:
-            break
-        tag, kind, _, value = struct.unpack("<HHII", entry)
-        if tag in (0xBCC0, 0xBCC2):  # where the image is, and its opacity if that is apart
-            sizes.append(_jpegxr_stream_size(data, value & {3: 0xFFFF}.get(kind, 0xFFFFFFFF)))
-    if not sizes:
-        raise BrokenHeaderError("no image in its directory")
-    return max(width for width, _ in sizes), max(height for _, height in sizes)
-
-
-def _jpegxr_stream_size(data: bytes, at: int) -> tuple[int, int]:
-    head = data[at : at + 20]
-    if len(head) < 20:
-        raise CutError("the file ends before its code stream")
-    if not head.startswith(b"WMPHOTO\0"):
-        raise BrokenHeaderError("no code stream where its directory says")
-    short = head[10] & 0x80
-    width, height = struct.unpack(">HH" if short else ">II", head[12 : 16 if short else 20])
-    return width + 1, height + 1
 
 
 def read_jpegxr(job: DecodeJob, header: Header, found: Format) -> Raster:

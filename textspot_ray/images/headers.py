@@ -8,10 +8,11 @@ what it refuses (a PNG whose data end early) is an error.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 # In entropy-coded data 0xFF is followed by a stuffed 0x00 or a restart marker (T.81, B.1.1.5).
@@ -26,6 +27,7 @@ _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0x
 ORIENTATION_TAG = 0x0112
 LOSSLESS_JPEG = frozenset({0xC3, 0xC7, 0xCB, 0xCF, 0xF7})  # SOF markers
 _MAX_TILES = 65_535  # JPEG 2000 numbers them with 16 bits (T.800, A.4.2)
+_JPEGXL_HEAD = 64  # bytes of a code stream, more than what is read of it can take
 _NO_EOI = "the end-of-image marker is missing"
 
 
@@ -380,22 +382,150 @@ def _code_stream(data: bytes) -> tuple[int, int]:
     """Where the code stream starts and stops: a raw one, or the jp2c box of a JP2."""
     if data.startswith(b"\xff\x4f"):
         return 0, len(data)
+    for kind, start, stop in _boxes(data):
+        if kind == b"jp2c":  # cut files claim more than they have
+            return start, min(stop, len(data))
+    raise CutError("the file ends before its code stream")
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Type of each box, and where its contents start and stop (T.800, I.4; JPEG XL has the same).
+
+    Raises:
+        BrokenHeaderError: A box is shorter than its own header, or there is no end of them.
+    """
     at = 0
     for _ in range(_MAX_STEPS):
         if at + 8 > len(data):
-            raise CutError("the file ends before its code stream")
+            return
         length, kind = struct.unpack(">I4s", data[at : at + 8])
         start = at + 8
         if length == 1 and at + 16 <= len(data):
             (length,) = struct.unpack(">Q", data[at + 8 : at + 16])
             start = at + 16
-        if kind == b"jp2c":
-            # A box of length 0 runs to the end of the file; cut files claim more than they have.
-            return start, min(at + length, len(data)) if length else len(data)
-        if length < 8:
+        stop = at + length if length else len(data)
+        if stop < start:
             raise BrokenHeaderError(f"box {kind.decode('latin-1')!a} of impossible length")
-        at += length
-    raise BrokenHeaderError("no code stream among the boxes")
+        yield kind, start, stop
+        at = stop
+    raise BrokenHeaderError(f"more than {_MAX_STEPS} boxes")
+
+
+class _Bits:
+    """Least significant bit first, as JPEG XL packs its headers (ISO 18181-1, 4.2)."""
+
+    def __init__(self, data: bytes) -> None:
+        self._value = int.from_bytes(data, "little")
+        self._left = 8 * len(data)
+
+    def take(self, count: int) -> int:
+        self._left -= count
+        if self._left < 0:
+            raise CutError("the file ends inside its header")
+        value = self._value & ((1 << count) - 1)
+        self._value >>= count
+        return value
+
+    def u32(self, *choices: tuple[int, int]) -> int:
+        """A number of one of four lengths: each choice's offset and bits."""
+        offset, bits = choices[self.take(2)]
+        return offset + self.take(bits)
+
+    def image_size(self, *, preview: bool = False) -> tuple[int, int]:
+        """Width and height of a SizeHeader or a PreviewHeader."""
+        in_eights = self.take(1)
+
+        def side() -> int:
+            if in_eights:
+                if preview:
+                    return 8 * self.u32((16, 0), (32, 0), (1, 5), (33, 9))
+                return 8 * (1 + self.take(5))
+            if preview:
+                return self.u32((1, 6), (65, 8), (321, 10), (1345, 12))
+            return self.u32((1, 9), (1, 13), (1, 18), (1, 30))
+
+        height = side()
+        ratio = self.take(3)
+        if ratio:
+            up, down = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
+            return height * up // down, height
+        return side(), height
+
+
+def jpegxl_header(data: bytes) -> Header:
+    """Size, and whether it is animated, from the start of a code stream or of its container.
+
+    Raises:
+        CutError, BrokenHeaderError: It is not there.
+    """
+    if data.startswith(b"\0\0\0\x0cJXL "):
+        data = _jpegxl_start(data)
+    if not data.startswith(b"\xff\x0a"):
+        raise BrokenHeaderError("no JPEG XL code stream")
+    bits = _Bits(data[2:_JPEGXL_HEAD])
+    width, height = bits.image_size()
+    animated = False
+    if not bits.take(1) and bits.take(1):  # not all as by default, and extra fields
+        bits.take(3)  # orientation
+        if bits.take(1):
+            bits.image_size()  # intrinsic
+        if bits.take(1):
+            bits.image_size(preview=True)
+        animated = bool(bits.take(1))
+    return Header(width, height, animated=animated)
+
+
+def _jpegxl_start(data: bytes) -> bytes:
+    """The first bytes of the code stream in a container, which may be cut into many boxes."""
+    stream = b""
+    with contextlib.suppress(BrokenHeaderError):
+        for kind, start, stop in _boxes(data):
+            if kind == b"jxlc":
+                return data[start : min(stop, start + _JPEGXL_HEAD)]
+            if kind == b"jxlp":  # with a number of four bytes
+                stream += data[start + 4 : min(stop, start + 4 + _JPEGXL_HEAD)]
+            if len(stream) >= _JPEGXL_HEAD:
+                break
+    if not stream:
+        raise CutError("the file ends before its code stream")
+    return stream
+
+
+def jpegxr_size(data: bytes) -> tuple[int, int]:
+    """Width and height as the code stream has them (T.832, 8.3), by which jxrlib goes.
+
+    Tags 0xBC80 and 0xBC81 of the directory (A.7) say so, too, but nothing holds them to it.
+
+    Raises:
+        CutError, BrokenHeaderError: They are not there.
+    """
+    if len(data) < 8:
+        raise CutError("the file ends inside its header")
+    at = int.from_bytes(data[4:8], "little")
+    if at + 2 > len(data):
+        raise CutError("the file ends before its directory")
+    sizes = []
+    for number in range(int.from_bytes(data[at : at + 2], "little")):
+        entry = data[at + 2 + 12 * number : at + 14 + 12 * number]
+        if len(entry) < 12:
+            break
+        tag, kind, _, value = struct.unpack("<HHII", entry)
+        if tag in (0xBCC0, 0xBCC2):  # where the image is, and its opacity if that is apart
+            sizes.append(_jpegxr_stream_size(data, value & {3: 0xFFFF}.get(kind, 0xFFFFFFFF)))
+    if not sizes:
+        raise BrokenHeaderError("no image in its directory")
+    return max(width for width, _ in sizes), max(height for _, height in sizes)
+
+
+def _jpegxr_stream_size(data: bytes, at: int) -> tuple[int, int]:
+    head = data[at : at + 20]
+    if len(head) < 20:
+        raise CutError("the file ends before its code stream")
+    if not head.startswith(b"WMPHOTO\0"):
+        raise BrokenHeaderError("no code stream where its directory says")
+    short = head[10] & 0x80
+    width, height = struct.unpack(">HH" if short else ">II", head[12 : 16 if short else 20])
+    return width + 1, height + 1
 
 
 def exif_orientation(exif: bytes, default: int = 1) -> int:

@@ -20,6 +20,8 @@ from textspot_ray.images.headers import (
     Header,
     jpeg2000_header,
     jpeg_header,
+    jpegxl_header,
+    jpegxr_size,
     png_size,
     webp_header,
 )
@@ -589,15 +591,11 @@ def _check_segments(job: DecodeJob, layout: TiffLayout) -> None:
                 header = webp_header(job.data[offset : offset + count])
                 check(header.width, header.height)
             elif layout.compression in (50002, 52546):
-                from textspot_ray.images.extras import jpegxl_header
-
                 header = jpegxl_header(data)
                 check(header.width, header.height)
                 if header.animated:  # all its frames would be decoded
                     raise unsupported("TIFF with an animation in a strip or tile", _ADVICE)
             elif layout.compression == 34934:
-                from textspot_ray.images.extras import jpegxr_size
-
                 check(*jpegxr_size(data))
             else:
                 return

@@ -40,17 +40,13 @@ class Selection:
         self._system_folders = config.system_folders
         self._limit_hash = None if config.sample is None else int(config.sample * 2**64)
 
-    def skipped_folder(self, path: str) -> str | None:
-        """Why a folder is not gone into, or None."""
-        return self._hidden(path)
-
     def skipped(self, path: str, is_container: bool = False) -> str | None:
         """Why a path relative to its source is skipped, or None.
 
         Patterns match the whole path or its last part. Archives are only excluded by name: what
         is to be included is their members' to say.
         """
-        return self._hidden(path) or self.filtered(path, is_container)
+        return self.hidden(path) or self.filtered(path, is_container)
 
     def filtered(self, path: str, is_container: bool = False) -> str | None:
         """As `skipped`, by the user's patterns alone: for what was named one by one."""
@@ -67,7 +63,8 @@ class Selection:
         digest = blake2b(image_id.encode("utf-8", "replace"), digest_size=8, person=b"sample")
         return int.from_bytes(digest.digest(), "big") < self._limit_hash
 
-    def _hidden(self, path: str) -> str | None:
+    def hidden(self, path: str) -> str | None:
+        """As `skipped`, whatever the user's patterns: why a folder is not gone into."""
         if _OUTPUT.search(path):
             return OUTPUT
         if self._system_folders:

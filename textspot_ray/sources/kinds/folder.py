@@ -34,7 +34,7 @@ class FolderKind(Kind):
 
         def descend(path: str) -> bool:
             relative = path[len(root) :]
-            reason = lister.selection.skipped_folder(relative)
+            reason = lister.selection.hidden(relative)
             if reason is not None:
                 pruned.append(Skipped(canonical(source.protocol, path), reason))
             return reason is None and (source.glob is None or source.glob.may_match_below(relative))

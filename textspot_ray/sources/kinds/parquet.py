@@ -144,9 +144,7 @@ class _ParquetTable(ImageTable):
         i = self._leaves.index(wanted[0])
         chunk = self._file.metadata.row_group(group).column(i)
         found: LargeColumn | None = None
-        if 2 * chunk.total_uncompressed_size > self._max_page_bytes and (
-            max((page.in_memory for page in pages(self._raw, chunk)), default=0) > _BY_DISK_BYTES
-        ):
+        if self._largest_page(chunk) > _BY_DISK_BYTES:
             schema = self._file.metadata.schema.column(i)
             large = LargeColumn(self._raw, chunk, schema, int(_VALUE_SHARE * self._max_bytes))
             found = large if large.can_read() else None
@@ -183,10 +181,7 @@ class _ParquetTable(ImageTable):
                 ):
                     continue
                 self._checked.add((group, i))
-                chunk = metadata.row_group(group).column(i)
-                if 2 * chunk.total_uncompressed_size <= self._max_page_bytes:
-                    continue
-                size = max((page.in_memory for page in pages(self._raw, chunk)), default=0)
+                size = self._largest_page(metadata.row_group(group).column(i))
                 if size > self._max_page_bytes:
                     raise ContainerError(
                         f"a page in column {path!r} takes {size} bytes to read, more than "
@@ -194,6 +189,12 @@ class _ParquetTable(ImageTable):
                         "write smaller row groups",
                         ErrorKind.TOO_LARGE,
                     )
+
+    def _largest_page(self, chunk: Any) -> int:
+        """Bytes in memory of a column chunk's largest page; 0 where none can be too large."""
+        if 2 * chunk.total_uncompressed_size <= self._max_page_bytes:
+            return 0
+        return max((page.in_memory for page in pages(self._raw, chunk)), default=0)
 
     def _leaves_of(self, column: ImageColumn, bare: bool) -> list[str]:
         """Physical columns: list levels are named as the writer pleased."""
