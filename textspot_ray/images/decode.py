@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-# A broken image costs one row in the errors table; the decoders' chatter on stderr helps nobody.
+# A broken image is one row in the errors table; decoders would also print on stderr.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -280,7 +280,7 @@ def _ico_kind(job: DecodeJob, found: Format) -> tuple[Header, ImageKind]:
         entry = data[6 + 16 * number : 22 + 16 * number]
         at = int.from_bytes(entry[12:16], "little")
         head = data[at : at + 33]
-        with contextlib.suppress(CutError, BrokenHeaderError):  # for Pillow to say
+        with contextlib.suppress(CutError, BrokenHeaderError):  # Pillow reports it
             if head.startswith(b"\x89PNG"):
                 job.check(*png_size(head))
             elif len(head) == 33:  # BITMAPINFOHEADER: picture and mask, one above the other

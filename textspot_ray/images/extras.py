@@ -62,7 +62,7 @@ def read_jpegxl(job: DecodeJob, header: Header, found: Format) -> Raster:
 
     width, height = (head := jpegxl_header(job.data)).width, head.height
     job.check(width, height)
-    # libjxl works in 32-bit floats, three or four samples a pixel.
+    # libjxl works in 32-bit floats, three or four samples per pixel.
     job.reserve(24.0 * width * height, "a JPEG XL", width * height)
     return _from_imagecodecs(
         job, imagecodecs.jpegxl_decode(job.data, index=0), width, height, found
@@ -186,7 +186,7 @@ def _reserve_image(job: DecodeJob, image: Any, drawn: float) -> None:
             sizes.append((header.width, header.height))
             each = 4.0 * header.channels + 4
     except (CutError, BrokenHeaderError):
-        each = 8.0  # for PDFium to say, if there is so much as a size
+        each = 8.0  # PDFium reports it, if there is a size at all
     for width, height in sizes[-1:]:
         what = f"a PDF page with an image of {width} x {height} pixels"
         job.reserve(drawn + each * width * height, what, width * height)
@@ -232,7 +232,7 @@ def read_raw(job: DecodeJob, header: Header, found: Format) -> Raster:
             if preview is not None:
                 return preview
             area = sizes.raw_width * sizes.raw_height
-            # LibRaw: raw samples, four 16-bit colours a pixel, and the result twice.
+            # LibRaw: raw samples, four 16-bit colours per pixel, and the result twice.
             job.reserve(16.0 * area, "a camera raw", area)
             pixels = raw.postprocess(use_camera_wb=True, output_bps=8)
     except rawpy.LibRawError as exc:

@@ -47,7 +47,7 @@ class Header:
         width, height: Pixels as stored, before any turning.
         orientation: EXIF orientation 1..8.
         channels: Colour components (JPEG), else 0.
-        bits: Bits a component.
+        bits: Bits per component.
         alpha: The image may have transparent pixels.
         animated: More than one frame.
         process: JPEG's SOF marker, PNG's colour type, else 0.

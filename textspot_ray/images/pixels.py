@@ -93,7 +93,7 @@ def integer_scale(bits: int, low: int, high: int, *, signed: bool = False) -> Sc
     less than a quarter of the declared range are taken to have the bits that they need.
 
     Args:
-        bits: Bits a sample as declared.
+        bits: Bits per sample as declared.
         low: Smallest value in the image.
         high: Largest.
         signed: Two's complement; a negative value stretches the whole range from low to high.

@@ -1,4 +1,4 @@
-"""Readers of everything but TIFF and documents: each one library, told by `table`."""
+"""Readers of everything but TIFF and documents: one library each, chosen by `table`."""
 
 from __future__ import annotations
 
@@ -351,7 +351,7 @@ def _whole_stream(job: DecodeJob, header: Header) -> bytes:
 
 
 def read_jpeg2000_opencv(job: DecodeJob, header: Header, found: Format) -> Raster:
-    """More than 8 bits a sample, signed or not."""
+    """More than 8 bits per sample, signed or not."""
     values = _by_opencv(_whole_stream(job, header), cv2.IMREAD_UNCHANGED)
     image, note = from_integers(values, header.bits if values.dtype != np.uint8 else 8, rgb=False)
     return _raster(job, header, image, found, note)
@@ -363,7 +363,7 @@ def read_jpeg2000(job: DecodeJob, header: Header, found: Format) -> Raster:
 
     area = header.width * header.height
     divisor = job.reduction(header)
-    # OpenJPEG keeps 4 bytes a sample, twice while it undoes the wavelet; Pillow 4 a pixel.
+    # OpenJPEG keeps 4 bytes per sample, twice while it undoes the wavelet; Pillow 4 per pixel.
     per_pixel = 8 * max(header.channels, 1) + 8
     while divisor < 8 and area * per_pixel / divisor**2 > 2.2 * 2**30:
         divisor *= 2

@@ -65,7 +65,7 @@ def is_bomb(packed: bytes, compression: int, most_bytes: int) -> bool:
         return _packbits_size(packed) > most_bytes
     try:
         return any(size > most_bytes for size in _growing_size(packed, compression))
-    except (zlib.error, lzma.LZMAError):  # for the decoder to say
+    except (zlib.error, lzma.LZMAError):  # the decoder reports it
         return False
 
 

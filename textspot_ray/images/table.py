@@ -38,7 +38,7 @@ class ImageKind:
     Attributes:
         format: By magic bytes.
         compression: TIFF tag 259; 0 elsewhere.
-        bits: Largest number of bits a sample.
+        bits: Largest number of bits per sample.
         samples: ``uint``, ``int``, ``float`` or ``complex``.
         layout: Words that hold: alpha, animated, interlaced, planar, tiled, cmyk, lossless, apple,
             stream, ycbcr, lab, palette, odd, large, plain ...
@@ -73,7 +73,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         reader: Who reads them: a key of `decode.READERS` or `tiff_reader.READERS`.
         why: The reason, with versions where another library is wrong.
         compressions: TIFF tag 259; None: all.
-        bits: Smallest and largest bits a sample.
+        bits: Smallest and largest bits per sample.
         samples: Sample types.
         needs: Words of `ImageKind.layout` that must hold.
         lacks: Words that must not.

@@ -378,7 +378,7 @@ def _is_ycbcr(data: bytes, layout: TiffLayout) -> bool:
 def _copies(layout: TiffLayout) -> float:
     """How many times a decoded strip or tile is in memory while tifffile makes it."""
     if layout.compression in _JPEG2000S:
-        return 9.0  # OpenJPEG: 32 bits a sample, twice
+        return 9.0  # OpenJPEG: 32 bits per sample, twice
     if layout.compression not in (1, 5, 8, 32773, 32946, 34925, 50000):
         return 4.0  # a picture codec, some of which work in floats
     plain = layout.predictor == 1 and set(layout.bits) <= {8, 16, 32}

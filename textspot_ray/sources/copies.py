@@ -1,7 +1,7 @@
 """Copies: files of a listing whose bytes are those of an earlier one, whatever they are called.
 
-They are told by the sha256 of what is read, so that a photo in a folder and the same one in a zip
-are one. Every file is read for it, once more than for spotting it.
+They are recognised by the sha256 of what is read, so that a photo in a folder and the same one in
+a zip are one. Every file is read for it, once more than for spotting it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ def without_copies(
 ) -> Iterator[Item | Skipped]:
     """A listing in which all files of one content but the first are skipped.
 
-    What cannot be read stays in: its fault is told when it is spotted. Some 24 bytes a file.
+    What cannot be read stays in: its error is reported when its turn comes. Takes some 24 bytes per
+    file.
 
     Args:
-        listing: Items, and what was listed but is none.
+        listing: Items, and what was found and skipped.
         config: How items are reached.
         image: For the largest file.
     """

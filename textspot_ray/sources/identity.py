@@ -1,8 +1,8 @@
-"""Names that stay: canonical URIs, image ids, names of members, and which ids are taken.
+"""Stable names: canonical URIs, image ids, names of members; and which ids are taken.
 
 A canonical URI is percent-encoded, so that any file name (quotes, newlines, bytes that are no
 UTF-8) is plain ASCII in a table, and decoding it gives the driver's path back. ``~`` is encoded
-too: behind it comes the number of a repeated member, which then no name can imitate.
+too: it marks the number of a repeated member, which no name can imitate then.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def canonical(protocol: str, path: str, keep_secrets: bool = False) -> str:
     >>> canonical("file", "/data/my photos/50%.jpg")
     'file:///data/my%20photos/50%25.jpg'
     """
-    if protocol in _WEB:  # a URL is encoded already; only what may not be in one is mended
+    if protocol in _WEB:  # a URL is encoded already; only what may not stand in one is encoded
         url = quote(path.partition("#")[0], safe=_URL_SAFE)
         return url if keep_secrets else public_url(url)
     if protocol == LOCAL:

@@ -1,4 +1,4 @@
-"""From sources to items: streamed, in a fixed order, each image once, nothing left out unsaid."""
+"""From sources to items: streamed, in a fixed order, each image once, with all that is skipped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LISTED_TWICE = "listed twice"
 def list_items(
     config: SourceConfig, image: ImageConfig, retry: RetryPolicy | None = None
 ) -> Iterator[Item | Skipped]:
-    """All items of all sources, and everything that was looked at and is none.
+    """All items of all sources, and everything that was found and skipped.
 
     Streamed: memory holds one folder level, and some 24 bytes per item where ids might meet
     (several sources, a list, ids of the user's). The order is that of the sources, by name within
@@ -41,12 +41,12 @@ def list_items(
 
     Args:
         config: What to list.
-        image: Limits of images: of a table, also of what is read at once; and where copies are
-            looked for.
+        image: Limits of images; of tables, and where copies are looked for, also of what is read
+            at once.
         retry: How transient faults of storage are tried again.
 
     Raises:
-        SourceError: A source is not there, a list is none, or two images would share an id.
+        SourceError: A source does not exist, a list is not one, or two images would share an id.
         UsageError: Unknown scheme, or a driver is missing.
     """
     if not config.uris:
@@ -105,7 +105,7 @@ def _place(item: Item) -> str:
 
 
 def _shared_id(item: Item, lister: Lister) -> str:
-    """Which two images share an id; the first is looked for afresh, for only hashes are kept."""
+    """Which two images share an id; the first is listed again, since only hashes are kept."""
     first = "another image"
     for found in lister.run():
         if isinstance(found, Item) and found.image_id == item.image_id:
@@ -184,7 +184,7 @@ class Lister:
         return canonical(source.protocol, source.path, self.config.keep_url_secrets)
 
     def check_url(self, source: Source) -> None:
-        """See to it that no two URLs become one when secrets are cut.
+        """Refuse two URLs that become one when secrets are cut.
 
         Raises:
             SameUrlError: They do.
@@ -256,7 +256,7 @@ class Lister:
                 Source(FOLDER, protocol, path, is_named=True, given_as=public_url(row.uri))
             )
             return
-        self.volumes.get(protocol)  # an unknown scheme is the row's fault, told now
+        self.volumes.get(protocol)  # an unknown scheme is this row's error
         yield from self.expand(Source(kind or FILE, protocol, path, info, row=row))
 
     def _stat(self, path: str) -> FileInfo | None:

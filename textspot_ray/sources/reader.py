@@ -1,4 +1,4 @@
-"""Reading items ahead of those who need them, in order, with nothing raised for an item's fault."""
+"""Reads items ahead, in order; an item that cannot be read is a value, not an exception."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Pending:
 
 
 class _Typical:
-    """Bytes of items whose size no listing tells: the largest of recent ones, at least 1 MiB."""
+    """Expected bytes of items of unknown size: the largest of recent ones, at least 1 MiB."""
 
     def __init__(self) -> None:
         self._bytes = float(1 << 20)
@@ -89,7 +89,7 @@ class _Typical:
 
 
 class _Budget:
-    """Bytes that are held of items whose size only the reading tells.
+    """Bytes held of items whose size is known only once they are read.
 
     Whoever reads the group that the consumer waits for may always go on, so that nothing waits in
     a circle; all others wait while the limit is reached.
@@ -145,7 +145,7 @@ class Reader:
         image: For ``max_bytes``.
         ahead_bytes: Encoded bytes fetched ahead; the largest single item comes on top.
         threads: Files and ranges fetched at the same time.
-        timeout_s: Longest silence of storage, on top of a second a megabyte.
+        timeout_s: Longest silence of storage, on top of a second per megabyte.
         retry: How transient faults are tried again.
 
     >>> with Reader(SourceConfig(), ImageConfig()) as reader:
@@ -286,7 +286,7 @@ class Reader:
         finally:
             self._budget.release(key)
         assert len(fetched) == len(group.items)
-        for item in group.items:  # what has been handed over is held by nobody here
+        for item in group.items:  # what has been handed over is not kept here
             yield self._encoded(item, fetched.pop(0), read_s / len(group.items))
 
     def _encoded(self, item: Item, read: _Read, read_s: float) -> Encoded:
@@ -302,7 +302,7 @@ class Reader:
         return Encoded(item, data, None, read_s, read.sha256)
 
     def _leave_behind(self, group: _Group) -> None:
-        """A read hangs: go on without its thread, as long as that is not the rule."""
+        """A read hangs: go on without its thread, unless too many have hung."""
         self._stuck += 1
         if self._stuck > _MAX_STUCK:
             raise StorageError(

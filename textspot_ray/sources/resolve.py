@@ -26,7 +26,7 @@ from textspot_ray.storage.urls import public_url
 from textspot_ray.storage.volume import FileInfo, Volume
 from textspot_ray.storage.volumes import Volumes
 
-_BESIDE = 5000  # names that are looked through for the one that was meant
+_BESIDE = 5000  # names that are searched for the one that was meant
 
 
 def resolve_uri(uri: str, volumes: Volumes) -> Iterator[Source]:
@@ -79,7 +79,7 @@ def _look(uri: str, volume: Volume, path: str) -> FileInfo:
         if fault is Fault.MISSING:
             raise SourceError(f"no such file or folder: {uri}{_hint(uri)}") from exc
         if volume.protocol != LOCAL:
-            exc = _telling(volume, path, exc)
+            exc = _better_error(volume, path, exc)
         hint = hint_for(exc) if volume.protocol != LOCAL else ""
         if not hint and fault is Fault.DENIED:
             hint = "check permissions or credentials"
@@ -87,8 +87,8 @@ def _look(uri: str, volume: Volume, path: str) -> FileInfo:
         raise SourceError(f"cannot look at {uri}: {reason_of(exc)}{tail}") from exc
 
 
-def _telling(volume: Volume, path: str, exc: Exception) -> Exception:
-    """What was asked first has an answer without a body (HEAD), and so without a reason."""
+def _better_error(volume: Volume, path: str, exc: Exception) -> Exception:
+    """The first request was a HEAD, whose answer has no body and so no reason: a listing has."""
     if volume.protocol in WEB or fault_of(exc) is Fault.TIMEOUT:
         return exc
     try:

@@ -38,14 +38,14 @@ class AbandonableFuture(Generic[T]):
         self._cancelled = True
 
     def wait(self, allowance_s: float, poll_s: float = 0.25) -> T:
-        """The result, once: it is not held any longer.
+        """The result, which can be taken once and is then not kept.
 
         Args:
             allowance_s: Longest time without a beat.
             poll_s: How often to look.
 
         Raises:
-            TimeoutError: No sign of life for that long; its thread is left behind.
+            TimeoutError: No beat for that long; its thread is left behind.
         """
         while not self._done.wait(min(poll_s, allowance_s)):
             if self._beat_s is not None and time.monotonic() - self._beat_s > allowance_s:

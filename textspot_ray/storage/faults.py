@@ -112,7 +112,7 @@ def error_kind(exc: BaseException) -> ErrorKind:
 
 
 def reason_of(exc: BaseException) -> str:
-    """One line that says what went wrong, without the exception's path repetition."""
+    """One line that says what went wrong, without the path."""
     if isinstance(exc, FileNotFoundError) and exc.errno is None:
         exc = exc.__cause__ or FileNotFoundError("no such file")
     text = (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__
@@ -147,7 +147,7 @@ class RetryPolicy:
     tally: RetryTally = field(default_factory=RetryTally, compare=False, repr=False)
 
     def call(self, function: Callable[[], T]) -> T:
-        """Call until it succeeds, a fault that stays, or the last try; the fault is raised."""
+        """Call until it succeeds; a permanent fault, or that of the last try, is raised."""
         for attempt in range(self.attempts):
             try:
                 return function()

@@ -81,7 +81,7 @@ def open_filesystem(protocol: str, options: Mapping[str, Any] | None = None) -> 
         # Another process may write at any time: a listing or size kept from before is wrong.
         chosen.setdefault("use_listings_cache", False)
     if protocol == "gs" and (log := logging.getLogger("gcsfs")).level == logging.NOTSET:
-        log.setLevel(logging.CRITICAL)  # it logs a trace of every refusal, which we tell in a line
+        log.setLevel(logging.CRITICAL)  # it logs a traceback for every refusal
     try:
         import fsspec  # and asyncio, ssl: for local files nobody waits for them
 
@@ -109,10 +109,10 @@ def native_path(protocol: str, rest: str) -> str:
 
 
 def exclusive_put_options(fs: Any) -> dict[str, Any] | None:
-    """What to give a driver's ``pipe_file`` so that it writes only where nothing is, in one act.
+    """Arguments with which a driver's ``pipe_file`` creates a file atomically, if none is there.
 
-    None if it cannot: fsspec's default looks first and writes then, which two writers can pass
-    together.
+    None if it cannot: fsspec's default checks and then writes, and two writers can both pass the
+    check.
     """
     method = getattr(fs, "_pipe_file", None) or fs.pipe_file
     import fsspec
@@ -173,7 +173,7 @@ def modified_s(info: Mapping[str, Any]) -> float:
 
 
 def content_tag(protocol: str, info: Mapping[str, Any]) -> str | None:
-    """What changes when an object's content does; None where the store tells nothing."""
+    """A tag that changes with an object's content; None where the store has none."""
     if protocol in ("http", "https"):
         return None  # a mirror or proxy may give each request another ETag
     for key in ("generation", "ETag", "etag", "content_md5", "md5Hash"):
@@ -204,7 +204,7 @@ def _walk_pages(fs: Any, pages: Pages) -> Iterator[RemoteEntry]:
             return
         for info in page:
             name, size = str(info["name"]), info.get("size")
-            # An empty object named like a folder is how consoles make one.
+            # Consoles make folders as empty objects whose names end in a slash.
             if info.get("type") == "file" and (size or not name.endswith("/")):
                 yield RemoteEntry(name, size, info)
 
@@ -253,7 +253,7 @@ def _bucket_and_prefix(fs: Any, root: str) -> tuple[str, str]:
 
 
 def _walk_levels(fs: Any, root: str) -> Iterator[RemoteEntry]:
-    # A stack of iterators, not recursion: depth is the archive's choice, not ours.
+    # A stack of iterators: folders may be nested deeper than Python recurses.
     stack = [iter(_level(fs, root))]
     while stack:
         info = next(stack[-1], None)

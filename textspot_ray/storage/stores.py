@@ -106,7 +106,7 @@ class Store:
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Write a file whole if there is none; False if there is one.
 
-        False can also mean that an earlier try of this very call got through and its answer was
+        False can also mean that an earlier try of this same call succeeded and its answer was
         lost inside the driver: read the file and compare where that matters.
         """
         raise NotImplementedError
@@ -122,18 +122,18 @@ class Store:
             raise StorageError(f"{self.uri}: a file just written is not there") from exc
         except BaseException:
             if self._contact.has_answered:
-                with contextlib.suppress(Exception):  # the first fault is the one to tell
+                with contextlib.suppress(Exception):  # the first fault is the one to report
                     self.delete(path)
             raise
         self.delete(path)
         return first and not second and kept == b"first" and self._is_exclusive()
 
     def upload(self, local_file: Path, path: str) -> None:
-        """Put a local file, which is taken away."""
+        """Move a local file into the store."""
         raise NotImplementedError
 
     def open_read(self, path: str) -> IO[bytes]:
-        """A seekable binary file of one's own."""
+        """A seekable binary file that is not shared with other callers."""
         raise NotImplementedError
 
     def delete(self, path: str) -> None:
@@ -141,7 +141,7 @@ class Store:
         raise NotImplementedError
 
     def prune(self, folder: str) -> None:
-        """Remove a folder that holds nothing; a store of keys has none."""
+        """Remove a folder if it is empty; object stores have none."""
 
     def local_path(self, path: str) -> Path | None:
         """Path on this machine's disk, or None if the store is elsewhere."""
@@ -161,7 +161,7 @@ class Store:
             raise self._error(verb, path, exc) from exc
 
     def _hint(self, exc: Exception) -> str:
-        """What to do about a fault, where a driver's words tell; stores of providers know."""
+        """What to do about a fault, where a provider's message shows it."""
         return ""
 
     def _error(self, verb: str, path: str, exc: Exception) -> Exception:
@@ -403,7 +403,7 @@ class RemoteStore(Store):
         return True
 
     def _create_in_memory(self, full: str, data: bytes) -> bool:
-        """The memory driver looks first and stores then; dict.setdefault does both in one."""
+        """The memory driver checks, then stores; dict.setdefault does both at once."""
         from fsspec.implementations.memory import MemoryFile
 
         file = MemoryFile(self._fs, full, data)
@@ -414,7 +414,7 @@ class RemoteStore(Store):
         return is_memory(self._fs) or exclusive_put_options(self._fs) is not None
 
     def _hint(self, exc: Exception) -> str:
-        # what passes is the store's trouble, and nothing to do about but to wait
+        # nothing to do about a passing fault of the store but to wait
         return "" if fault_of(exc).is_transient and self._contact.has_answered else hint_for(exc)
 
     def _path(self, path: str) -> str:
@@ -456,7 +456,7 @@ def open_store(
 
 
 def _inside(path: str) -> str:
-    """A store's path in its plain form; refused if it leads outside."""
+    """A normalised path; refused if it leads out of the store."""
     parts = PurePosixPath(path).parts
     if not path or path.startswith("/") or ".." in parts:
         raise AssertionError(f"not a path inside the store: {path!r}")

@@ -54,7 +54,7 @@ def public_url(url: str, keep_grants: bool = False) -> str:
 
 
 class UrlSecrets:
-    """Gives URLs back what was cut from them, as far as the user's own source URIs tell it.
+    """Restores what was cut from URLs, as far as the user's own source URIs have it.
 
     Nothing of it is stored: a process that reads gets the source URIs from its configuration.
 

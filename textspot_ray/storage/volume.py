@@ -25,7 +25,7 @@ SLOWEST_BYTES_S = 1e6  # a transfer may take this long on top of the longest sil
 
 
 def no_growth(size: int) -> None:
-    """For those who do not count what is read."""
+    """Does nothing: for callers who do not limit what is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +80,19 @@ class Volume:
     def read_tagged(
         self, path: str, max_bytes: int, grow: Grow = no_growth
     ) -> tuple[bytes | None, FileInfo]:
-        """A whole file and its tag as of the reading.
+        """A whole file, and its tag at the time of reading.
 
         Args:
             path: Driver's path.
-            max_bytes: A larger file is not read (None instead of its bytes), whatever size its
-                store told before.
+            max_bytes: A larger file is not read (None instead of its bytes), whatever size was
+                listed.
             grow: Called with the bytes that are about to be held, or that have just come; may
                 wait until there is room for them.
         """
         raise NotImplementedError
 
     def open(self, path: str) -> IO[bytes]:
-        """A seekable file of one's own."""
+        """A seekable file that is not shared with other callers."""
         raise NotImplementedError
 
 
@@ -107,7 +107,7 @@ class LocalVolume(Volume):
     def walk(
         self, root: str, descend: Descend = lambda _: True
     ) -> Iterator[FileInfo | SkippedEntry]:
-        # A stack, not recursion: how deep folders are nested is not ours to say.
+        # A stack: folders may be nested deeper than Python recurses.
         stack = [self._level(root, is_root=True)]
         while stack:
             entry = next(stack[-1], None)
@@ -200,7 +200,7 @@ class RemoteVolume(Volume):
         try:
             return bytes(self._fs.cat_file(path, start=start, end=stop))
         except OSError:
-            # Stores answer a range behind the end in many ways; nothing is there to read.
+            # Stores differ in how they answer a range behind the end.
             size = self._fs.info(path).get("size")
             if size is not None and start >= size:
                 return b""
@@ -223,7 +223,7 @@ class RemoteVolume(Volume):
         return data, info
 
     def _read_bounded(self, path: str, max_bytes: int, grow: Grow) -> bytes | None:
-        """Read what tells no size: it may never end."""
+        """Read a file of unknown size, which may never end."""
         with self._fs.open(path, "rb") as file:
             whole, left = io.BytesIO(), max_bytes
             while part := file.read(min(2**20, left + 1)):

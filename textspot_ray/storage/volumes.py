@@ -40,7 +40,7 @@ def open_volume(protocol: str, options: Mapping[str, Any] | None = None) -> Volu
 
 
 class Volumes:
-    """The volumes in use, one a protocol."""
+    """The volumes in use, one per protocol."""
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self._options = options
@@ -58,14 +58,14 @@ class Volumes:
 
 
 class TimedVolume(Volume):
-    """Another volume's reads under a deadline and retries, for those who list.
+    """Another volume's reads with deadlines and retries, for listing.
 
     A driver that never comes back costs its thread, not the listing.
 
     Args:
         volume: Where to read.
         retry: How transient faults are tried again.
-        timeout_s: Longest wait for an answer, on top of a second a megabyte; None to wait as
+        timeout_s: Longest wait for an answer, on top of a second per megabyte; None to wait as
             long as it takes, in the caller's own thread.
     """
 

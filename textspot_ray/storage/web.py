@@ -1,8 +1,8 @@
 """Files on web servers: bounded bodies, bounded silence, ranges where the server has them.
 
 fsspec's driver reads a body whole, whatever was asked for, and waits five minutes for each answer;
-here a body ends where the caller's need ends, and a host that stays silent is given less time with
-every request. The driver's session and options are used, so that its settings hold.
+here no more of a body is read than the caller needs, and a host that stays silent is given less
+time with every request. The driver's session and options are used, so that its settings hold.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class WebVolume(Volume):
         grow: Grow,
         max_bytes: int = 1 << 62,
     ) -> tuple[bytes, int | None]:
-        """At most ``limit`` bytes from ``start`` on, and the size of the whole if told.
+        """At most ``limit`` bytes from ``start`` on, and the size of the whole if it is known.
 
         Raises:
             _TooLongError: The body is longer than ``max_bytes``.

@@ -152,7 +152,7 @@ class SourceFile:
         return self.volume.read(self.path, start, stop)
 
     def open(self) -> IO[bytes]:
-        """A seekable file of one's own."""
+        """A seekable file that is not shared with other callers."""
         return self.volume.open(self.path)
 
 
@@ -244,7 +244,7 @@ class Kind(ABC):
         label: For messages.
         suffixes: Ends of file names that tell the kind, lower case, without the first dot.
         access: Container names that its items are stored under, and how those are read. Plans and
-            tables hold these names: they stay for ever.
+            tables hold these names: they never change.
         holds_members: Whether it is a file with items inside.
     """
 

@@ -24,17 +24,17 @@ from textspot_ray.sources.kinds.tables import (
     arrow_fault,
 )
 
-# Rows decoded at a time: of images one, for a page may repeat a value of 200 MiB; of other
-# columns so few that even captions of megabytes stay within some hundred MiB.
+# Rows decoded at a time: one image, since a page may repeat a value of 200 MiB; of other columns
+# so few that even captions of megabytes take no more than some hundred MiB.
 _IMAGE_ROWS = 1
 _LIST_ROWS = 32
 _NEAR_ROWS = 64  # from the start of a row group, where reading begins
-# A page is decompressed whole, beside what is stored, and a dictionary copied then. Writers make
-# one of 1,024 rows, however large they are. Of images, large ones go by way of the disk; of others,
-# so much times the largest image may a page take.
+# A page is decompressed whole, beside what is stored, and a dictionary is then copied. Writers put
+# 1,024 rows into one, however large they are. Large pages of images are unpacked to disk; a page of
+# other columns may take this many times the largest image.
 _BY_DISK_BYTES = 64 << 20
 _PAGE_SHARE = 1.5
-_VALUE_SHARE = 1.5  # beyond it not even base64 can be an image that is let through
+_VALUE_SHARE = 1.5  # of a value; base64 of the largest image takes 1.33
 _PAGE_OVERHEAD = 1 << 20
 _BUFFER_BYTES = 4 << 20  # and no pre-buffering: else a whole column chunk is read
 

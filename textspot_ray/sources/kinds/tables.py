@@ -144,7 +144,7 @@ class TableKind(ArchiveKind):
             yield Archive(self, source, lister).broken(ErrorKind.UNSUPPORTED, str(exc))
             return
         except Exception:
-            column = ImageColumn((), "bytes")  # what is wrong is told by the listing
+            column = ImageColumn((), "bytes")  # the listing reports what is wrong
         if column is not None:
             yield from super().list(source, lister)
         elif source.is_named:
@@ -252,7 +252,7 @@ def find_image_column(table: ImageTable, wanted: str | None = None) -> ImageColu
         hits = [c for c in texts if _holds_images(table, c)]
     if not hits:
         # Nothing looks like an image. A column that is named like one is read all the same, so
-        # that its rows are told; another binary column may be anything.
+        # that its rows are reported; another binary column may be anything.
         named = [c for c in binary if c.path[-1].lower() in _IMAGE_NAMES]
         others = [f for f in table.schema if pa.types.is_string(f.type)]
         return named[0] if named else binary[0] if len(binary) == 1 and not others else None

@@ -106,7 +106,7 @@ class TarKind(ArchiveKind):
 
 @dataclass(frozen=True, slots=True)
 class TarGap:
-    """Bytes that are no member; ``reason`` None where they only follow an archive's end.
+    """Bytes that are no member; ``reason`` is None where they only follow an archive's end.
 
     ``is_zeros``: Nothing but zeros, and more than any tar pads its last record with.
     """
