@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
+from textspot_ray.redaction import words
+
 
 class Format(StrEnum):
     """Formats that are decoded; the names are stored in tables."""
@@ -38,19 +40,15 @@ class NameKind(StrEnum):
     UNKNOWN = "unknown"  # the first bytes must tell
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-READ_SUFFIXES = _words(
+READ_SUFFIXES = words(
     "jpg jpeg jpe jfif png apng webp bmp dib tif tiff gif jp2 j2k j2c jpc jpf jpx heic heif hif "
     "avif jxl jxr wdp pdf pcx tga psd qoi ico cur pbm pgm ppm pnm pam pfm raw cr2 cr3 nef arw dng "
     "orf rw2 raf pef srw nrw rwl mrw x3f erf kdc 3fr iiq mef mos jls svs ptif"
 )
 # Images that are not read: they become items all the same, so that they are told, not lost.
-UNREAD_SUFFIXES = _words("svg svgz djvu djv eps ai exr hdr dcm dicom xcf icns")
+UNREAD_SUFFIXES = words("svg svgz djvu djv eps ai exr hdr dcm dicom xcf icns")
 IMAGE_SUFFIXES = READ_SUFFIXES | UNREAD_SUFFIXES
-OTHER_SUFFIXES = _words(
+OTHER_SUFFIXES = words(
     "txt md rst csv tsv json jsonl ndjson xml html htm css js ts py ipynb c h cpp java sh yaml yml "
     "toml ini cfg conf log lst list idx index lock sha1 sha256 md5 crc sig asc doc docx xls xlsx "
     "ppt pptx odt rtf epub mobi mp3 wav flac ogg m4a mp4 mov avi mkv webm m4v 3gp exe dll so dylib "

@@ -138,16 +138,21 @@ class IdMap:
     def take(self, image_id: str, owner: str = "") -> Taken:
         """Take an id for an owner, unless it is taken."""
         key, mine = _hash(image_id), _hash(owner)
-        at = key & self._mask
-        while (held := self._keys[at]) != 0:
-            if held == key:
-                return Taken.SAME if self._owners[at] == mine else Taken.OTHER
-            at = (at + 1) & self._mask
+        at = self._slot(key)
+        if self._keys[at]:
+            return Taken.SAME if self._owners[at] == mine else Taken.OTHER
         self._keys[at], self._owners[at] = key, mine
         self._count += 1
         if self._count > _MAX_LOAD * (self._mask + 1):
             self._grow()
         return Taken.NEW
+
+    def _slot(self, key: int) -> int:
+        """Where a key is, or may be put."""
+        at = key & self._mask
+        while self._keys[at] not in (0, key):
+            at = (at + 1) & self._mask
+        return at
 
     def _grow(self) -> None:
         keys, owners = self._keys, self._owners
@@ -156,9 +161,7 @@ class IdMap:
         self._mask = slots - 1
         for key, owner in zip(keys, owners, strict=True):
             if key:
-                at = key & self._mask
-                while self._keys[at]:
-                    at = (at + 1) & self._mask
+                at = self._slot(key)
                 self._keys[at], self._owners[at] = key, owner
 
 

@@ -20,7 +20,7 @@ from textspot_ray.sources.uris import (
     parse,
     split_glob,
 )
-from textspot_ray.storage.faults import Fault, fault_of, hint_for, reason_of
+from textspot_ray.storage.faults import Fault, fault_of, hint_for, reason_with_hint
 from textspot_ray.storage.filesystem import LOCAL
 from textspot_ray.storage.urls import public_url
 from textspot_ray.storage.volume import FileInfo, Volume
@@ -75,16 +75,12 @@ def _look(uri: str, volume: Volume, path: str) -> FileInfo:
     except UsageError:
         raise
     except Exception as exc:
-        fault = fault_of(exc)
-        if fault is Fault.MISSING:
+        if fault_of(exc) is Fault.MISSING:
             raise SourceError(f"no such file or folder: {uri}{_hint(uri)}") from exc
         if volume.protocol != LOCAL:
             exc = _better_error(volume, path, exc)
-        hint = hint_for(exc) if volume.protocol != LOCAL else ""
-        if not hint and fault is Fault.DENIED:
-            hint = "check permissions or credentials"
-        tail = f" ({hint})" if hint else ""
-        raise SourceError(f"cannot look at {uri}: {reason_of(exc)}{tail}") from exc
+        reason = reason_with_hint(exc, volume.protocol == LOCAL)
+        raise SourceError(f"cannot look at {uri}: {reason}") from exc
 
 
 def _better_error(volume: Volume, path: str, exc: Exception) -> Exception:
@@ -118,7 +114,9 @@ def _sniff(uri: str, volume: Volume, path: str) -> Kind:
     try:
         head = volume.read(path, 0, SNIFF_BYTES)
     except Exception as exc:
-        raise SourceError(f"cannot read {uri}: {reason_of(exc)}") from exc
+        raise SourceError(
+            f"cannot read {uri}: {reason_with_hint(exc, volume.protocol == LOCAL)}"
+        ) from exc
     kind = kind_of_head(head)
     if kind is None:
         archives = ", ".join(k.label for k in KINDS if k.holds_members)

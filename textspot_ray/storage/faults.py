@@ -325,3 +325,14 @@ def hint_for(error: BaseException) -> str:
         texts.append(f"{type(link).__name__} {link}")
         link = link.__cause__ or link.__context__
     return hint_of(" ".join(texts))
+
+
+def reason_with_hint(error: BaseException, is_local: bool) -> str:
+    """`reason_of`, and in brackets what to do about it where that is known.
+
+    A local path has no provider, whose words would be looked for.
+    """
+    hint = "" if is_local else hint_for(error)
+    if not hint and fault_of(error) is Fault.DENIED:
+        hint = "check permissions or credentials"
+    return f"{reason_of(error)} ({hint})" if hint else reason_of(error)

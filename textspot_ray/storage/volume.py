@@ -3,7 +3,7 @@
 Faults are the driver's own exceptions; `faults.fault_of` tells what they mean.
 """
 
-# ruff: noqa: PTH116 - a Path object for each of ten million files costs more than its stat().
+# ruff: noqa: PTH110, PTH116 - a Path object for each of ten million files costs more than its stat().
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class LocalVolume(Volume):
             yield SkippedEntry(folder, "folder that cannot be listed", exc)
             return
         prefix = folder if folder.endswith("/") else f"{folder}/"
-        if ("_textspot", "folder") in entries and _exists(f"{prefix}_textspot/table.json"):
+        if ("_textspot", "folder") in entries and os.path.exists(f"{prefix}_textspot/table.json"):
             yield SkippedEntry(folder, "output of textspot")
             return
         for name, kind in entries:
@@ -292,11 +292,3 @@ def _pread(descriptor: int, start: int, stop: int) -> bytes:
             break
         at += whole.write(part)
     return whole.getvalue()
-
-
-def _exists(path: str) -> bool:
-    try:
-        os.stat(path)
-    except OSError:
-        return False
-    return True

@@ -57,7 +57,7 @@ class WebVolume(Volume):
         except ClientResponseError as exc:
             if exc.status not in _NO_HEAD:
                 raise
-        _, size = self._run(path, lambda url: self._get(url, 0, 1, 1, no_growth))
+        _, size = self._run(path, lambda url: self._get(url, 0, 1, no_growth))
         return FileInfo(path, size, None)
 
     def walk(
@@ -69,16 +69,15 @@ class WebVolume(Volume):
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
         if stop is not None and stop <= start:
             return b""
-        limit = None if stop is None else stop - start
         data: bytes
-        data, _ = self._run(path, lambda url: self._get(url, start, stop, limit, no_growth))
+        data, _ = self._run(path, lambda url: self._get(url, start, stop, no_growth))
         return data
 
     def read_tagged(
         self, path: str, max_bytes: int, grow: Grow = no_growth
     ) -> tuple[bytes | None, FileInfo]:
         try:
-            data, _ = self._run(path, lambda url: self._get(url, 0, None, None, grow, max_bytes))
+            data, _ = self._run(path, lambda url: self._get(url, 0, None, grow, max_bytes))
         except _TooLongError as exc:
             return None, FileInfo(path, exc.size, None)
         return data, FileInfo(path, len(data), None)
@@ -141,11 +140,10 @@ class WebVolume(Volume):
         url: str,
         start: int,
         stop: int | None,
-        limit: int | None,
         grow: Grow,
         max_bytes: int = 1 << 62,
     ) -> tuple[bytes, int | None]:
-        """At most ``limit`` bytes from ``start`` on, and the size of the whole if it is known.
+        """Bytes from ``start`` to ``stop``, and the size of the whole if it is known.
 
         Raises:
             _TooLongError: The body is longer than ``max_bytes``.
@@ -166,6 +164,7 @@ class WebVolume(Volume):
                 raise OSError(errno.EIO, "the server has no ranges: download it first")
             if (size or 0) > max_bytes:
                 raise _TooLongError(size)
+            limit = None if stop is None else stop - start
             return await self._body(url, answer, skip, limit, grow, max_bytes), size
         finally:
             answer.close()  # a body that nobody wants is not read to its end

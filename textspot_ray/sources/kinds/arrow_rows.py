@@ -100,7 +100,7 @@ class BatchRows:
             assert place is not None
             field, walk.node, walk.buffer = place
             if self._message.nodes[walk.node : walk.node + 1] != (self._message.rows,):
-                raise ContainerError(f"the batch at byte {self._message.start} is damaged")
+                raise self._damaged()
             arrays.append(walk.array(field.type, start, stop))
             fields.append(field)
         if not columns:
@@ -110,13 +110,13 @@ class BatchRows:
     def rows_of(self, node: int) -> int:
         """Rows of a node, as the metadata say."""
         if node >= len(self._message.nodes):
-            raise ContainerError(f"the batch at byte {self._message.start} is damaged")
+            raise self._damaged()
         return self._message.nodes[node]
 
     def length(self, buffer: int) -> int:
         """Bytes of a buffer, unpacked."""
         if buffer >= len(self._lengths):
-            raise ContainerError(f"the batch at byte {self._message.start} is damaged")
+            raise self._damaged()
         return self._lengths[buffer]
 
     def read(self, buffer: int, start: int, stop: int) -> bytes:
@@ -140,7 +140,7 @@ class BatchRows:
         file, at = self._file, self._message.body + offset
         if self._message.codec is not None:
             at += _PREFIX
-            if self._lengths[buffer] != stored - _PREFIX or self._is_packed(buffer):
+            if self._lengths[buffer] != stored - _PREFIX or self._declared(buffer) != -1:
                 file, at = self._unpack(buffer), 0
         file.seek(at + start)
         data = file.read(stop - start)
@@ -155,6 +155,9 @@ class BatchRows:
         while self._unpacked:
             self._unpacked.popitem()[1].close()
 
+    def _damaged(self) -> ContainerError:
+        return ContainerError(f"the batch at byte {self._message.start} is damaged")
+
     def _length(self, buffer: int) -> int:
         _, stored = self._message.buffers[buffer]
         if self._message.codec is None or stored == 0:
@@ -162,16 +165,13 @@ class BatchRows:
         size = self._declared(buffer)
         return stored - _PREFIX if size == -1 else size
 
-    def _is_packed(self, buffer: int) -> bool:
-        return self._declared(buffer) != -1
-
     def _declared(self, buffer: int) -> int:
         offset, stored = self._message.buffers[buffer]
         self._file.seek(self._message.body + offset)
         prefix = self._file.read(_PREFIX)
         size = int.from_bytes(prefix, "little", signed=True)
         if stored < _PREFIX or len(prefix) < _PREFIX or size < -1:
-            raise ContainerError(f"the batch at byte {self._message.start} is damaged")
+            raise self._damaged()
         return size
 
     def _unpack(self, buffer: int) -> IO[bytes]:
@@ -195,7 +195,7 @@ class BatchRows:
                 left -= len(piece)
         if left:
             unpacked.close()
-            raise ContainerError(f"the batch at byte {self._message.start} is damaged")
+            raise self._damaged()
         self._unpacked[buffer] = unpacked
         return unpacked
 

@@ -11,7 +11,7 @@ from textspot_ray.records import ImageError, Item, Skipped, Stage
 from textspot_ray.sources.identity import canonical
 from textspot_ray.sources.kinds.base import Kind, Source
 from textspot_ray.sources.selection import NOT_AN_IMAGE, not_read
-from textspot_ray.storage.faults import error_kind, hint_for, reason_of
+from textspot_ray.storage.faults import error_kind, reason_of, reason_with_hint
 from textspot_ray.storage.filesystem import LOCAL
 from textspot_ray.storage.urls import public_url
 from textspot_ray.storage.volume import FileInfo, SkippedEntry
@@ -55,9 +55,8 @@ class FolderKind(Kind):
         except (OSError, TimeoutError) as exc:
             if isinstance(exc, FileNotFoundError):
                 raise SourceError(f"no such folder: {given_as}") from exc
-            hint = hint_for(exc) if source.protocol != LOCAL else ""
-            tail = f" ({hint})" if hint else ""
-            raise SourceError(f"cannot list {given_as}: {reason_of(exc)}{tail}") from exc
+            reason = reason_with_hint(exc, source.protocol == LOCAL)
+            raise SourceError(f"cannot list {given_as}: {reason}") from exc
         if source.glob is not None and not found_any:
             raise SourceError(f"nothing matches {given_as}")
 

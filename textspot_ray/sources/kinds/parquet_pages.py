@@ -9,6 +9,7 @@ compact protocol, and https://github.com/google/snappy/blob/main/format_descript
 
 from __future__ import annotations
 
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -285,9 +286,9 @@ def _unsnapped(packed: IO[bytes]) -> Iterator[bytes]:
         elements, size = bytearray(), 0
         while size < _PIECE and source.more():
             size += source.element(elements)
-        before = bytes(_literal(len(window))) + window if window else b""
+        before = _literal(window)
         whole = len(window) + size
-        piece = codec.decompress(bytes(_as_varint(whole)) + before + elements, whole, asbytes=True)[
+        piece = codec.decompress(_as_varint(whole) + before + elements, whole, asbytes=True)[
             len(window) :
         ]
         window = (window + piece)[-_WINDOW:]
@@ -344,17 +345,17 @@ class _Pieces:
         return self._at < len(self._data)
 
 
-def _literal(size: int) -> Iterator[int]:
-    """The tag of a Snappy literal of 1 to 65,536 bytes: two bytes hold its length less one."""
-    yield 61 << 2
-    yield from (size - 1).to_bytes(2, "little")
+def _literal(data: bytes) -> bytes:
+    """Up to 65,536 bytes as a Snappy literal, whose tag has two bytes of length less one."""
+    return struct.pack("<BH", 61 << 2, len(data) - 1) + data if data else b""
 
 
-def _as_varint(number: int) -> Iterator[int]:
+def _as_varint(number: int) -> bytes:
+    digits = bytearray()
     while number > 127:
-        yield number & 127 | 128
+        digits.append(number & 127 | 128)
         number >>= 7
-    yield number
+    return bytes([*digits, number])
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
