@@ -16,7 +16,7 @@ from jobs.bench.synthetic_tables import write_synthetic
 from textspot_ray.errors import AbortedError, TableError
 from textspot_ray.query.pages import read_page
 from textspot_ray.query.search import Combine, Mode, Region, SearchQuery, search
-from textspot_ray.query.sql import batches, run_query
+from textspot_ray.query.sql import run_query
 from textspot_ray.query.views import TableViews, open_views
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit.ledger import open_ledger
@@ -94,8 +94,7 @@ def bench_tables(uri: str, repeats: int = 5, threads: int | None = None) -> list
     """
     start, cpu = time.perf_counter(), time.process_time()
     tables = open_views(uri, threads=threads)
-    reader = run_query(tables, "SELECT 1")
-    list(batches("SELECT 1", reader))
+    run_query(tables, "SELECT 1").read_all()
     taken = time.perf_counter() - start
     timings = [Timing("query start-up", 0.5, taken, taken, time.process_time() - cpu, 1)]
     with tables:

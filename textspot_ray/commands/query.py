@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
     from textspot_ray.query.output import OutputFormat, format_of, write_result
-    from textspot_ray.query.sql import batches, run_query
+    from textspot_ray.query.sql import run_query
 
     if args.cookbook:
         return _cookbook(args)
@@ -57,8 +57,7 @@ def main(args: argparse.Namespace) -> int:
 
             prompt(tables)
             return ExitCode.OK
-        reader = run_query(tables, sql, args.limit)
-        write_result(reader.schema, batches(sql, reader), format, args.out, storage_options(args))
+        write_result(run_query(tables, sql, args.limit), format, args.out, storage_options(args))
     return ExitCode.OK
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 
 from textspot_ray.query.output import write_table
-from textspot_ray.query.sql import batches, run_query
+from textspot_ray.query.sql import run_query
 from textspot_ray.query.views import TableViews
 
 _SHOWN_ROWS = 8
@@ -64,9 +64,8 @@ def answered_cookbook(tables: TableViews) -> Iterator[str]:
         "are shown.\n"
     )
     for recipe in recipes():
-        reader = run_query(tables, recipe.sql, _SHOWN_ROWS)
         answer = io.StringIO()
-        write_table(reader.schema, batches(recipe.sql, reader), answer)
+        write_table(run_query(tables, recipe.sql, _SHOWN_ROWS), answer)
         note = f"\n{recipe.note}\n" if recipe.note else ""
         yield (
             f"\n## {recipe.question}\n\n```sql\n{recipe.sql}\n```\n\n"

@@ -8,18 +8,20 @@ import io
 import json
 import math
 import sys
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.cells import cell_len, set_cell_size
 
 from textspot_ray.errors import UsageError, printable
 from textspot_ray.query.destination import open_binary, open_text
+from textspot_ray.query.sql import QueryResult
 
 _TABLE_ROWS = 1000  # widths are chosen from so many rows at a time
 _MAX_WIDTH = 80
@@ -61,17 +63,15 @@ def format_of(out: str | None) -> OutputFormat:
 
 
 def write_result(
-    schema: pa.Schema,
-    batches: Iterable[pa.RecordBatch],
+    result: QueryResult,
     format: OutputFormat,
     out: str | None,
     options: Mapping[str, Any] | None = None,
 ) -> int:
-    """Write rows to a file, or to standard output.
+    """Write a query's rows to a file, or to standard output.
 
     Args:
-        schema: Of the rows.
-        batches: The rows.
+        result: The rows.
         format: How they are written.
         out: Path or fsspec URI; None and ``-`` for standard output.
         options: fsspec options by protocol.
@@ -83,22 +83,22 @@ def write_result(
         UsageError: The file cannot be written, or Parquet would go to a terminal.
     """
     if format is OutputFormat.PARQUET:
-        return _write_parquet(schema, batches, out, options)
+        return _write_parquet(result, out, options)
     with open_text(out, options) as file:
-        if format is OutputFormat.TABLE and schema.names == _EXPLAINED:
-            return _write_plan(batches, file)
+        if format is OutputFormat.TABLE and result.schema.names == _EXPLAINED:
+            return _write_plan(result, file)
         if format is OutputFormat.CSV:
-            return _write_csv(schema, batches, file)
+            return _write_csv(result, file)
         if format is OutputFormat.JSON:
-            return _write_json(schema, batches, file)
-        return write_table(schema, batches, file)
+            return _write_json(result, file)
+        return write_table(result, file)
 
 
 def text_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Rows as aligned text; numbers to the right, control characters shown as escapes."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [
-        min(_MAX_WIDTH, max([_width(name), *(_width(row[n]) for row in cells)]))
+        min(_MAX_WIDTH, max([cell_len(name), *(cell_len(row[n]) for row in cells)]))
         for n, name in enumerate(names)
     ]
     right = [bool(rows) and all(_is_number(row[n]) for row in rows) for n in range(len(names))]
@@ -110,85 +110,63 @@ def text_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_table(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: IO[str]) -> int:
-    """Write rows as aligned text, and return how many there were.
-
-    Args:
-        schema: Of the rows.
-        batches: The rows.
-        file: Where to write.
-    """
-    count = 0
-    page: list[list[Any]] = []
-    first = True
-    for row in _rows(batches):
-        page.append(row)
-        count += 1
-        if len(page) == _TABLE_ROWS:
-            file.write(_page(schema.names, page, first))
-            page, first = [], False
-    if page or first:
-        file.write(_page(schema.names, page, first))
+def write_table(result: QueryResult, file: IO[str]) -> int:
+    """Write rows as aligned text, and return how many there were."""
+    rows = _rows(result)
+    page = list(islice(rows, _TABLE_ROWS))
+    file.write(text_table(result.schema.names, page))
+    count = len(page)
+    while page := list(islice(rows, _TABLE_ROWS)):
+        file.write(text_table(result.schema.names, page).split("\n", 2)[2])  # without the head
+        count += len(page)
     return count
 
 
-def _page(names: Sequence[str], rows: list[list[Any]], with_head: bool) -> str:
-    text = text_table(names, rows)
-    return text if with_head else text.split("\n", 2)[2]
-
-
-def _write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: IO[str]) -> int:
+def _write_csv(result: QueryResult, file: IO[str]) -> int:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(schema.names)
+    writer.writerow(result.schema.names)
     count = 0
-    for row in _rows(batches):
+    for row in _rows(result):
         writer.writerow([_flat(value) for value in row])
         count += 1
     return count
 
 
-def _write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: IO[str]) -> int:
+def _write_json(result: QueryResult, file: IO[str]) -> int:
     count = 0
-    for row in _rows(batches):
-        record = dict(zip(schema.names, (plain(value) for value in row), strict=True))
+    for row in _rows(result):
+        record = dict(zip(result.schema.names, map(plain, row), strict=True))
         file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
         count += 1
     return count
 
 
-def _write_plan(batches: Iterable[pa.RecordBatch], file: IO[str]) -> int:
+def _write_plan(result: QueryResult, file: IO[str]) -> int:
     """What EXPLAIN gives: drawings over many lines, which a table's cells would break."""
     count = 0
-    for key, value in _rows(batches):
+    for key, value in _rows(result):
         file.write(f"{key}\n{value.rstrip()}\n")
         count += 1
     return count
 
 
-def _write_parquet(
-    schema: pa.Schema,
-    batches: Iterable[pa.RecordBatch],
-    out: str | None,
-    options: Mapping[str, Any] | None,
-) -> int:
+def _write_parquet(result: QueryResult, out: str | None, options: Mapping[str, Any] | None) -> int:
     if (out is None or out == "-") and sys.stdout.isatty():
-        raise UsageError("Parquet is no text: add --out FILE or redirect the output")
+        raise UsageError("Parquet is not text: add --out FILE or redirect the output")
     count = 0
     with (
         open_binary(out, options) as file,
-        pq.ParquetWriter(pa.PythonFile(file, mode="w"), schema, compression="zstd") as writer,
+        pq.ParquetWriter(pa.PythonFile(file, mode="w"), result.schema, compression="zstd") as to,
     ):
-        for batch in batches:
-            writer.write_batch(batch)
+        for batch in result:
+            to.write_batch(batch)
             count += batch.num_rows
     return count
 
 
-def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[list[Any]]:
-    for batch in batches:
-        columns = [column.to_pylist() for column in batch.columns]
-        for n in range(batch.num_rows):
-            yield [column[n] for column in columns]
+def _rows(result: QueryResult) -> Iterator[tuple[Any, ...]]:
+    for batch in result:
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def plain(value: Any) -> Any:
@@ -229,25 +207,10 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
-def _width(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
-
-
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
     line = io.StringIO()
     for n, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        shown = cell if _width(cell) <= width else _cut(cell, width)
-        pad = " " * (width - _width(shown))
+        shown = cell if cell_len(cell) <= width else f"{set_cell_size(cell, width - 1)}…"
+        pad = " " * (width - cell_len(shown))
         line.write(("  " if n else "") + (pad + shown if right[n] else shown + pad))
     return line.getvalue().rstrip()
-
-
-def _cut(text: str, width: int) -> str:
-    while _width(text) > width - 1:
-        text = text[:-1]
-    return text + "…"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from textspot_ray.errors import TextspotError
 from textspot_ray.query.output import OutputFormat, write_result
-from textspot_ray.query.sql import batches, run_query
+from textspot_ray.query.sql import run_query
 from textspot_ray.query.views import TableViews
 
 _HELP = """\
@@ -59,8 +59,8 @@ class _Session:
 
     def run(self, sql: str) -> None:
         try:
-            reader = run_query(self._tables, sql, self._limit)
-            count = write_result(reader.schema, batches(sql, reader), self._format, None)
+            result = run_query(self._tables, sql, self._limit)
+            count = write_result(result, self._format, None)
         except TextspotError as exc:
             print(exc)
         except KeyboardInterrupt:

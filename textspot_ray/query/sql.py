@@ -16,7 +16,7 @@ from textspot_ray.query.views import VIEWS, TableViews, damaged, sql_reason
 from textspot_ray.tables.duck import arrow_reader, interruptible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 _EXPLAIN = re.compile(r"^\s*explain(\s+analyze)?\s+", re.IGNORECASE)
 _NEEDS_SHARDS = re.compile(
@@ -53,7 +53,7 @@ def run_query(
             statement runs in a transaction that cannot write.
 
     Returns:
-        The result, streamed. Its batches can raise `SqlError` too: pass them through `batches`.
+        The result, streamed.
 
     Raises:
         SqlError: Not one statement, not a reading one, or DuckDB refuses it.
@@ -69,7 +69,7 @@ def run_query(
         cursor = connection or tables.cursor()
         _begin_reading(cursor)
         reader = interruptible(cursor, lambda: arrow_reader(cursor.sql(limited), BATCH_ROWS))
-        return QueryResult(reader, cursor, tables.uri)
+        return QueryResult(sql, reader, cursor, tables.uri)
 
     try:
         if connection is not None:
@@ -100,21 +100,27 @@ def query_relation(tables: TableViews, sql: str) -> duckdb.DuckDBPyRelation:
 
 
 class QueryResult:
-    """A result whose batches are made in a thread, so that Ctrl-C stops the making.
+    """A result as record batches, computed in a thread so that Ctrl-C stops the computation.
 
     Args:
+        sql: The statement, for messages.
         reader: Of the batches.
-        connection: What they are made on.
+        connection: What they are computed on.
         uri: The table's, for messages.
     """
 
     def __init__(
-        self, reader: pa.RecordBatchReader, connection: duckdb.DuckDBPyConnection, uri: str
+        self,
+        sql: str,
+        reader: pa.RecordBatchReader,
+        connection: duckdb.DuckDBPyConnection,
+        uri: str,
     ) -> None:
+        self._sql = sql
         self._reader = reader
         self._connection = connection
-        self.uri = uri
-        self.schema = reader.schema
+        self._uri = uri
+        self.schema: pa.Schema = reader.schema
         self._first: list[pa.RecordBatch] | None = None
 
     def begun(self) -> QueryResult:
@@ -123,9 +129,18 @@ class QueryResult:
         return self
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        yield from self._first or ()
-        if self._first != []:
-            yield from self._rest()
+        """The batches.
+
+        Raises:
+            SqlError: The statement fails on some row.
+            DamagedTableError: A file of the table cannot be read.
+        """
+        try:
+            yield from self._first or ()
+            if self._first != []:
+                yield from self._rest()
+        except (duckdb.Error, pa.ArrowException, OSError) as exc:
+            raise _fault(self._sql, exc, self._uri) from exc
 
     def _rest(self) -> Iterator[pa.RecordBatch]:
         while True:
@@ -138,19 +153,6 @@ class QueryResult:
     def read_all(self) -> pa.Table:
         """The whole result."""
         return pa.Table.from_batches(list(self), self.schema)
-
-
-def batches(sql: str, reader: QueryResult) -> Iterable[pa.RecordBatch]:
-    """The reader's batches; what fails while rows are made becomes a `SqlError` too.
-
-    Raises:
-        SqlError: The statement fails on some row.
-        DamagedTableError: A file of the table cannot be read.
-    """
-    try:
-        yield from reader
-    except (duckdb.Error, pa.ArrowException, OSError) as exc:
-        raise _fault(sql, exc, reader.uri) from exc
 
 
 def _begin_reading(connection: duckdb.DuckDBPyConnection) -> None:

@@ -23,7 +23,7 @@ from textspot_ray.query.pages import Page, read_page, read_some
 from textspot_ray.query.pictures import Picture, Pictures, encode_jpeg
 from textspot_ray.query.search import Combine, Hit, Mode, SearchQuery, search
 from textspot_ray.query.source_roots import SourceRoots
-from textspot_ray.query.sql import BATCH_ROWS, SqlError, batches, run_query
+from textspot_ray.query.sql import BATCH_ROWS, SqlError, run_query
 from textspot_ray.query.stats import Stats, compute_stats
 from textspot_ray.query.views import TableViews
 from textspot_ray.tables.duck import arrow_reader
@@ -310,11 +310,11 @@ class BrowseData:
         connection = self._tables.cursor()
         rows: list[list[Any]] = []
         with self._time_limit(connection):
-            reader = run_query(self._tables, sql, MAX_ROWS + 1, connection=connection)
-            for batch in batches(sql, reader):
+            result = run_query(self._tables, sql, MAX_ROWS + 1, connection=connection)
+            for batch in result:
                 columns = [_values(column) for column in batch.columns]
                 rows += [[_sent(value) for value in row] for row in zip(*columns, strict=True)]
-        names = list(reader.schema.names)
+        names = list(result.schema.names)
         return {"names": names, "rows": rows[:MAX_ROWS], "more": len(rows) > MAX_ROWS}
 
     def _list(self, question: Question, offset: int, count: int) -> tuple[int, list[str]]:

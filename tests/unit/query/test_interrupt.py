@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.insight_tables import MakeTable, Page, word
 from textspot_ray.errors import ExitCode
-from textspot_ray.query.sql import SqlError, batches, run_query
+from textspot_ray.query.sql import SqlError, run_query
 from textspot_ray.query.views import open_views
 
 ENDLESS = "SELECT sum(hash(a.range, b.range)) AS n FROM range(9000000) a, range(900000) b"
@@ -61,7 +61,7 @@ def test_statements_that_look_like_reading_cannot_write(table: str, sql: str) ->
     with open_views(table) as tables:
         before = run_query(tables, "FROM shards").read_all()
         with pytest.raises(SqlError):
-            list(batches(sql, run_query(tables, sql)))
+            run_query(tables, sql).read_all()
         assert run_query(tables, "FROM shards").read_all() == before
 
 
@@ -78,5 +78,5 @@ def test_a_pivot_hides_nothing_that_writes(table: str, sql: str) -> None:
     (part,) = Path(table, "words").glob("*.parquet")
     whole = part.read_bytes()
     with open_views(table) as tables, pytest.raises(SqlError, match=r"read-only|EXPLAIN"):
-        list(batches(sql, run_query(tables, sql.format(part=part))))
+        run_query(tables, sql.format(part=part)).read_all()
     assert part.read_bytes() == whole

@@ -15,7 +15,7 @@ from textspot_ray.cli import main
 from textspot_ray.errors import ExitCode, TableError, UsageError, printable
 from textspot_ray.query.output import OutputFormat, write_result
 from textspot_ray.query.prompt import prompt
-from textspot_ray.query.sql import SqlError, batches, run_query
+from textspot_ray.query.sql import SqlError, run_query
 from textspot_ray.query.views import open_views
 from textspot_ray.records import ErrorKind
 from textspot_ray.storage.stores import open_store
@@ -32,8 +32,8 @@ def table(make_table: MakeTable) -> str:
 
 def rows(uri: str, sql: str, max_rows: int | None = None) -> list[dict[str, object]]:
     with open_views(uri) as tables:
-        reader = run_query(tables, sql, max_rows)
-        return [row for batch in batches(sql, reader) for row in batch.to_pylist()]
+        found: list[dict[str, object]] = run_query(tables, sql, max_rows).read_all().to_pylist()
+        return found
 
 
 def test_views_hold_what_was_committed(table: str) -> None:
@@ -151,8 +151,7 @@ def test_nothing_but_reading_the_views(table: str, tmp_path: Path, sql: str) -> 
     filled = sql.format(out=out, secret=secret, folder=tmp_path, part=part)
     with open_views(table) as tables:
         with pytest.raises(SqlError, match=r"^SQL") as caught:
-            reader = run_query(tables, filled)
-            list(batches(filled, reader))
+            run_query(tables, filled).read_all()
         assert "\n" not in str(caught.value)
         assert tables.rows("SELECT count(*) FROM words") == [(3,)]
     assert not out.exists() and part.read_bytes() == before
@@ -195,8 +194,7 @@ def test_a_limit_may_be_any_number(table: str, capsys: pytest.CaptureFixture[str
 def test_faults_while_rows_are_made_are_one_line_too(table: str) -> None:
     sql = "SELECT regexp_matches(text, repeat('(', len(text)::BIGINT)) FROM words"
     with open_views(table) as tables, pytest.raises(SqlError):
-        reader = run_query(tables, sql)
-        list(batches(sql, reader))
+        run_query(tables, sql).read_all()
 
 
 @pytest.mark.parametrize(
@@ -243,8 +241,7 @@ def test_a_damaged_part_is_named(table: str) -> None:
 
 def write(table: str, sql: str, format: OutputFormat, out: Path) -> int:
     with open_views(table) as tables:
-        reader = run_query(tables, sql)
-        return write_result(reader.schema, batches(sql, reader), format, str(out))
+        return write_result(run_query(tables, sql), format, str(out))
 
 
 def test_every_format_is_written(table: str, tmp_path: Path) -> None:
