@@ -197,13 +197,7 @@ class TableViews:
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> duckdb.DuckDBPyConnection:
         """Run one statement of our own; users' statements go through `query.run_query`."""
-        return self.on_latest(
-            lambda: (
-                self._connection.execute(sql)
-                if parameters is None
-                else self._connection.execute(sql, parameters)
-            )
-        )
+        return self.on_latest(lambda: self._connection.execute(sql, parameters))
 
     def rows(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None
@@ -215,13 +209,11 @@ class TableViews:
         """
 
         def work() -> list[tuple[Any, ...]]:
-            found: list[tuple[Any, ...]] = self.on_latest(
-                lambda: self.execute(sql, parameters).fetchall()
-            )
+            found: list[tuple[Any, ...]] = self._connection.execute(sql, parameters).fetchall()
             return found
 
         try:
-            return interruptible(self._connection, work)
+            return interruptible(self._connection, lambda: self.on_latest(work))
         except duckdb.InterruptException:
             raise
         except (duckdb.Error, OSError) as exc:
