@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import duckdb
@@ -17,8 +19,10 @@ from textspot_ray.records import Word
 from textspot_ray.tables.duck import arrow_reader, read_batches
 
 _IMAGE_COLUMNS = (
-    "image_id, source, member, page, width, height, status, content_tag, bytes, n_words"
+    "image_id, source, member, page, width, height, status, content_tag, bytes, n_words, "
+    "n_unread, saturated, damage"
 )
+_N_WORDS = 9  # its place in a row
 _WORD_COLUMNS = (
     "image_id, word_index, text, text_confidence, char_confidences, detection_confidence, "
     "x_min, y_min, x_max, y_max, polygon, angle_deg, line_index"
@@ -42,7 +46,8 @@ class PageWord(Word):
 class Page:
     """A row of ``images`` with its words. Width and height are None for failed images.
 
-    ``below`` counts words of the image that were left out for their confidence.
+    ``below`` counts words of the image that were left out for their confidence; the rest is as in
+    `tables.schema`.
     """
 
     image_id: str
@@ -56,6 +61,9 @@ class Page:
     bytes: int | None
     words: tuple[PageWord, ...]
     below: int = 0
+    n_unread: int = 0
+    saturated: bool = False
+    damage: str | None = None
 
 
 def read_pages(
@@ -93,11 +101,11 @@ def read_pages(
     words_sql = f"SELECT {_WORD_COLUMNS} FROM words"
     if where or tail:
         words_sql += f" WHERE image_id IN ({ids})"
-    groups = _groups(_rows(tables, words_sql, parameters))
+    groups = itertools.groupby(_rows(tables, words_sql, parameters), key=itemgetter(0))
     waiting: dict[str, list[tuple[Any, ...]]] = {}
     for image in _rows(tables, images_sql, parameters):
         rows: list[tuple[Any, ...]] = []
-        if image[-1]:
+        if image[_N_WORDS]:
             rows = _take(groups, waiting, image[0], tables.uri)
         sure = [row for row in rows if row[3] >= least]
         kept = [row for row in sure if max_confidence is None or row[3] <= max_confidence]
@@ -146,21 +154,8 @@ def _rows(tables: TableViews, sql: str, parameters: dict[str, str]) -> Iterator[
         raise damaged(tables.uri, exc) from exc
 
 
-def _groups(
-    rows: Iterator[tuple[Any, ...]],
-) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
-    group: list[tuple[Any, ...]] = []
-    for row in rows:
-        if group and row[0] != group[0][0]:
-            yield group[0][0], group
-            group = []
-        group.append(row)
-    if group:
-        yield group[0][0], group
-
-
 def _take(
-    groups: Iterator[tuple[str, list[tuple[Any, ...]]]],
+    groups: Iterator[tuple[str, Iterator[tuple[Any, ...]]]],
     waiting: dict[str, list[tuple[Any, ...]]],
     image_id: str,
     uri: str,
@@ -176,9 +171,9 @@ def _take(
 
 
 def _page(image: tuple[Any, ...], rows: list[tuple[Any, ...]], below: int = 0) -> Page:
-    image_id, source, member, page, width, height, status, tag, size, _ = image
+    *row, _, n_unread, saturated, damage = image
     words = tuple(_word(row) for row in rows)
-    return Page(image_id, source, member, page, width, height, status, tag, size, words, below)
+    return Page(*row, words, below, n_unread or 0, bool(saturated), damage)
 
 
 def _word(row: tuple[Any, ...]) -> PageWord:

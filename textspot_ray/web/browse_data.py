@@ -27,7 +27,7 @@ from textspot_ray.query.sql import BATCH_ROWS, SqlError, run_query
 from textspot_ray.query.stats import Stats, compute_stats
 from textspot_ray.query.views import TableViews
 from textspot_ray.tables.duck import arrow_reader
-from textspot_ray.web.image_data import WRITING_SYSTEMS, image_data, read_notes
+from textspot_ray.web.image_data import WRITING_SYSTEMS, image_data
 from textspot_ray.web.tiles import DecodedPictures, cut_tile
 
 MAX_ROWS = 500
@@ -347,10 +347,9 @@ class BrowseData:
         ids = [image_id for image_id, _ in chosen]
         with self._asking:
             pages = read_some(self._tables, ids)
-            notes = read_notes(self._tables, ids)
         return [
             {
-                **image_data(pages[image_id], notes.get(image_id), marked=set(indexes)),
+                **image_data(pages[image_id], marked=set(indexes)),
                 "readable": pages[image_id].status != "failed",
                 "note": "this image failed, see the errors",
             }

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from textspot_ray.export.layout import page_lines
 from textspot_ray.query.pages import Page
 from textspot_ray.query.pictures import Picture
-from textspot_ray.query.views import TableViews
 from textspot_ray.web.html import jpeg_uri
+from textspot_ray.wording import counted
 
 # what a filter by script looks for in a word: RE2's classes
 WRITING_SYSTEMS: Mapping[str, str] = {
@@ -30,56 +29,22 @@ WRITING_SYSTEMS: Mapping[str, str] = {
 _OPENED_BY_BROWSERS = ("file", "http", "https")
 
 
-@dataclass(frozen=True, slots=True)
-class ImageNotes:
-    """What a table tells of an image besides its words.
-
-    Attributes:
-        unread: Boxes in which no text was read.
-        saturated: Whether the box limit was met.
-        damage: What is wrong with the file although it was read; None if nothing is.
-    """
-
-    unread: int = 0
-    saturated: bool = False
-    damage: str | None = None
-
-
-def read_notes(tables: TableViews, image_ids: Sequence[str]) -> dict[str, ImageNotes]:
-    """The notes of some images; those that the table does not have are left out."""
-    if not image_ids:
-        return {}
-    return {
-        image_id: ImageNotes(int(unread or 0), bool(saturated), damaged)
-        for image_id, unread, saturated, damaged in tables.rows(
-            "SELECT image_id, n_unread, saturated, damage FROM images "
-            "WHERE image_id IN (SELECT unnest($ids))",
-            {"ids": list(image_ids)},
-        )
-    }
-
-
 def image_data(
-    page: Page,
-    notes: ImageNotes | None = None,
-    *,
-    marked: Collection[int] = (),
-    picture: Picture | None = None,
+    page: Page, *, marked: Collection[int] = (), picture: Picture | None = None
 ) -> dict[str, Any]:
     """An image as the pages' scripts take it.
 
     Args:
         page: The image and its words.
-        notes: What else the table tells of it.
         marked: Indexes of the words that are hits.
         picture: Its scaled picture, for pages that hold them; None where the server gives it.
     """
     return {
         **described(page, picture),
         "status": page.status,
-        "warnings": _warnings(notes or ImageNotes()),
-        "damaged": bool(notes and notes.damage),
-        "saturated": bool(notes and notes.saturated),
+        "warnings": _warnings(page),
+        "damaged": bool(page.damage),
+        "saturated": page.saturated,
         "words": words_data(page, marked),
     }
 
@@ -135,12 +100,12 @@ def words_data(page: Page, marked: Collection[int] = ()) -> list[dict[str, Any]]
     ]
 
 
-def _warnings(notes: ImageNotes) -> list[str]:
+def _warnings(page: Page) -> list[str]:
     found = []
-    if notes.damage:
-        found.append(f"damaged file: {notes.damage}")
-    if notes.saturated:
+    if page.damage:
+        found.append(f"damaged file: {page.damage}")
+    if page.saturated:
         found.append("met the box limit: there may be more words")
-    if notes.unread:
-        found.append(f"{notes.unread} box{'es' if notes.unread > 1 else ''} without text")
+    if page.n_unread:
+        found.append(f"{counted(page.n_unread, 'box', 'boxes')} without text")
     return found

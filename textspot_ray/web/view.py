@@ -21,7 +21,7 @@ from textspot_ray.query.stats import Stats, compute_stats
 from textspot_ray.query.views import TableViews
 from textspot_ray.web import html
 from textspot_ray.web.html import SHARED, Tab
-from textspot_ray.web.image_data import WRITING_SYSTEMS, image_data, read_notes, shown_name
+from textspot_ray.web.image_data import WRITING_SYSTEMS, image_data, shown_name
 from textspot_ray.wording import number
 
 _MAX_ERRORS = 1000
@@ -77,14 +77,12 @@ def render(
     found = read_some(tables, list(image_ids))
     pages = [found[image_id] for image_id in image_ids if image_id in found]
     marked = {image_id: set(indexes) for image_id, indexes in (hits or {}).items()}
-    notes = read_notes(tables, [page.image_id for page in pages])
     with Pictures(
         tables.files.store, settings.source_options, source_roots=settings.source_roots
     ) as pictures:
         images = [
             image_data(
                 replace(page, source=settings.source_roots.move(page.source)),
-                notes.get(page.image_id),
                 marked=marked.get(page.image_id, ()),
                 picture=picture,
             )
