@@ -22,8 +22,8 @@ import duckdb
 import pyarrow as pa
 
 from textspot_ray.errors import MissingExtraError, TextspotError, UsageError, one_line
-from textspot_ray.query.figures import charts
 from textspot_ray.query.search import Combine, Mode
+from textspot_ray.query.stats import charts
 from textspot_ray.query.views import sql_reason
 from textspot_ray.web import html
 from textspot_ray.web.browse_data import MAX_DOWNLOAD, MAX_ROWS, BrowseData, Question

@@ -19,8 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from textspot_ray.errors import printable
 from textspot_ray.query.charts import HEIGHT, WIDTH, short_number
-from textspot_ray.query.figures import charts
-from textspot_ray.query.stats import Stats
+from textspot_ray.query.stats import Stats, charts
 from textspot_ray.wording import number
 
 ZOOM = "openseadragon/openseadragon.min.js"  # unchanged from npm's openseadragon 6.1.1

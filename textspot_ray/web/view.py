@@ -12,12 +12,11 @@ from typing import Any
 
 from textspot_ray.errors import UsageError
 from textspot_ray.query.destination import local_path
-from textspot_ray.query.figures import charts
 from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.search import Hit
 from textspot_ray.query.source_roots import SourceRoots
-from textspot_ray.query.stats import Stats, compute_stats
+from textspot_ray.query.stats import Stats, charts, compute_stats
 from textspot_ray.query.views import TableViews
 from textspot_ray.web import html
 from textspot_ray.web.html import SHARED, Tab

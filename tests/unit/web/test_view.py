@@ -19,10 +19,10 @@ from tests.support.insight_tables import MakeTable, Page, run_command, word, wri
 from textspot_ray.errors import ExitCode, UsageError
 from textspot_ray.query import pages
 from textspot_ray.query.charts import Bar, bar_chart, line_chart, nice_top, short_number
-from textspot_ray.query.figures import compute
 from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.source_roots import parse_roots
+from textspot_ray.query.stats import compute_stats
 from textspot_ray.query.views import TableViews, open_views
 from textspot_ray.records import ErrorKind
 from textspot_ray.web.html import ZOOM, asset, json_in_html, standalone
@@ -176,7 +176,7 @@ def test_figures_add_up(make_table: MakeTable) -> None:
         [Page("c.jpg", error=ErrorKind.CORRUPT)],
     )
     with open_views(uri) as tables:
-        figures = compute(tables)
+        figures = compute_stats(tables).figures
     assert (figures.totals.images, figures.totals.words, figures.totals.failed) == (3, 2, 1)
     assert sum(bin.count for bin in figures.confidence) == 2
     assert figures.confidence[19].count == 1
@@ -244,7 +244,7 @@ def test_words_below_the_threshold_are_told(real_table: str) -> None:
         files = dataclasses.replace(tables.files, fingerprint=known)
     with TableViews(files) as tables:
         page = render(tables, sample_ids(tables, 10), ViewSettings())
-        assert compute(tables).totals.below == 3
+        assert compute_stats(tables).figures.totals.below == 3
         strict = render(tables, [], ViewSettings(least=0.95))
     assert "3 of 6 words were read with less confidence than 0.5 and" in page
     assert "6 of 6 words were read with less confidence than 0.95 and" in strict
