@@ -243,7 +243,6 @@ def export_results(
         TEXT_FORMATS,
         WITH_PIXELS,
         FormatOptions,
-        make_writer,
         writer_class,
     )
     from textspot_ray.export.layout import PageLayout
@@ -257,7 +256,7 @@ def export_results(
     kind = writer_class(format)
     if several and not kind.many:
         raise UsageError(f"a file of {format} holds one image: read them one by one")
-    writer = make_writer(format, FormatOptions(several=several))
+    writer = kind(FormatOptions(several=several))
     yield writer.head()
     number = 0
     for result in results:

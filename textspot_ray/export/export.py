@@ -13,8 +13,7 @@ from textspot_ray.export.files import ExportReport, FileNames, icdar_stem, is_fo
 from textspot_ray.export.formats import (
     WITH_PIXELS,
     FormatOptions,
-    Writer,
-    make_writer,
+    TextWriter,
     writer_class,
 )
 from textspot_ray.export.layout import PageLayout
@@ -163,8 +162,8 @@ class _Job:
             self.report.files += 1
         return names
 
-    def _writer(self, several: bool) -> Writer:
-        return make_writer(self._format, FormatOptions(several, self._settings.confidences))
+    def _writer(self, several: bool) -> TextWriter:
+        return writer_class(self._format)(FormatOptions(several, self._settings.confidences))
 
     def _counted(self, pages: Iterable[Page]) -> Iterator[Page]:
         keep_failed = writer_class(self._format).failed

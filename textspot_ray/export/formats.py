@@ -1,15 +1,16 @@
 """Export formats: one module each, whose ``Writer`` turns images into text, and this register.
 
-To add one: write a module with a ``Writer`` (see the protocol), name it in `FORMATS`, and validate
+To add one: write a module with a ``Writer`` (a `TextWriter`), name it in `FORMATS`, and validate
 what it writes with the format's own schema or reader in the tests.
 """
 
 from __future__ import annotations
 
+import abc
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, cast
 
 from textspot_ray.export.layout import PageLayout
 
@@ -45,8 +46,8 @@ class FormatOptions:
     confidences: bool = False
 
 
-class Writer(Protocol):
-    """What a format's module offers as ``Writer``, made anew with options for each file.
+class TextWriter(abc.ABC):
+    """What the ``Writer`` of a format's module inherits; one is made for each file.
 
     Attributes:
         suffix: Of one image's file.
@@ -55,27 +56,6 @@ class Writer(Protocol):
     """
 
     suffix: ClassVar[str]
-    many: ClassVar[bool]
-    failed: ClassVar[bool]
-
-    def __init__(self, options: FormatOptions) -> None: ...
-
-    def head(self) -> str:
-        """What the file starts with."""
-        ...
-
-    def page(self, layout: PageLayout, number: int) -> str:
-        """One image; numbers count from 1."""
-        ...
-
-    def foot(self) -> Iterable[str]:
-        """What the file ends with, in pieces."""
-        ...
-
-
-class TextWriter:
-    """A writer of a format without head or foot, to inherit from."""
-
     many: ClassVar[bool] = True
     failed: ClassVar[bool] = False
 
@@ -83,20 +63,19 @@ class TextWriter:
         self.options = options
 
     def head(self) -> str:
-        """Nothing."""
+        """What the file starts with."""
         return ""
 
+    @abc.abstractmethod
+    def page(self, layout: PageLayout, number: int) -> str:
+        """One image; numbers count from 1."""
+
     def foot(self) -> Iterable[str]:
-        """Nothing."""
+        """What the file ends with, in pieces."""
         return ()
 
 
-def writer_class(name: str) -> type[Writer]:
-    """The class of a text format's writers."""
+def writer_class(name: str) -> type[TextWriter]:
+    """The class of a text format's writers; called with `FormatOptions` it makes one."""
     module = importlib.import_module(f"textspot_ray.export.{name}")
-    return cast("type[Writer]", module.Writer)
-
-
-def make_writer(name: str, options: FormatOptions | None = None) -> Writer:
-    """A writer of a text format, for one file."""
-    return writer_class(name)(options or FormatOptions())
+    return cast("type[TextWriter]", module.Writer)
