@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.insight_tables import word, write_run
 from textspot_ray.export.export import ExportSettings, export_table
-from textspot_ray.export.files import ExportReport
+from textspot_ray.export.formats import ExportReport
 from textspot_ray.query.views import open_views
 from textspot_ray.records import Item, Word
 

@@ -29,7 +29,7 @@ from textspot_ray.errors import ExitCode
 from textspot_ray.wording import counted
 
 if TYPE_CHECKING:
-    from textspot_ray.export.files import ExportReport
+    from textspot_ray.export.formats import ExportReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textspot_ray.errors import UsageError
-from textspot_ray.export.files import FileNames, is_folder
+from textspot_ray.export.names import FileNames, is_folder
 from textspot_ray.export.pixels import PixelExport
 from textspot_ray.query.destination import Folder, open_binary, open_text
 from textspot_ray.query.pages import Page, PageWord

@@ -9,17 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from textspot_ray.errors import UsageError
-from textspot_ray.export.files import ExportReport, FileNames, icdar_stem, is_folder
 from textspot_ray.export.formats import (
     WITH_PIXELS,
+    ExportReport,
     FormatOptions,
     TextWriter,
     writer_class,
 )
 from textspot_ray.export.layout import PageLayout
 from textspot_ray.export.names import (
+    FileNames,
     ImageNames,
+    icdar_stem,
     image_names,
+    is_folder,
     same_file,
 )
 from textspot_ray.query.destination import Folder, open_binary, open_text
@@ -212,7 +215,7 @@ def _check_keys(tables: TableViews, settings: ExportSettings) -> None:
         if key in seen:
             why = " (pages of one file)" if page else ""
             raise UsageError(
-                f"{seen[key]} and {image_id} would both be res_{icdar_stem(image_id)}.txt{why}: "
+                f"{seen[key]} and {image_id} would both be {icdar_stem(image_id)}.txt{why}: "
                 "ICDAR joins results by name; choose with --source"
             )
         seen[key] = image_id

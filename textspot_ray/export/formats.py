@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from textspot_ray.export.layout import PageLayout
+from textspot_ray.query.pages import Page
 
 FORMATS = {
     "tsv": "Tesseract's TSV",
@@ -44,6 +45,36 @@ class FormatOptions:
 
     several: bool = False
     confidences: bool = False
+
+
+@dataclass(slots=True)
+class ExportReport:
+    """What was written.
+
+    Attributes:
+        images: Written.
+        words: Written.
+        files: Written.
+        failed: Images left out because they failed.
+        below: Words of the written images left out because they were read with less than the
+            least confidence.
+        stale: Files in the folder that look like an earlier export's and were not written now.
+        unread: Images left out because their picture could not be read again.
+    """
+
+    images: int = 0
+    words: int = 0
+    files: int = 0
+    failed: int = 0
+    below: int = 0
+    stale: int = 0
+    unread: int = 0
+
+    def count(self, page: Page) -> None:
+        """Take up an image that is written."""
+        self.images += 1
+        self.words += len(page.words)
+        self.below += page.below
 
 
 class TextWriter(abc.ABC):

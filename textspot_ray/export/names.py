@@ -1,4 +1,4 @@
-"""What exports call images: the path below the folder or archive that holds them all, as on disk.
+"""What exports call images and files: the path below the folder or archive that holds them all.
 
 ``file:///data/my%20photos/a/1.jpg`` of a table over ``/data/my photos`` is ``a/1.jpg``: what other
 tools open beside the pictures. A member of an archive is called by the archive's path and its own
@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 from urllib.parse import quote, unquote
 
@@ -19,14 +20,13 @@ from textspot_ray.errors import UsageError
 from textspot_ray.query.pages import Page
 from textspot_ray.query.views import TableViews
 from textspot_ray.sources.identity import canonical_base, locate
-from textspot_ray.storage.filesystem import LOCAL
+from textspot_ray.storage.filesystem import LOCAL, split_uri
 from textspot_ray.tables.schema import clean_text
 
 _PAGE = re.compile(r"^page=\d+$")
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\\ud800-\udfff]')
 _MAX_PART_BYTES = 200  # of a name within a folder; file systems take 255
 _MAX_PATH_BYTES = 900  # of the whole; S3 takes 1,024
-_WEB = ("http", "https")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class ImageNames:
         if page.page:
             stem += f"-page-{page.page + 1}"
         if len(stem.encode()) > _MAX_PATH_BYTES:
-            stem = with_digest(_cut(parts[-1], _MAX_PART_BYTES - 40), page.image_id)
+            stem = _with_digest(_cut(parts[-1], _MAX_PART_BYTES - 40), page.image_id)
         return stem
 
     def _prefixed(self, name: str) -> str:
@@ -104,6 +104,46 @@ def image_names(tables: TableViews, relative_to: str | None = None, prefix: str 
     return ImageNames(common[: common.rfind("/") + 1], prefix)
 
 
+class FileNames:
+    """Names of one file per image: as the picture's own, told apart only where two are the same.
+
+    Args:
+        format: Name of the format; the organisers of ICDAR join files by a name of their own.
+        suffix: Of each file.
+        names: How images are called.
+    """
+
+    def __init__(self, format: str, suffix: str, names: ImageNames) -> None:
+        self._format = format
+        self._suffix = suffix
+        self._names = names
+        self._taken: set[str] = set()
+
+    def take(self, page: Page) -> str:
+        """The relative path of an image's file."""
+        is_icdar = self._format == "icdar"
+        stem = icdar_stem(page.image_id) if is_icdar else self._names.file_stem(page)
+        name = f"{stem}{self._suffix}"
+        if same_file(name) in self._taken:
+            name = f"{_with_digest(stem, page.image_id)}{self._suffix}"
+        self._taken.add(same_file(name))
+        return name
+
+    def stale(self, there: Iterable[str]) -> int:
+        """How many of the files that are there look like ours and were not taken."""
+        return sum(
+            name.endswith(self._suffix) and same_file(name) not in self._taken for name in there
+        )
+
+
+def is_folder(out: str) -> bool:
+    """Whether ``--out`` means a folder of one file per image."""
+    protocol, rest = split_uri(out)
+    if protocol == LOCAL and Path(rest).is_dir():
+        return True
+    return out.endswith(("/", "\\")) or not PurePosixPath(rest).suffix
+
+
 def decoded(encoded: str) -> str:
     """A canonical name as people write it; bytes that are no UTF-8 stay encoded."""
     return clean_text(unquote(encoded, errors="surrogateescape"))
@@ -121,19 +161,14 @@ def image_key(image_id: str) -> str:
     return PurePosixPath(parts[-1]).stem
 
 
-def with_digest(stem: str, image_id: str) -> str:
-    """A stem told apart from others by its image's id."""
-    return f"{stem}-{hashlib.sha256(image_id.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+def icdar_stem(image_id: str) -> str:
+    """Name of an image's result file for the ICDAR organisers, without its suffix."""
+    return f"res_{_safe(image_key(image_id))}"
 
 
 def same_file(name: str) -> str:
     """Equal for names that some file system takes for one: case and Unicode form aside."""
     return normalize("NFC", name).casefold()
-
-
-def safe_component(text: str) -> str:
-    """Text as one part of a path."""
-    return _safe(text.replace("/", "_"))
 
 
 def _given_root(tables: TableViews, relative_to: str) -> str:
@@ -157,8 +192,12 @@ def _safe(part: str) -> str:
     clean = _FORBIDDEN.sub("_", part).rstrip(" .") or "_"
     if len(clean.encode()) <= _MAX_PART_BYTES:
         return clean
-    digest = hashlib.sha256(part.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    return f"{_cut(clean, _MAX_PART_BYTES - 9)}-{digest}"
+    return _with_digest(_cut(clean, _MAX_PART_BYTES - 9), part)
+
+
+def _with_digest(stem: str, text: str) -> str:
+    """A stem told apart from others by the hash of what it stands for."""
+    return f"{stem}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 
 def _cut(text: str, n_bytes: int) -> str:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textspot_ray.errors import MissingExtraError, UsageError
-from textspot_ray.export.files import FileNames, is_folder
 from textspot_ray.export.jpeg_stream import plain_jpeg
 from textspot_ray.export.layout import PageLayout
+from textspot_ray.export.names import FileNames, is_folder
 from textspot_ray.export.pixels import PixelExport
 from textspot_ray.query.destination import Folder, open_binary
 from textspot_ray.query.pages import PageWord

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textspot_ray.export.files import ExportReport
+from textspot_ray.export.formats import ExportReport
 from textspot_ray.export.names import ImageNames
 from textspot_ray.query.pages import Page
 from textspot_ray.query.pictures import Pictures

@@ -15,9 +15,8 @@ from tests.support.insight_tables import MakeTable, Page, run_command, word, wri
 from textspot_ray.errors import ExitCode, UsageError
 from textspot_ray.evaluation.ground_truth import parse_ground_truth
 from textspot_ray.export.export import ExportSettings, export_table
-from textspot_ray.export.files import ExportReport, FileNames
-from textspot_ray.export.formats import TEXT_FORMATS, writer_class
-from textspot_ray.export.names import ImageNames, image_names
+from textspot_ray.export.formats import TEXT_FORMATS, ExportReport, writer_class
+from textspot_ray.export.names import FileNames, ImageNames, image_names
 from textspot_ray.query import pages
 from textspot_ray.query.pages import read_page, read_pages, read_some
 from textspot_ray.query.views import TableViews, open_views

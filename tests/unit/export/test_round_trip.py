@@ -18,10 +18,9 @@ import pytest
 
 from tests.support.insight_tables import write_run
 from textspot_ray.export.export import ExportSettings, export_table
-from textspot_ray.export.files import FileNames
 from textspot_ray.export.formats import FORMATS, WITH_PIXELS, writer_class
 from textspot_ray.export.layout import PageLayout
-from textspot_ray.export.names import image_names
+from textspot_ray.export.names import FileNames, image_names
 from textspot_ray.query.pages import Page as ImagePage
 from textspot_ray.query.pages import PageWord, read_pages
 from textspot_ray.query.views import open_views
