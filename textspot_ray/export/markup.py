@@ -1,20 +1,24 @@
 """Formats whose pages are templates: what comes before, each page, and what comes after.
 
-What a template shows is made fit for XML by itself (`xml_text`), unless it is `markupsafe.Markup`.
+What a template shows is made fit for XML by itself (`xml_text`), unless it is `markupsafe.Markup`:
+escaped, and without the characters that XML 1.0 cannot hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, ClassVar
+from xml.sax.saxutils import escape
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from textspot_ray._version import __version__
 from textspot_ray.export.formats import FormatOptions, TextWriter
 from textspot_ray.export.layout import PageLayout
-from textspot_ray.export.xml_text import points, xml_text
+
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 class MarkupWriter(TextWriter):
@@ -57,3 +61,29 @@ def _environment() -> Environment:
 
 def _shown(value: Any) -> Any:
     return value if hasattr(value, "__html__") or not isinstance(value, str) else xml_text(value)
+
+
+def xml_text(text: str) -> str:
+    """Text for element content and for attributes."""
+    return escape(
+        _FORBIDDEN.sub("\ufffd", text),
+        {'"': "&quot;", "'": "&#39;", "\n": "&#10;", "\t": "&#9;", "\r": "&#13;"},
+    )
+
+
+def points(
+    polygon: Sequence[tuple[float, float]], comma: bool = False, digits: int | None = None
+) -> str:
+    """Corners as ``x y x y ...`` or ``x,y x,y ...``.
+
+    Args:
+        polygon: x, y of each corner, pixels.
+        comma: What stands between x and y.
+        digits: Decimals of a pixel, for formats that have them; None: whole pixels.
+    """
+    joint = "," if comma else " "
+    return " ".join(f"{_number(x, digits)}{joint}{_number(y, digits)}" for x, y in polygon)
+
+
+def _number(value: float, digits: int | None) -> str:
+    return str(round(value)) if digits is None else f"{round(value, digits) + 0.0:.15g}"
