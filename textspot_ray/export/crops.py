@@ -23,6 +23,7 @@ from textspot_ray.export.names import FileNames, is_folder
 from textspot_ray.export.pixels import PixelExport
 from textspot_ray.query.destination import Folder, open_binary, open_text
 from textspot_ray.query.pages import Page, PageWord
+from textspot_ray.query.pictures import jpeg_bytes
 
 _JPEG_QUALITY = 95
 _MAX_SIDE_PX = 4096
@@ -36,7 +37,7 @@ def write(export: PixelExport) -> None:
         UsageError: Nothing can be written there.
     """
     out, options, report = export.out, export.options, export.report
-    found = _crops(export.images(), FileNames("crops", "", export.names))
+    found = _crops(export)
     if out.endswith(".tar"):
         with open_binary(out, options) as file, tarfile.open(fileobj=file, mode="w|") as archive:
             for stem, page, word, jpeg in found:
@@ -94,19 +95,15 @@ def word_picture(image: NDArray[np.uint8], polygon: tuple[float, ...]) -> NDArra
     return laid
 
 
-def _crops(
-    images: Iterator[tuple[Page, NDArray[np.uint8]]], files: FileNames
-) -> Iterator[tuple[str, Page, PageWord, bytes]]:
-    for page, image in images:
+def _crops(export: PixelExport) -> Iterator[tuple[str, Page, PageWord, bytes]]:
+    """Each word's file name without suffix, its page, and its picture as JPEG."""
+    files = FileNames("crops", "", export.names)
+    for page, _, decoded in export.files():
         stem = files.take(page)
         for word in page.words:
-            done, data = cv2.imencode(
-                ".jpg",
-                word_picture(image, word.polygon),
-                [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
-            )
-            if done:
-                yield f"{stem}/{word.word_index:04d}", page, word, data.tobytes()
+            data = jpeg_bytes(word_picture(decoded.image, word.polygon), _JPEG_QUALITY)
+            if data is not None:
+                yield f"{stem}/{word.word_index:04d}", page, word, data
 
 
 def _facts(page: Page, word: PageWord) -> dict[str, Any]:

@@ -88,39 +88,18 @@ def export_table(
     )
     if format in WITH_PIXELS:
         return _with_pixels(tables, pages, format, out, names, chosen)
-    return export(pages, format, out, names, chosen)
-
-
-def export(
-    pages: Iterable[Page],
-    format: str,
-    out: str | None,
-    names: ImageNames | None = None,
-    settings: ExportSettings | None = None,
-) -> ExportReport:
-    """Write pages in a text format; as `export_table`, which also finds out how images are called.
-
-    Args:
-        pages: The images with their words.
-        format: One of `formats.TEXT_FORMATS`.
-        out: Folder, ``.zip`` or file.
-        names: How images are called; None: by their whole paths.
-        settings: What is written and how; only what concerns writing is used.
-    """
-    job = _Job(format, out, names or ImageNames(""), settings or ExportSettings())
+    export = _TextExport(format, names, chosen)
     if out is not None and out.endswith(".zip"):
-        job.to_zip(pages, out)
+        export.to_zip(pages, out)
     elif out is not None and out != "-" and is_folder(out):
-        job.to_folder(pages, out)
+        export.to_folder(pages, out)
     else:
-        job.to_file(pages, out)
-    return job.report
+        export.to_file(pages, out)
+    return export.report
 
 
-class _Job:
-    def __init__(
-        self, format: str, out: str | None, names: ImageNames, settings: ExportSettings
-    ) -> None:
+class _TextExport:
+    def __init__(self, format: str, names: ImageNames, settings: ExportSettings) -> None:
         self._format = format
         self._names = names
         self._settings = settings
@@ -129,17 +108,14 @@ class _Job:
     def to_file(self, pages: Iterable[Page], out: str | None) -> None:
         writer = self._writer(several=True)
         with open_text(out, self._settings.storage_options) as file:
+            file.write(writer.head())
             for page in self._counted(pages):
                 number = self.report.images
-                if number == 1:
-                    file.write(writer.head())
-                elif not writer.many:
+                if number > 1 and not writer.many:
                     raise UsageError(
                         f"{self._format} holds one image a file: give a folder or a .zip as --out"
                     )
                 file.write(writer.page(PageLayout(page, self._names.name(page)), number))
-            if self.report.images == 0:
-                file.write(writer.head())
             file.writelines(writer.foot())
         self.report.files = 1
 
@@ -191,7 +167,7 @@ def _with_pixels(
     from textspot_ray.query.pictures import Pictures
 
     if out is None or out == "-":
-        raise UsageError(f"{format} is no text: give --out a file or folder")
+        raise UsageError(f"{format} is not text: give --out a file or folder")
     options = settings.storage_options
     store, roots = tables.files.store, settings.source_roots
     with Pictures(store, options, source_roots=roots) as pictures:

@@ -12,7 +12,6 @@ import io
 import math
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +22,7 @@ from textspot_ray.export.names import FileNames, is_folder
 from textspot_ray.export.pixels import PixelExport
 from textspot_ray.query.destination import Folder, open_binary
 from textspot_ray.query.pages import PageWord
+from textspot_ray.query.pictures import jpeg_bytes
 
 if TYPE_CHECKING:
     from textspot_ray.images.decode import Decoded
@@ -90,7 +90,7 @@ class _Document:
         """Add a page of the picture's shape; a plain JPEG goes in as it is, without loss."""
         height, width = decoded.image.shape[:2]
         scale = min(_POINTS_PER_PIXEL, _MAX_POINTS / max(width, height))
-        stream, channels = plain_jpeg(data, decoded) or (_as_jpeg(decoded.image, layout.name), 3)
+        stream, channels = plain_jpeg(data, decoded) or (_jpeg(decoded.image, layout.name), 3)
         name = self._pike.Name
         picture = self._pdf.make_stream(
             stream,
@@ -158,11 +158,11 @@ class _Document:
         )
 
 
-def _as_jpeg(image: NDArray[np.uint8], name: str) -> bytes:
-    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    if not done:
+def _jpeg(image: NDArray[np.uint8], name: str) -> bytes:
+    data = jpeg_bytes(image, _JPEG_QUALITY)
+    if data is None:
         raise UsageError(f"cannot encode the picture of {name}")
-    return data.tobytes()
+    return data
 
 
 def _text_layer(layout: PageLayout, scale: float) -> str:

@@ -7,9 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from textspot_ray.export.formats import ExportReport
 from textspot_ray.export.names import ImageNames
 from textspot_ray.query.pages import Page
@@ -41,16 +38,11 @@ class PixelExport:
     report: ExportReport
     options: Mapping[str, Any] | None = None
 
-    def images(self) -> Iterator[tuple[Page, NDArray[np.uint8]]]:
-        """Images with their pixels (H x W x 3, BGR, upright).
+    def files(self) -> Iterator[tuple[Page, bytes, Decoded]]:
+        """Images with their file and what it decodes to (H x W x 3, BGR, upright).
 
         Failed images, and those whose picture cannot be read again, are counted and left out.
         """
-        for page, _, decoded in self.files():
-            yield page, decoded.image
-
-    def files(self) -> Iterator[tuple[Page, bytes, Decoded]]:
-        """Images with their file and what it decodes to; of the same images as `images`."""
         waiting = self._sound()
         while some := list(itertools.islice(waiting, _AT_A_TIME)):
             for page, data, decoded, _ in self.pictures.opened(some):

@@ -194,10 +194,14 @@ def find_items(store: Store, image_ids: Sequence[str]) -> dict[str, Item]:
 def encode_jpeg(image: NDArray[np.uint8]) -> Picture:
     """Pixels as a JPEG."""
     height, width = image.shape[:2]
-    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    if not done:
-        return Picture(None, width, height, "cannot encode the picture")
-    return Picture(data.tobytes(), width, height)
+    data = jpeg_bytes(image, _JPEG_QUALITY)
+    return Picture(data, width, height, "" if data else "cannot encode the picture")
+
+
+def jpeg_bytes(image: NDArray[np.uint8], quality: int) -> bytes | None:
+    """Pixels as the bytes of a JPEG file; None where there are more than a JPEG can hold."""
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes() if done else None
 
 
 def _file_item(image_id: str, page: Page) -> Item:

@@ -436,5 +436,5 @@ def test_command_writes_to_a_folder_and_to_stdout(
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot write"):
         run_command("export", [table, "-f", "txt", "-o", str(tmp_path / "file" / "x.txt")])
-    with pytest.raises(UsageError, match="no text"):
+    with pytest.raises(UsageError, match="not text"):
         run_command("export", [table, "-f", "pdf"])
