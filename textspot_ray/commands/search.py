@@ -22,6 +22,7 @@ from textspot_ray.commands.table_options import (
     add_min_confidence,
     add_table_argument,
     opened_table,
+    storage_options,
 )
 from textspot_ray.errors import ExitCode, UsageError
 
@@ -135,7 +136,7 @@ def parse_box(text: str) -> Region:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; no hits are exit status 1, as with grep."""
-    from textspot_ray.query.search import search
+    from textspot_ray.query.search import search, words_by_image
 
     if args.limit < 0:
         raise UsageError(f"--limit must be at least 0, not {args.limit}")
@@ -147,9 +148,15 @@ def main(args: argparse.Namespace) -> int:
             return _images(args, tables, query)
         hits = search(tables, query)
         if args.open or args.html:
-            from textspot_ray.web.view import show_hits
+            from textspot_ray.web.view import ViewSettings, render, write_page
 
-            show_hits(tables, hits, " ".join(args.terms), out=args.html, show=args.open)
+            marked = words_by_image(hits)
+            terms = " ".join(args.terms)
+            settings = ViewSettings(
+                title=f"textspot-ray: {terms}" if terms else "textspot-ray",
+                source_options=storage_options(args),
+            )
+            write_page(render(tables, list(marked), settings, marked), args.html, args.open)
         elif args.json:
             for hit in hits:
                 print(json.dumps(_as_json(hit), ensure_ascii=False))

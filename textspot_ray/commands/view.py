@@ -46,23 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from textspot_ray.query.search import search
+    from textspot_ray.query.search import search, words_by_image
     from textspot_ray.web.view import ViewSettings, render, sample_ids, write_page
 
     with opened_table(args) as tables:
         marked: dict[str, list[int]] = {}
-        title = f"textspot-ray: {args.table}"
         if args.search:
-            hits = search(tables, search_query(args, args.search, args.limit))
-            if not hits:
+            marked = words_by_image(search(tables, search_query(args, args.search, args.limit)))
+            if not marked:
                 return ExitCode.NO_MATCH
-            for hit in hits:
-                words = marked.setdefault(hit.image_id, [])
-                words += [word.word_index for word in hit.words]
-            title = f"textspot-ray: {' '.join(args.search)}"
         ids = list(marked) if args.search else sample_ids(tables, args.sample)
         settings = ViewSettings(
-            title=title,
+            title=f"textspot-ray: {' '.join(args.search or [args.table])}",
             least=args.min_confidence,
             thumb_px=args.thumb or None,
             errors_first=args.errors,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -459,6 +459,14 @@ class Hit:
             max(box[2] for box in boxes),
             max(box[3] for box in boxes),
         )
+
+
+def words_by_image(hits: Iterable[Hit]) -> dict[str, list[int]]:
+    """Indexes of the words that were found, by image, in the order of the hits."""
+    found: dict[str, list[int]] = {}
+    for hit in hits:
+        found.setdefault(hit.image_id, []).extend(word.word_index for word in hit.words)
+    return found
 
 
 def search(tables: TableViews, query: SearchQuery, *, _all_candidates: bool = False) -> list[Hit]:

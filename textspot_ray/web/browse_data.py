@@ -21,7 +21,7 @@ from textspot_ray.errors import UsageError
 from textspot_ray.query.output import plain
 from textspot_ray.query.pages import Page, read_page, read_some
 from textspot_ray.query.pictures import Picture, Pictures, encode_jpeg
-from textspot_ray.query.search import Combine, Hit, Mode, SearchQuery, search
+from textspot_ray.query.search import Combine, Hit, Mode, SearchQuery, search, words_by_image
 from textspot_ray.query.source_roots import SourceRoots
 from textspot_ray.query.sql import BATCH_ROWS, SqlError, run_query
 from textspot_ray.query.stats import Stats, compute_stats
@@ -179,9 +179,7 @@ class BrowseData:
         if question.terms:
             found = self._search(question)
             cut = found.cut
-            images: dict[str, list[int]] = {}
-            for hit in found.hits:
-                images.setdefault(hit.image_id, []).extend(w.word_index for w in hit.words)
+            images = words_by_image(found.hits)
             total, hits = len(images), len(found.hits)
             chosen = list(images.items())[offset : offset + count]
         else:
@@ -198,12 +196,7 @@ class BrowseData:
         """One image, with the words that the question finds in it marked; None if unknown."""
         marked: list[int] = []
         if question.terms:
-            marked = [
-                word.word_index
-                for hit in self._search(question).hits
-                if hit.image_id == image_id
-                for word in hit.words
-            ]
+            marked = words_by_image(self._search(question).hits).get(image_id, [])
         found = self._described([(image_id, marked)])
         return found[0] if found else None
 

@@ -14,14 +14,13 @@ from textspot_ray.errors import UsageError
 from textspot_ray.query.destination import local_path
 from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
-from textspot_ray.query.search import Hit
 from textspot_ray.query.source_roots import SourceRoots
 from textspot_ray.query.stats import Stats, charts, compute_stats
 from textspot_ray.query.views import TableViews
 from textspot_ray.web import html
 from textspot_ray.web.html import SHARED, Tab
 from textspot_ray.web.image_data import WRITING_SYSTEMS, image_data, shown_name
-from textspot_ray.wording import number
+from textspot_ray.wording import counted, number
 
 _MAX_ERRORS = 1000
 
@@ -96,7 +95,7 @@ def render(
         (*SHARED, "view.js"),
         {"images": images},
         title=settings.title,
-        subtitle=f"{tables.uri}: {len(pages)} of {_images(stats)}",
+        subtitle=f"{tables.uri}: {len(pages)} of {counted(stats.figures.totals.images, 'image')}",
         note=threshold_note(tables, stats, least),
         tabs=(
             Tab("images", "Images", len(images)),
@@ -120,7 +119,7 @@ def figures_page(stats: Stats, uri: str) -> str:
         "figures.html",
         ("page.js", "figures.js"),
         title="textspot-ray: figures",
-        subtitle=f"{uri}: {_images(stats)}",
+        subtitle=f"{uri}: {counted(stats.figures.totals.images, 'image')}",
         note="",
         tabs=(Tab("figures", "Figures"),),
         opened="figures",
@@ -170,39 +169,6 @@ def shown_damage(tables: TableViews) -> list[tuple[str, str, str]]:
         folder, name = shown_name(image_id)
         rows.append((name, damage, folder))
     return rows
-
-
-def _images(stats: Stats) -> str:
-    count = stats.figures.totals.images
-    return f"{number(count)} image{'' if count == 1 else 's'}"
-
-
-def show_hits(
-    tables: TableViews,
-    hits: Sequence[Hit],
-    terms: str,
-    *,
-    out: str | None = None,
-    show: bool = False,
-    source_options: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write the page of a search's hits, and open it in the browser if asked to.
-
-    Args:
-        tables: The opened table.
-        hits: What was found.
-        terms: What was looked for, for the title.
-        out: File to write; None: a temporary one.
-        show: Whether to open it in the browser.
-        source_options: fsspec options of the images' sources.
-    """
-    marked: dict[str, list[int]] = {}
-    for hit in hits:
-        marked.setdefault(hit.image_id, []).extend(word.word_index for word in hit.words)
-    settings = ViewSettings(
-        title=f"textspot-ray: {terms}" if terms else "textspot-ray", source_options=source_options
-    )
-    return write_page(render(tables, list(marked), settings, marked), out, show)
 
 
 def write_page(page: str, out: str | None, show: bool = False) -> Path:

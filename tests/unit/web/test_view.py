@@ -8,6 +8,7 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -308,3 +309,20 @@ def test_command_writes_a_page(
     assert run_command("view", [real_table, "-o", str(out), "--thumb", "0"]) == ExitCode.OK
     with pytest.raises(UsageError, match="cannot write"):
         run_command("view", [real_table, "-o", str(tmp_path / "no" / "page.html")])
+
+
+def test_a_page_of_hits_reads_pictures_with_the_storage_options(
+    real_table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    class Noted(Pictures):
+        def __init__(self, store: Any, options: Any = None, **more: Any) -> None:
+            given.append(options)
+            super().__init__(store, options, **more)
+
+    monkeypatch.setattr("textspot_ray.web.view.Pictures", Noted)
+    options = {"s3": {"anon": True}}
+    arguments = [real_table, "exit", "--html", str(tmp_path / "hits.html")]
+    run_command("search", [*arguments, "--storage-options", json.dumps(options)])
+    assert given == [options]
