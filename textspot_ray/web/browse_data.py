@@ -8,14 +8,16 @@ import json
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import unquote
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from textspot_ray.errors import UsageError
 from textspot_ray.query.output import plain
@@ -28,8 +30,10 @@ from textspot_ray.query.stats import Stats, compute_stats
 from textspot_ray.query.views import TableViews
 from textspot_ray.tables.duck import arrow_reader
 from textspot_ray.web.image_data import WRITING_SYSTEMS, image_data
-from textspot_ray.web.tiles import DecodedPictures, cut_tile
+from textspot_ray.web.tiles import cut_tile
 
+K = TypeVar("K")
+V = TypeVar("V")
 MAX_ROWS = 500
 MAX_HITS = 5000
 MAX_COUNT = 200  # images in one answer
@@ -38,6 +42,7 @@ MAX_DOWNLOAD = 200_000  # hits of a search: they are sorted, so all are held
 _FILTERED_HITS = 20_000  # hits looked at where a filter leaves out some of them
 _SQL_TIMEOUT_S = 60.0
 _KEPT_PICTURES = 200
+_KEPT_BYTES = 400 << 20  # of decoded pictures
 _KEPT_SEARCHES = 16
 _SAFE_INTEGER = 2**53  # larger ones lose digits in a browser
 _SOURCES = 100
@@ -99,6 +104,32 @@ class _Found:
     cut: bool
 
 
+class Recent(Generic[K, V]):
+    """The values used last: the oldest go once all are larger than a limit, the newest stays.
+
+    Args:
+        limit: Of all values together.
+        size_of: Of a value; default: each counts one.
+    """
+
+    def __init__(self, limit: int, size_of: Callable[[V], int] = lambda value: 1) -> None:
+        self._limit = limit
+        self._size_of = size_of
+        self._kept: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        """A value that is kept, or None."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value."""
+        self._kept[key] = value
+        while len(self._kept) > 1 and sum(map(self._size_of, self._kept.values())) > self._limit:
+            self._kept.popitem(last=False)
+
+
 class BrowseData:
     """One table, its pictures, and small caches.
 
@@ -121,9 +152,9 @@ class BrowseData:
         self._sql_timeout_s = sql_timeout_s
         self._reading = threading.Lock()
         self._asking = threading.Lock()
-        self._kept: OrderedDict[tuple[str, int], Picture] = OrderedDict()
-        self._decoded = DecodedPictures()
-        self._found: OrderedDict[Question, _Found] = OrderedDict()
+        self._kept: Recent[tuple[str, int], Picture] = Recent(_KEPT_PICTURES)
+        self._decoded: Recent[str, NDArray[np.uint8]] = Recent(_KEPT_BYTES, lambda i: i.nbytes)
+        self._found: Recent[Question, _Found] = Recent(_KEPT_SEARCHES)
 
     @property
     def uri(self) -> str:
@@ -252,18 +283,15 @@ class BrowseData:
         """A scaled picture of an image of the table (and of nothing else)."""
         key = (image_id, longest_px)
         with self._reading:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+            if (kept := self._kept.get(key)) is not None:
+                return kept
         page = self._page(image_id)
         if page is None:
             return Picture(None, 0, 0, "the table has no such image")
         with self._reading:  # a compressed tar is read in one pass: one at a time
             _, picture = next(self._pictures.scaled([page], longest_px))
             if picture.jpeg is not None:
-                self._kept[key] = picture
-                while len(self._kept) > _KEPT_PICTURES:
-                    self._kept.popitem(last=False)
+                self._kept.put(key, picture)
         return picture
 
     def tile(self, image_id: str, level: int, column: int, row: int) -> Picture:
@@ -356,11 +384,8 @@ class BrowseData:
             kept = self._found.get(question)
         if kept is None:
             kept = self._find(question, _FILTERED_HITS if question.is_filtered else MAX_HITS)
-        with self._asking:
-            self._found[question] = kept
-            self._found.move_to_end(question)
-            while len(self._found) > _KEPT_SEARCHES:
-                self._found.popitem(last=False)
+            with self._asking:
+                self._found.put(question, kept)
         return kept
 
     def _find(self, question: Question, limit: int) -> _Found:

@@ -1,16 +1,14 @@
-"""Tiles of large pictures, and the decoded pictures that they are cut from."""
+"""Tiles of large pictures."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 TILE_PX = 512
-_KEPT_BYTES = 400 << 20
 
 
 def top_level(width: int, height: int) -> int:
@@ -43,26 +41,3 @@ def cut_tile(
         return part
     scaled: NDArray[np.uint8] = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
     return scaled
-
-
-class DecodedPictures:
-    """The pictures looked at last, decoded; together not much over a limit, but at least one."""
-
-    def __init__(self, limit_bytes: int = _KEPT_BYTES) -> None:
-        self._limit_bytes = limit_bytes
-        self._kept: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
-
-    def get(self, image_id: str) -> NDArray[np.uint8] | None:
-        """A picture that is kept, or None."""
-        if image_id in self._kept:
-            self._kept.move_to_end(image_id)
-        return self._kept.get(image_id)
-
-    def put(self, image_id: str, image: NDArray[np.uint8]) -> None:
-        """Keep a picture; the oldest go."""
-        self._kept[image_id] = image
-        while len(self._kept) > 1 and self._bytes() > self._limit_bytes:
-            self._kept.popitem(last=False)
-
-    def _bytes(self) -> int:
-        return sum(image.nbytes for image in self._kept.values())

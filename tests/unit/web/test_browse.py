@@ -38,8 +38,8 @@ from starlette.testclient import TestClient
 
 from textspot_ray.web import browse_data
 from textspot_ray.web.browse import is_loopback, make_app, serve
-from textspot_ray.web.browse_data import BrowseData, Question
-from textspot_ray.web.tiles import TILE_PX, DecodedPictures, cut_tile, top_level
+from textspot_ray.web.browse_data import BrowseData, Question, Recent
+from textspot_ray.web.tiles import TILE_PX, cut_tile, top_level
 
 TOKEN = "a-token-for-tests"
 
@@ -243,7 +243,7 @@ def test_the_tiles_of_a_level_make_up_the_whole(width: int, height: int, level: 
 
 
 def test_decoded_pictures_are_bounded() -> None:
-    kept = DecodedPictures(limit_bytes=250)
+    kept: Recent[str, np.ndarray] = Recent(250, lambda image: image.nbytes)
     for n in range(4):
         kept.put(str(n), np.zeros((10, 10), np.uint8))
     assert kept.get("0") is None and kept.get("2") is not None and kept.get("3") is not None
