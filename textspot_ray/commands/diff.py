@@ -39,24 +39,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
     from textspot_ray.evaluation.diff import DiffSummary, compare_tables
-    from textspot_ray.evaluation.diff_report import RowWriter, Worst, diff_json, diff_text, page
+    from textspot_ray.evaluation.diff_report import (
+        diff_json,
+        diff_text,
+        most_different,
+        page,
+        write_rows,
+    )
     from textspot_ray.query.destination import open_text
     from textspot_ray.web.view import write_page
 
     summary = DiffSummary()
-    worst = Worst(args.worst if args.html else 0)
     with contextlib.ExitStack() as stack:
         a = stack.enter_context(opened_table(args))
         b = stack.enter_context(opened_table(args, args.other))
-        rows = None
+        pairs = compare_tables(a, b, args.min_confidence, summary)
         if args.words:
-            rows = RowWriter(stack.enter_context(open_text(args.words, storage_options(args))))
-        for pair in compare_tables(a, b, args.min_confidence, summary):
-            worst.add(pair)
-            if rows is not None:
-                rows.add(pair)
+            file = stack.enter_context(open_text(args.words, storage_options(args)))
+            pairs = write_rows(pairs, file)
+        worst = most_different(pairs, args.worst)  # walks over all of them
         if args.html:
-            write_page(page(a, b, summary, worst.pairs(), storage_options(args)), args.html)
+            write_page(page(a, b, summary, worst, storage_options(args)), args.html)
         if args.json:
             print(json.dumps(diff_json(a, b, summary)))
         else:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import heapq
-import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
 from textspot_ray.evaluation.diff import Change, DiffSummary, PagePair, WordPair
@@ -28,29 +27,13 @@ _COLUMNS = (
     "x_max",
     "y_max",
 )
+_NAMED_CHANGES = 15
 
 
-class Worst:
-    """The images with the most differences, kept while a comparison streams past."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._heap: list[tuple[int, int, PagePair]] = []
-        self._order = itertools.count()
-
-    def add(self, pair: PagePair) -> None:
-        """Look at an image."""
-        if not pair.differences or not self._count:
-            return
-        entry = (pair.differences, -next(self._order), pair)
-        if len(self._heap) < self._count:
-            heapq.heappush(self._heap, entry)
-        else:
-            heapq.heappushpop(self._heap, entry)
-
-    def pairs(self) -> list[PagePair]:
-        """Worst first."""
-        return [pair for _, _, pair in sorted(self._heap, reverse=True, key=lambda e: e[:2])]
+def most_different(pairs: Iterable[PagePair], count: int) -> list[PagePair]:
+    """The images with the most differences, most first, of a comparison that streams past."""
+    differing = (pair for pair in pairs if pair.differences)
+    return heapq.nlargest(count, differing, key=lambda pair: pair.differences)
 
 
 def settings_differences(a: TableViews, b: TableViews) -> list[tuple[str, str, str]]:
@@ -63,14 +46,13 @@ def settings_differences(a: TableViews, b: TableViews) -> list[tuple[str, str, s
     ]
 
 
-def diff_text(a: TableViews, b: TableViews, summary: DiffSummary, top: int = 15) -> str:
+def diff_text(a: TableViews, b: TableViews, summary: DiffSummary) -> str:
     """The summary as text.
 
     Args:
         a: The one table.
         b: The other.
         summary: What `diff.compare_tables` has counted.
-        top: Changes of text that are named.
     """
     words = summary.words
     in_a = words[Change.SAME] + words[Change.CHANGED] + words[Change.LOST]
@@ -94,7 +76,8 @@ def diff_text(a: TableViews, b: TableViews, summary: DiffSummary, top: int = 15)
     if summary.changes:
         lines += ["", "most frequent changes:"]
         lines += [
-            f"{count:>7}  {old} -> {new}" for (old, new), count in summary.changes.most_common(top)
+            f"{count:>7}  {old} -> {new}"
+            for (old, new), count in summary.changes.most_common(_NAMED_CHANGES)
         ]
     return "\n".join(lines) + "\n"
 
@@ -120,18 +103,14 @@ def diff_json(a: TableViews, b: TableViews, summary: DiffSummary) -> dict[str, A
     }
 
 
-class RowWriter:
-    """Writes each word that is not the same as a line of CSV."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._writer = csv.writer(file, lineterminator="\n")
-        self._writer.writerow(_COLUMNS)
-
-    def add(self, pair: PagePair) -> None:
-        """Write an image's differences."""
-        for word in pair.words:
-            if word.change is not Change.SAME:
-                self._writer.writerow(_row(pair.a.image_id, word))
+def write_rows(pairs: Iterable[PagePair], file: IO[str]) -> Iterator[PagePair]:
+    """Pass images on, and write each word that is not the same as a line of CSV."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for pair in pairs:
+        changed = (word for word in pair.words if word.change is not Change.SAME)
+        writer.writerows(_row(pair.a.image_id, word) for word in changed)
+        yield pair
 
 
 def page(

@@ -9,7 +9,7 @@ import pytest
 from tests.support.insight_tables import MakeTable, Page, run_command, word, write_run
 from textspot_ray.errors import ExitCode, UsageError
 from textspot_ray.evaluation.diff import Change, DiffSummary, PagePair, compare_tables
-from textspot_ray.evaluation.diff_report import Worst
+from textspot_ray.evaluation.diff_report import most_different
 from textspot_ray.query.views import TableViews, open_views
 from textspot_ray.records import ErrorKind
 
@@ -85,10 +85,8 @@ def test_tables_of_other_images_are_refused(make_table: MakeTable) -> None:
 def test_the_worst_are_kept_in_order(make_table: MakeTable) -> None:
     a = make_table([Page(f"{n}.jpg", [word("x")] * n) for n in range(1, 6)], name="a")
     b = make_table([Page(f"{n}.jpg") for n in range(1, 6)], name="b")
-    worst = Worst(2)
-    for pair in compared(a, b)[0]:
-        worst.add(pair)
-    assert [pair.a.image_id for pair in worst.pairs()] == ["5.jpg", "4.jpg"]
+    worst = most_different(compared(a, b)[0], 2)
+    assert [pair.a.image_id for pair in worst] == ["5.jpg", "4.jpg"]
 
 
 def test_command_writes_summary_rows_and_page(
