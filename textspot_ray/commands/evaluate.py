@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
         compare_evaluations,
         evaluate_table,
     )
-    from textspot_ray.evaluation.failures import failures_report as failures_report
+    from textspot_ray.evaluation.failures import failures_report
     from textspot_ray.evaluation.ground_truth import read_ground_truth
     from textspot_ray.evaluation.lexicon import read_lexicon
     from textspot_ray.evaluation.report import (

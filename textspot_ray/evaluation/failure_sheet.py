@@ -30,9 +30,8 @@ def write_sheet(
     gt_size: tuple[int, int] | None,
     out: str,
     source_options: Mapping[str, Any] | None = None,
-    task: ScoringTask = ScoringTask.WORD_SPOTTING,
 ) -> Account:
-    """Draw every failure of a task into one PNG.
+    """Draw every word that word spotting wants and that was not read into one PNG.
 
     Args:
         tables: The evaluated table.
@@ -40,7 +39,6 @@ def write_sheet(
         gt_size: Size that the ground truth's coordinates belong to; None: the images'.
         out: PNG to write; path or fsspec URI.
         source_options: fsspec options of the images' sources and of ``out``.
-        task: Whose words.
 
     Returns:
         What was drawn.
@@ -48,7 +46,7 @@ def write_sheet(
     Raises:
         UsageError: The file cannot be written.
     """
-    found = account(evaluation.scores[task])
+    found = account(evaluation.scores[ScoringTask.WORD_SPOTTING])
     ids = evaluation.joined.image_ids
     by_image: dict[str, list[Failure]] = {}
     for failure in found.failures:

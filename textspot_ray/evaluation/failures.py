@@ -82,10 +82,10 @@ def account(scores: Scores) -> Account:
     )
 
 
-def failures_report(found: Account, title: str = "word spotting") -> str:
+def failures_report(found: Account) -> str:
     """The account as lines of text."""
     lines = [
-        f"{title}: {found.counted} words counted",
+        f"word spotting: {found.counted} words counted",
         _line("found (IoU > 0.5)", found.found, found.counted),
         _line("read right at found quads", found.right, found.counted),
         *(_line(str(kind), count, found.counted) for kind, count in found.kinds.items()),

@@ -161,7 +161,7 @@ def _score_image(
     ignored = {
         overlap.predicted
         for overlap in measured.overlaps
-        if wanted[overlap.gt] is None and rules.reaches(overlap.share, rules.ignored_share)
+        if wanted[overlap.gt] is None and rules.is_enough(overlap.share)
     }
     live = kept - ignored
     used_gt: set[int] = set()
@@ -174,7 +174,7 @@ def _score_image(
             or overlap.predicted not in live
             or overlap.gt in used_gt
             or overlap.predicted in used_predicted
-            or not rules.reaches(overlap.iou, rules.iou)
+            or not rules.is_enough(overlap.iou)
         ):
             continue
         right = rules.same_text(target, measured.predictions[overlap.predicted].text)

@@ -17,6 +17,7 @@ _SPECIAL = "'!?.:,*\"()·[]/"
 _RANGES = (("a", "z"), ("A", "Z"), ("À", "ƿ"), ("Ǆ", "ɿ"), ("Ά", "Ͽ"), ("-", "-"))
 _EXCLUDED = "×÷·"
 _MIN_CARE_LENGTH = 3
+_HALF = 0.5
 
 
 class ScoringTask(StrEnum):
@@ -40,28 +41,28 @@ _RRC_ONLY = (ScoringTask.END_TO_END, ScoringTask.ALPHANUMERIC)
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A task under a variant's rules, with the limits of overlap.
+    """A task under a variant's rules.
 
     Attributes:
         task: What is measured.
         variant: RRC compares with > and lets a right box with a wrong text use up the word;
             the accuracy checker compares with >= and leaves both free.
-        iou: Least intersection over union of a pair.
-        ignored_share: Share of a prediction's area inside one don't-care region that makes it one.
     """
 
     task: ScoringTask = ScoringTask.WORD_SPOTTING
     variant: Variant = Variant.RRC
-    iou: float = 0.5
-    ignored_share: float = 0.5
 
     def __post_init__(self) -> None:
         if self.variant is Variant.ACCURACY_CHECKER and self.task in _RRC_ONLY:
             raise ValueError(f"the accuracy checker has no {self.task.value} mode")
 
-    def reaches(self, value: float, limit: float) -> bool:
-        """Whether an overlap is enough."""
-        return value > limit if self.variant is Variant.RRC else value >= limit
+    def is_enough(self, overlap: float) -> bool:
+        """Whether an overlap makes a pair, or a prediction part of a don't-care region.
+
+        Args:
+            overlap: Intersection over union, or the share of a prediction's area in the region.
+        """
+        return overlap > _HALF if self.variant is Variant.RRC else overlap >= _HALF
 
     @property
     def consumes(self) -> bool:
