@@ -170,6 +170,7 @@ def _hmean(
     min_confidence: float,
 ) -> float:
     """Word spotting by the organisers' rules on the images that have ground truth."""
+    from textspot_ray.evaluation.evaluate import scaled
     from textspot_ray.evaluation.ground_truth import Predicted
     from textspot_ray.evaluation.matching import evaluate
     from textspot_ray.export.names import image_key
@@ -178,12 +179,9 @@ def _hmean(
     for image_id, result in results.items():
         info = result.info
         assert info is not None  # images without one are not among the results
-        x, y = (1.0, 1.0)
-        if args.gt_size is not None:
-            x, y = args.gt_size[0] / info.width, args.gt_size[1] / info.height
         predictions[image_key(image_id)] = [
             Predicted(
-                tuple(v * (y if i % 2 else x) for i, v in enumerate(word.polygon)),
+                scaled(word.polygon, (info.width, info.height), args.gt_size),
                 word.text,
                 word.text_confidence,
                 word.detection_confidence,

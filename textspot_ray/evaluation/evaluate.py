@@ -153,8 +153,8 @@ def join_predictions(
     for image_id, width, height, polygon, text, confidence, detection in tables.rows(
         _WORDS_SQL, parameters
     ):
-        scaled = _scale(polygon, (width, height), settings.gt_size)
-        found[image_key(image_id)].append(Predicted(scaled, text, confidence, detection))
+        place = scaled(polygon, (width, height), settings.gt_size)
+        found[image_key(image_id)].append(Predicted(place, text, confidence, detection))
     missing = tuple(sorted(key for key in gt if key not in image_ids))
     return Joined(
         {key: tuple(words) for key, words in found.items()},
@@ -166,9 +166,16 @@ def join_predictions(
     )
 
 
-def _scale(
+def scaled(
     polygon: Sequence[float], size: tuple[int, int], gt_size: tuple[int, int] | None
 ) -> tuple[float, ...]:
+    """A polygon in pixels of the ground truth.
+
+    Args:
+        polygon: x0, y0, x1, y1, ... in pixels of the image.
+        size: Width and height of the image.
+        gt_size: Those that the ground truth's coordinates belong to; None: the image's.
+    """
     if gt_size is None:
         return tuple(polygon)
     factors = (gt_size[0] / size[0], gt_size[1] / size[1])

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import duckdb
+import pyarrow as pa
 
 from textspot_ray.errors import UsageError
 from textspot_ray.evaluation.ground_truth import Predicted, read_texts
@@ -91,10 +92,8 @@ def _nearest(
     if not pairs or not entries:
         return {}
     with duckdb.connect(":memory:") as connection:
-        connection.execute("CREATE TABLE readings (scope VARCHAR, text VARCHAR)")
-        connection.execute("CREATE TABLE entries (scope VARCHAR, rank BIGINT, word VARCHAR)")
-        _fill(connection, "readings", pairs)
-        _fill(connection, "entries", entries)
+        connection.register("readings", _table(("scope", "text"), pairs))
+        connection.register("entries", _table(("scope", "rank", "word"), entries))
         rows = connection.execute(
             """
             SELECT scope, text, arg_min(word, (distance, rank)) FROM (
@@ -108,14 +107,8 @@ def _nearest(
     return {(scope, text): word for scope, text, word in rows}
 
 
-def _fill(
-    connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[object, ...]]
-) -> None:
-    import pyarrow as pa
-
-    names = [row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()]
-    batch = pa.table(dict(zip(names, zip(*rows, strict=True), strict=True)))  # noqa: F841
-    connection.execute(f"INSERT INTO {table} SELECT * FROM batch")
+def _table(names: Sequence[str], rows: Sequence[tuple[object, ...]]) -> pa.Table:
+    return pa.table(dict(zip(names, zip(*rows, strict=True), strict=True)))
 
 
 def _words(data: bytes, where: str) -> tuple[str, ...]:

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from textspot_ray.errors import MissingExtraError
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
-from textspot_ray.evaluation.overlap import Overlap, polygon_overlaps
 from textspot_ray.evaluation.rules import Rules
 
 
@@ -48,6 +51,16 @@ class Figures:
         """Harmonic mean of recall and precision."""
         total = self.recall + self.precision
         return 2 * self.recall * self.precision / total if total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """A word and a prediction that touch."""
+
+    gt: int
+    predicted: int
+    iou: float
+    share: float  # of the prediction's area
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +155,38 @@ def score(
     """
     images = tuple(_score_image(image, rules, keep) for image in measured)
     return Scores(rules, sum((image.figures for image in images), Figures()), images)
+
+
+def polygon_overlaps(
+    gt: Sequence[Sequence[float]], predicted: Sequence[Sequence[float]]
+) -> tuple[Overlap, ...]:
+    """All polygons that touch, in order of (gt, predicted).
+
+    Args:
+        gt: Polygons as x0, y0, x1, y1, ...
+        predicted: The same of the predictions.
+
+    Raises:
+        MissingExtraError: shapely is not installed.
+    """
+    try:
+        import shapely
+    except ImportError as exc:
+        raise MissingExtraError("evaluation", "evaluate") from exc
+
+    def shapes(polygons: Sequence[Sequence[float]]) -> Any:
+        made = [shapely.Polygon(np.reshape(polygon, (-1, 2))) for polygon in polygons]
+        return shapely.make_valid(np.array(made, object))  # bow ties, points in a line
+
+    wanted, found = shapes(gt), shapes(predicted)
+    common = shapely.area(shapely.intersection(wanted[:, None], found[None, :]))
+    wanted_area, found_area = shapely.area(wanted), shapely.area(found)
+    overlaps = []
+    for g, p in np.argwhere(common > 0).tolist():
+        both, area = float(common[g, p]), float(found_area[p])
+        union = float(wanted_area[g]) + area - both
+        overlaps.append(Overlap(g, p, both / union, both / area))
+    return tuple(overlaps)
 
 
 def _measure_image(
