@@ -6,8 +6,8 @@ import platform
 from pathlib import Path
 
 # Dot products of 8-bit integers in one instruction: x86 (AVX-512 VNNI, AVX VNNI, AMX), then Arm.
-_DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
-_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, Arm
+INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # x86, x86, Arm
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -34,12 +34,12 @@ def has_int8_dot_product(cpuinfo: Path = _CPUINFO) -> bool | None:
         cpuinfo: As of `cpu_flags`.
     """
     flags = cpu_flags(cpuinfo)
-    return bool(_DOT_PRODUCTS & flags) if flags else None
+    return not flags.isdisjoint(INT8_FLAGS) if flags else None
 
 
 def has_bf16() -> bool:
     """Whether the CPU multiplies bfloat16 by itself; False where nobody knows."""
-    return bool(_BF16 & cpu_flags())
+    return not cpu_flags().isdisjoint(BF16_FLAGS)
 
 
 def int8_note(cpuinfo: Path = _CPUINFO) -> str | None:

@@ -17,12 +17,10 @@ from textspot_ray.config import EngineConfig
 from textspot_ray.deploy.pod_size import GIB, worker_size
 from textspot_ray.doctor.finding import CheckResult, fail, ok, warn
 from textspot_ray.engine.sizing import available_cpus, slots_of_node
-from textspot_ray.machine import cpu_flags
+from textspot_ray.machine import BF16_FLAGS, INT8_FLAGS, cpu_flags
 from textspot_ray.spotting.bundle import cache_folder
 from textspot_ray.wording import counted
 
-_INT8: Final = ("avx512_vnni", "avx_vnni", "amx_int8")
-_BF16: Final = ("avx512_bf16", "amx_bf16")
 _PACKAGES: Final = ("textspot-ray", "openvino", "ray", "numpy", "pyarrow", "duckdb")
 _MIN_FILES: Final = 4096  # Ray opens a socket or two an actor, storage one a request
 _MIN_FREE: Final = (("cache", GIB), ("tmp", 2 * GIB))
@@ -43,8 +41,8 @@ def check_cpu(flags: frozenset[str] | None = None) -> Iterator[CheckResult]:
     if "avx2" not in flags and "asimd" not in flags:
         yield warn("cpu", "no AVX2", "works, several times slower; take a CPU from after 2015")
         return
-    int8 = [flag for flag in _INT8 if flag in flags]
-    bf16 = [flag for flag in _BF16 if flag in flags]
+    int8 = [flag for flag in INT8_FLAGS if flag in flags]
+    bf16 = [flag for flag in BF16_FLAGS if flag in flags]
     wide = "avx512 yes" if "avx512f" in flags else "avx512 no"
     found = f"{wide}, int8 by {' '.join(int8) or '-'}, bf16 by {' '.join(bf16) or '-'}"
     if not int8 and not bf16:

@@ -64,6 +64,7 @@ def test_a_broken_check_is_a_finding_and_keeps_what_it_had_found() -> None:
         ("sse4_2 avx2 avx512f avx512_vnni amx_bf16", Level.OK, "int8 by avx512_vnni, bf16 by amx"),
         ("sse4_2 avx2 avx_vnni", Level.OK, "avx512 no, int8 by avx_vnni, bf16 by -"),
         ("sse4_2 avx2", Level.WARN, "int8 and bf16 gain little"),
+        ("asimd asimddp bf16", Level.OK, "int8 by asimddp, bf16 by bf16"),  # Arm
         ("sse4_2", Level.WARN, "no AVX2"),
         ("", Level.WARN, "unknown"),
     ],
