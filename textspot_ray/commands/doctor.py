@@ -30,27 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the findings as they come."""
-    from textspot_ray.config import load_config
-    from textspot_ray.doctor.doctor import Examination, examine, verdict
+    from textspot_ray.doctor.doctor import examine, verdict
+    from textspot_ray.options import config_of
 
-    config = with_storage_options(load_config(args.config, args.set), args)
-    given = {"name": args.model, "precision": args.precision}
-    model = dataclasses.replace(config.model, **{k: v for k, v in given.items() if v is not None})
-    what = Examination(
-        sources=tuple(args.source) or config.source.uris,
-        out=args.out or config.output.uri,
-        model=model,
-        engine=config.engine,
-        address=args.address or config.engine.address,
-        source_options=config.source.storage_options,
-        out_options=config.output.storage_options,
-    )
+    given = {name: getattr(args, name) for name in ("model", "precision", "out", "address")}
+    made = config_of(args.source, given, config=args.config, overrides=args.set)
     findings = []
-    for finding in examine(what):
+    for finding in examine(with_storage_options(made, args)):
         findings.append(finding)
         if args.json:
-            facts = {**dataclasses.asdict(finding), "level": finding.level.value}
-            print(json.dumps(facts), flush=True)
+            print(json.dumps(dataclasses.asdict(finding)), flush=True)
         else:
             print(finding.line(), flush=True)
     return verdict(findings)

@@ -145,11 +145,8 @@ def _images(sources: list[str], limit: int) -> dict[str, bytes]:
 
     source, rules = SourceConfig(uris=tuple(sources), limit=limit), ImageConfig()
     items = [found for found in list_items(source, rules) if isinstance(found, Item)]
-    reader = Reader(source, rules)
-    try:
+    with Reader(source, rules) as reader:
         found = {e.item.image_id: e.data for e in reader.read(items) if e.data is not None}
-    finally:
-        reader.close()
     if len(found) < _FEWEST:
         raise UsageError(f"{len(found)} readable images are too few to calibrate; give 100 or more")
     return found

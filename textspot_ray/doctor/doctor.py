@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
 
-from textspot_ray.config import EngineConfig, ModelConfig
+from textspot_ray.config import RunConfig
 from textspot_ray.doctor import machine as check_machine
 from textspot_ray.doctor import model as check_model
 from textspot_ray.doctor import nodes as check_nodes
@@ -16,47 +14,32 @@ from textspot_ray.doctor.finding import CheckResult, Level, guarded
 from textspot_ray.errors import ExitCode
 
 
-@dataclass(frozen=True, slots=True)
-class Examination:
-    """What to look at; storage and cluster only if named.
+def examine(config: RunConfig) -> Iterator[CheckResult]:
+    """Run the checks that a configuration asks for, the quick ones first.
 
-    Attributes:
-        sources: URIs to read one image of.
-        out: Folder of tables to write to.
-        model: Bundle and precision.
-        engine: Gives slots, threads and limits.
-        address: Of a Ray cluster, whose nodes are all asked.
-        source_options, out_options: fsspec options by protocol.
+    A check that breaks is a finding too. Sources, output and the nodes of a cluster are looked at
+    only where they are named.
     """
-
-    sources: tuple[str, ...] = ()
-    out: str = ""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
-    address: str | None = None
-    source_options: Mapping[str, Any] = field(default_factory=dict)
-    out_options: Mapping[str, Any] = field(default_factory=dict)
-
-
-def examine(what: Examination) -> Iterator[CheckResult]:
-    """Run the checks, the quick ones first; a check that breaks is a finding too."""
+    engine, source, output = config.engine, config.source, config.output
     checks: list[tuple[str, Callable[[], Iterator[CheckResult]]]] = [
         ("versions", check_machine.check_versions),
         ("cpu", check_machine.check_cpu),
-        ("threads", partial(check_machine.check_threads, what.engine)),
-        ("memory", partial(check_machine.check_memory, what.engine)),
-        ("disk", partial(check_machine.check_disk, what.engine)),
+        ("threads", partial(check_machine.check_threads, engine)),
+        ("memory", partial(check_machine.check_memory, engine)),
+        ("disk", partial(check_machine.check_disk, engine)),
         ("limits", check_machine.check_limits),
     ]
-    for uri in what.sources:
-        checks.append(("source", partial(check_storage.check_source, uri, what.source_options)))
-    if what.out:
-        checks.append(("output", partial(check_storage.check_output, what.out, what.out_options)))
-    checks.append(("model", partial(check_model.check_model, what.model)))
-    if what.address:
-        checks.append(("nodes", partial(check_nodes.check_nodes, what.address, what.model.name)))
-    for name, check in checks:
-        yield from guarded(name, check)
+    for uri in source.uris:
+        checks.append(("source", partial(check_storage.check_source, uri, source.storage_options)))
+    if output.uri:
+        check = partial(check_storage.check_output, output.uri, output.storage_options)
+        checks.append(("output", check))
+    checks.append(("model", partial(check_model.check_model, config.model)))
+    if engine.address:
+        check = partial(check_nodes.check_nodes, engine.address, config.model.name)
+        checks.append(("nodes", check))
+    for name, run in checks:
+        yield from guarded(name, run)
 
 
 def verdict(findings: Iterable[CheckResult]) -> ExitCode:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from textspot_ray.errors import TextspotError
 from textspot_ray.redaction import redact_text
 from textspot_ray.storage.faults import reason_of
 
 
-class Level(Enum):
+class Level(StrEnum):
     """How bad it is: a failure keeps a run from working, a warning makes it slow or fragile."""
 
     OK = "ok"
@@ -35,7 +35,7 @@ class CheckResult:
         'warn  disk       1 GiB free in /tmp: free some'
         """
         tail = f": {self.fix}" if self.fix else ""
-        return f"{self.level.value:<5} {self.check:<10} {redact_text(self.text + tail)}"
+        return f"{self.level:<5} {self.check:<10} {redact_text(self.text + tail)}"
 
 
 def ok(check: str, text: str) -> CheckResult:

@@ -141,13 +141,12 @@ def compare_nodes(nodes: Sequence[NodeFacts], expected: int) -> Iterator[CheckRe
                 for key, where in sorted(groups.items())
             )
             yield fail("nodes", text, fix) if matters else warn("nodes", text, fix)
-    if nodes and all(node.model.startswith("unreadable") for node in nodes):
+    if all(node.model.startswith("unreadable") for node in nodes):
         yield ok("nodes", "no node has the bundle; a run ships the driver's")
-    skews = [node for node in nodes if abs(node.ahead_s) > _SKEW_S]
-    for node in skews:
-        yield warn(
-            "nodes", f"{node.address}: clock is {node.ahead_s:+.0f} s off", "set its clock (NTP)"
-        )
+    for node in nodes:
+        if abs(node.ahead_s) > _SKEW_S:
+            text = f"{node.address}: clock is {node.ahead_s:+.0f} s off"
+            yield warn("nodes", text, "set its clock (NTP)")
 
 
 def _ask(

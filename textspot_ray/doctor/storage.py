@@ -19,19 +19,12 @@ from textspot_ray.storage.stores import TMP, Store, open_store
 SKEW_WARN_S: Final = 30.0  # rates and ages count in store time
 SKEW_FAIL_S: Final = 840.0  # S3 and others refuse requests that are 15 minutes off
 _MAX_LOOKS: Final = 10_000  # entries listed in search of one image
+_MAX_LOOK_S: Final = 30.0
 _RETRY: Final = RetryPolicy(attempts=3)
 
 
-def check_source(
-    uri: str, options: Mapping[str, Any] | None = None, *, max_s: float = 30.0
-) -> Iterator[CheckResult]:
-    """Whether a source can be listed and one image of it read whole.
-
-    Args:
-        uri: As a run takes it.
-        options: fsspec options by protocol.
-        max_s: How long to look for an image.
-    """
+def check_source(uri: str, options: Mapping[str, Any] | None = None) -> Iterator[CheckResult]:
+    """Whether a source, as a run takes it, can be listed and one image of it read whole."""
     from textspot_ray.records import Skipped
     from textspot_ray.sources.listing import list_items
     from textspot_ray.sources.reader import Reader
@@ -47,18 +40,15 @@ def check_source(
             if not isinstance(entry, Skipped):
                 found = entry
                 break
-            if looked >= _MAX_LOOKS or time.monotonic() - started > max_s:
+            if looked >= _MAX_LOOKS or time.monotonic() - started > _MAX_LOOK_S:
                 break
         if found is None:
             yield warn(
                 "source", f"{uri}: no image among {looked} entries", "is it the right place?"
             )
             return
-        reader = Reader(config, image)
-        try:
+        with Reader(config, image) as reader:
             encoded = next(iter(reader.read([found])))
-        finally:
-            reader.close()
     except TextspotError as exc:
         yield _failed("source", exc)
         return
