@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from textspot_ray.commands.table_options import add_folder_argument
-from textspot_ray.commands.tables import table_ledger
+from textspot_ray.commands.table_options import add_folder_argument, table_ledger
 from textspot_ray.errors import ExitCode
 
 GRACE_MIN = 10.0

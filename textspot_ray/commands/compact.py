@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from textspot_ray.commands.table_options import add_folder_argument, count
-from textspot_ray.commands.tables import table_ledger
+from textspot_ray.commands.table_options import add_folder_argument, count, table_ledger
 from textspot_ray.errors import ExitCode, UsageError
 
 

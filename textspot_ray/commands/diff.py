@@ -14,7 +14,7 @@ import sys
 
 from textspot_ray.commands.table_options import (
     add_min_confidence,
-    add_storage_options,
+    add_query_options,
     count,
     opened_table,
     storage_options,
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("table", metavar="A", help="output folder of a run; any fsspec URI")
     parser.add_argument("other", metavar="B", help="another one, of the same images")
-    add_storage_options(parser)
+    add_query_options(parser)
     add_min_confidence(parser)
     parser.add_argument("--words", metavar="CSV", help="write every word that differs")
     parser.add_argument("--html", metavar="FILE", help="write a page with the images that differ")

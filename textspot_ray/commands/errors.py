@@ -10,8 +10,7 @@ import argparse
 import dataclasses
 import json
 
-from textspot_ray.commands.table_options import add_folder_argument, add_kind_option
-from textspot_ray.commands.tables import table_ledger
+from textspot_ray.commands.table_options import add_folder_argument, add_kind_option, table_ledger
 from textspot_ray.errors import ExitCode, UsageError, printable
 
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from textspot_ray.commands.table_options import add_table_argument, opened_table
-from textspot_ray.commands.tables import table_ledger, table_plan
+from textspot_ray.commands.table_options import (
+    add_table_argument,
+    opened_table,
+    table_ledger,
+    table_plan,
+)
 from textspot_ray.errors import ExitCode, UsageError
 
 

@@ -14,8 +14,8 @@ from textspot_ray.commands.table_options import (
     add_folder_argument,
     add_kind_option,
     storage_options,
+    table_ledger,
 )
-from textspot_ray.commands.tables import table_ledger
 from textspot_ray.errors import ExitCode
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from textspot_ray.commands.table_options import add_folder_argument
-from textspot_ray.commands.tables import table_ledger, table_plan
+from textspot_ray.commands.table_options import add_folder_argument, table_ledger, table_plan
 from textspot_ray.errors import ExitCode, NoTableError
 
 if TYPE_CHECKING:

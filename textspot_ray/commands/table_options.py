@@ -1,4 +1,4 @@
-"""Options that the commands over finished tables share."""
+"""Options that the commands over tables share, and the tables that they name, opened."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from textspot_ray.query.source_roots import SourceRoots
     from textspot_ray.query.views import TableViews
     from textspot_ray.records import ErrorKind
+    from textspot_ray.storage.stores import Store
+    from textspot_ray.tables.commit.ledger import Ledger
+    from textspot_ray.tables.plan.plan import Plan
 
 
 OPTIONS_VARIABLE = "TEXTSPOT_STORAGE_OPTIONS"
@@ -46,23 +49,15 @@ def _error_kind(text: str) -> ErrorKind:
     return ErrorKind(text)
 
 
-def add_table_argument(
-    parser: argparse.ArgumentParser, name: str = "table", *, optional: bool = False
-) -> None:
-    """Add DIR and how to reach and query it.
-
-    Args:
-        parser: Of the command.
-        name: What the folder is called in help.
-        optional: Whether it may be left out.
-    """
+def add_table_argument(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Add DIR, which may be left out if it is optional, and how to reach and query it."""
     parser.add_argument(
-        name,
+        "table",
         metavar="DIR",
         nargs="?" if optional else None,
         help="output folder of a run; any fsspec URI",
     )
-    add_storage_options(parser)
+    add_query_options(parser)
 
 
 def add_store_options(parser: argparse._ActionsContainer) -> None:
@@ -75,8 +70,8 @@ def add_store_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_storage_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of object stores and of DuckDB."""
+def add_query_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--storage-options`` and ``--db-threads``."""
     add_store_options(parser)
     parser.add_argument("--db-threads", type=int, metavar="N", help="DuckDB's; default: all cores")
 
@@ -119,6 +114,31 @@ def parse_storage_options(text: str, where: str) -> dict[str, Any]:
     if not isinstance(options, dict) or not all(isinstance(v, dict) for v in options.values()):
         raise UsageError(f'{where} takes {{"protocol": {{"option": value}}}}')
     return options
+
+
+def table_store(args: argparse.Namespace, uri: str | None = None) -> Store:
+    """Open the command's folder, or another one with the same options."""
+    from textspot_ray.storage.stores import open_store
+
+    return open_store(uri or args.table, storage_options(args))
+
+
+def table_ledger(args: argparse.Namespace, uri: str | None = None) -> Ledger:
+    """Open a table's ledger, whatever settings made it.
+
+    Raises:
+        TableError: The folder is not a table.
+    """
+    from textspot_ray.tables.commit.ledger import open_ledger
+
+    return open_ledger(table_store(args, uri), create=False)
+
+
+def table_plan(ledger: Ledger) -> Plan:
+    """The plan beside a ledger."""
+    from textspot_ray.tables.plan.plan import Plan
+
+    return Plan(ledger.store)
 
 
 def opened_table(args: argparse.Namespace, uri: str | None = None) -> TableViews:
