@@ -119,17 +119,6 @@ def angle_deg(polygon: tuple[float, ...]) -> float:
     return _half_open(math.degrees(math.atan2(y1 - y0, x1 - x0)))
 
 
-def overlap(a: Box, b: Box) -> tuple[float, float]:
-    """Intersection over union, and intersection over the smaller box, of two boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0, 0.0
-    shared = width * height
-    area_a, area_b = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
-    return shared / (area_a + area_b - shared), shared / max(min(area_a, area_b), 1e-9)
-
-
 def box_ious(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     """Intersection over union of every box of ``a`` with every box of ``b``.
 

@@ -13,7 +13,6 @@ from textspot_ray.spotting.geometry import (
     clip_box,
     mask_polygon,
     order_corners,
-    overlap,
     polygon_box,
 )
 
@@ -129,12 +128,6 @@ def test_square_words_are_the_least_turned() -> None:
 def test_clip_keeps_boxes_inside() -> None:
     assert clip_box((-5, -2, 200, 40), 100, 50) == (0, 0, 100, 40)
     assert clip_box((120, 60, 130, 70), 100, 50) == (100, 50, 100, 50)
-
-
-def test_overlap() -> None:
-    assert overlap((0, 0, 10, 10), (20, 0, 30, 10)) == (0.0, 0.0)
-    iou, share = overlap((0, 0, 10, 10), (5, 0, 10, 10))
-    assert (iou, share) == (0.5, 1.0)
 
 
 def test_a_polygons_box_is_its_bounds_inside_the_image() -> None:
