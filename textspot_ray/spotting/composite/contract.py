@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from textspot_ray.errors import BundleError
-
-Node = Any  # openvino ports; the binding ships no usable types
+from textspot_ray.spotting.tensors import dims, shapes
 
 INPUT_HEIGHT, INPUT_WIDTH = 768, 1280  # the published detectors'; others are read off the model
 FEATURE_SHAPE = (64, 28, 28)
@@ -87,18 +86,18 @@ def detector_ports(model: Any, where: str) -> DetectorPorts:
     Raises:
         BundleError: The model does not follow the contract; the message names the file and cause.
     """
-    inputs = {i: _dims(port) for i, port in enumerate(model.inputs)}
-    images = [i for i, dims in inputs.items() if len(dims) == 4]
-    infos = [i for i, dims in inputs.items() if len(dims) == 2]
+    inputs = {i: dims(port) for i, port in enumerate(model.inputs)}
+    images = [i for i, sizes in inputs.items() if len(sizes) == 4]
+    infos = [i for i, sizes in inputs.items() if len(sizes) == 2]
     if len(images) != 1 or len(infos) > 1 or len(images) + len(infos) != len(inputs):
         raise BundleError(
             f"{where} is not a detector of the text-spotting contract: its inputs are "
-            f"{_shapes(model.inputs)}, wanted image [1, 3, H, W] (and perhaps im_info [1, 3])"
+            f"{shapes(model.inputs)}, wanted image [1, 3, H, W] (and perhaps im_info [1, 3])"
         )
     batch, channels, height, width = inputs[images[0]]
     if batch not in (1, None) or channels != 3 or height is None or width is None:
         raise BundleError(
-            f"{where}: the image input is {_shapes([model.inputs[images[0]]])}, wanted "
+            f"{where}: the image input is {shapes([model.inputs[images[0]]])}, wanted "
             "[1, 3, H, W] with fixed height and width"
         )
     outputs = model.outputs
@@ -112,7 +111,7 @@ def detector_ports(model: Any, where: str) -> DetectorPorts:
     missing = [name for name, index in found.items() if index is None]
     if missing:
         raise BundleError(
-            f"{where} has no output for {', '.join(missing)}: its outputs are {_shapes(outputs)}; "
+            f"{where} has no output for {', '.join(missing)}: its outputs are {shapes(outputs)}; "
             "is it the detector of a text-spotting model?"
         )
     return DetectorPorts(
@@ -153,11 +152,11 @@ def check_encoder(model: Any, where: str) -> None:
     Raises:
         BundleError: It does not.
     """
-    inputs, outputs = [_dims(p) for p in model.inputs], [_dims(p) for p in model.outputs]
+    inputs, outputs = [dims(p) for p in model.inputs], [dims(p) for p in model.outputs]
     if inputs != [(1, *FEATURE_SHAPE)] or outputs != [(1, ENCODED_CHANNELS, 28, 28)]:
         raise BundleError(
             f"{where} is not a recognizer encoder of the contract: it maps "
-            f"{_shapes(model.inputs)} to {_shapes(model.outputs)}, wanted [1, 64, 28, 28] to "
+            f"{shapes(model.inputs)} to {shapes(model.outputs)}, wanted [1, 64, 28, 28] to "
             "[1, 256, 28, 28]"
         )
 
@@ -171,12 +170,12 @@ def check_augmentation(model: Any, where: str) -> int:
     Raises:
         BundleError: It does not map 1 x 64 x 28 x 28 to N x 64 x 28 x 28.
     """
-    inputs, outputs = [_dims(p) for p in model.inputs], [_dims(p) for p in model.outputs]
+    inputs, outputs = [dims(p) for p in model.inputs], [dims(p) for p in model.outputs]
     count = outputs[0][0] if len(outputs) == 1 and outputs[0] else None
     if inputs != [(1, *FEATURE_SHAPE)] or not count or outputs != [(count, *FEATURE_SHAPE)]:
         raise BundleError(
-            f"{where} is no augmentation: it maps {_shapes(model.inputs)} to "
-            f"{_shapes(model.outputs)}, wanted [1, 64, 28, 28] to [N, 64, 28, 28]"
+            f"{where} is no augmentation: it maps {shapes(model.inputs)} to "
+            f"{shapes(model.outputs)}, wanted [1, 64, 28, 28] to [N, 64, 28, 28]"
         )
     return count
 
@@ -201,12 +200,12 @@ def decoder_ports(model: Any, where: str, symbols: int) -> DecoderPorts:
     logits = _find(outputs, "output", lambda d: len(d) in (2, 3) and d[-1] not in (784, 256))
     if None in (encoded, hidden, symbol, next_hidden, logits) or len(inputs) != 3:
         raise BundleError(
-            f"{where} is not a recognizer decoder of the contract: it maps {_shapes(inputs)} to "
-            f"{_shapes(outputs)}"
+            f"{where} is not a recognizer decoder of the contract: it maps {shapes(inputs)} to "
+            f"{shapes(outputs)}"
         )
     assert encoded is not None and hidden is not None and symbol is not None
     assert next_hidden is not None and logits is not None
-    size = _dims(outputs[logits])[-1]
+    size = dims(outputs[logits])[-1]
     if size != symbols:
         raise BundleError(
             f"{where} yields {size} symbols, but the bundle's alphabet has {symbols} with start "
@@ -225,9 +224,9 @@ def decoder_ports(model: Any, where: str, symbols: int) -> DecoderPorts:
     )
 
 
-def _find(ports: list[Node], name: str, fits: Any) -> int | None:
+def _find(ports: list[Any], name: str, fits: Any) -> int | None:
     """The port of that name (a suffix aside) if its shape fits, else the only one that fits."""
-    fitting = [i for i, port in enumerate(ports) if fits(_dims(port))]
+    fitting = [i for i, port in enumerate(ports) if fits(dims(port))]
     named = [i for i in fitting if any(_stem(n) == name for n in ports[i].get_names())]
     if named:
         return named[0]
@@ -237,16 +236,3 @@ def _find(ports: list[Node], name: str, fits: Any) -> int | None:
 def _stem(name: str) -> str:
     """``text_features.0`` and ``text_features/sink_port_0`` are ``text_features``."""
     return name.split("/")[0].split(".")[0]
-
-
-def _dims(port: Node) -> tuple[int | None, ...]:
-    return tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
-
-
-def _shapes(ports: list[Node]) -> str:
-    def shown(port: Node) -> str:
-        name = min(port.get_names(), key=len, default="?")
-        dims = ", ".join("?" if d is None else str(d) for d in _dims(port))
-        return f"{name} [{dims}]"
-
-    return "; ".join(shown(port) for port in ports) or "none"

@@ -16,6 +16,7 @@ from typing import Any
 from textspot_ray.errors import BundleError
 from textspot_ray.spotting.bundle import ALL, LATIN
 from textspot_ray.spotting.lines.strips import STRIP_HEIGHT
+from textspot_ray.spotting.tensors import dims, shapes
 from textspot_ray.storage.faults import reason_of
 
 STRIDE = 32  # a detector's sides are multiples of it
@@ -31,7 +32,7 @@ def check_detector(model: Any, where: str) -> None:
     Raises:
         BundleError: It does not.
     """
-    inputs, outputs = [_dims(p) for p in model.inputs], [_dims(p) for p in model.outputs]
+    inputs, outputs = [dims(p) for p in model.inputs], [dims(p) for p in model.outputs]
     right_in = len(inputs) == 1 and len(inputs[0]) == 4 and inputs[0][1] == 3
     right_out = len(outputs) == 1 and len(outputs[0]) == 4 and outputs[0][1] == 1
     if not (right_in and right_out and None in (inputs[0][2], inputs[0][3])):
@@ -51,7 +52,7 @@ def check_recognizer(model: Any, where: str) -> None:
     Raises:
         BundleError: It does not.
     """
-    inputs, outputs = [_dims(p) for p in model.inputs], [_dims(p) for p in model.outputs]
+    inputs, outputs = [dims(p) for p in model.inputs], [dims(p) for p in model.outputs]
     right_in = len(inputs) == 1 and len(inputs[0]) == 4 and inputs[0][1:3] == (3, STRIP_HEIGHT)
     right_out = len(outputs) == 1 and len(outputs[0]) == 3 and outputs[0][2] is not None
     if not (right_in and right_out and inputs[0][3] is None):
@@ -69,14 +70,14 @@ def reads_batches(model: Any) -> bool:
     Args:
         model: An ``openvino.Model`` that `check_recognizer` let pass.
     """
-    if _dims(model.inputs[0])[0] is not None:
+    if dims(model.inputs[0])[0] is not None:
         return False
     of_two = model.clone()
     try:
         of_two.reshape([2, 3, STRIP_HEIGHT, 2 * STRIP_HEIGHT])
     except RuntimeError:
         return False
-    return _dims(of_two.outputs[0])[0] == 2
+    return dims(of_two.outputs[0])[0] == 2
 
 
 def check_characters(model: Any, where: str, characters: tuple[str, ...]) -> None:
@@ -90,7 +91,7 @@ def check_characters(model: Any, where: str, characters: tuple[str, ...]) -> Non
     Raises:
         BundleError: It is another number.
     """
-    classes = _dims(model.outputs[0])[2]
+    classes = dims(model.outputs[0])[2]
     if classes != len(characters):
         raise BundleError(
             f"{where} has {classes} classes, but its character list gives "
@@ -104,7 +105,7 @@ def check_classifier(model: Any, where: str) -> None:
     Raises:
         BundleError: It does not.
     """
-    inputs, outputs = [_dims(p) for p in model.inputs], [_dims(p) for p in model.outputs]
+    inputs, outputs = [dims(p) for p in model.inputs], [dims(p) for p in model.outputs]
     if len(inputs) != 1 or len(inputs[0]) != 4 or inputs[0][1] != 3 or outputs[0][-1] != 2:
         raise BundleError(
             f"{where} is not a classifier of upside-down lines: it maps {shapes(model.inputs)} to "
@@ -137,7 +138,7 @@ def read_characters(model: Any, where: str, listed: Path | None = None) -> tuple
         )
     # not splitlines(): the list itself may hold U+2028 and its like
     characters = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-    classes = _dims(model.outputs[0])[-1] if len(model.outputs) == 1 else None
+    classes = dims(model.outputs[0])[-1] if len(model.outputs) == 1 else None
     # makers append the space, unless the list has it
     spare = [" "] if classes is None or len(characters) + 2 <= classes else []
     return ("", *characters, *spare)
@@ -179,18 +180,3 @@ def is_latin(character: str) -> bool:
 
 
 _LATIN_SIGNS = frozenset("°±·×÷§©®™«»‹›‘’‚“”„†‡•…–—‰¡¿¶²³¹½¼¾ªº№€")
-
-
-def _dims(port: Any) -> tuple[int | None, ...]:
-    return tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
-
-
-def shapes(ports: list[Any]) -> str:
-    """Ports as ``name [dims]``, for messages."""
-
-    def shown(port: Any) -> str:
-        name = min(port.get_names(), key=len, default="?")
-        dims = ", ".join("?" if d is None else str(d) for d in _dims(port))
-        return f"{name} [{dims}]"
-
-    return "; ".join(shown(port) for port in ports) or "none"

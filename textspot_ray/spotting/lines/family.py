@@ -215,7 +215,7 @@ class LineRegions:
         self, decoded: Decoded, window: TileWindow, *, whole: bool, evidence: bool = False
     ) -> WindowFindings:
         """Find lines in a window."""
-        from textspot_ray.spotting.geometry import angle_deg, clip_box, order_corners
+        from textspot_ray.spotting.geometry import angle_deg, order_corners, polygon_box
         from textspot_ray.spotting.tiling import cut
 
         found = self._detector.detect(cut(decoded, window))
@@ -225,9 +225,8 @@ class LineRegions:
         detections = []
         for quad, score in zip(corners, found.scores.tolist(), strict=True):
             polygon = order_corners(quad)
-            xs, ys = polygon[0::2], polygon[1::2]
-            box = clip_box((min(xs), min(ys), max(xs), max(ys)), decoded.width, decoded.height)
-            if box[0] < box[2] and box[1] < box[3]:
+            box = polygon_box(polygon, decoded.width, decoded.height)
+            if box is not None:
                 detections.append(Detection(score, box, polygon, angle_deg(polygon)))
         detections.sort(key=lambda d: (d.box[1], d.box[0], d.box))
         shown = found.probability if evidence else None
