@@ -59,7 +59,7 @@ from jobs.training.refiner.network import load_refiner
 from textspot_ray.errors import MissingExtraError, UsageError
 from textspot_ray.spotting.bundle import AUTO, BundleSpec, ModelFiles, describe_files, write_spec
 from textspot_ray.spotting.composite.detector import pyramid
-from textspot_ray.spotting.quantization_scope import outside_trunk
+from textspot_ray.spotting.int8 import outside_trunk
 from textspot_ray.spotting.runtime import shared_core
 
 GRAPH_THRESHOLD = 0.3

@@ -1,8 +1,14 @@
-"""A graph made int8 by NNCF, as both families ask for it, and what it is calibrated on."""
+"""A graph made int8 by NNCF, as both families ask for it, and what it is calibrated on.
+
+Operators on the way to a layer with weights may become int8. Box arithmetic, suppression and
+sampling grids hold coordinates, for which 256 values are far too few; a quantiser that goes by
+operator types alone would take their additions for layers.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,9 +17,46 @@ from typing import Any
 from numpy.typing import NDArray
 
 from textspot_ray.errors import MissingExtraError
-from textspot_ray.spotting.quantization_scope import outside_trunk
 
 MAX_BOXES = 300  # text features kept for calibration: 0.2 MB each
+_CONVOLUTIONS = frozenset(
+    {
+        "Convolution",
+        "GroupConvolution",
+        "ConvolutionBackpropData",
+        "GroupConvolutionBackpropData",
+    }
+)
+# Operators whose outputs are coordinates, indices or shapes: no way leads through them.
+_ENDS = frozenset(
+    {
+        "Constant",
+        "ExperimentalDetectronDetectionOutput",
+        "ExperimentalDetectronGenerateProposalsSingleImage",
+        "ExperimentalDetectronPriorGridGenerator",
+        "ExperimentalDetectronTopKROIs",
+        "MulticlassNms",
+        "NMSRotated",
+        "NonMaxSuppression",
+        "NonZero",
+        "Parameter",
+        "Proposal",
+        "ShapeOf",
+        "TopK",
+    }
+)
+# Operators that sample a feature map at coordinates: only these inputs are feature maps.
+_FEATURE_INPUTS = {
+    "DeformableConvolution": (0,),
+    "Gather": (0,),
+    "GatherElements": (0,),
+    "GatherND": (0,),
+    "GridSample": (0,),
+    "ROIAlign": (0,),
+    "ROIAlignRotated": (0,),
+    "ROIPooling": (0,),
+}
+_SMALL = 0.05  # share of all arithmetic up to which a last layer keeps its precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +113,100 @@ def _name_apart(model: Any) -> None:
         if name in seen:
             node.set_friendly_name(f"{name}/{number}")
         seen.add(name)
+
+
+def outside_trunk(model: Any) -> list[str]:
+    """Friendly names of the operators that must keep their precision.
+
+    Among them are small layers that no other layer follows (they yield scores and offsets) and
+    small products that follow none: what they are given is no picture but numbers, of which 8 bits
+    keep too little. (Of an encoder that was told the shape of each word in two numbers, quantising
+    these alone cost 8 of 466 words.)
+
+    Args:
+        model: An ``openvino.Model`` whose operators have names of their own.
+    """
+    layers = {n.get_friendly_name(): n for n in model.get_ordered_ops() if _is_layer(n)}
+    feeding: set[str] = set()
+    for layer in layers.values():
+        feeding |= _upstream(layer)
+    following = _downstream(model, set(layers))
+    inside = feeding & following  # not what scales the input before them
+    macs = {name: _macs(layer) for name, layer in layers.items()}
+    small = _SMALL * sum(macs.values())
+    inside |= {name for name in layers if name in feeding or macs[name] > small}
+    inside -= {
+        name
+        for name in layers.keys() - following
+        if layers[name].get_type_name() == "MatMul" and macs[name] <= small
+    }
+    return [
+        node.get_friendly_name()
+        for node in model.get_ordered_ops()
+        if node.get_friendly_name() not in inside
+        and node.get_type_name() not in ("Constant", "Parameter", "Result")
+    ]
+
+
+def _is_layer(node: Any) -> bool:
+    """Whether an operator multiplies by weights."""
+    kind = node.get_type_name()
+    if kind in _CONVOLUTIONS:
+        return True
+    return kind == "MatMul" and any(_is_constant(value.get_node()) for value in node.input_values())
+
+
+def _upstream(layer: Any) -> set[str]:
+    """Names of all that feeds a layer with features, the layer itself left out."""
+    found: set[str] = set()
+    waiting = _features(layer)
+    while waiting:
+        node = waiting.pop()
+        name = node.get_friendly_name()
+        if name in found or node.get_type_name() in _ENDS:
+            continue
+        found.add(name)
+        waiting += _features(node)
+    return found
+
+
+def _downstream(model: Any, starts: set[str]) -> set[str]:
+    """Names of all that depends on a layer's output."""
+    found: set[str] = set()
+    for node in model.get_ordered_ops():
+        sources = {value.get_node().get_friendly_name() for value in node.input_values()}
+        if sources & (found | starts):
+            found.add(node.get_friendly_name())
+    return found
+
+
+def _features(node: Any) -> list[Any]:
+    """The nodes that feed an operator with features."""
+    values = node.input_values()
+    kind = node.get_type_name()
+    if kind in _CONVOLUTIONS:
+        ports: tuple[int, ...] = (0,)
+    elif kind == "ExperimentalDetectronROIFeatureExtractor":
+        ports = tuple(range(1, len(values)))  # the first are the regions
+    else:
+        ports = _FEATURE_INPUTS.get(kind, tuple(range(len(values))))
+    return [values[i].get_node() for i in ports]
+
+
+def _macs(layer: Any) -> int:
+    """Multiply-accumulates of one row; unknown sizes count as one."""
+    given = layer.input_values()[:2]
+    weights = max(math.prod(_known(v)) for v in given if _is_constant(v.get_node()))
+    out = _known(layer.output(0))
+    places = out[2:] if layer.get_type_name() != "MatMul" else out[1:-1]
+    return weights * math.prod(places)
+
+
+def _known(value: Any) -> list[int]:
+    return [d.get_length() if d.is_static else 1 for d in value.get_partial_shape()]
+
+
+def _is_constant(node: Any) -> bool:
+    while node.get_type_name() in ("Convert", "FakeQuantize", "Reshape", "Multiply"):
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Constant")

@@ -8,7 +8,7 @@ import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
 
-from textspot_ray.spotting.quantization_scope import outside_trunk
+from textspot_ray.spotting.int8 import outside_trunk
 
 
 def named(node: Any, name: str) -> Any:
