@@ -81,8 +81,8 @@ class LinesFamily:
         from textspot_ray.spotting.lines.recognizer import (
             MAX_BATCH,
             LineRecognizer,
-            classifier_model,
             reading_model,
+            takes_bytes,
         )
         from textspot_ray.spotting.runtime import Runtime, Share
         from textspot_ray.spotting.settings import resolve
@@ -101,7 +101,7 @@ class LinesFamily:
         if "classifier" in files.parts:
             turned = runtime.read("classifier")
             check_classifier(turned, files["classifier"].graph.file)
-            classifier = runtime.compile(classifier_model(turned))
+            classifier = runtime.compile(takes_bytes(turned))
         threshold = _rules(resolved.bundle.spec).space_threshold
         return LineRecognizer(compiled, known, settings.threads, threshold, classifier, most)
 

@@ -36,27 +36,56 @@ _IMPOSSIBLE = -1e4  # a logit whose softmax is 0
 
 
 class LineReader:
-    """Lines of one width on one request.
+    """Lines of one width on one request, and a classifier that is asked about unsure ones.
 
     Args:
         compiled: From `reading_model`, compiled.
         characters: Of the classes that were kept.
         space_threshold: Between two characters a space this likely is one, though blank be
             likelier; recognisers leave out many otherwise.
+        classifier: The compiled classifier of upside-down lines, if the bundle has one.
     """
 
-    def __init__(self, compiled: Any, characters: Sequence[str], space_threshold: float) -> None:
+    def __init__(
+        self,
+        compiled: Any,
+        characters: Sequence[str],
+        space_threshold: float,
+        classifier: Any = None,
+    ) -> None:
         self._space_threshold = space_threshold
         self._request = compiled.create_infer_request()
+        self._classifier = None if classifier is None else classifier.create_infer_request()
         self._characters = characters
 
     def read(self, strips: Strips, widths: Sequence[int]) -> list[Reading]:
-        """Read lines from left to right.
+        """Read lines; those that are not read well as they stand are tried upside down.
 
         Args:
             strips: Lines x 48 x padded width x 3, uint8.
             widths: Of each line in its strip, pixels.
         """
+        readings = self._read_upright(strips, widths)
+        if self._classifier is not None:
+            for i, (reading, width) in enumerate(zip(readings, widths, strict=True)):
+                if mean_confidence(reading) < _UNSURE:
+                    readings[i] = self._perhaps_turned(reading, strips[i : i + 1], width)
+        return readings
+
+    def _perhaps_turned(self, reading: Reading, strip: Strips, width: int) -> Reading:
+        """The reading of the line the other way up, where that is the better one."""
+        self._classifier.infer({0: _classifier_input(strip, width)}, share_outputs=True)
+        if not self._classifier.get_output_tensor(0).data.reshape(-1)[1] > _TURNED:
+            return reading
+        over = strip.copy()
+        over[:, :, :width] = strip[:, ::-1, :width][:, :, ::-1]
+        (other,) = self._read_upright(over, [width])
+        if mean_confidence(other) <= mean_confidence(reading):
+            return reading
+        return replace(other, turned=True)
+
+    def _read_upright(self, strips: Strips, widths: Sequence[int]) -> list[Reading]:
+        """Read lines from left to right."""
         self._request.infer({0: strips}, share_inputs=True, share_outputs=True)
         sure, best, gap = (
             self._request.get_output_tensor(i).data.reshape(len(widths), -1) for i in range(3)
@@ -74,40 +103,26 @@ class LineReader:
         width: int,
     ) -> Reading:
         """Decode a line of a width whose steps are so many pixels."""
-        line = _Line()
+        found: list[tuple[str, float, float]] = []  # character, confidence, step of its centre
+        ended: int | None = None  # the step after the last character
         for start, end in _runs(best):
             confidence = float(sure[start:end].max())
             if not 0 < confidence < math.inf:  # broken weights: no reading, no invented figure
                 return NOTHING
-            if line.ended is not None:
-                between = gap[line.ended : start]
-                if len(between) and between.max() > self._space_threshold:
-                    at = line.ended + int(between.argmax())
-                    line.add(" ", float(between.max()), (at + 0.5) * px / width)
-            place = (start + end) / 2 * px / width
+            if ended is not None and ended < start:
+                between = gap[ended:start]
+                if between.max() > self._space_threshold:
+                    found.append((" ", float(between.max()), ended + int(between.argmax()) + 0.5))
             for character in self._characters[best[start]]:
-                line.add(character, confidence, place)
-            line.ended = end
-        return line.reading()
-
-
-class _Line:
-    """A line as it is put together."""
-
-    def __init__(self) -> None:
-        self.ended: int | None = None  # the step after the last character
-        self._text: list[str] = []
-        self._confidences: list[float] = []
-        self._places: list[float] = []
-
-    def add(self, character: str, confidence: float, place: float) -> None:
-        self._text.append(character)
-        self._confidences.append(confidence)
-        self._places.append(min(max(place, 0.0), 1.0))
-
-    def reading(self) -> Reading:
-        sure = tuple(self._confidences)
-        return Reading("".join(self._text), math.prod(sure), sure, tuple(self._places))
+                found.append((character, confidence, (start + end) / 2))
+            ended = end
+        confidences = tuple(confidence for _, confidence, _ in found)
+        return Reading(
+            text="".join(character for character, _, _ in found),
+            confidence=math.prod(confidences),
+            char_confidences=confidences,
+            places=tuple(min(max(step * px / width, 0.0), 1.0) for _, _, step in found),
+        )
 
 
 def _runs(best: NDArray[np.int32]) -> list[tuple[int, int]]:
@@ -156,7 +171,7 @@ def reading_model(model: Any, kept: Sequence[int] | None, space: int | None, whe
     if space is None:
         gap = ops.multiply(gap, ops.constant(np.float32(0)))
     short = ov.Model([sure, best, gap.output(0)], model.get_parameters(), "recognizer")
-    return _takes_bytes(short)
+    return takes_bytes(short)
 
 
 def _best_by_blocks(likely: Any, classes: int) -> tuple[Any, Any]:
@@ -181,7 +196,8 @@ def _best_by_blocks(likely: Any, classes: int) -> tuple[Any, Any]:
     return inside.output(0), best.output(0)
 
 
-def _takes_bytes(model: Any) -> Any:
+def takes_bytes(model: Any) -> Any:
+    """A recogniser or classifier of lines that takes bytes, N x 48 x W x 3."""
     pre = ov.preprocess.PrePostProcessor(model)
     port = pre.input()
     port.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
@@ -261,11 +277,9 @@ class LineRecognizer:
         most: int = MAX_BATCH,
     ) -> None:
         self._most = most
-        self._workers: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._readers: queue.SimpleQueue[LineReader] = queue.SimpleQueue()
         for _ in range(threads):
-            self._workers.put(
-                _Worker(LineReader(compiled, characters, space_threshold), classifier)
-            )
+            self._readers.put(LineReader(compiled, characters, space_threshold, classifier))
         self._pool = ThreadPoolExecutor(threads, "read") if threads > 1 else None
 
     def read(self, features: LineStrips) -> Readings:
@@ -299,11 +313,11 @@ class LineRecognizer:
         return LineStrips(np.full(STRIP_HEIGHT * MIN_STRIP * 3, PADDING, np.uint8), width)
 
     def _read_batch(self, strips: Strips, widths: Sequence[int]) -> list[Reading]:
-        worker = self._workers.get()
+        reader = self._readers.get()
         try:
-            return worker.read(strips, widths)
+            return reader.read(strips, widths)
         finally:
-            self._workers.put(worker)
+            self._readers.put(reader)
 
 
 def batches_of(columns: Sequence[int], most: int = MAX_BATCH) -> list[list[int]]:
@@ -333,40 +347,6 @@ def batches_of(columns: Sequence[int], most: int = MAX_BATCH) -> list[list[int]]
     return sorted(batches, key=lambda batch: (-len(batch) * columns[batch[0]], batch))
 
 
-class _Worker:
-    """A reader, and the classifier that is asked about lines it is not sure of."""
-
-    def __init__(self, reader: LineReader, classifier: Any) -> None:
-        self._reader = reader
-        self._classifier = classifier.create_infer_request() if classifier is not None else None
-
-    def read(self, strips: Strips, widths: Sequence[int]) -> list[Reading]:
-        readings = self._reader.read(strips, widths)
-        if self._classifier is None:
-            return readings
-        rows = zip(readings, widths, strict=True)
-        return [
-            reading
-            if mean_confidence(reading) >= _UNSURE
-            else self._perhaps_turned(self._classifier, reading, strips[i : i + 1], width)
-            for i, (reading, width) in enumerate(rows)
-        ]
-
-    def _perhaps_turned(
-        self, classifier: Any, reading: Reading, strip: Strips, width: int
-    ) -> Reading:
-        """The reading of the line the other way up, where that is the better one."""
-        classifier.infer({0: _classifier_input(strip, width)}, share_outputs=True)
-        if not classifier.get_output_tensor(0).data.reshape(-1)[1] > _TURNED:
-            return reading
-        over = strip.copy()
-        over[:, :, :width] = strip[:, ::-1, :width][:, :, ::-1]
-        (other,) = self._reader.read(over, [width])
-        if mean_confidence(other) <= mean_confidence(reading):
-            return reading
-        return replace(other, turned=True)
-
-
 def mean_confidence(reading: Reading) -> float:
     """Mean over the characters, 0 without any."""
     sure = reading.char_confidences
@@ -379,8 +359,3 @@ def _classifier_input(strip: Strips, width: int) -> Strips:
     canvas = np.full((1, strip.shape[1], CLASSIFIER_WIDTH, 3), PADDING, np.uint8)
     canvas[0, :, :columns] = cv2.resize(strip[0, :, :width], (columns, strip.shape[1]))
     return canvas
-
-
-def classifier_model(model: Any) -> Any:
-    """A classifier that takes bytes."""
-    return _takes_bytes(model)
