@@ -100,45 +100,29 @@ def _check(args: argparse.Namespace) -> int:
 
 def _fetch(args: argparse.Namespace) -> int:
     from textspot_ray.errors import UsageError, did_you_mean
-    from textspot_ray.spotting import ppocr
-    from textspot_ray.spotting.catalogue import published_names
-    from textspot_ray.spotting.download import fetch_model, published_weights
+    from textspot_ray.spotting import download, ppocr
+    from textspot_ray.spotting.catalogue import load_bundle, published_names
 
-    if args.model not in published_names():
-        hint = did_you_mean(args.model, published_names()) or "; textspot models list names them"
-        raise UsageError(f"no published model {args.model!r}{hint}")
-    if args.model in ppocr.names():
+    name = args.model
+    if name not in published_names():
+        hint = did_you_mean(name, published_names()) or "; textspot models list names them"
+        raise UsageError(f"no published model {name!r}{hint}")
+    if name in ppocr.names():
         if args.weights:
-            raise UsageError(f"{args.model} is published in one form; leave --weights out")
-        return _fetch_lines(args)
-    weights = args.weights or ["FP32"]
-    available = published_weights(args.model)
-    wanted = [available[name] for name in dict.fromkeys(weights) if name in available]
-    total = sum(published.size for published in wanted)
-    with _byte_bar(args.model, total) as advance:
-        folder = fetch_model(
-            args.model, weights, origin=args.origin, on_bytes=lambda _, n: advance(n)
-        )
-    files = sum(len(published.files) for published in wanted)
-    print(
-        f"{args.model} ({', '.join(p.weights for p in wanted)}) is in {folder}: {files} files, "
-        f"{total / 1e6:.1f} MB, checksums right; use it with --model {args.model}"
-    )
-    return ExitCode.OK
-
-
-def _fetch_lines(args: argparse.Namespace) -> int:
-    from textspot_ray.spotting.catalogue import load_bundle
-    from textspot_ray.spotting.ppocr import fetch_lines
-
-    with _byte_bar(args.model) as advance:
-        folder = fetch_lines(args.model, origin=args.origin, on_bytes=advance)
+            raise UsageError(f"{name} is published in one form; leave --weights out")
+        with _byte_bar(name) as advance:
+            folder = ppocr.fetch_lines(name, origin=args.origin, on_bytes=advance)
+    else:
+        weights = args.weights or ["FP32"]
+        sizes = {key: found.size for key, found in download.published_weights(name).items()}
+        with _byte_bar(name, sum(sizes.get(key, 0) for key in {*weights})) as advance:
+            folder = download.fetch_model(name, weights, origin=args.origin, on_bytes=advance)
     bundle = load_bundle(str(folder))
-    bundle.verify("f32")
-    size = sum(bundle.path(file).stat().st_size for file in bundle.model_files("f32").files())
+    files = {file for kept in bundle.spec.precisions.values() for file in kept.files()}
+    size = sum(bundle.path(file).stat().st_size for file in files)
     print(
-        f"{args.model} is in {folder}: {size / 1e6:.1f} MB, checksums right, "
-        f"licence {bundle.spec.licence}; use it with --model {args.model}"
+        f"{name} is in {folder}: {len(files)} files, {size / 1e6:.1f} MB, checksums right, "
+        f"licence {bundle.spec.licence}; use it with --model {name}"
     )
     return ExitCode.OK
 

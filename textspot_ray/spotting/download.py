@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 OnBytes = Callable[[int], None]
 _CHUNK_BYTES = 1 << 16
+_LOCK_TIMEOUT_S = 3600.0  # for another fetch of the same model
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -225,7 +226,9 @@ def origin_folder(origin: str | None) -> Path | None:
 
 
 @contextlib.contextmanager
-def locked_model(name: str, cache: Path | None, timeout_s: float) -> Iterator[Path]:
+def locked_model(
+    name: str, cache: Path | None = None, timeout_s: float = _LOCK_TIMEOUT_S
+) -> Iterator[Path]:
     """A model's folder in the cache, for one fetcher at a time.
 
     Args:
@@ -318,8 +321,8 @@ def fetch_model(
     origin: str | None = None,
     cache: Path | None = None,
     patience: Patience = PATIENT,
-    on_bytes: Callable[[Published, int], None] = lambda published, n: None,
-    lock_timeout_s: float = 3600.0,
+    on_bytes: OnBytes = lambda n: None,
+    lock_timeout_s: float = _LOCK_TIMEOUT_S,
 ) -> Path:
     """Fetch a published model into the cache as a bundle.
 
@@ -331,8 +334,8 @@ def fetch_model(
         origin: A local folder that holds the files (anywhere below it), or a mirror's address.
         cache: Instead of the user's cache folder.
         patience: Retries and time-outs.
-        on_bytes: Called as bytes arrive, or are found to be there and intact; they add up to
-            `Published.size`.
+        on_bytes: Called as bytes arrive, or are found to be there and intact; they add up to the
+            sizes of the weights.
         lock_timeout_s: How long to wait for another fetcher of the same model.
 
     Returns:
@@ -353,7 +356,7 @@ def fetch_model(
                 target / published.weights,
                 origin=folder,
                 patience=patience,
-                on_bytes=lambda n, published=published: on_bytes(published, n),  # type: ignore[misc]
+                on_bytes=on_bytes,
             )
             _describe(published, target)  # last: files that it does not name are not seen
     return target

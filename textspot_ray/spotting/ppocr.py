@@ -176,9 +176,7 @@ def fetch_lines(
     name: str,
     *,
     origin: str | None = None,
-    cache_at: Path | None = None,
     on_bytes: Callable[[int], None] = lambda n: None,
-    lock_timeout_s: float = 3600.0,
 ) -> Path:
     """Bring a model into the cache as a bundle.
 
@@ -188,9 +186,7 @@ def fetch_lines(
         name: The model's.
         origin: ``rapidocr`` for the installed package, a folder that holds the files (anywhere
             below it), or the address of a mirror that keeps the published paths.
-        cache_at: Instead of the user's cache folder.
         on_bytes: Called as bytes arrive.
-        lock_timeout_s: How long to wait for another fetch of the same model.
 
     Returns:
         The bundle's folder.
@@ -208,7 +204,7 @@ def fetch_lines(
         RemoteFile(f"{root}/{path}", PurePosixPath(path).name, sha256)
         for path, sha256 in model.files.values()
     ]
-    with locked_model(name, cache_at, lock_timeout_s) as target:
+    with locked_model(name) as target:
         bring(files, target, origin=folder, on_bytes=on_bytes)
         write_spec(target, spec_of(model))  # last: only a whole bundle has a description
     return target

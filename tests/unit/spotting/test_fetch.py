@@ -89,7 +89,7 @@ def test_progress_adds_up_to_the_published_size(
         origin=str(shop.folder) if local else None,
         cache=tmp_path,
         patience=QUICK,
-        on_bytes=lambda published, n: seen.append(n),
+        on_bytes=seen.append,
     )
     assert sum(seen) == fetch.published_weights(MODEL)["FP32"].size
 
