@@ -9,6 +9,7 @@ The time is that of a sample, which is spotted in this process, and is said as a
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from textspot_ray.wording import byte_size, counted, number
 
 if TYPE_CHECKING:
     from textspot_ray.config import RunConfig
-    from textspot_ray.engine.estimate import Estimate
+    from textspot_ray.engine.estimate import Estimate, Sample
     from textspot_ray.records import Item, Skipped
     from textspot_ray.tables.plan.planner import PlanSummary
 
@@ -45,10 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print what a run would do."""
+    from textspot_ray.engine.estimate import Sample
 
     config = run_config(args)
-    survey = _Survey(config)
-    summary = survey.plan()
+    sample = Sample()
+    summary, done = _plan(config, sample)
     print(f"items    {number(summary.listed)} listed, {byte_size(summary.bytes)} of new ones")
     if summary.unsized:
         print(f"         {number(summary.unsized)} of unknown size")
@@ -58,10 +60,10 @@ def main(args: argparse.Namespace) -> int:
         f"to do    {number(summary.new)} new in {counted(summary.shards, 'shard')}, "
         f"{number(summary.changed)} changed, {number(summary.broken)} unreadable already"
     )
-    if survey.already is not None:
-        print(f"done     {counted(survey.already, 'item')} are in {redact_text(config.output.uri)}")
+    if done is not None:
+        print(f"done     {counted(done, 'item')} are in {redact_text(config.output.uri)}")
     if summary.new and args.probe > 0:
-        estimate = survey.sample.estimate(config, summary.new, args.probe, args.probe_s)
+        estimate = sample.estimate(config, summary.new, args.probe, args.probe_s)
         if estimate is None:
             print("estimate none: no sampled image could be spotted")
         else:
@@ -69,44 +71,34 @@ def main(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-class _Survey:
-    """Lists the sources and keeps a sample of the items."""
+def _plan(config: RunConfig, sample: Sample) -> tuple[PlanSummary, int | None]:
+    """Count what the sources hold against what the output has planned, and what is done of it.
 
-    def __init__(self, config: RunConfig) -> None:
-        from textspot_ray.engine.estimate import Sample
+    The items go into the sample as they are listed. None is done where there is no table yet.
+    """
+    from textspot_ray.engine.components import fingerprint_of
+    from textspot_ray.errors import TableError
+    from textspot_ray.records import Skipped
+    from textspot_ray.sources.listing import list_items
+    from textspot_ray.storage.stores import open_store
+    from textspot_ray.tables.commit.ledger import open_ledger
+    from textspot_ray.tables.plan.plan import Plan
+    from textspot_ray.tables.plan.planner import update_plan
 
-        self._config = config
-        self.sample = Sample()
-        self.already: int | None = None
-
-    def plan(self) -> PlanSummary:
-        """Count what the sources hold against what the output has planned."""
-        from textspot_ray.engine.components import fingerprint_of
-        from textspot_ray.errors import TableError
-        from textspot_ray.storage.stores import open_store
-        from textspot_ray.tables.commit.ledger import open_ledger
-        from textspot_ray.tables.plan.plan import Plan
-        from textspot_ray.tables.plan.planner import update_plan
-
-        output = self._config.output
-        store = open_store(output.uri or "memory://textspot-plan", output.storage_options)
-        plan = Plan(store)
-        if output.uri:
-            try:
-                fingerprint = fingerprint_of(self._config)
-                self.already = open_ledger(store, fingerprint, create=False).counts().items
-            except TableError:
-                self.already = None
-        return update_plan(plan, self._items(), output, "plan", dry_run=True)
-
-    def _items(self) -> Iterator[Item | Skipped]:
-        from textspot_ray.records import Skipped
-        from textspot_ray.sources.listing import list_items
-
-        for entry in list_items(self._config.source, self._config.image):
+    def listed() -> Iterator[Item | Skipped]:
+        for entry in list_items(config.source, config.image):
             if not isinstance(entry, Skipped):
-                self.sample.add(entry)
+                sample.add(entry)
             yield entry
+
+    output = config.output
+    store = open_store(output.uri or "memory://textspot-plan", output.storage_options)
+    plan = Plan(store)
+    done: int | None = None
+    if output.uri:
+        with contextlib.suppress(TableError):
+            done = open_ledger(store, fingerprint_of(config), create=False).counts().items
+    return update_plan(plan, listed(), output, "plan", dry_run=True), done
 
 
 def estimate_lines(estimate: Estimate) -> list[str]:
