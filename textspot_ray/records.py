@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -293,39 +293,29 @@ class Counts:
     damaged: int = field(default=0, compare=False)
 
     def __add__(self, other: Counts) -> Counts:
-        kinds = dict(self.failures)
-        for kind, n in other.failures.items():
-            kinds[kind] = kinds.get(kind, 0) + n
-        return Counts(
-            self.items + other.items,
-            self.images + other.images,
-            self.with_words + other.with_words,
-            self.empty + other.empty,
-            self.failed + other.failed,
-            self.words + other.words,
-            kinds,
-            self.damaged + other.damaged,
-        )
+        return self._combined(other, 1)
+
+    def __sub__(self, part: Counts) -> Counts:
+        """Without those of a part."""
+        return self._combined(part, -1)
+
+    def _combined(self, other: Counts, sign: int) -> Counts:
+        mine, theirs = self.failures, other.failures
+        kinds = {k: mine.get(k, 0) + sign * theirs.get(k, 0) for k in {**mine, **theirs}}
+        sums: dict[str, Any] = {
+            each.name: getattr(self, each.name) + sign * getattr(other, each.name)
+            for each in fields(self)
+            if each.name != "failures"
+        }
+        sums["failures"] = {kind: n for kind, n in kinds.items() if n}
+        sums["damaged"] = max(0, sums["damaged"])  # older records do not tell it
+        return Counts(**sums)
 
     def stored(self) -> dict[str, Any]:
         """As records of commits and of runs hold it, where ``empty`` is called ``none``."""
         facts = asdict(self)
         facts["none"] = facts.pop("empty")
         return facts
-
-    def __sub__(self, part: Counts) -> Counts:
-        """Without those of a part."""
-        kinds = {k: n - part.failures.get(k, 0) for k, n in self.failures.items()}
-        return Counts(
-            self.items - part.items,
-            self.images - part.images,
-            self.with_words - part.with_words,
-            self.empty - part.empty,
-            self.failed - part.failed,
-            self.words - part.words,
-            {kind: n for kind, n in kinds.items() if n},
-            max(0, self.damaged - part.damaged),
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,6 @@ class Resolved:
     detection_threshold: float
     max_steps: int
     alphabet: str
-    image: ImageConfig
 
 
 def settings_from(config: RunConfig, *, threads: int = 1, streams: int = 1) -> SpotterSettings:
@@ -109,13 +108,13 @@ def resolve(settings: SpotterSettings, *, verify: bool = True) -> Resolved:
         detection_threshold=threshold,
         max_steps=settings.max_steps or bundle.spec.max_steps,
         alphabet=settings.alphabet or bundle.spec.alphabet,
-        image=settings.image,
     )
 
 
 def result_fingerprint(resolved: Resolved) -> dict[str, str]:
     """Everything that changes results, by name, as text: what one table must have in common."""
-    settings, spec, image = resolved.settings, resolved.bundle.spec, resolved.image
+    settings, spec = resolved.settings, resolved.bundle.spec
+    image = settings.image
     tiling = "off"
     if image.tiles != "off":
         tiling = f"over {image.tile_over:g}, overlap {image.tile_overlap:g}, {CUTTING}"
