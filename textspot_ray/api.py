@@ -1,4 +1,4 @@
-"""The Python interface at first sight: read images, run over archives, look at what came out.
+"""The Python interface: read images, run over archives, look at the results.
 
 import textspot_ray as ts
 
@@ -57,12 +57,12 @@ _LONGEST_PX = 1280
 
 @dataclass(frozen=True)
 class SpotResult:
-    """What was found in one image, or in one page of a file of several.
+    """What was found in one image, or in one page of a multi-page file.
 
     Attributes:
         source: The image's URI or path; empty for pixels and bytes.
-        record: The whole account: words of any confidence, sizes, times, the error if it failed.
-        min_confidence: Words read with less are left out of ``words``, ``text`` and exports.
+        record: The full result: words of any confidence, sizes, times, the error if it failed.
+        min_confidence: Words below it are left out of ``words``, ``text`` and exports.
     """
 
     source: str
@@ -72,7 +72,7 @@ class SpotResult:
 
     @property
     def words(self) -> list[Word]:
-        """The words with at least the least confidence, in reading order."""
+        """The words of at least ``min_confidence``, in reading order."""
         return [word for line in self.lines for word in line]
 
     @functools.cached_property
@@ -85,7 +85,7 @@ class SpotResult:
 
     @property
     def text(self) -> str:
-        """All text: words with spaces between, a line of text a line."""
+        """The text, one line of words per line."""
         return "\n".join(" ".join(word.text for word in line) for line in self.lines)
 
     @property
@@ -95,12 +95,12 @@ class SpotResult:
 
     @property
     def damage(self) -> str | None:
-        """What a decoder complained of in a file that was read all the same."""
+        """What is damaged in a file that could be read nevertheless; None if nothing is."""
         return None if self.record.info is None else self.record.info.damage
 
     @property
     def page(self) -> int:
-        """Number of the page within its file, from 0."""
+        """Number of the page in its file, from 0."""
         return self.record.page
 
     @property
@@ -119,7 +119,7 @@ class SpotResult:
         return None if self.record.info is None else self.record.info.height
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON; words in reading order with the number of their line."""
+        """Plain values for JSON; words in reading order, each with its line number."""
         return {
             "source": self.source,
             "page": self.page,
@@ -165,13 +165,13 @@ class SpotResult:
                 ``alto``, ``tsv``, ``jsonl``.
 
         Raises:
-            UsageError: There is no such format, it holds more than text, or the image failed and
-                the format cannot say so.
+            UsageError: The format is unknown or holds more than text, or the image failed and the
+                format cannot say so.
         """
         return "".join(export_results([self], format))
 
     def draw(self, longest_px: int = _LONGEST_PX) -> PilImage:
-        """The picture with its words outlined and written above.
+        """The image with each word outlined and written above its box.
 
         Args:
             longest_px: Longer side of the result; smaller pictures keep their size.
@@ -228,7 +228,7 @@ class SpotResult:
 def export_results(
     results: Iterable[SpotResult], format: str, *, several: bool = False
 ) -> Iterator[str]:
-    """Results as one file of another tool's format, in pieces.
+    """Results as one file in the format of another tool, in pieces.
 
     Args:
         results: One, or ``several`` where the format can hold them; failed ones are left out
@@ -237,7 +237,7 @@ def export_results(
         several: The file will hold several images.
 
     Raises:
-        UsageError: There is no such format, or it holds one image, or a single image failed.
+        UsageError: The format is unknown or holds one image only, or the only image failed.
     """
     from textspot_ray.export.formats import (
         TEXT_FORMATS,
@@ -272,17 +272,17 @@ def export_results(
 
 
 class ReadOptions(TypedDict, total=False):
-    """What `read` and `spot` can be told, all by name.
+    """Keyword options of `read` and `spot`.
 
     Attributes:
         model: ``embedded`` (default), another bundle's name, or its folder.
         precision: f32, bf16 or int8; None = the bundle's default.
         detection_threshold: In [0, 1); None = the bundle's.
-        min_confidence: Words read with less are left out; None = the bundle's threshold.
+        min_confidence: Words below it are left out; None = the bundle's threshold.
         tiles: As the command line's ``--tiles``; None = the default.
-        alphabet: Of a bundle of lines.
+        alphabet: For bundles of the family ``lines``.
         threads: Inference threads; None = the cores this process may use.
-        colours: Order of the channels of arrays: ``bgr`` (default) as OpenCV has it, or ``rgb``.
+        colours: Channel order of arrays: ``bgr`` (default), as in OpenCV, or ``rgb``.
         storage_options: fsspec's, by protocol, for URIs: ``{"s3": {"endpoint_url": ...}}``.
     """
 
@@ -308,21 +308,21 @@ def read(
 ) -> SpotResult | list[SpotResult]:
     """Read one image, or a list of them, in this process.
 
-    The models are loaded at the first call and kept for further calls with the same settings.
+    The models are loaded by the first call and kept for further calls with the same settings.
 
     Args:
         images: A path, URI, encoded bytes, PIL image or H x W (x 3 or 4) uint8 pixels; or a list
             or tuple of these.
-        page: Of files of several pages, from 0; `spot` gives them all.
+        page: Page of a multi-page file, from 0; `spot` reads all pages.
         options: ``model``, ``precision``, ``detection_threshold``, ``min_confidence``, ``tiles``,
             ``alphabet``, ``threads``, ``colours``, ``storage_options``; see `ReadOptions`.
 
     Returns:
-        One result, or a list in the order of the images. An image that is read but cannot be
-        decoded has its ``error``; nothing is raised for it.
+        One result, or a list in the order of the images. An image that cannot be decoded has its
+        ``error`` set; nothing is raised for it.
 
     Raises:
-        UsageError: A file is missing, or an input is no image; one line says which.
+        UsageError: A file is missing, or an input is not an image; the message names it.
         ConfigError: An option is wrong.
         BundleError: The model cannot be used.
     """
@@ -339,12 +339,12 @@ def spot(
     engine: str = "local",
     **options: Unpack[ReadOptions],
 ) -> Iterator[SpotResult]:
-    """Results one after the other, in bounded memory.
+    """Results one by one, in bounded memory.
 
     Without ``out`` and on the local engine, a list or any other iterable of images is read in this
-    process, two at a time, in the order they come; it may be endless. With ``out``, on Ray, or for
-    a single path (a folder, an archive), ``images`` are sources as of `run`: that run is made first
-    (into a temporary folder of this machine without ``out``), and its whole table is walked over.
+    process, two at a time and in order; it may be infinite. With ``out``, on Ray, or for a single
+    path (a folder, an archive), ``images`` are sources as of `run`: that run is made first (into a
+    temporary folder of this machine without ``out``), and the results are read from its table.
 
     Args:
         images: Images as `read` takes them; or sources: folders, globs, archives, lists.
@@ -353,10 +353,10 @@ def spot(
         options: As of `read`.
 
     Yields:
-        One result per image and page; failed ones have their ``error``.
+        One result per image and page; failed ones have their ``error`` set.
 
     Raises:
-        UsageError: As in `read`, where an input is no image at all; as in `run`.
+        UsageError: As in `read`, where an input is not an image at all; as in `run`.
         ConfigError: An option is wrong.
         BundleError: The model cannot be used.
     """
@@ -381,7 +381,7 @@ def spot(
         return iter(())
     scratch = None if out is not None else tempfile.TemporaryDirectory(prefix="textspot-spot-")
     where = scratch.name if scratch is not None else str(out)
-    known: dict[str, Any] = {k: v for k, v in options.items() if k not in _OF_RESULTS}
+    known: dict[str, Any] = {k: v for k, v in options.items() if k not in _RESULT_OPTIONS}
     run([str(source) for source in sources], where, engine=engine, **known)
     return _table_results(where, min_confidence, scratch, options.get("storage_options"))
 
@@ -396,7 +396,7 @@ def run(
     parts: Components | None = None,
     **options: Any,
 ) -> RunReport:
-    """Spot every word in the sources and write the tables; what is committed is not done again.
+    """Spot every word in the sources and write the tables; committed work is not done again.
 
     Args:
         sources: Folders, globs, images, lists, archives, any fsspec URI; or a whole `RunConfig`.
@@ -404,7 +404,7 @@ def run(
         config: A YAML file of further settings.
         overrides: ``section.key=value``, as ``--set`` takes them.
         on_progress: Called a few times a second with a `textspot_ray.engine.progress.Progress`.
-        parts: Other parts than the configuration's; see `textspot_ray.engine.components`.
+        parts: Components instead of the configuration's; see `textspot_ray.engine.components`.
         options: The command line's names: ``model``, ``precision``, ``tiles``, ``engine``,
             ``address``, ``limit``, ``include`` ... (`textspot_ray.options.KEYS`), and
             ``storage_options``, a dict by protocol.
@@ -437,12 +437,12 @@ def run(
     return run_engine(made, on_progress=on_progress, parts=parts)
 
 
-_OF_RESULTS = ("min_confidence", "colours")  # the other options are a run's, too
+_RESULT_OPTIONS = ("min_confidence", "colours")  # the other options are a run's, too
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A loaded spotter, and how its results are given."""
+    """A loaded spotter and how its results are returned."""
 
     spotter: TextSpotter
     min_confidence: float
@@ -451,10 +451,10 @@ class _Reading:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> _Reading:
-        """What options ask for; they go through the checks of the command line and of YAML."""
+        """From keyword options, checked as those of the command line and of YAML are."""
         _check_names(options)
         colours, least = options.get("colours", "bgr"), options.get("min_confidence")
-        known = {name: value for name, value in options.items() if name not in _OF_RESULTS}
+        known = {name: value for name, value in options.items() if name not in _RESULT_OPTIONS}
         made = config_of((), known)
         spotter = _loaded(made.model, made.image, options.get("threads"), os.getpid())
         if least is not None:
@@ -464,14 +464,14 @@ class _Reading:
         return cls(spotter, least, colours, made.source.storage_options)
 
     def result(self, image: Any, page: int = 0) -> SpotResult:
-        """One image, read."""
+        """Read one image."""
         from textspot_ray.spotting.inputs import image_content
 
         source, content = image_content(image, self.colours, storage_options=self.storage_options)
         return SpotResult(source, self.spotter.spot(content, page), self.min_confidence, content)
 
     def all_pages(self, first: SpotResult) -> Iterator[SpotResult]:
-        """The result of a first page, and those of the others."""
+        """The result of the first page, then those of the other pages."""
         yield first
         content = first._content
         for page in range(1, min(first.pages, ImageConfig().max_pages)):
@@ -488,7 +488,7 @@ def _check_names(options: Mapping[str, Any]) -> None:
 
 @functools.lru_cache(maxsize=2)
 def _loaded(model: Any, image: ImageConfig, threads: int | None, pid: int) -> TextSpotter:
-    """Kept by settings and process: models do not outlive a fork."""
+    """Cached by settings and process: models do not survive a fork."""
     from textspot_ray.spotting.spotter import TextSpotter
 
     return TextSpotter.load(
@@ -526,14 +526,14 @@ def _decoded(content: bytes | NDArray[np.uint8], page: int) -> NDArray[np.uint8]
 
 
 def _is_one_image(images: Any) -> bool:
-    """Whether it could be walked over, byte by byte or row by row, but is one image."""
+    """Whether it is iterable (over bytes or rows) but is one image."""
     return isinstance(images, (bytes, bytearray, memoryview)) or (
         isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype != object
     )
 
 
 def _stream(reading: _Reading, images: Iterable[Any]) -> Iterator[SpotResult]:
-    """Two images in work: one is decoded while the other is detected."""
+    """Read two images at a time: one is decoded while the other is detected."""
     waiting: deque[Future[SpotResult]] = deque()
     with ThreadPoolExecutor(2, "spot") as pool:
         for image in images:
@@ -545,7 +545,7 @@ def _stream(reading: _Reading, images: Iterable[Any]) -> Iterator[SpotResult]:
 
 
 def _tried(reading: _Reading, image: Any) -> SpotResult:
-    """A file that cannot be read is a failed image here, not the end of the stream."""
+    """Read an image; a file that cannot be read becomes a failed image, as the stream goes on."""
     from textspot_ray.records import ErrorKind, ImageError, Item, Stage
 
     try:
@@ -566,7 +566,7 @@ def _table_results(
     scratch: tempfile.TemporaryDirectory[str] | None,
     storage_options: Mapping[str, Any] | None,
 ) -> Iterator[SpotResult]:
-    """A table's images; a scratch folder goes with the last, or with the iterator."""
+    """The images of a table; a scratch folder is deleted after the last, or with the iterator."""
     from textspot_ray.query.pages import read_pages
     from textspot_ray.query.views import open_views
 

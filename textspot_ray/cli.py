@@ -1,4 +1,4 @@
-"""The ``textspot`` program: finds the command's module, loads only that, and runs it."""
+"""The ``textspot`` program: imports only the module of the command that is asked for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "retry-failed": Command("try failed images again", "commands.retry_failed"),
         "verify": Command("check files, checksums, counts and sums", "commands.verify"),
         "files": Command("list the committed files, for other engines", "commands.files"),
-        "clean": Command("delete litter of killed runs", "commands.clean"),
+        "clean": Command("delete what killed runs left behind", "commands.clean"),
         "models": Command("list, check, fetch and quantise model bundles", "commands.models"),
         "submit": Command("hand a run to a Ray cluster or to Kubernetes", "commands.submit"),
         "doctor": Command("check storage, model, CPU, disk and Ray", "commands.doctor"),
@@ -71,7 +71,7 @@ def overview() -> str:
         lines += [f"  {name:<14}{command.help}" for name, command in group.items()]
     lines += [
         "",
-        "textspot help COMMAND tells each command's options.",
+        "textspot help COMMAND shows the options of a command.",
         "exit codes: 0 done, 1 no hits, 2 usage, 3 done with failed images, 4 other settings in",
         "            the table, 5 aborted, 130/143 drained after a signal",
     ]
@@ -80,36 +80,36 @@ def overview() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; a user's mistake never shows a traceback."""
-    _show_what_terminals_cannot()
+    _escape_unencodable()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
         forget_working_folder()
-        if _COMPLETION in os.environ:  # a shell asks what may stand at its cursor
+        if _COMPLETION in os.environ:  # a shell asks for completions
             from textspot_ray.commands.completion import complete
 
             complete(GROUPS)
     try:
         code = _main(arguments)
         try:
-            sys.stdout.flush()  # a reader that has gone shows here, not when the program ends
+            sys.stdout.flush()  # a closed pipe shows here, not at exit
         except BrokenPipeError:
-            _speak_to_nobody()
+            _discard_stdout()
         return code
     except TextspotError as exc:
-        return _complain(str(exc), exc.exit_code)
+        return _fail(str(exc), exc.exit_code)
     except KeyboardInterrupt:
-        return _complain("interrupted", ExitCode.INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has seen enough (`| head`)
-        _speak_to_nobody()
+        return _fail("interrupted", ExitCode.INTERRUPTED)
+    except BrokenPipeError:  # the reader has closed our output (`| head`)
+        _discard_stdout()
         return ExitCode.OK
-    except Exception as exc:  # a fault of ours; never exit status 1, which means "no hits"
+    except Exception as exc:  # a bug; never exit status 1, which means "no hits"
         if os.environ.get(_DEBUG):
             raise
         what = " ".join(f"{type(exc).__name__}: {exc}".split())[:500]
-        return _complain(f"internal error: {what} ({_DEBUG}=1 shows where)", ExitCode.ABORTED)
+        return _fail(f"internal error: {what} ({_DEBUG}=1 shows where)", ExitCode.ABORTED)
 
 
-def _speak_to_nobody() -> None:
+def _discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -125,7 +125,7 @@ def _main(arguments: list[str]) -> int:
     name = arguments[0]
     command = find_command(name)
     if command is None:
-        return _complain(_unknown(name), ExitCode.USAGE)
+        return _fail(_unknown(name), ExitCode.USAGE)
     return _run(name, command, arguments[1:])
 
 
@@ -144,8 +144,8 @@ def _run(name: str, command: Command, arguments: list[str]) -> int:
     return int(module.main(parsed))
 
 
-def _show_what_terminals_cannot() -> None:
-    """Characters that the terminal's encoding lacks are shown as escapes; they are no fault."""
+def _escape_unencodable() -> None:
+    """Show characters that the terminal's encoding lacks as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -157,6 +157,6 @@ def _unknown(name: str) -> str:
     return f"no command {name!r}{hint}"
 
 
-def _complain(message: str, code: int) -> int:
+def _fail(message: str, code: int) -> int:
     print(f"textspot: {printable(redact_text(message))}", file=sys.stderr)
     return code

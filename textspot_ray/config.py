@@ -2,7 +2,7 @@
 
 Defaults live here; ``configs/`` holds commented samples. An unknown key is an error that names the
 nearest valid one. Secrets never belong here: credentials come from the environment or the
-provider's own chain, so that a stored configuration can be shown to anybody.
+provider's own chain, so that a stored configuration is safe to show.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def load_config(
 
 
 def stored_config(data: dict[str, Any]) -> RunConfig:
-    """The configuration out of a run's record, without the values that were blanked there."""
+    """The configuration in a run's record, without the values that were redacted there."""
 
     def known(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -278,7 +278,7 @@ def unsafe_keys(config: RunConfig) -> list[str]:
 
 
 def redactor_of(config: RunConfig) -> Redactor:
-    """What takes a configuration's secrets out of messages."""
+    """A function that removes a configuration's secrets from messages."""
     return Redactor(
         (config.source.storage_options, config.output.storage_options),
         (*config.source.uris, config.output.uri, config.source.base or ""),
@@ -304,7 +304,7 @@ _Loader.add_implicit_resolver(
 
 
 def _yaml_reason(error: Exception) -> str:
-    """What is wrong with a file, without the lines of it that YAML's own message quotes."""
+    """What is wrong with a file, without the lines of it that YAML's message quotes."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split()) if isinstance(error, UnicodeDecodeError) else "unclear"
@@ -398,7 +398,7 @@ def _shown(value: Any, key: str = "") -> Any:
 
 
 def _redacted(name: str, value: Any) -> str:
-    """A wrong value as an error may show it."""
+    """A wrong value as an error message may show it."""
     return "what is given" if _OPTIONS in name else redact_text(repr(value))
 
 

@@ -1,4 +1,4 @@
-"""Faults that end a command, each with one line for the user and an exit code."""
+"""Errors that end a command, each with a one-line message and an exit code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
 
-_LEAST_LIKENESS = 0.6
+_MIN_SIMILARITY = 0.6
 
 
 class ExitCode(IntEnum):
@@ -25,7 +25,7 @@ class ExitCode(IntEnum):
 
 
 class TextspotError(Exception):
-    """A fault that is not an image's: the message is one line that names the thing and the fix."""
+    """An error that is not an image's: one line that names what is wrong and the fix."""
 
     exit_code: ExitCode = ExitCode.ABORTED
 
@@ -49,7 +49,7 @@ class SourceError(UsageError):
 
 
 class TableError(UsageError):
-    """A folder is not a table of ours, or not one this version can read."""
+    """A folder is not a table, or not one this version can read."""
 
 
 class NoTableError(TableError):
@@ -94,11 +94,11 @@ def one_line(exc: BaseException, limit: int = 300) -> str:
 
 
 def key_first(exc: Exception, kind: Any) -> str:
-    """What msgspec found wrong, the key before it: ``shapes[0][1]: expected `int` >= 32``.
+    """A validation error of msgspec, its key first: ``shapes[0][1]: expected `int` >= 32``.
 
     Args:
-        exc: Its error.
-        kind: What it was to make; where one of some words is wanted, they are named.
+        exc: The error.
+        kind: The type that was built; if the key takes one of a few words, they are listed.
     """
     text, at, where = str(exc).partition(" - at ")
     key = where.rpartition("$.")[2].strip("`") if at else ""
@@ -110,7 +110,7 @@ def key_first(exc: Exception, kind: Any) -> str:
 
 
 def _choices(kind: Any, key: str) -> tuple[str, ...]:
-    """The words of the literal that a key must be one of, or the keys of a mapping."""
+    """The values of a key's ``Literal`` type, or of a mapping's key type."""
     for name in key.split("."):
         kind = typing.get_type_hints(kind).get(name)
         options = [t for t in typing.get_args(kind) if t is not type(None)]
@@ -132,12 +132,12 @@ def printable(text: str) -> str:
 
 
 def did_you_mean(given: str, right: Iterable[str]) -> str:
-    """``; did you mean X?`` with the nearest of the right words; empty if none is near.
+    """``; did you mean X?`` with the closest of the valid words; empty if none is close.
 
     >>> did_you_mean("--tumb", ["--thumb", "--out"])
     '; did you mean --thumb?'
     """
     import difflib
 
-    near = difflib.get_close_matches(given, list(right), n=1, cutoff=_LEAST_LIKENESS)
+    near = difflib.get_close_matches(given, list(right), n=1, cutoff=_MIN_SIMILARITY)
     return f"; did you mean {near[0]}?" if near else ""

@@ -1,4 +1,4 @@
-"""Where Python looks for modules: not in the working folder, which may hold anybody's files.
+"""Where Python looks for modules: not in the working folder, which may hold untrusted files.
 
 ``python -m`` and ``python -c`` put the current folder before everything else, and so does an empty
 entry of PYTHONPATH. A folder of photographs with a ``cv2.py`` in it would be run by the program

@@ -1,4 +1,4 @@
-"""What the CPU can do for int8 and bf16: without the right instructions they gain little."""
+"""CPU instructions that make int8 and bf16 fast; without them both gain little."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def has_int8_dot_product(cpuinfo: Path = _CPUINFO) -> bool | None:
 
 
 def has_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 by itself; False where nobody knows."""
+    """Whether the CPU multiplies bfloat16 by itself; False where it is not known."""
     return not cpu_flags().isdisjoint(BF16_FLAGS)
 
 
 def int8_note(cpuinfo: Path = _CPUINFO) -> str | None:
-    """A line of warning if int8 models will not be fast here; None if they will, or who knows.
+    """A warning if int8 models will not be fast here; None if they will, or if it is not known.
 
     Args:
         cpuinfo: As of `cpu_flags`.

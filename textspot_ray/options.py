@@ -1,6 +1,6 @@
-"""Short names of common settings: the command line's options, and the arguments of `api.run`.
+"""Short names of common settings: options of the command line and arguments of `api.run`.
 
-One list, so that ``run``, ``plan``, ``submit`` and Python cannot drift apart.
+One list, so that ``run``, ``plan``, ``submit`` and Python agree.
 """
 
 from __future__ import annotations

@@ -3,11 +3,10 @@
     ds = ray.data.read_images("photos/", include_paths=True)
     ds.map_batches(textspot_ray.ray.Spotter, concurrency=1, batch_size=16)
 
-An actor takes a CPU for good: fewer of them than CPUs, or nothing is left to read with.
+Each actor occupies a CPU: use fewer actors than CPUs, or none is left for reading.
 
-Nothing here imports ray: the class is what Ray Data calls, and works without it too. What a
-pipeline of Ray Data keeps and loses when it is killed is another matter than what ``textspot run``
-promises: see the documentation's page on pipelines.
+Nothing here imports ray: the class also works without it. A killed Ray Data pipeline does not have
+the guarantees of ``textspot run``: see the documentation's page on pipelines.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Spotter:
         self._options = options
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch with three columns more.
+        """The batch with three more columns.
 
         Args:
             batch: Columns by name, all of one length.
@@ -86,7 +85,7 @@ def add_words(example: dict[str, Any], column: str = "image", **options: Any) ->
         ``text``, ``words`` (a list of dicts) and ``error`` (empty if it was read).
 
     Raises:
-        UsageError: There is no such column, or it holds no image.
+        UsageError: There is no such column, or its value is not an image.
     """
     if column not in example:
         raise UsageError(f"no column {column} among {', '.join(example)}: name it with column=")
@@ -98,7 +97,7 @@ def add_words(example: dict[str, Any], column: str = "image", **options: Any) ->
 
 
 def _plain(image: Any) -> Any:
-    """Values as NumPy has them in columns, as Python has them."""
+    """A value of a NumPy column as a plain Python value."""
     if isinstance(image, np.ndarray) and image.ndim == 0:
         return image.item()
     return str(image) if isinstance(image, str) else image

@@ -38,7 +38,7 @@ _BLOCK_PAIRS = 2**18  # of words looked at together: some 20 MB of arrays
 
 
 class PlacedWord(Protocol):
-    """What lines are made of: geometry in pixels of the upright image, as in `records.Word`."""
+    """A word's geometry in pixels of the upright image, as in `records.Word`."""
 
     @property
     def box(self) -> tuple[float, float, float, float]: ...
@@ -69,13 +69,13 @@ class Line:
 def text_lines(words: Sequence[W]) -> list[list[W]]:
     """Group words into lines in reading order; every word is in exactly one.
 
-    Words that bear a ``line`` of the model's are grouped by it, the others by geometry.
+    Words with a ``line`` number from the model are grouped by it, the others by geometry.
     """
     return [[words[n] for n in chain] for chain in _ordered_lines(words)]
 
 
 def line_indices(words: Sequence[PlacedWord]) -> list[int]:
-    """For each word the place of its line in reading order, from 0."""
+    """For each word the index of its line in reading order, from 0."""
     indices = [0] * len(words)
     for place, chain in enumerate(_ordered_lines(words)):
         for n in chain:
@@ -190,7 +190,7 @@ class _Shapes:
     def reading_order(self, chains: list[list[int]]) -> list[list[int]]:
         """Lines from top to bottom, those on one level from left to right, column by column.
 
-        Text that mostly runs downwards or upwards is looked at as if the image were turned.
+        If most text runs downwards or upwards, the image is treated as if it were rotated.
         """
         turns = self._quarter_turns(chains)
         boxes = [self._line_box(chain, turns) for chain in chains]

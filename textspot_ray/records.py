@@ -27,7 +27,7 @@ TIMED_STAGES = tuple(map(str, (Stage.READ, Stage.DECODE, Stage.DETECT, Stage.REC
 
 
 class Status(StrEnum):
-    """What became of an image."""
+    """Result of an image."""
 
     WORDS = "words"
     EMPTY = "empty"
@@ -96,7 +96,7 @@ class Item:
         offset: Where its kind finds the member: the offset of its data in a tar (decompressed, if
             it is compressed), of its local header in a zip, its number in a 7z; else None.
         size: Bytes of the (compressed, for zip) data if known.
-        content_tag: Changes when the content does; None where the store tells nothing.
+        content_tag: Changes when the content does; None where the store provides nothing.
         extra: Pass-through columns of a source list, as a JSON object, or None.
         error: Set when the item is known at listing time to be unreadable (broken archive).
     """
@@ -114,7 +114,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Something listed that is no image; counted by reason, never silently dropped."""
+    """Something listed that is not an image; counted by reason, never silently dropped."""
 
     uri: str
     reason: str
@@ -172,9 +172,9 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class PageInfo:
-    """What decoding told about a page. Width and height are those of the upright image.
+    """What decoding found out about a page. Width and height are those of the upright image.
 
-    ``damage`` is what a decoder complained of although it gave pixels, in one line; None if sound.
+    ``damage`` is what a decoder reported although it gave pixels, in one line; None if sound.
     """
 
     width: int
@@ -189,7 +189,7 @@ class PageInfo:
 
 @dataclass(frozen=True, slots=True)
 class DetectedPage:
-    """What the detector says of one page; the features travel beside it, row for row.
+    """The detector's result for one page; the features travel beside it, row for row.
 
     ``detections[i]`` belongs to ``features[i]``, which take ``feature_bytes`` in all. With
     ``error`` set there are no detections.
@@ -232,7 +232,7 @@ class Readings:
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:
-    """The finished account of one page: its words, or its error, never both."""
+    """The result of one page: its words or its error, never both."""
 
     item: Item
     page: int
@@ -256,7 +256,7 @@ class ImageResult:
 
 @dataclass(frozen=True, slots=True)
 class ShardId:
-    """Name of a shard, for ever."""
+    """Permanent name of a shard."""
 
     plan: int
     index: int
@@ -279,8 +279,8 @@ class Shard:
 class Counts:
     """Sums that add up over shards.
 
-    ``damaged`` images were read, in part perhaps, although a decoder complained. Records of earlier
-    versions do not tell it: it says at least so many, and is no part of equality.
+    ``damaged`` images were read, perhaps in part, although a decoder reported damage. Records of
+    earlier versions lack it: it is a lower bound, and not part of equality.
     """
 
     items: int = 0
@@ -308,7 +308,7 @@ class Counts:
             if each.name != "failures"
         }
         sums["failures"] = {kind: n for kind, n in kinds.items() if n}
-        sums["damaged"] = max(0, sums["damaged"])  # older records do not tell it
+        sums["damaged"] = max(0, sums["damaged"])  # older records lack it
         return Counts(**sums)
 
     def stored(self) -> dict[str, Any]:

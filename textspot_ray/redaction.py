@@ -1,4 +1,4 @@
-"""What may be shown and stored of a configuration: harmless values by an allow-list, nothing else.
+"""Which values of a configuration may be shown and stored: harmless ones, by an allow-list.
 
 Credentials come in too many shapes to be known by their names (``connection_string``, ``headers``,
 ``pkey``, ``delegation`` ...). So an option's value is shown only if its name is known to be
@@ -29,7 +29,7 @@ _AMOUNTS: Final = words(
     "simple_links skip_instance_cache ssl tcp_keepalive timeout total_max_attempts trust_env "
     "use_listings_cache use_ssl verify version_aware"
 )
-# fsspec options that name a place or a manner
+# fsspec options that name a place or a mode
 _NAMES: Final = words(
     "access account_host account_name addressing_style cache_type consistency "
     "default_cache_type default_location endpoint endpoint_override endpoint_url host location "
@@ -41,11 +41,11 @@ _SECTIONS: Final = frozenset({"client_kwargs", "config_kwargs", "retries", "s3_a
 _S3_CONFIG: Final = "s3"  # of botocore's configuration, in config_kwargs
 _NAME: Final = re.compile(r"[A-Za-z0-9._:/\[\]-]{0,253}")
 
-# URL parameters without which a link would not be understood, and that open nothing
+# URL parameters that are needed to understand a link and give no access
 _PARAMETERS: Final = words(
     "dl download format h height page limit raw size v version versionid w width"
 )
-# Behind these stands a bucket or a folder: ``?`` is part of a name there
+# Schemes of stores and folders, where ``?`` is part of a name
 _STORES: Final = frozenset(
     {"abfs", "abfss", "az", "file", "gcs", "gs", "local", "memory", "s3", "s3a"}
 )
@@ -96,7 +96,7 @@ def unsafe_paths(before: Any, after: Any, path: str = "") -> list[str]:
 
 
 class Redactor:
-    """Takes one configuration's secrets out of any text that is shown or stored.
+    """Removes one configuration's secrets from any text that is shown or stored.
 
     Drivers put what they were given into their exceptions: URLs, names, whole option values.
 
@@ -122,7 +122,7 @@ class Redactor:
         return redact_text(text)
 
     def scrub(self, error: BaseException) -> None:
-        """Take the secrets out of an exception's arguments, in place."""
+        """Remove the secrets from an exception's arguments, in place."""
         error.args = tuple(self(arg) if isinstance(arg, str) else arg for arg in error.args)
 
 
@@ -207,7 +207,7 @@ def _secrets(value: Any, shown: Any) -> set[str]:
         return set()
     if isinstance(shown, str) and shown != REDACTED:  # a URL of which a part is blanked
         return _url_secrets(value)
-    # a connection string, or "Bearer ...", is seldom told as a whole
+    # messages often repeat only a part of a connection string or of "Bearer ..."
     pieces = [piece.partition("=") for piece in re.split(r"[;,&@?\s]", value)]
     parts = {tail if equals else head for head, equals, tail in pieces}
     return {value, *(part for part in parts if len(part) >= 8), *_url_secrets(value)}

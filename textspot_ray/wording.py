@@ -1,4 +1,4 @@
-"""Numbers as people read them: one wording for commands and pages."""
+"""Numbers formatted for people, in the same way for commands and pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def counted(n: float, one: str, many: str | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Seconds in a readable unit."""
     if seconds < 90:
         return f"{seconds:.1f} s"
     if seconds < 5400:

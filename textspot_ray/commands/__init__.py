@@ -1,1 +1,1 @@
-"""The command line's front desk: one module a command, each with `add_arguments` and `main`."""
+"""The command line: one module per command, each with `add_arguments` and `main`."""

@@ -2,7 +2,7 @@
 
     textspot browse tables
 
-Only the address that it prints opens the page: it ends in a token that is new at every start.
+Only the printed address opens the page: it ends in a token that is new at every start.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Delete what killed runs left behind; committed files are never touched."""
+"""Delete what killed runs left behind; committed files are never deleted."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=24.0,
         metavar="HOURS",
-        help="litter of unfinished shards must be this old (default 24); "
-        "shorter only when no job runs",
+        help="leftovers of unfinished shards must be this old (default 24); "
+        "use less only when no job runs",
     )
     parser.add_argument(
         "--grace",
         type=float,
         default=GRACE_MIN,
         metavar="MINUTES",
-        help=f"for how long files that compact or forget replaced stay (default {GRACE_MIN:g})",
+        help=f"keep files that compact or forget replaced for so long (default {GRACE_MIN:g})",
     )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Vacuum and say how much went."""
+    """Vacuum and print how much was deleted."""
     from textspot_ray.errors import UsageError
     from textspot_ray.tables.maintenance.vacuum import clean
     from textspot_ray.wording import byte_size, counted

@@ -1,8 +1,8 @@
 """Merge a table's many part files into few, and add a copy sorted by text for look-ups.
 
-Safe beside a running job; what the table says does not change. The files that it replaces are
-deleted at once, so that words/*.parquet holds every word once, unless --grace keeps them for
-readers that are at work. Our own (query, search, stats) find the new files by themselves.
+Safe beside a running job; the content of the table does not change. The replaced files are deleted
+at once, so that words/*.parquet holds every word once, unless --grace keeps them for programs that
+are reading them. query, search and stats find the new files by themselves.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Compact and say what became of the files."""
+    """Compact and print what happened to the files."""
     import pyarrow as pa
 
     from textspot_ray.tables.maintenance.compact import compact
     from textspot_ray.tables.maintenance.vacuum import finish
     from textspot_ray.wording import counted, duration, number
 
-    # Row groups come and go by the thousand; malloc keeps their pages, Arrow's own allocator gives
-    # them back and faults them in again, which costs a tenth of all processor time here.
+    # Thousands of row groups are allocated and freed; malloc keeps their pages, while Arrow's own
+    # allocator returns them and faults them in again: a tenth of all CPU time here.
     pa.set_memory_pool(pa.system_memory_pool())
     if args.grace < 0:
         raise UsageError(f"--grace takes minutes from 0, not {args.grace:g}")

@@ -28,11 +28,11 @@ def complete(groups: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def completed_parser(groups: Mapping[str, Mapping[str, Any]], line: str) -> argparse.ArgumentParser:
-    """A parser of all commands, with the options of the one that the line names alone.
+    """A parser of all commands, with options only for the command that the line names.
 
     Args:
         groups: As of `complete`.
-        line: What is typed so far.
+        line: What has been typed so far.
     """
     parser = argparse.ArgumentParser("textspot")
     commands = parser.add_subparsers()
@@ -48,7 +48,7 @@ def completed_parser(groups: Mapping[str, Mapping[str, Any]], line: str) -> argp
 
 
 def _suggest(action: argparse.Action) -> None:
-    """Words for an option whose values argparse does not know."""
+    """Add suggestions to an option whose values argparse does not know."""
     if "--model" in action.option_strings:
         action.completer = _models  # type: ignore[attr-defined]
     elif "--set" in action.option_strings:

@@ -1,4 +1,4 @@
-"""Compare two tables of the same images: words gained, lost, changed, and confidence.
+"""Compare two tables of the same images: words gained, lost and changed, and confidence.
 
     textspot diff tables-int8 tables-f32 --html differences.html
 

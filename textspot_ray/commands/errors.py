@@ -1,7 +1,7 @@
 """List failed images: image_id, stage, kind, attempts and message, one a line, tab-separated.
 
-With --damaged, list the images that were read although their file is damaged: image_id and what a
-decoder complained of.
+With --damaged, list the images that were read although their file is damaged: image_id and what is
+wrong with the file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the failures, or the damaged; none is a fine answer.
+    """Print the failed or the damaged images, if there are any.
 
     Raises:
         UsageError: --damaged with --kind.

@@ -38,14 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="drop readings farther than this from every word of the lexicon (default: 1)",
+        help="drop readings with a larger edit distance to every word of the lexicon (default: 1)",
     )
     add_min_confidence(parser)
     parser.add_argument(
         "--only-in-table", action="store_true", help="leave out gt of images the table lacks"
     )
     parser.add_argument("--against", metavar="DIR", help="another table: paired differences")
-    parser.add_argument("--per-image", metavar="CSV", help="write the account of each image")
+    parser.add_argument("--per-image", metavar="CSV", help="write the result of each image")
     parser.add_argument("--misses", metavar="HTML", help="write a page of the worst misses")
     parser.add_argument("--worst", type=count, default=20, metavar="N", help="images on that page")
     parser.add_argument(

@@ -43,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=count, metavar="N", help="at most so many images")
     add_min_confidence(parser)
     parser.add_argument(
-        "--max-confidence", type=share, metavar="C", help="only words read with less, to check them"
+        "--max-confidence",
+        type=share,
+        metavar="C",
+        help="only words below this confidence, for checking them",
     )
     names = parser.add_argument_group("how pictures are called")
     names.add_argument(
@@ -80,13 +83,13 @@ def main(args: argparse.Namespace) -> int:
         least = tables.files.text_threshold if least is None else least
         report = export_table(tables, args.format, args.out, settings)
     sys.stdout.flush()
-    for line in _account(report, least, args.out):
+    for line in _report_lines(report, least, args.out):
         print(line, file=sys.stderr)
     return ExitCode.OK if report.images else ExitCode.NO_MATCH
 
 
-def _account(report: ExportReport, least: float, out: str | None) -> list[str]:
-    """What was written and what was not."""
+def _report_lines(report: ExportReport, least: float, out: str | None) -> list[str]:
+    """What was written and what was left out."""
     if not report.images and not (report.failed or report.unread):
         return ["no image has words to export (see --source, --min-confidence, --limit)"]
     lines = [

@@ -1,6 +1,6 @@
 """List the committed files of a table, for engines that read Parquet themselves.
 
-While a job runs, or after one was killed, this list and not a glob is the table.
+While a job runs, or after one was killed, the table is this list and not a glob.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_folder_argument(parser)
     parser.add_argument(
-        "--only", choices=("words", "images", "errors"), help="this table's files alone"
+        "--only", choices=("words", "images", "errors"), help="only this table's files"
     )
 
 

@@ -1,6 +1,6 @@
-"""Take images and their words out of a table for good (erasure requests).
+"""Remove images and their words from a table for good (erasure requests).
 
-Stop the job first. The images stay out when the job runs again.
+Stop the job first. The images are not read again when the job runs again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Find the images, ask, and take them out."""
+    """Find the images, ask, and remove them."""
     from textspot_ray.tables.maintenance.forget import forget
     from textspot_ray.wording import counted
 

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Merge and say what the new table holds."""
+    """Merge and print what the new table holds."""
     from textspot_ray.tables.maintenance.merge import merge
     from textspot_ray.wording import counted
 

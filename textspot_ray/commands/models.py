@@ -1,4 +1,4 @@
-"""Model bundles: list what is there, check one, fetch a published one, quantise.
+"""Model bundles: list them, check one, fetch a published one, quantise one.
 
     textspot models list
     textspot models fetch text-spotting-0005
@@ -19,11 +19,13 @@ from textspot_ray.errors import ExitCode
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands."""
     commands = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    commands.add_parser("list", help="what is here, what is not, accuracy, licence")
+    commands.add_parser("list", help="which models are here, their accuracy and licence")
     check = commands.add_parser("check", help="files, checksums, compile, one image")
     check.add_argument("model", nargs="?", default="embedded", metavar="NAME|DIR")
     check.add_argument("--precision", choices=("f32", "bf16", "int8"))
-    fetch = commands.add_parser("fetch", help="bring a published model into the cache, verified")
+    fetch = commands.add_parser(
+        "fetch", help="download a published model into the cache and verify it"
+    )
     fetch.add_argument(
         "model", metavar="NAME", help="text-spotting-0003 ..., ppocrv6-small ...: see models list"
     )
@@ -129,7 +131,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _byte_bar(name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A bar of bytes on standard error; gives what moves it on."""
+    """A progress bar of bytes on standard error; yields the function that advances it."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 

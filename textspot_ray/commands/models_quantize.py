@@ -23,7 +23,7 @@ _FEWEST = 6
 
 @dataclass(frozen=True, slots=True)
 class QuantizeOutcome:
-    """What the int8 bundle does on held-out images.
+    """Results of the int8 bundle on held-out images.
 
     Attributes:
         agreement: With the original.
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector-only",
         action="store_true",
-        help="leave the reader in f32: slower where there is text, and it loses less",
+        help="leave the recogniser in f32: slower where there is text, but more accurate",
     )
     parser.add_argument(
         "--max-loss",
@@ -81,10 +81,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.9,
         metavar="X",
-        help="refuse if fewer of the words that either is sure of are the same, without --gt "
+        help="without --gt: refuse if fewer of the confidently read words are the same "
         "(default 0.9)",
     )
-    parser.add_argument("--force", action="store_true", help="write whatever the loss")
+    parser.add_argument("--force", action="store_true", help="write it whatever the loss")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from textspot_ray.options import KEYS, config_of
 
 
 def add_model_options(model: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """What reads the words, and how."""
+    """Add the options of the model: bundle, precision, threshold, alphabet, tiles."""
     model.add_argument("--model", metavar="NAME|DIR", help="embedded (default), or a bundle")
     model.add_argument("--precision", choices=("f32", "bf16", "int8"), help="default: bundle's")
     model.add_argument("--detection-threshold", type=float, metavar="T", help="default: bundle's")
@@ -44,7 +44,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, out_required: bool) -> N
         "--unsafe-single-driver",
         action="store_true",
         default=None,
-        help="write to a store that cannot put exclusively; no other driver may run",
+        help="write to a store that cannot put exclusively; no other driver may run then",
     )
     parser.add_argument("--config", "-c", metavar="YAML", help="configuration file")
     parser.add_argument(
@@ -66,7 +66,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, out_required: bool) -> N
         "--skip-duplicates",
         action="store_true",
         default=None,
-        help="of files with the same bytes read the first alone; every file is read when listed",
+        help="of files with the same bytes, spot only the first; all files are read when listed",
     )
     add_model_options(parser.add_argument_group("model"))
     where = parser.add_argument_group("where it runs")
@@ -101,7 +101,7 @@ def run_config(args: argparse.Namespace, *, environment: bool = True) -> RunConf
 def with_storage_options(
     config: RunConfig, args: argparse.Namespace, environment: bool = True
 ) -> RunConfig:
-    """Sources and output with the options given beside the configuration.
+    """A configuration with the storage options given on the command line or by the environment.
 
     Args:
         config: As made so far.

@@ -1,4 +1,4 @@
-"""How commands read their arguments: help with its examples kept, mistakes told in one line."""
+"""The argument parser of commands: help keeps its examples, errors are one line."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NoReturn
 
 from textspot_ray.errors import did_you_mean
 
-_WHOLE = ("int", "count", "port", "_pixels")  # functions that read an option's whole number
+_WHOLE = ("int", "count", "port", "_pixels")  # argparse types that take a whole number
 
 
 class CommandParser(argparse.ArgumentParser):
-    """`argparse`'s parser with our help, and errors of one line that name the nearest right word.
+    """`argparse`'s parser with our help, and one-line errors that suggest the closest valid word.
 
     Args:
         prog: What the usage line calls the command.
@@ -21,15 +21,17 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     def __init__(self, prog: str | None = None, description: str | None = None) -> None:
-        # a beginning that is unique today is none when an option is added; scripts would break
+        # an abbreviation that is unique today may be ambiguous tomorrow: scripts would break
         super().__init__(prog, description=description, formatter_class=_Help, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """End with status 2 and one line."""
         words = self.prog.split()
-        self.exit(2, f"{self.prog}: {self._told(message)} (textspot help {' '.join(words[1:])})\n")
+        self.exit(
+            2, f"{self.prog}: {self._reworded(message)} (textspot help {' '.join(words[1:])})\n"
+        )
 
-    def _told(self, message: str) -> str:
+    def _reworded(self, message: str) -> str:
         if message.startswith("unrecognized arguments: "):
             unknown = message.partition(": ")[2].split()
             option = next((word for word in unknown if word.startswith("-")), None)
@@ -61,7 +63,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class _Help(argparse.HelpFormatter):
-    """Paragraphs are filled; those that are indented are examples and stay."""
+    """Paragraphs are filled; indented ones are examples and stay as they are."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         parts = []

@@ -3,7 +3,7 @@
     textspot plan ~/Photos
     textspot plan 's3://bucket/2024/*.tar' --out s3://bucket/tables
 
-The time is that of a sample, which is spotted in this process, and is said as an interval.
+The time is estimated from a sample that is spotted in this process, and printed as an interval.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=64,
         metavar="N",
-        help="spot up to N images in this process, for the estimate (default 64); 0: none",
+        help="spot up to N images in this process for the estimate (default 64); 0: none",
     )
     parser.add_argument(
         "--probe-s",
         type=float,
         default=30.0,
         metavar="S",
-        help="for so many seconds at most (default 30)",
+        help="spend at most so many seconds on it (default 30)",
     )
 
 
@@ -112,7 +112,7 @@ def estimate_lines(estimate: Estimate) -> list[str]:
 
 
 def _span(low_s: float, high_s: float) -> str:
-    """Two times in one unit, with two digits that tell."""
+    """Two times in one unit, with two significant digits."""
     unit, seconds = next(
         ((unit, s) for unit, s in (("h", 3600.0), ("min", 60.0)) if high_s >= 1.5 * s), ("s", 1.0)
     )

@@ -3,7 +3,7 @@
     textspot query tables "SELECT text, count(*) AS n FROM words GROUP BY text ORDER BY n DESC"
     textspot query tables "FROM images WHERE status = 'failed'" --out failed.csv
 
---cookbook prints statements for the usual questions; with DIR also that table's answers to them.
+--cookbook prints statements for common questions; with DIR also the table's answers to them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=("table", "csv", "json", "parquet"),
-        help="of the rows; default: as --out is called (.csv, .jsonl, .parquet), else table",
+        help="of the rows; default: by the suffix of --out (.csv, .jsonl, .parquet), else table",
     )
     parser.add_argument(
         "--out", "-o", metavar="FILE", help="write there (any fsspec URI) instead of to stdout"

@@ -1,11 +1,11 @@
-"""Read images and print what stands in them; no tables are written.
+"""Read images and print their words; no tables are written.
 
     textspot read photo.jpg
     textspot read https://example.org/sign.png --json
     textspot read scan.tif --model ppocrv6-small --format hocr
     textspot read photo.jpg --draw words.png
 
-Of files of several pages every page is read. For many images use `textspot run`.
+All pages of a file are read. For many images use `textspot run`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 class _Outcome:
-    """Says on standard error which images failed, and draws one that did not."""
+    """Prints on standard error which images failed, and draws one that did not."""
 
     def __init__(self, draw: str | None) -> None:
         self.failed = False
@@ -100,7 +100,7 @@ class _Outcome:
 
 
 def _readable(results: Iterable[SpotResult], several: bool) -> Iterator[SpotResult]:
-    """Those that a format can hold: where it is to hold one image, that one."""
+    """The results that a format can hold; only the first if it holds one image."""
     for result in results:
         if result.error is None:
             yield result

@@ -1,7 +1,7 @@
 """Try failed images again, with the settings the table was made with.
 
-By default only failures that may pass (missing files, denied access, time-outs, storage faults,
-crashes); --all tries every failed image.
+By default only failures that may go away (missing files, denied access, time-outs, storage faults,
+crashes); --all retries every failed image.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _kinds(args: argparse.Namespace) -> frozenset[ErrorKind]:
 
 
 def as_meant(config: RunConfig, fingerprint: Mapping[str, str]) -> RunConfig:
-    """A stored configuration in today's words.
+    """A stored configuration with its values as they are understood today.
 
     ``image.tiles: auto`` meant all tiles until `spotting.coarse_to_fine` came; whether it did is
     in the table's fingerprint.
@@ -88,7 +88,7 @@ def as_meant(config: RunConfig, fingerprint: Mapping[str, str]) -> RunConfig:
 
 
 def _stored_config(args: argparse.Namespace) -> RunConfig:
-    """The last run's configuration, with what is asked for now on top."""
+    """The last run's configuration, overridden by the options of this command."""
     import json
 
     from textspot_ray.config import stored_config, with_overrides

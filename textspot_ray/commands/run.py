@@ -4,7 +4,7 @@
     textspot run ~/Scans ~/old.zip --out tables --model ppocrv6-small --engine local
     textspot run 's3://bucket/2024/*.tar' --out s3://bucket/tables --address auto
 
-Running the same command again goes on where it stopped: committed work is neither redone nor read.
+Running the same command again resumes: committed work is neither redone nor read again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the job; the exit code tells how it ended."""
+    """Run the job; the exit code says how it ended."""
     from textspot_ray.commands.summary import print_report
     from textspot_ray.config import dump_config, redactor_of
     from textspot_ray.engine.progress import console

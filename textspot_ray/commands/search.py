@@ -163,7 +163,7 @@ def main(args: argparse.Namespace) -> int:
         else:
             _print_table(hits)
         sys.stdout.flush()
-        _say(tables, query, len(hits), "hits")
+        _print_left_out(tables, query, len(hits), "hits")
     return ExitCode.OK if hits else ExitCode.NO_MATCH
 
 
@@ -179,12 +179,12 @@ def _images(args: argparse.Namespace, tables: TableViews, query: SearchQuery) ->
         rows = [(image.image_id, image.hits, round(image.confidence, 3)) for image in images]
         print(text_table(("image", "hits", "confidence"), rows), end="")
     sys.stdout.flush()
-    _say(tables, query, len(images), "images")
+    _print_left_out(tables, query, len(images), "images")
     return ExitCode.OK if images else ExitCode.NO_MATCH
 
 
-def _say(tables: TableViews, query: SearchQuery, shown: int, what: str) -> None:
-    """On stderr what the list does not show: hits beyond the limit, or why there are none."""
+def _print_left_out(tables: TableViews, query: SearchQuery, shown: int, what: str) -> None:
+    """Print on standard error what the list leaves out: more hits, or why there are none."""
     from textspot_ray.query.search import count_hits, impossible_terms
     from textspot_ray.wording import counted
 

@@ -1,9 +1,9 @@
-"""Tell how far a table is, from its folder alone, while the job runs or afterwards.
+"""Show the progress of a table, from its folder alone, while the job runs or afterwards.
 
     textspot status tables --watch
 
-What is committed comes from records and snapshots; who works on it now, how fast, and what is done
-beyond that comes from the file that each driver writes every ten seconds.
+What is committed is read from records and snapshots; who works on it now, how fast, and what is
+done but not committed is read from the file that each driver writes every ten seconds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from textspot_ray.tables.status import TableStatus
 
 _SHOWN = 8  # drivers, the newest first
-_COMES_S = 60.0  # for a table that a run has not begun yet
-_WAITING_S = 10.0  # without a slot, until it is said
+_COMES_S = 60.0  # to wait for a table that a run has not created yet
+_WAITING_S = 10.0  # without a slot, before it is mentioned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _await_table(args: argparse.Namespace) -> None:
-    """A run needs some seconds, and a submitted one a minute, until its table is there."""
+    """Wait for the table: a run needs seconds until it is there, a submitted one a minute."""
     for waited_s in range(int(_COMES_S) + 1):
         try:
             table_ledger(args)
@@ -80,7 +80,7 @@ class _Seen:
 
     @property
     def done(self) -> bool:
-        """Whether all is committed that the sources hold, as far as can be told."""
+        """Whether everything in the sources is committed, as far as is known."""
         from textspot_ray.tables.driver_status import is_finished
 
         return self.status.done and is_finished(self.drivers, planned=self.status.shards_total > 0)
@@ -96,7 +96,7 @@ def _look(args: argparse.Namespace) -> _Seen:
 
 
 def _watch_lines(args: argparse.Namespace) -> None:
-    """For logs and programs: an account after the other."""
+    """For logs and programs: one report after the other."""
     while True:
         seen = _look(args)
         print(_as_text(args, seen), flush=True)
@@ -108,7 +108,7 @@ def _watch_lines(args: argparse.Namespace) -> None:
 
 
 def _watch_terminal(args: argparse.Namespace) -> None:
-    """For people: a bar and the account below it, written over the last one."""
+    """For people: a bar and the report below it, which replaces the last one."""
     from rich.console import Group
     from rich.live import Live as Shown
     from rich.progress_bar import ProgressBar
@@ -139,12 +139,12 @@ def _as_text(args: argparse.Namespace, seen: _Seen) -> str:
 def status_lines(
     status: TableStatus, seen: Sequence[SeenStatus], live: Live, *, done: bool
 ) -> list[str]:
-    """The account of a table in lines.
+    """The status of a table as lines of text.
 
     Args:
         status: What is committed.
-        seen: The drivers' own accounts, the newest first.
-        live: Those that are at work, as one.
+        seen: The drivers' own reports, the newest first.
+        live: Those that are running, summed up.
         done: Whether nothing is left to do.
     """
     from textspot_ray.commands.summary import counts_lines
@@ -187,7 +187,7 @@ def _interval(text: str) -> float:
 
 
 def driver_line(one: SeenStatus, *, done: bool = False) -> str:
-    """One driver's account in a line; of a table that is done, nothing is left to go on with."""
+    """One driver's report in a line; if the table is done, it does not advise to resume."""
     from textspot_ray.wording import counted, duration, number
 
     status = one.status
@@ -226,7 +226,7 @@ def _live_line(live: Live) -> str:
 
 
 def _left_s(status: TableStatus, live: Live) -> float | None:
-    """Seconds to the end: at the drivers' rate of now if there are any, else at the last one."""
+    """Seconds to the end, at the current rate of the drivers or else at the last known rate."""
     if live.drivers and (live.planning or not live.slots):
         return None
     if not live.drivers or live.images_per_s <= 0:

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Send the run, or print its manifest."""
-    _take_config_file(args)
+    _accept_config_file(args)
     address, args.address = args.address, None  # of the Jobs API here, not of the engine
     config = run_config(args, environment=False)  # the cluster has one of its own
     if args.apply and not (args.k8s or args.k8s_cluster):
@@ -76,8 +76,8 @@ def main(args: argparse.Namespace) -> int:
     return _jobs_api(args, config, address)
 
 
-def _take_config_file(args: argparse.Namespace) -> None:
-    """One YAML file where sources stand is the configuration."""
+def _accept_config_file(args: argparse.Namespace) -> None:
+    """Take a single YAML file given as a source for the configuration."""
     if args.config is None and len(args.source) == 1:
         only = args.source[0]
         if only.endswith((".yaml", ".yml")) and "://" not in only:
@@ -133,7 +133,7 @@ def _kubernetes(args: argparse.Namespace, config: RunConfig) -> int:
 
 
 def kube_options(args: argparse.Namespace) -> KubeOptions:
-    """What the command line says of the pods; the rest as `KubeOptions` has it.
+    """The options of the pods that the command line sets; the others have the defaults.
 
     Raises:
         UsageError: A value is not of its form.

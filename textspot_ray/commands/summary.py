@@ -1,4 +1,4 @@
-"""What a command prints about counts: one wording for all of them."""
+"""How commands print counts: one wording for all of them."""
 
 from __future__ import annotations
 

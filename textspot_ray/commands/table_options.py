@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 OPTIONS_VARIABLE = "TEXTSPOT_STORAGE_OPTIONS"
-MANY = 2**40  # of rows; SQL cannot count to just any number
+MANY = 2**40  # rows: a limit that SQL can still take
 
 
 def add_folder_argument(parser: argparse.ArgumentParser, name: str = "table") -> None:
@@ -80,7 +80,7 @@ def storage_options(args: argparse.Namespace) -> dict[str, Any] | None:
     """The options of object stores: ``--storage-options``, or else those of the environment.
 
     Raises:
-        UsageError: They are no mapping of mappings, or the file cannot be read.
+        UsageError: They are not a mapping of mappings, or the file cannot be read.
     """
     if args.storage_options is not None:
         return parse_storage_options(args.storage_options, "--storage-options")
@@ -96,7 +96,7 @@ def parse_storage_options(text: str, where: str) -> dict[str, Any]:
         where: What gave it, for messages; none of them repeats the text, which holds secrets.
 
     Raises:
-        UsageError: It is no mapping of mappings, or the file cannot be read.
+        UsageError: It is not a mapping of mappings, or the file cannot be read.
     """
     import yaml
 
@@ -105,7 +105,7 @@ def parse_storage_options(text: str, where: str) -> dict[str, Any]:
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) else "it is no text"
+            reason = exc.strerror if isinstance(exc, OSError) else "it is not text"
             raise UsageError(f"{where}: {reason}") from exc
     try:
         options = yaml.safe_load(text)

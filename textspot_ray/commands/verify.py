@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print what was found; exit 5 if the tables are wrong."""
+    """Print the findings; exit 5 if the tables are wrong."""
     from textspot_ray.commands.summary import counts_lines
     from textspot_ray.tables.maintenance.verify import verify
     from textspot_ray.wording import byte_size, counted

@@ -3,7 +3,7 @@
     textspot view tables --out words.html
     textspot view tables --search exit --fuzzy 1 --open
 
-Without --search, --sample images are chosen, always the same ones.
+Without --search, a sample of --sample images is shown, always the same ones.
 """
 
 from __future__ import annotations

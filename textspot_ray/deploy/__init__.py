@@ -1,1 +1,1 @@
-"""Where runs are sent: Ray's Jobs API, Kubernetes, and what nodes do when they must stop."""
+"""Runs on clusters: Ray's Jobs API, Kubernetes, and what nodes do before they are stopped."""

@@ -1,8 +1,8 @@
-"""A command run by a scheduler that knows only success and failure: KubeRay, Kubernetes, cron.
+"""A command for schedulers that know only success and failure: KubeRay, Kubernetes, cron.
 
 Status 3 (done, but some images failed) becomes 0: the tables are complete, every failed image has
-its row, and a scheduler that started over would find nothing left to do. All else stays as it is,
-so that an aborted or drained run is started again and resumes.
+its row, and a retry would find nothing left to do. Any other status is passed on, so that an
+aborted or drained run is started again and resumes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from textspot_ray.errors import ExitCode  # noqa: E402
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run a ``textspot`` command line; its status, with 3 made 0."""
+    """Run a ``textspot`` command line and return its status, 0 instead of 3."""
     status = main(argv)
     if status == ExitCode.FAILED_IMAGES:
         print("textspot: done with failed images: textspot errors lists them", file=sys.stderr)

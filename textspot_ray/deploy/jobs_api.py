@@ -1,7 +1,7 @@
-"""Handing a run to a Ray cluster's Jobs API, and following it from here.
+"""Submitting a run to a Ray cluster's Jobs API, and following it from here.
 
-Only HTTP is spoken (port 8265), so this machine needs neither the cluster's Ray version nor its
-network. What travels is the configuration; credentials stay with the cluster.
+Only HTTP is used (port 8265), so this machine needs neither the cluster's Ray version nor its
+network. The configuration is sent; credentials stay in the cluster.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def jobs_address(address: str | None) -> str:
 
 
 def connect(address: str | None) -> Cluster:
-    """Find the Jobs API, within seconds, and see which Ray it runs.
+    """Connect to the Jobs API, within seconds, and find out its Ray version.
 
     Raises:
         MissingExtraError: The extra ``jobs`` is not installed.
@@ -130,7 +130,7 @@ def send(
         cluster: From `connect`.
         config: Sent as a file; its engine joins the cluster it is sent to.
         job_id: Instead of one that Ray makes up.
-        quiet: The job's log has no progress.
+        quiet: Leave progress out of the job's log.
 
     Raises:
         UsageError: The configuration holds secrets, or the job id is taken.
@@ -156,9 +156,9 @@ def send(
 def follow(
     cluster: Cluster, job_id: str, echo: Echo, *, reconnect_s: float = _RECONNECT_S
 ) -> ExitCode:
-    """Pass the job's log on until the job ends; what the run itself exited with.
+    """Pass the job's log on until the job ends; return the exit code of the run.
 
-    A connection that breaks is made again, and the log goes on where it stopped.
+    A broken connection is opened again, and the log resumes where it stopped.
 
     Args:
         cluster: From `connect`.
@@ -167,7 +167,7 @@ def follow(
         reconnect_s: Wait before another try.
 
     Raises:
-        AbortedError: The job did not come to run, or the cluster is gone.
+        AbortedError: The job could not run, or the cluster is gone.
     """
     shown = 0
     tail = ""
@@ -210,13 +210,13 @@ def follow(
 
 
 def local_paths(config: RunConfig) -> list[str]:
-    """Sources and output that are paths: right only if every node of the cluster has them."""
+    """Sources and output that are local paths, which every node of the cluster must have."""
     uris = (*config.source.uris, config.output.uri)
     return [uri for uri in uris if uri and split_uri(uri)[0] == LOCAL]
 
 
 def _absolute(config: RunConfig) -> RunConfig:
-    """The driver works in another folder: paths that count from ours must not."""
+    """Make relative paths absolute: the driver runs in another folder."""
 
     def whole(uri: str) -> str:
         is_path = uri and "://" not in uri and split_uri(uri)[0] == LOCAL

@@ -1,7 +1,7 @@
 """Kubernetes manifests for KubeRay, from templates and the configuration of a run.
 
-What they look like stands in ``templates/*.yaml``; this module says what a run and its sizes
-decide. Field names and meanings: KubeRay's ``ray.io/v1`` types (RayJob, RayCluster).
+Their form is in ``templates/*.yaml``; this module fills in what depends on the run and its sizes.
+Field names and meanings: KubeRay's ``ray.io/v1`` types (RayJob, RayCluster).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class PodVolume:
 
 @dataclass(frozen=True, slots=True)
 class KubeOptions:
-    """What the manifest says that a run's configuration does not.
+    """Settings of the manifest that are not in a run's configuration.
 
     Attributes:
         name: Of the RayJob and its ConfigMap.
@@ -156,7 +156,7 @@ def configure(config: RunConfig, options: KubeOptions, size: WorkerSize) -> RunC
 
 
 def refuse_secrets(config: RunConfig) -> None:
-    """A configuration that leaves this machine must be harmless, as far as can be proved.
+    """Refuse a configuration that may hold secrets, before it leaves this machine.
 
     Raises:
         UsageError: It holds a value that `config.config_to_dict` would not show.
@@ -243,7 +243,7 @@ def _environment() -> Environment:
 
 
 def _scalar(value: Any) -> Any:
-    """A value as YAML has it: texts in quotes, whatever they hold."""
+    """A value as YAML; text is always quoted."""
     if not isinstance(value, str):
         return value
     return yaml.safe_dump(value, default_style='"', width=math.inf).rstrip("\n")

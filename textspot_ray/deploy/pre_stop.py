@@ -33,7 +33,7 @@ _LOOK_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class WorkerNode:
-    """A Ray node of this machine that is no head, by its raylet's process."""
+    """A Ray node of this machine that is not the head, by its raylet's process."""
 
     node_id: str
     gcs_address: str
@@ -58,7 +58,7 @@ class WorkerNode:
 
     @property
     def has_slot(self) -> bool:
-        """Whether the runner of a slot works on it; not if it has ended by itself, being empty."""
+        """Whether the runner of a slot runs on it; not if the node has already stopped."""
         try:
             workers = psutil.Process(self.pid).children()
             return any(" ".join(worker.cmdline()).startswith(_RUNNER) for worker in workers)
@@ -84,7 +84,7 @@ def is_driver(arguments: list[str]) -> bool:
 
 
 def drain(processes: Iterable[psutil.Process], timeout_s: float = DRAIN_S) -> int:
-    """Send SIGTERM once to each driver among the processes and wait for them; how many there were.
+    """Send SIGTERM once to each driver among the processes, wait, and return their number.
 
     A second SIGTERM would end a driver at once, so none is sent.
     """
@@ -118,7 +118,7 @@ def leave(nodes: Iterable[WorkerNode], timeout_s: float = DRAIN_S) -> None:
 
 
 def worker_nodes(processes: Iterable[psutil.Process]) -> list[WorkerNode]:
-    """The Ray nodes of this machine that are no heads."""
+    """The Ray nodes of this machine that are not heads."""
     found = []
     for process in processes:
         try:

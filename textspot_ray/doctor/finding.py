@@ -12,7 +12,7 @@ from textspot_ray.storage.faults import reason_of
 
 
 class Level(StrEnum):
-    """How bad it is: a failure keeps a run from working, a warning makes it slow or fragile."""
+    """Severity: with a failure a run cannot work, with a warning it may be slow or fragile."""
 
     OK = "ok"
     WARN = "warn"
@@ -44,12 +44,12 @@ def ok(check: str, text: str) -> CheckResult:
 
 
 def warn(check: str, text: str, fix: str) -> CheckResult:
-    """Slow or fragile.
+    """A run would be slow or fragile.
 
     Args:
         check: The check.
         text: What was found.
-        fix: How to mend it.
+        fix: How to fix it.
     """
     return CheckResult(check, Level.WARN, text, fix)
 
@@ -60,13 +60,13 @@ def fail(check: str, text: str, fix: str) -> CheckResult:
     Args:
         check: The check.
         text: What was found.
-        fix: How to mend it.
+        fix: How to fix it.
     """
     return CheckResult(check, Level.FAIL, text, fix)
 
 
 def guarded(name: str, check: Callable[[], Iterator[CheckResult]]) -> Iterator[CheckResult]:
-    """The check's findings; one that breaks is itself a finding, never the end of the report."""
+    """The check's findings; a check that raises is itself a finding and does not end the report."""
     try:
         yield from check()
     except TextspotError as exc:

@@ -52,7 +52,7 @@ def check_cpu(flags: frozenset[str] | None = None) -> Iterator[CheckResult]:
 
 
 def check_threads(engine: EngineConfig) -> Iterator[CheckResult]:
-    """Cores by affinity and quota, and what the engine makes of them."""
+    """Cores by affinity and quota, and how the engine would use them."""
     cpus = available_cpus()
     slots, shape = slots_of_node(cpus, engine)
     online = os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Check of the model: there, as its checksums say, compiles at its precision, and runs."""
+"""Check of the model: it is there, its checksums are right, it compiles and runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_model(model: ModelConfig) -> Iterator[CheckResult]:
     """Load, verify and compile the bundle, and spot one blank image.
 
     Raises:
-        TextspotError: With one line, if any of it does not work.
+        TextspotError: One of these does not work.
     """
     import numpy as np
 
@@ -47,7 +47,7 @@ def check_model(model: ModelConfig) -> Iterator[CheckResult]:
         yield warn(
             "model",
             f"{text}, with {counted(len(words), 'word')} in it",
-            "a bundle that reads nothing into nothing is more to be trusted",
+            "a bundle should find no words in a blank image",
         )
     else:
         yield ok("model", text)

@@ -16,14 +16,14 @@ _SKEW_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What one node says of itself.
+    """What one node reports about itself.
 
     Attributes:
         package: Version of this package; empty if it is not there.
         openvino: Its version; results may differ between two.
         flags: Instruction sets that choose the kernels.
         model: The bundle's checksums, or why it could not be read.
-        ahead_s: Its clock against the driver's, transport included.
+        ahead_s: How far its clock is ahead of the driver's, transport time included.
     """
 
     address: str
@@ -71,7 +71,7 @@ def check_nodes(address: str, model: str) -> Iterator[CheckResult]:
 
 
 def describe_node(model: str) -> dict[str, str]:
-    """Runs on each node; plain values, so that another version of us can send them."""
+    """Runs on each node; plain values, so that another version of this package can send them."""
     from importlib.metadata import PackageNotFoundError, version
 
     from textspot_ray._version import __version__
@@ -105,8 +105,8 @@ def compare_nodes(nodes: Sequence[NodeFacts], expected: int) -> Iterator[CheckRe
     """What differs between nodes, and whether that matters.
 
     Args:
-        nodes: Those that answered.
-        expected: How many there are.
+        nodes: The nodes that answered.
+        expected: Number of live nodes.
     """
     if not nodes:
         if not expected:
