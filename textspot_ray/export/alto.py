@@ -1,4 +1,4 @@
-"""ALTO 4: one file per image, as its description names one source image; polygons kept.
+"""ALTO 4 with polygons: one file per image, as its description names one source image.
 
 Corners and baselines have the hundredths that the schema allows; boxes are whole pixels, as most
 readers take them.
@@ -23,8 +23,12 @@ class Writer(MarkupWriter):
     template: ClassVar[str] = "alto.xml"
 
     def helpers(self) -> dict[str, Any]:
-        """What only this template asks for."""
-        return {"place": _place, "rotation": _rotation, "unsureness": _unsureness}
+        """Functions for the template."""
+        return {
+            "place": _place,
+            "rotation": _rotation,
+            "character_confidences": _character_confidences,
+        }
 
 
 def _place(layout: PageLayout, box: Box) -> Markup:
@@ -36,6 +40,6 @@ def _rotation(line: TextLine) -> str:
     return f"{-round(line.angle_deg, 2) or 0.0:g}"  # counter-clockwise in ALTO
 
 
-def _unsureness(word: PageWord) -> str:
-    """ALTO's digit a character: 0 is sure, 9 unsure."""
+def _character_confidences(word: PageWord) -> str:
+    """ALTO's digit per character: 0 is certain, 9 uncertain."""
     return " ".join(str(round(9 * (1 - value))) for value in word.char_confidences)

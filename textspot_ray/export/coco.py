@@ -21,7 +21,7 @@ _CHUNK = 2**20
 
 
 class Writer(TextWriter):
-    """Writes COCO; ``page`` gives the image's entry and keeps its annotations."""
+    """Writes COCO; ``page`` returns the image's entry and stores its annotations."""
 
     suffix: ClassVar[str] = ".json"
 

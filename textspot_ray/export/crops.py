@@ -1,4 +1,4 @@
-"""Pictures of single words with what they say: data for training and checking readers.
+"""Pictures of single words with their text: data for training and testing recognisers.
 
 A folder opens as an image folder of Hugging Face's ``datasets`` (``metadata.csv`` beside the
 pictures) and has PaddleOCR's recognition labels (``rec_gt.txt``); a ``.tar`` is a WebDataset of
@@ -31,7 +31,7 @@ _COLUMNS = ("file_name", "text", "confidence", "image_id", "word_index")
 
 
 def write(export: PixelExport) -> None:
-    """Write each word's picture, laid upright, with its text, into a folder or a ``.tar``.
+    """Write each word's rectified picture with its text into a folder or a ``.tar``.
 
     Raises:
         UsageError: Nothing can be written there.
@@ -74,7 +74,7 @@ def write(export: PixelExport) -> None:
 
 
 def word_picture(image: NDArray[np.uint8], polygon: tuple[float, ...]) -> NDArray[np.uint8]:
-    """A word's quad laid upright, reading from left to right.
+    """A word's quadrilateral, rectified so that it reads from left to right.
 
     Args:
         image: H x W x 3 pixels.

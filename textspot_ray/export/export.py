@@ -34,16 +34,16 @@ from textspot_ray.query.views import TableViews
 
 @dataclass(frozen=True, slots=True)
 class ExportSettings:
-    """What is exported, and how.
+    """What is exported and how.
 
     Attributes:
         source: Glob on the source, the image id or the file name.
         min_confidence: Words below are left out; None: the table's text threshold.
         max_confidence: Words above are left out; None: none is.
-        limit: At most so many images.
+        limit: Maximal number of images.
         relative_to: What names are relative to; None: the folder or archive that holds all images.
         image_prefix: Put before the names of pictures.
-        confidences: Write confidences where a format has that as a choice.
+        confidences: Write confidences if the format has them as an option.
         storage_options: fsspec options by protocol.
         source_roots: Where pictures have moved, for formats that hold pixels.
     """
@@ -72,8 +72,8 @@ def export_table(
         settings: What is written and how.
 
     Raises:
-        UsageError: The format holds one image a file but one file was asked for, two images would
-            get one name that the format prescribes, or nothing can be written there.
+        UsageError: One file was asked for but the format holds one image per file; two images would
+            get the same prescribed name; or the output cannot be written.
     """
     chosen = settings or ExportSettings()
     names = image_names(tables, chosen.relative_to, chosen.image_prefix)
@@ -113,7 +113,7 @@ class _TextExport:
                 number = self.report.images
                 if number > 1 and not writer.many:
                     raise UsageError(
-                        f"{self._format} holds one image a file: give a folder or a .zip as --out"
+                        f"{self._format} holds one image per file: give a folder or a .zip as --out"
                     )
                 file.write(writer.page(PageLayout(page, self._names.name(page)), number))
             file.writelines(writer.foot())
@@ -162,7 +162,7 @@ def _with_pixels(
     names: ImageNames,
     settings: ExportSettings,
 ) -> ExportReport:
-    # only here: the two bring the decoders of images with them
+    # imported here because the two import the image decoders
     from textspot_ray.export.pixels import PixelExport
     from textspot_ray.query.pictures import Pictures
 
@@ -177,7 +177,7 @@ def _with_pixels(
 
 
 def _check_keys(tables: TableViews, settings: ExportSettings) -> None:
-    """Refuse names that meet before a file is written; pages of one TIFF are the usual case."""
+    """Refuse equal names before anything is written; pages of one TIFF are the usual case."""
     where = "status <> 'failed'"
     parameters: dict[str, str] = {}
     if settings.source is not None:

@@ -36,11 +36,11 @@ TEXT_FORMATS = tuple(name for name in FORMATS if name not in WITH_PIXELS)
 
 @dataclass(frozen=True, slots=True)
 class FormatOptions:
-    """What a writer may do differently.
+    """Options of a writer.
 
     Attributes:
-        several: The file may hold several images, so it says which words are of which.
-        confidences: Results are written with confidences, where the format has that as a choice.
+        several: The file may hold several images, so words are labelled with their image.
+        confidences: Write confidences if the format has them as an option.
     """
 
     several: bool = False
@@ -56,10 +56,9 @@ class ExportReport:
         words: Written.
         files: Written.
         failed: Images left out because they failed.
-        below: Words of the written images left out because they were read with less than the
-            least confidence.
+        below: Words of the written images left out because of their confidence.
         stale: Files in the folder that look like an earlier export's and were not written now.
-        unread: Images left out because their picture could not be read again.
+        unread: Images left out because their pixels could not be read again.
     """
 
     images: int = 0
@@ -71,19 +70,19 @@ class ExportReport:
     unread: int = 0
 
     def count(self, page: Page) -> None:
-        """Take up an image that is written."""
+        """Count an image that is written."""
         self.images += 1
         self.words += len(page.words)
         self.below += page.below
 
 
 class TextWriter(abc.ABC):
-    """What the ``Writer`` of a format's module inherits; one is made for each file.
+    """Base class of each format's ``Writer``; one is made for each file.
 
     Attributes:
         suffix: Of one image's file.
         many: Whether one file can hold several images.
-        failed: Whether images that failed are written too, as the format can say that they did.
+        failed: Whether failed images are written too, because the format can mark them.
     """
 
     suffix: ClassVar[str]
@@ -107,6 +106,6 @@ class TextWriter(abc.ABC):
 
 
 def writer_class(name: str) -> type[TextWriter]:
-    """The class of a text format's writers; called with `FormatOptions` it makes one."""
+    """The writer class of a text format."""
     module = importlib.import_module(f"textspot_ray.export.{name}")
     return cast("type[TextWriter]", module.Writer)

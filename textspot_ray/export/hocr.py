@@ -1,9 +1,9 @@
 """hOCR 1.2: XHTML with boxes and confidences in titles; corners of words as ``poly``.
 
-The direction of a line is told as Tesseract tells it, which is what readers know: up to 45 degrees
+The direction of a line is given as by Tesseract, which is what readers understand: up to 45 degrees
 as the slope of its ``baseline`` (from the lower left corner of its box), beyond as a ``textangle``
-(counter-clockwise) with the baseline in the frame that is turned by it. Readers that get both a
-``textangle`` and a sloping baseline turn the text twice.
+(counter-clockwise) with the baseline in the rotated frame. Readers that get both a ``textangle``
+and a sloping baseline rotate the text twice.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ class Writer(MarkupWriter):
     template: ClassVar[str] = "hocr.html"
 
     def helpers(self) -> dict[str, Any]:
-        """What only this template asks for."""
-        return {"direction": _direction, "quotable": _quotable, "sure": _sure}
+        """Functions for the template."""
+        return {"direction": _direction, "quotable": _quotable, "percent": _percent}
 
 
 def _quotable(name: str) -> str:
-    """A name within the quotation marks of a title."""
+    """A name that is safe within the quotation marks of a title."""
     return _UNQUOTABLE.sub(lambda found: quote(found.group(), safe=""), name)
 
 
-def _sure(word: PageWord) -> int:
+def _percent(word: PageWord) -> int:
     return round(100 * word.text_confidence)
 
 
 def _direction(line: TextLine, box: tuple[int, int, int, int]) -> str:
-    """``baseline`` of a line that is level or skewed, ``textangle`` too of one that is turned."""
+    """``baseline`` of a level or skewed line, with ``textangle`` if the line is rotated."""
     left, top, right, bottom = box
     x, y = line.baseline[:2]
     if abs(line.angle_deg) <= _MAX_SKEW_DEG:

@@ -1,4 +1,4 @@
-"""A JPEG file's own stream, to stand in another file as it is."""
+"""A JPEG file's stream, for embedding in another file without encoding it again."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
     from textspot_ray.images.decode import Decoded
 
 _HUFFMAN = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive: what PDF's DCTDecode takes
-_KEPT = (0xE0, 0xEE)  # of the application's segments JFIF and Adobe, which tell the colours
+_KEPT = (0xE0, 0xEE)  # application segments JFIF and Adobe, which define the colours
 _SCAN, _COMMENT = 0xDA, 0xFE
 
 
 def plain_jpeg(data: bytes, decoded: Decoded) -> tuple[bytes, int] | None:
-    """The picture of a JPEG file without what else is in it, and its number of channels.
+    """The image of a JPEG file without its metadata, and its number of channels.
 
-    EXIF, comments, previews and what follows the image stay behind: a page that is given away must
-    not tell where its photo was taken.
+    EXIF, comments, previews and trailing data are removed: a page that is passed on must not reveal
+    where its photo was taken.
 
     Args:
         data: The file.
         decoded: What it was decoded to.
 
     Returns:
-        None where the stream does not show the upright image by itself: other formats, turned or
-        damaged pictures, CMYK, 12 bits, arithmetic coding, colours that nothing names.
+        None if the stream alone does not show the upright image: other formats, rotated or damaged
+        images, CMYK, 12 bits, arithmetic coding, unspecified colours.
     """
     if decoded.damage or decoded.exif_orientation != 1 or data[:2] != b"\xff\xd8":
         return None
@@ -43,7 +43,7 @@ def plain_jpeg(data: bytes, decoded: Decoded) -> tuple[bytes, int] | None:
 def _is_plain(header: Header, data: bytes) -> bool:
     if header.process not in _HUFFMAN or header.bits != 8 or header.damage:
         return False
-    if header.channels == 3:  # of those that name no colours some are RGB
+    if header.channels == 3:  # without a colour marker some are RGB
         return header.adobe or data[6:10] in (b"JFIF", b"Exif")
     return header.channels == 1
 

@@ -1,4 +1,4 @@
-"""JSON lines: one object an image, with everything the tables know of its words."""
+"""JSON lines: one object per image, with all columns of its words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An image made ready for a format: its name, its words in lines, and boxes clipped to it."""
+"""An image prepared for export: its name, its words in lines, and clipped boxes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class TextLine:
-    """Words that are read one after the other.
+    """Words of one text line.
 
     Attributes:
         words: In reading order.
@@ -32,17 +32,17 @@ class TextLine:
 
     @property
     def text(self) -> str:
-        """The words with a space between."""
+        """The words, separated by spaces."""
         return " ".join(word.text for word in self.words)
 
 
 @dataclass(frozen=True)
 class PageLayout:
-    """One image as formats write it.
+    """One image, prepared for a format.
 
     Attributes:
         page: The row of ``images`` with its words.
-        name: What the picture is called, as other tools find it.
+        name: Of the picture, as other tools find it.
     """
 
     page: Page
@@ -71,7 +71,7 @@ class PageLayout:
         return x0, y0, x1, y1
 
     def polygon(self, word: PageWord) -> Points:
-        """The word's corners; where they leave the image, the part of the shape inside it."""
+        """The word's corners, clipped to the image."""
         corners = list(zip(word.polygon[0::2], word.polygon[1::2], strict=True))
         return clip_polygon(corners, self.width, self.height)
 
@@ -125,7 +125,7 @@ def clip_polygon(corners: Sequence[tuple[float, float]], width: float, height: f
         points = kept
     if len(points) >= 3:
         return points
-    # wholly outside, or a line on the border: the nearest place inside
+    # outside, or a line on the border: the nearest points inside
     return [(min(max(x, 0.0), width), min(max(y, 0.0), height)) for x, y in corners]
 
 

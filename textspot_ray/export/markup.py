@@ -1,7 +1,7 @@
-"""Formats whose pages are templates: what comes before, each page, and what comes after.
+"""Formats written by templates: a head, the pages, and a foot.
 
-What a template shows is made fit for XML by itself (`xml_text`), unless it is `markupsafe.Markup`:
-escaped, and without the characters that XML 1.0 cannot hold.
+Values in a template are made safe for XML (`xml_text`) unless they are `markupsafe.Markup`: they
+are escaped, and characters that XML 1.0 does not allow are replaced.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class MarkupWriter(TextWriter):
         self._macros: Any = _environment().get_template(self.template).make_module(given)
 
     def helpers(self) -> dict[str, Any]:
-        """What the template asks for besides ``version`` and ``points``, by name."""
+        """What the template needs besides ``version`` and ``points``, by name."""
         return {}
 
     def head(self) -> str:

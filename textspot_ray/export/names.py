@@ -1,8 +1,8 @@
-"""What exports call images and files: the path below the folder or archive that holds them all.
+"""Names of images and files in exports: the path below the folder or archive that holds them all.
 
 ``file:///data/my%20photos/a/1.jpg`` of a table over ``/data/my photos`` is ``a/1.jpg``: what other
-tools open beside the pictures. A member of an archive is called by the archive's path and its own
-(``b.tar/x/1.jpg``), or by its own alone if all images lie in one archive.
+tools open beside the pictures. A member of an archive is named by the archive's path and its own
+(``b.tar/x/1.jpg``), or only by its own if all images are in one archive.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ImageNames:
         return self._prefixed(name)
 
     def file_stem(self, page: Page) -> str:
-        """The same as a relative path for a file beside the picture, safe on every system."""
+        """The same as a relative path without suffix, safe on every file system."""
         name = ImageNames(self.root).name(page)
         stem = PurePosixPath(name).with_suffix("") if PurePosixPath(name).suffix else name
         parts = [_safe(part) for part in str(stem).split("/") if part not in ("", ".", "..")]
@@ -79,7 +79,7 @@ class ImageNames:
 
 
 def image_names(tables: TableViews, relative_to: str | None = None, prefix: str = "") -> ImageNames:
-    """How a table's images are called.
+    """How a table's images are named in exports.
 
     Args:
         tables: The opened table.
@@ -105,12 +105,12 @@ def image_names(tables: TableViews, relative_to: str | None = None, prefix: str 
 
 
 class FileNames:
-    """Names of one file per image: as the picture's own, told apart only where two are the same.
+    """Names of one file per image: that of the picture, with a digest only where two are the same.
 
     Args:
-        format: Name of the format; the organisers of ICDAR join files by a name of their own.
+        format: Name of the format; ICDAR prescribes names of its own.
         suffix: Of each file.
-        names: How images are called.
+        names: How images are named.
     """
 
     def __init__(self, format: str, suffix: str, names: ImageNames) -> None:
@@ -130,7 +130,7 @@ class FileNames:
         return name
 
     def stale(self, there: Iterable[str]) -> int:
-        """How many of the files that are there look like ours and were not taken."""
+        """Number of existing files with our suffix that were not written now."""
         return sum(
             name.endswith(self._suffix) and same_file(name) not in self._taken for name in there
         )
@@ -145,7 +145,7 @@ def is_folder(out: str) -> bool:
 
 
 def decoded(encoded: str) -> str:
-    """A canonical name as people write it; bytes that are no UTF-8 stay encoded."""
+    """A decoded canonical name; bytes that are not UTF-8 stay encoded."""
     return clean_text(unquote(encoded, errors="surrogateescape"))
 
 
@@ -153,7 +153,7 @@ def image_key(image_id: str) -> str:
     """Key of an image in the ICDAR format: the stem of the last path part of its id.
 
     ``s3://b/ic15.tar#images/img_7.jpg`` gives ``img_7``, which is joined to ``gt_img_7.txt``. A
-    trailing page part (``#page=0``) is no name and is passed over.
+    trailing page part (``#page=0``) is not a name and is ignored.
     """
     parts = [unquote(part) for part in image_id.split("#")]
     while len(parts) > 1 and _PAGE.match(parts[-1]):
@@ -167,7 +167,7 @@ def icdar_stem(image_id: str) -> str:
 
 
 def same_file(name: str) -> str:
-    """Equal for names that some file system takes for one: case and Unicode form aside."""
+    """Equal for names that are the same file on some system: ignores case and Unicode form."""
     return normalize("NFC", name).casefold()
 
 
@@ -196,7 +196,7 @@ def _safe(part: str) -> str:
 
 
 def _with_digest(stem: str, text: str) -> str:
-    """A stem told apart from others by the hash of what it stands for."""
+    """A stem made unique by the hash of what it stands for."""
     return f"{stem}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 

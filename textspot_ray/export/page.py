@@ -20,7 +20,7 @@ class Writer(MarkupWriter):
     template: ClassVar[str] = "page.xml"
 
     def helpers(self) -> dict[str, Any]:
-        """What only this template asks for."""
+        """Values for the template."""
         return {"now": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "upright": _upright}
 
 

@@ -1,8 +1,8 @@
-"""Searchable PDF: each picture on a page, with its words as invisible text at their places.
+"""Searchable PDF: each picture on a page, with its words as invisible text at their positions.
 
-Words are set in a font without shapes whose letters are all half as wide as high, stretched to the
-word's box; its character codes are Unicode's, so that any script is found, marked and copied. This
-is how Tesseract's and OCRmyPDF's text layers work.
+Words are set in a font with empty glyphs, all half as wide as high, stretched to the word's box.
+Its character codes are Unicode's, so that text of any script can be searched, selected and copied.
+Tesseract's and OCRmyPDF's text layers work in the same way.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def write(export: PixelExport) -> None:
             if document.bytes > _MAX_BYTES:
                 raise UsageError(
                     f"{out}: more than {_MAX_BYTES >> 30} GiB of pictures after {report.images} "
-                    "images: give a folder as --out for one file an image, or --limit"
+                    "images: give a folder as --out for one file per image, or --limit"
                 )
         file.write(document.save())
     report.files = 1
 
 
 class _Document:
-    """One PDF in the making."""
+    """A PDF being written."""
 
     def __init__(self) -> None:
         import pikepdf
@@ -87,7 +87,7 @@ class _Document:
         self._pdf.close()
 
     def add(self, layout: PageLayout, data: bytes, decoded: Decoded) -> None:
-        """Add a page of the picture's shape; a plain JPEG goes in as it is, without loss."""
+        """Add a page with the picture; a plain JPEG is embedded unchanged, without loss."""
         height, width = decoded.image.shape[:2]
         scale = min(_POINTS_PER_PIXEL, _MAX_POINTS / max(width, height))
         stream, channels = plain_jpeg(data, decoded) or (_jpeg(decoded.image, layout.name), 3)
@@ -113,7 +113,7 @@ class _Document:
         page.Contents = self._pdf.make_stream((shown + _text_layer(layout, scale)).encode("ascii"))
 
     def save(self) -> bytes:
-        """The finished file; the same bytes for the same pages."""
+        """The finished file; deterministic for the same pages."""
         data = io.BytesIO()
         self._pdf.save(data, deterministic_id=True)
         return data.getvalue()
@@ -179,10 +179,10 @@ def _text_layer(layout: PageLayout, scale: float) -> str:
 
 
 class _Place:
-    """Where a word is set: over its upright box, in the nearest direction of a quarter turn.
+    """Where a word is set: over its upright box, in the nearest multiple of 90 degrees.
 
-    Readers (poppler's among them) cut a word to letters where its baseline is not along an axis,
-    and no search finds it then; so its highlight is the box, not the quad.
+    Readers (poppler among them) split a word into letters if its baseline is not parallel to an
+    axis, and a search does not find it then; so its highlight is the box, not the quadrilateral.
     """
 
     def __init__(self, word: PageWord) -> None:
@@ -199,7 +199,7 @@ class _Place:
         self._base = (across[0] + across[1] + self.size) / 2
 
     def end_before(self, after: _Place) -> None:
-        """Leave a space: words that touch are one to readers, whatever is between them."""
+        """Leave a gap: readers join words that touch, even with a space between them."""
         if after._turn == self._turn:
             limit = after.start - _SPACE * max(self.size, after.size)
             self._end = min(self._end, max(limit, (self.start + self._end) / 2))

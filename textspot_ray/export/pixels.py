@@ -1,4 +1,4 @@
-"""Exports of formats that hold pixels: pictures of images are read again, a few at a time."""
+"""Exports of formats that hold pixels: images are read again, a few at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AT_A_TIME = 32  # images whose places in archives are looked up together
 
 @dataclass(frozen=True, slots=True)
 class PixelExport:
-    """What the ``write`` of a module with pixels is given.
+    """The argument of ``write`` in a module of a format with pixels.
 
     Attributes:
         pages: The images with their words.

@@ -25,7 +25,7 @@ class Writer(TextWriter):
         return "\t".join(columns) + "\n"
 
     def page(self, layout: PageLayout, number: int) -> str:
-        """Rows of one image; each line is a block of its own, as scene text has no paragraphs."""
+        """Rows of one image; each line is a block, as scene text has no paragraphs."""
         tail = f"\t{_cell(layout.name)}\n" if self.options.several else "\n"
         whole = (0, 0, layout.width, layout.height)
         rows = [_row(1, number, (0, 0, 0, 0), whole)]

@@ -1,7 +1,7 @@
 """Plain text: lines in reading order.
 
-In a file of several images each starts with its name, as ``head`` and ``tail`` write it, and with
-a form feed before that, as Tesseract parts pages.
+In a file of several images each starts with its name, as ``head`` and ``tail`` print it, after a
+form feed, with which Tesseract separates pages.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Questions to the tables: DuckDB views, SQL, search, figures, reading order."""
+"""Reading tables: DuckDB views, SQL, search, statistics, pictures."""

@@ -18,7 +18,7 @@ _SUMMARISED = 5  # values in a chart's summary
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar: its label on the axis, its value, and what hovering tells."""
+    """A bar: its label on the axis, its value, and its tooltip."""
 
     label: str
     value: float
@@ -66,7 +66,7 @@ class Chart:
         y_ticks: Labels left of the axis, with a line across each.
         bars: Bars, if it is a bar chart.
         dots: The line's points, if it is a line chart.
-        summary: What it shows for those who cannot see it.
+        summary: What it shows, for screen readers.
     """
 
     title: str
@@ -163,7 +163,7 @@ def line_chart(
 
 
 def nice_top(value: float) -> float:
-    """The next 1, 2, 2.5, 4, 5 or 8 times a power of ten at or above a value."""
+    """The smallest 1, 2, 2.5, 4, 5 or 8 times a power of ten at or above a value."""
     if value <= 0 or not math.isfinite(value):
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))

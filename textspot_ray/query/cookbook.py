@@ -1,7 +1,7 @@
-"""Questions that people ask of tables, each as one statement: ``textspot query --cookbook``.
+"""Common questions to tables, each as one SQL statement: ``textspot query --cookbook``.
 
-They are in ``cookbook.sql``: a question as a comment, perhaps a second comment with what to know or
-the command that goes on from there, and the statement; an empty line between two.
+They are in ``cookbook.sql``: the question as a comment, perhaps a second comment with a hint or the
+next command, and the statement; an empty line separates entries.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _COMMENT = "-- "
 
 @dataclass(frozen=True, slots=True)
 class CookbookEntry:
-    """A question, its statement, and what goes on from there.
+    """A question, its statement, and perhaps the next step.
 
     Attributes:
-        question: As people ask it.
+        question: In plain words.
         sql: One statement over the views.
-        note: What to know, or the command that follows; may be empty.
+        note: A hint, or the next command; may be empty.
     """
 
     question: str
@@ -53,10 +53,10 @@ def _entry(lines: list[str]) -> CookbookEntry:
 
 
 def answered_cookbook(tables: TableViews) -> Iterator[str]:
-    """The same as Markdown, with what a table answers to each.
+    """The same as Markdown, with a table's answer to each.
 
     Raises:
-        SqlError: A statement fails, which only a damaged table can make it do.
+        SqlError: A statement fails, as the table is damaged.
     """
     yield (
         "# Questions and their statements\n\n"

@@ -156,7 +156,7 @@ class Folder:
 def _local_file(target: Path) -> Iterator[IO[bytes]]:
     with _writing(str(target)):
         if target.is_symlink() or (target.exists() and not target.is_file()):
-            # a device, a pipe, or a link to one (/dev/stdout): it must stay what it is
+            # a device, a pipe, or a link to one (/dev/stdout): not to be replaced by a file
             with target.open("wb") as file:
                 yield file
             return
@@ -179,7 +179,7 @@ def _send(fs: Any, file: IO[bytes], path: str) -> None:
 
 @contextlib.contextmanager
 def _writing(what: str) -> Iterator[None]:
-    """Faults of writing as one line; faults of a closed pipe are nobody's mistake."""
+    """Turn errors of writing into one line; a closed pipe is not an error."""
     try:
         yield
     except (BrokenPipeError, TextspotError):

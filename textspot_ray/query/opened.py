@@ -1,4 +1,4 @@
-"""A table in Python and in notebooks: what it holds at a glance, SQL, search, pictures.
+"""A table in Python and in notebooks: overview, SQL, search, pictures.
 
 tables = open_tables("out")
 tables                              # counts, what made it, the first words
@@ -36,9 +36,9 @@ _LONGEST_PX = 1280
 
 
 class OpenedTables(Tables):
-    """A table to look into: the Arrow datasets of `Tables`, and what is asked of them.
+    """An opened table: the Arrow datasets of `Tables`, with SQL, search and pictures.
 
-    The view does not move with a running job; open again for newer rows.
+    It shows the table as it was when opened; open it again to see newer rows.
     """
 
     @functools.cached_property
@@ -76,14 +76,14 @@ class OpenedTables(Tables):
         Args:
             terms: Words; several are a phrase on one line, or as ``combine`` says.
             mode: exact, prefix, contains, fuzzy or regex.
-            distance: Largest edit distance, for fuzzy.
+            distance: Maximal edit distance, for fuzzy.
             combine: phrase, all or any.
             min_confidence: Least text confidence; None: the table's text threshold.
             source: Glob on the source, the image id or the file name.
-            limit: Most hits returned; None: all.
+            limit: Maximal number of hits; None: all.
 
         Raises:
-            UsageError: A mode or combination there is not, a pattern that is none.
+            UsageError: An unknown mode or combination, or an invalid pattern.
         """
         query = SearchQuery(
             terms=terms,
@@ -107,7 +107,7 @@ class OpenedTables(Tables):
         """The picture with its words drawn in; a notebook displays what is returned.
 
         Args:
-            image_id: As in the table, or a glob that one image fits.
+            image_id: As in the table, or a glob that matches one image.
             min_confidence: Words below are not drawn; None: the table's text threshold.
             longest_px: Longer side of the result; smaller pictures keep their size.
             source_root: ``OLD=NEW`` where pictures have moved.
@@ -173,7 +173,7 @@ def open_tables(
         storage_options: fsspec options by protocol.
 
     Raises:
-        TableError: It is no table of ours, or of a newer version.
+        TableError: It is not a table, or one of a newer version.
     """
     found = open_files(where, storage_options)
     fields = {name: getattr(found, name) for name in Tables.__dataclass_fields__}
@@ -181,7 +181,7 @@ def open_tables(
 
 
 def _one_of(kind: type[_Choice], name: str, value: str) -> _Choice:
-    """The member of an enumeration that a caller names."""
+    """The member of an enumeration with that name."""
     choices = [str(member) for member in kind]
     if value not in choices:
         hint = did_you_mean(value, choices)

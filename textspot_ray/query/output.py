@@ -23,7 +23,7 @@ from textspot_ray.errors import UsageError, printable
 from textspot_ray.query.destination import open_binary, open_text
 from textspot_ray.query.sql import QueryResult
 
-_TABLE_ROWS = 1000  # widths are chosen from so many rows at a time
+_TABLE_ROWS = 1000  # rows per block; the widths of columns are chosen per block
 _MAX_WIDTH = 80
 _EXPLAINED = ["explain_key", "explain_value"]
 
@@ -142,7 +142,7 @@ def _write_json(result: QueryResult, file: IO[str]) -> int:
 
 
 def _write_plan(result: QueryResult, file: IO[str]) -> int:
-    """What EXPLAIN gives: drawings over many lines, which a table's cells would break."""
+    """Output of EXPLAIN: drawings of many lines, which do not fit into a table's cells."""
     count = 0
     for key, value in _rows(result):
         file.write(f"{key}\n{value.rstrip()}\n")
@@ -170,7 +170,7 @@ def _rows(result: QueryResult) -> Iterator[tuple[Any, ...]]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: no NaN, ISO dates, bytes as hex, sums of integers as integers."""
+    """A value for JSON: no NaN, ISO dates, bytes as hex, sums of integers as integers."""
     if isinstance(value, Decimal) and value == value.to_integral_value():
         return int(value)
     if isinstance(value, float):

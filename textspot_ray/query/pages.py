@@ -1,4 +1,4 @@
-"""Images with their words, streamed in table order: what exports, pages and diffs walk over."""
+"""Images with their words, streamed in table order, for exports, HTML pages and comparisons."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def read_pages(
     """Every image with its words, in the order of the table's files.
 
     The two tables are read side by side, once. Words wait in memory only where their order differs
-    from the images', which is inside a shard at most.
+    from that of the images, which happens only within a shard.
 
     Args:
         tables: The opened table.
         source: Glob on the source, the image id or the file name (`selection`).
         min_confidence: Leave out words below; None: the table's text threshold.
-        max_confidence: Leave out words above, to look at the unsure ones alone.
-        limit: At most so many images.
+        max_confidence: Leave out words above, to look only at unsure ones.
+        limit: Maximal number of images.
 
     Raises:
         DamagedTableError: An image's words are missing, or a file cannot be read.

@@ -1,4 +1,4 @@
-"""Images of a table, read again from their source and scaled: for pages and plots."""
+"""Images of a table, read again from their sources and scaled, for pages and exports."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from textspot_ray.storage.stores import Store
 
 _MAX_PIXELS = 200_000_000
-_MAX_BYTES = 1_000_000_000  # as large as a run may have been told to read
+_MAX_BYTES = 1_000_000_000  # the run may have had a larger limit than the default
 _JPEG_QUALITY = 82
 _NOT_PLANNED = ImageError(
-    Stage.READ, ErrorKind.MISSING, "the table's plan does not tell where in its archive this lies"
+    Stage.READ,
+    ErrorKind.MISSING,
+    "the table's plan does not say where in its archive this image is",
 )
 
 
@@ -50,7 +52,7 @@ class Pictures:
     """Reads images of one table from where they came from.
 
     Args:
-        store: The table's folder; its plan tells where members lie in their archives.
+        store: The table's folder; its plan says where members are in their archives.
         options: fsspec options by protocol, for the sources.
         source_roots: Where sources have moved to since they were read.
     """
@@ -64,7 +66,7 @@ class Pictures:
         self._store = store
         self._source_roots = source_roots or SourceRoots()
         config = SourceConfig(storage_options=dict(options or {}))
-        # people wait for these: give up sooner than a run does
+        # people wait for these: give up sooner than a run
         self._reader = Reader(
             config,
             ImageConfig(max_bytes=_MAX_BYTES),
@@ -80,7 +82,7 @@ class Pictures:
         self.close()
 
     def close(self) -> None:
-        """Let go of open archives."""
+        """Close open archives."""
         self._reader.close()
 
     def scaled(
@@ -88,7 +90,7 @@ class Pictures:
     ) -> Iterator[tuple[Page, Picture]]:
         """Each page's picture, its longer side at most ``longest_px`` (None: as it is).
 
-        Faults become notes.
+        If a picture cannot be read, its note says why.
         """
         for page, image, note in self.decoded(pages, longest_px):
             if image is None:
@@ -110,7 +112,7 @@ class Pictures:
 
         Args:
             pages: Images of the table.
-            longest_px: Whether less than all pixels will do.
+            longest_px: Longer side that is needed; the file may be decoded smaller.
         """
         items = self._items(pages)
         tiff_levels, pdf_dpi = self._page_rules()
@@ -136,11 +138,11 @@ class Pictures:
                     yield page, b"", None, _reason(found)
                 else:
                     yield page, encoded.data, found, ""
-        except TextspotError as exc:  # the storage as a whole is out of reach
+        except TextspotError as exc:  # the storage cannot be reached at all
             raise type(exc)(f"cannot read the images of {self._store.uri}: {exc}") from exc
 
     def encoded(self, page: Page) -> tuple[bytes | None, str]:
-        """The file as it lies in its source, or None and why."""
+        """The unchanged file, or None and why it cannot be read."""
         try:
             encoded = next(iter(self._reader.read(self._items([page]))))
         except TextspotError as exc:
@@ -148,7 +150,7 @@ class Pictures:
         return encoded.data, "" if encoded.data is not None else _reason(encoded.error)
 
     def _page_rules(self) -> tuple[bool, int]:
-        """Whether pyramid levels were taken for pages, and at what resolution PDFs were drawn."""
+        """Whether pyramid levels were read as pages, and the resolution of PDFs."""
         made_with = stored_fingerprint(self._store)
         dpi = made_with.get("pdf_dpi", "")
         return "tiff_levels" in made_with, int(dpi) if dpi.isdigit() else SourceConfig().pdf_dpi
@@ -164,7 +166,7 @@ class Pictures:
         return items
 
     def _moved(self, item: Item) -> Item:
-        """The item where it lies now; a copy has another content tag."""
+        """The item at its present place; a copy has another content tag."""
         source = self._source_roots.move(item.source)
         if source == item.source:
             return item

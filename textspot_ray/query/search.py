@@ -1,4 +1,4 @@
-"""Search of words: what is asked for, its SQL over the view ``lookup``, how alike readings are."""
+"""Word search: the query, its SQL over the view ``lookup``, and the distance of readings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FOLD_TO = "".join(group[0] * (len(group) - 1) for group in CONFUSIONS)
 
 
 def fold_confusions(text: str) -> str:
-    """Every character as the first of its group."""
+    """Replace every character by the first of its group."""
     return "".join(_GROUP.get(character, character) for character in text)
 
 
@@ -93,17 +93,17 @@ class SearchQuery:
     """What to look for.
 
     Attributes:
-        terms: One or more; none at all lists every word that the other conditions leave. They are
+        terms: Words; without any, all words that match the other conditions are listed. They are
             compared by `text_key`: without case, accents and punctuation.
         mode: How each term is compared.
-        distance: Largest edit distance, for fuzzy.
-        ocr: Count confusions of a reader (0/o, 1/l/i, 5/s, ...) as half an edit.
+        distance: Maximal edit distance, for fuzzy.
+        ocr: Count typical OCR confusions (0/o, 1/l/i, 5/s, ...) as half an edit.
         combine: What several terms mean.
         line: When words are on one line, for phrases.
         region: Where in the image.
         min_confidence: Least text confidence; None: the table's text threshold.
         source: Glob on the source, the image id or the file name (`selection`).
-        limit: Most hits returned; None: all.
+        limit: Maximal number of hits; None: all.
         exact_case: Compare with the text as it was read, letter for letter.
     """
 
@@ -126,7 +126,7 @@ class SearchQuery:
             raise UsageError(f"--fuzzy takes 0 to 5, not {self.distance}")
 
 
-MAX_SPELLINGS = 20_000  # distinct texts that one fuzzy term may stand for
+MAX_SPELLINGS = 20_000  # distinct texts that one fuzzy term may match
 _STRUCT = (
     "{'i': word_index, 'text': text, 'conf': text_confidence, 'x0': x_min, 'y0': y_min, "
     "'x1': x_max, 'y1': y_max, 'angle': angle_deg}"
@@ -137,7 +137,7 @@ _CANDIDATES = 20  # times the limit
 
 @dataclass(frozen=True, slots=True)
 class _Condition:
-    """A term as SQL over a row of ``lookup``: what must hold, and how far off the text is."""
+    """A term as SQL over a row of ``lookup``: the condition, and the distance of the text."""
 
     where: str
     cost: str
@@ -148,8 +148,8 @@ class SearchSql:
 
     Args:
         tables: The opened table.
-        query: What is asked for.
-        all_candidates: Look at every word, not at the best ones first.
+        query: What is searched for.
+        all_candidates: Look at every word instead of the best ones first.
     """
 
     def __init__(self, tables: TableViews, query: SearchQuery, all_candidates: bool) -> None:
@@ -163,7 +163,7 @@ class SearchSql:
         self._conditions = [self._condition(term) for term in query.terms]
 
     def whole(self) -> str:
-        """The statement that the query means."""
+        """The statement of the query."""
         if len(self._query.terms) < 2:
             return self.single()
         if self._query.combine is Combine.ANY:
@@ -176,7 +176,7 @@ class SearchSql:
         return self._one_word(condition)
 
     def any_term(self) -> str:
-        """Words that one of the terms fits."""
+        """Words that match one of the terms."""
         where = " OR ".join(f"({condition.where})" for condition in self._conditions)
         costs = ", ".join(
             f"CASE WHEN {condition.where} THEN {condition.cost} END"
@@ -221,7 +221,7 @@ class SearchSql:
         )
 
     def is_cut(self, found: int) -> bool:
-        """Whether hits may be missing, as only the best candidates were looked at."""
+        """Whether hits may be missing because only the best candidates were looked at."""
         limit = self._query.limit
         return self._preferred and limit is not None and found < limit
 
@@ -232,7 +232,7 @@ class SearchSql:
         return self._query.region is not None and self._query.region.relative
 
     def _one_word(self, condition: _Condition) -> str:
-        """Plain columns are sorted and cut; structs are made of the few rows that are left."""
+        """Sort and limit plain columns first; build structs only of the rows that are left."""
         limit = self._query.limit
         if self._query.region is not None and condition.cost == "0" and limit is not None:
             self._raise_floor(condition)
@@ -262,7 +262,7 @@ class SearchSql:
         )
 
     def _raise_floor(self, condition: _Condition) -> None:
-        """Leave out words less sure than the last one that can be a hit.
+        """Leave out words less confident than the last one that can be a hit.
 
         A box may hold half of all words: texts and names are then read of few of them.
         """
@@ -281,7 +281,7 @@ class SearchSql:
             self._filters.append(f"text_confidence >= {self._value(floor)}::FLOAT")
 
     def _candidates(self) -> int | None:
-        """How many of the surest words are looked at; None for all."""
+        """How many of the most confident words are looked at; None for all."""
         limit = self._query.limit
         if limit is None or (self._is_relative() and self._all_candidates):
             return None
@@ -344,7 +344,7 @@ class SearchSql:
         return _Condition(f"{column} = {value}", "0")
 
     def _compared(self, term: str) -> tuple[str, str]:
-        """The column and what it is compared with; terms without any letter go by the text."""
+        """The column and the value it is compared with; without a key it is the text."""
         key = "" if self._query.exact_case else text_key(term)
         return ("text_key", key) if key else ("text", term)
 
@@ -406,7 +406,7 @@ def _sql_list(texts: Sequence[str]) -> str:
 
 
 def _check_pattern(tables: TableViews, pattern: str) -> None:
-    """RE2 is the judge; Python's own knows more, and is asked only for a better complaint."""
+    """Check a pattern with RE2; Python's own syntax is larger and only gives a better message."""
     try:
         tables.execute("SELECT regexp_matches('', $pattern)", {"pattern": pattern}).fetchall()
     except duckdb.Error as exc:
@@ -415,7 +415,7 @@ def _check_pattern(tables: TableViews, pattern: str) -> None:
             why = sql_reason(exc)
         except re.error as wrong:
             why = str(wrong)
-        raise UsageError(f"{pattern!r} is no regular expression: {why}") from exc
+        raise UsageError(f"{pattern!r} is not a regular expression: {why}") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,7 +446,7 @@ class Hit:
 
     @property
     def text(self) -> str:
-        """The words in a row."""
+        """The words, separated by spaces."""
         return " ".join(word.text for word in self.words)
 
     @property
@@ -473,7 +473,7 @@ def search(tables: TableViews, query: SearchQuery, *, _all_candidates: bool = Fa
     """Find hits, best first.
 
     Raises:
-        UsageError: A pattern is no regular expression, or a fuzzy term stands for too many words.
+        UsageError: A pattern is not a regular expression, or a fuzzy term matches too many words.
     """
     builder = SearchSql(tables, query, _all_candidates)
     rows = tables.rows(builder.whole(), builder.parameters)
@@ -522,9 +522,9 @@ def count_hits(tables: TableViews, query: SearchQuery) -> tuple[int, int]:
 
 
 def impossible_terms(tables: TableViews, query: SearchQuery) -> dict[str, str]:
-    """Terms that no word can be, and the characters of theirs that the table's model never gives.
+    """Terms that cannot occur, with those of their characters that the table's model never outputs.
 
-    Empty where the table does not tell its model's alphabet.
+    Empty if the table does not record its model's alphabet.
     """
     alphabet = tables.files.alphabet
     if alphabet is None or query.mode in (Mode.REGEX, Mode.FUZZY):

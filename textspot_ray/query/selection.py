@@ -1,8 +1,8 @@
-"""Which images a glob means: people write names as they see them, tables hold them encoded.
+"""Which images a glob selects: people write plain names, tables hold encoded ones.
 
-A glob may be of the id or URI as it stands in the table (``s3://b/x.tar#*``), of the same decoded
-(``*my photos*``, ``*日本*``), or of the name alone of a file or an archive (``img_1.jpg``,
-``img_4*``, ``scans.zip``).
+A glob may match the id or URI as in the table (``s3://b/x.tar#*``), the same decoded
+(``*my photos*``, ``*日本*``), or only the name of a file or an archive (``img_1.jpg``, ``img_4*``,
+``scans.zip``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ANY_ENCODED = (
 
 
 def source_condition(glob: str) -> tuple[str, dict[str, str]]:
-    """SQL over ``images`` that holds for the images a glob means, with its named parameters.
+    """SQL condition on ``images`` for the images a glob selects, with its named parameters.
 
     >>> source_condition("s3://b/*")[0]
     '(source GLOB $glob0 OR image_id GLOB $glob0)'
@@ -39,7 +39,7 @@ def source_condition(glob: str) -> tuple[str, dict[str, str]]:
 
 
 def _regex(glob: str, star: str) -> str:
-    """The glob as an RE2 pattern that fits a name whether it is encoded or not."""
+    """The glob as an RE2 pattern that matches encoded and plain names."""
     parts = []
     at = 0
     while at < len(glob):

@@ -1,8 +1,8 @@
 """Images that look alike though their bytes differ: scaled, saved again, made lighter.
 
-Each picture is read again and told by its perceptual hash: 64 bits of the low frequencies of its
-cosine transform (`imagehash.phash`). Two pictures look alike where few bits differ; pages of text
-on white look more alike than photos do.
+Each picture is read again and compared by its perceptual hash: 64 bits of the low frequencies of
+its cosine transform (`imagehash.phash`). Two pictures look alike if few bits differ; pages of text
+on white look more alike than photos.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SimilarGroup:
 
 
 def similar_images(tables: TableViews, pictures: Pictures) -> tuple[SimilarGroup, ...]:
-    """Groups of images of which each looks like another one of its group, the largest first.
+    """Groups of images that look like another image of their group, the largest group first.
 
     Args:
         tables: The table.

@@ -11,7 +11,7 @@ from textspot_ray.sources.identity import canonical_base
 
 @dataclass(frozen=True, slots=True)
 class SourceRoots:
-    """Where sources lie now.
+    """Where sources are now.
 
     Attributes:
         moves: Pairs of canonical prefixes that end in a slash, longest old one first.

@@ -1,4 +1,4 @@
-"""SQL over the tables: checked to be a reading statement, run, and written out as it streams."""
+"""SQL over the tables: statements are checked to be read-only, run, and streamed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BATCH_ROWS = 8192
 
 
 class SqlError(UsageError):
-    """A statement that DuckDB or we refuse: one line with its position."""
+    """A statement that is refused, by us or by DuckDB: one line with the position."""
 
 
 def run_query(
@@ -49,7 +49,7 @@ def run_query(
         tables: The opened table.
         sql: One statement.
         max_rows: Stop after so many rows.
-        connection: A cursor of the tables to run it on, for who wants to interrupt it. The
+        connection: A cursor of the tables to run it on, for callers that interrupt it. The
             statement runs in a transaction that cannot write.
 
     Returns:
@@ -74,16 +74,16 @@ def run_query(
     try:
         if connection is not None:
             return begin()
-        # with the first batch read: files that are gone are noticed now
+        # reads the first batch, so that missing files are noticed now
         return tables.on_latest(lambda: begin().begun())
     except duckdb.Error as exc:
-        raise _placed(connection or tables.cursor(), sql, exc, tables.uri) from exc
+        raise _with_position(connection or tables.cursor(), sql, exc, tables.uri) from exc
     except (pa.ArrowException, OSError) as exc:
         raise _fault(sql, exc, tables.uri) from exc
 
 
 def query_relation(tables: TableViews, sql: str) -> duckdb.DuckDBPyRelation:
-    """As `run_query`, for who wants DuckDB's own object: ``.df()``, ``.pl()`` and more.
+    """As `run_query`, but returns DuckDB's own object with ``.df()``, ``.pl()`` and more.
 
     Raises:
         SqlError: Not one statement, not a reading one, or DuckDB refuses it.
@@ -96,7 +96,7 @@ def query_relation(tables: TableViews, sql: str) -> duckdb.DuckDBPyRelation:
     try:
         return connection.sql(_without_end(sql))
     except duckdb.Error as exc:
-        raise _placed(connection, sql, exc, tables.uri) from exc
+        raise _with_position(connection, sql, exc, tables.uri) from exc
 
 
 class QueryResult:
@@ -156,10 +156,10 @@ class QueryResult:
 
 
 def _begin_reading(connection: duckdb.DuckDBPyConnection) -> None:
-    """No statement writes, whatever it is: a CTE can hold a DELETE that looks like a SELECT."""
+    """Let no statement write: a CTE can hold a DELETE that looks like a SELECT."""
     try:
         connection.execute("BEGIN TRANSACTION READ ONLY")
-    except duckdb.TransactionException:  # a cursor that is used again
+    except duckdb.TransactionException:  # a reused cursor
         connection.execute("ROLLBACK")
         connection.execute("BEGIN TRANSACTION READ ONLY")
 
@@ -173,7 +173,7 @@ def _fault(sql: str, exc: BaseException, uri: str) -> SqlError | DamagedTableErr
 def check_reads_only(sql: str) -> None:
     """Refuse everything but one statement that only reads.
 
-    The connection is locked as well; this keeps out what works on its own views (DROP, CREATE).
+    The connection is locked as well; this refuses statements on its own views (DROP, CREATE).
 
     Raises:
         SqlError: Naming the kind of statement.
@@ -203,12 +203,12 @@ def check_reads_only(sql: str) -> None:
 
 
 def sql_error(sql: str, exc: BaseException) -> SqlError:
-    """DuckDB's complaint as one line that says where in the statement."""
+    """DuckDB's error as one line with the position in the statement."""
     return SqlError(f"SQL{_position(sql, str(exc))}: {_with_nearest(sql_reason(exc))}")
 
 
 def _with_nearest(message: str) -> str:
-    """An unknown table's message names ours; DuckDB thinks of its own catalogue."""
+    """Suggest our tables in an unknown table's message; DuckDB suggests its own catalogue."""
     found = _NO_TABLE.search(message)
     if found is None:
         return message
@@ -217,10 +217,10 @@ def _with_nearest(message: str) -> str:
     return f"there is no table {found.group(1)}: {hint}"
 
 
-def _placed(
+def _with_position(
     connection: duckdb.DuckDBPyConnection, sql: str, exc: duckdb.Error, uri: str
 ) -> SqlError | DamagedTableError:
-    """The error with its place, which relations lose: the statement is bound again, not run."""
+    """The error with its position, which relations lose: the statement is bound again, not run."""
     if isinstance(exc, duckdb.IOException):
         return damaged(uri, exc)
     _begin_reading(connection)

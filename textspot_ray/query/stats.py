@@ -48,7 +48,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """A class of a distribution: label and count."""
+    """A bin of a histogram: label and count."""
 
     label: str
     count: int
@@ -60,7 +60,7 @@ class TableFigures:
 
     Attributes:
         totals: Counts.
-        confidence: Words by text confidence, in twenty classes.
+        confidence: Words by text confidence, in twenty bins.
         word_length: Words by number of characters.
         words_per_image: Images that did not fail, by number of words.
         failures: Failed images by ``stage kind``, most first.
@@ -91,7 +91,7 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class SlowImage:
-    """An image that took long."""
+    """One of the images that took longest."""
 
     image_id: str
     seconds: float
@@ -102,7 +102,7 @@ class SlowImage:
 
 @dataclass(frozen=True, slots=True)
 class CopyGroup:
-    """Files of one content: how many, and the first of them by id."""
+    """Files with the same content: their number, and the first of them by id."""
 
     files: int
     image_id: str
@@ -110,12 +110,12 @@ class CopyGroup:
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Files whose bytes are those of another file of the table.
+    """Files with the same bytes as another file of the table.
 
     Attributes:
-        contents: Contents that more than one file has.
-        files: Files beyond the first of each of them.
-        largest: The contents that most files have.
+        contents: Contents that several files share.
+        files: Files beyond the first of each content.
+        largest: The contents that most files share.
     """
 
     contents: int
@@ -127,7 +127,7 @@ class Copies:
 class Stats:
     """Figures, sources, the slowest images, copies and images that look alike.
 
-    ``copies`` is None if the table keeps no hashes, ``similar`` if nobody asked.
+    ``copies`` is None if the table has no hashes, ``similar`` if it was not asked for.
     """
 
     figures: TableFigures
@@ -138,7 +138,7 @@ class Stats:
 
 
 def compute_stats(tables: TableViews, top: int = 10) -> Stats:
-    """Compute everything that ``textspot stats`` shows."""
+    """Compute all statistics of ``textspot stats``."""
     sources = tables.rows(
         """
         SELECT CASE WHEN member IS NULL THEN regexp_replace(source, '[^/]*$', '') ELSE source END,
@@ -164,7 +164,7 @@ def compute_stats(tables: TableViews, top: int = 10) -> Stats:
 
 
 def _copies(tables: TableViews, top: int) -> Copies | None:
-    """Files of the same bytes. The pages of one file share its hash and are one file here."""
+    """Files with the same bytes. The pages of a file share its hash and count as one."""
     groups = """
         WITH groups AS (
             SELECT count(DISTINCT (source, member)) AS files, min(image_id) AS image_id
@@ -186,7 +186,7 @@ def _copies(tables: TableViews, top: int) -> Copies | None:
 
 
 def stats_text(stats: Stats) -> str:
-    """All figures as text."""
+    """All statistics as text."""
     t = stats.figures.totals
     parts = [
         f"images  {number(t.images)}: {number(t.with_words)} with words, "
@@ -244,12 +244,12 @@ def stats_text(stats: Stats) -> str:
 
 
 def stats_json(stats: Stats) -> dict[str, Any]:
-    """All figures for programs."""
+    """All statistics as plain values for JSON."""
     return dataclasses.asdict(stats)
 
 
 def _rounded(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Times and rates to two digits behind the point: more are chance."""
+    """Round times and rates to two decimals: more are noise."""
     return tuple(round(value, 2) if isinstance(value, float) else value for value in row)
 
 
@@ -282,7 +282,7 @@ def _figures(tables: TableViews) -> TableFigures:
 
 
 def _totals(tables: TableViews) -> Totals:
-    """Counts of images from the images table alone, and of the words below the threshold."""
+    """Counts from the images table, and of the words below the threshold."""
     row = tables.rows(
         """
         SELECT count(*), count(*) FILTER (status = 'words'), count(*) FILTER (status = 'empty'),
@@ -300,7 +300,7 @@ def _totals(tables: TableViews) -> Totals:
 
 
 def charts(figures: TableFigures) -> list[Chart]:
-    """The figures as plots."""
+    """The statistics as charts."""
     return [
         line_chart(
             "Throughput",

@@ -23,7 +23,7 @@ def store_path(path: str) -> str:
 
 
 class StoreFileSystem(AbstractFileSystem):  # type: ignore[misc]
-    """The files of one store, by their paths in it; names are taken literally, never as globs."""
+    """The files of one store, by their paths in it; names are literal, never globs."""
 
     protocol = PROTOCOL
     cachable = False

@@ -3,8 +3,8 @@
     with open_tables("out") as tables:
         tables.words.filter("text = 'exit'").df()
 
-The connection is in memory, sees the committed files and nothing else, and cannot be opened up
-again from SQL: no other file, no write, no extension, no setting.
+The connection is in memory, sees only the committed files, and cannot be unlocked from SQL: no
+other file, no write, no extension, no setting.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _TRIES = 5
-# As DuckDB and the drivers behind it say that a file is not there; DuckDB then takes its name for
-# a folder's, and may not look into that.
+# How DuckDB and the drivers behind it report a missing file; DuckDB then takes the name for that of
+# a folder, and is not allowed to look into it.
 _GONE = re.compile(
     r"no such file|no files found|cannot open|filenotfound|not found|\.parquet/\*\*/", re.I
 )
@@ -60,7 +60,7 @@ _OLD_KEY = (
     r"coalesce(text_key, regexp_replace(strip_accents(lower(text)), '[^\p{L}\p{N}]+', '', 'g'))"
     " AS text_key"
 )
-# the statement's line with a caret under the place, which means nothing on one line
+# the statement's line with a caret below, which is useless on one line
 _EXCERPT = re.compile(r"\n+LINE \d+: .*\n *\^+", re.DOTALL)
 _COUNTS = ("items", "images", "with_words", "empty", "failed", "words")
 _SHARDS = pa.schema(
@@ -121,7 +121,7 @@ class TableViews:
         self._connection = self._connect()
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
-        # large sorts spill there; DuckDB makes it when it must and takes it away at the end
+        # large sorts spill there; DuckDB creates it when needed and deletes it at the end
         spill = Path(tempfile.gettempdir()) / f"textspot-query-{secrets.token_hex(6)}"
         config: dict[str, Any] = {
             "python_enable_replacements": "false",
@@ -141,10 +141,10 @@ class TableViews:
         return self._connection
 
     def on_latest(self, action: Callable[[], T]) -> T:
-        """Read something; again from the latest state if its files went meanwhile.
+        """Read something; if its files were deleted meanwhile, again from the latest state.
 
-        Compact and forget delete the files that they have replaced. What is read then is another
-        state of the table: rows of before and after must not be put together.
+        Compact and forget delete the files that they replace. What is read then is another state of
+        the table: rows of the two states must not be mixed.
         """
         for _ in range(_TRIES):
             try:
@@ -155,7 +155,7 @@ class TableViews:
         raise AbortedError(f"{self.uri}: other drivers keep changing it; run again")
 
     def _reopen(self) -> bool:
-        """Open the latest state; False if that is the one we have."""
+        """Open the latest state; False if it is already open."""
         latest = open_tables(self.files.store)
         if latest.state == self.files.state:
             return False
@@ -196,13 +196,13 @@ class TableViews:
     def execute(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> duckdb.DuckDBPyConnection:
-        """Run one statement of our own; users' statements go through `query.run_query`."""
+        """Run a statement of this package; users' statements go through `sql.run_query`."""
         return self.on_latest(lambda: self._connection.execute(sql, parameters))
 
     def rows(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> list[tuple[Any, ...]]:
-        """All rows of a statement of our own; Ctrl-C stops it.
+        """All rows of a statement of this package; Ctrl-C stops it.
 
         Raises:
             DamagedTableError: A file of the table cannot be read.
@@ -224,7 +224,7 @@ class TableViews:
         return self._connection.cursor()
 
     def add_shards(self) -> None:
-        """Make the views ``shards`` and ``runs``; left out at first, as it reads all records."""
+        """Make the views ``shards`` and ``runs``; not made at first, as this reads all records."""
         if self._has_shards:
             return
         rows = self.on_latest(lambda: [_shard_row(r) for r in self.files.commit_records()])
@@ -263,7 +263,7 @@ class TableViews:
         return names
 
     def _make_lookup(self) -> list[str]:
-        """``lookup``: what a search needs of every word, from the sorted copy if there is one."""
+        """``lookup``: the columns that a search needs, from the sorted copy if there is one."""
         columns = ", ".join(SLIM)
         sources = []
         names: list[str] = []
@@ -326,7 +326,7 @@ def sql_reason(exc: BaseException) -> str:
 
 
 def damaged(uri: str, exc: BaseException, what: str = "a committed file") -> DamagedTableError:
-    """The fault of reading a table as one line that says what to do.
+    """An error of reading a table, as one line that says what to do.
 
     Args:
         uri: The table's folder.

@@ -135,7 +135,7 @@ def test_hocr_is_xml_with_boxes_corners_and_lines(table: str, tmp_path: Path) ->
 
 
 def test_alto_is_one_file_an_image(table: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="one image a file"):
+    with pytest.raises(UsageError, match="one image per file"):
         exported(table, "alto", tmp_path / "all.xml")
     assert not list(tmp_path.glob("all.xml*"))
     report = exported(table, "alto", tmp_path / "alto")
