@@ -1,6 +1,7 @@
-"""The stored form of small state files: JSON with a version, read strictly.
+"""State files: their stored form, and the put by which one of several writers wins.
 
-Keys that a later release has added are passed over; a file of a later table version is refused.
+Small ones are JSON with a version, read strictly. Keys that a later release has added are passed
+over; a file of a later table version is refused.
 """
 
 from __future__ import annotations
@@ -9,10 +10,36 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from textspot_ray.errors import TableError
+from textspot_ray.errors import StorageError, TableError
+from textspot_ray.storage.stores import Store
 from textspot_ray.tables.schema import TABLE_VERSION
 
 T = TypeVar("T")
+
+
+def put_once(store: Store, path: str, data: bytes) -> bool:
+    """Put a file that several writers may put at once; the first one's stays.
+
+    Args:
+        store: The output folder.
+        path: Where.
+        data: Bytes that no other writer has: they hold the random name of an attempt. So a put
+            whose reply was lost on the way knows its own file again.
+
+    Returns:
+        Whether the file that lies there now is this one.
+
+    Raises:
+        StorageError: Storage refuses, and there is no such file.
+        FileNotFoundError: Somebody's was there and is gone, so nothing tells whose it was.
+    """
+    try:
+        if store.put_if_absent(path, data):
+            return True
+    except StorageError:
+        if not store.exists(path):
+            raise
+    return store.read(path) == data
 
 
 class _Versioned(msgspec.Struct):

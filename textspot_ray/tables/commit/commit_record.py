@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from textspot_ray.errors import StorageError, TableError
+from textspot_ray.errors import TableError
 from textspot_ray.records import Counts, ShardId
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.codec import decode_record, encode_record
+from textspot_ray.tables.commit.codec import decode_record, encode_record, put_once
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.schema import BY_TEXT, TABLES
 
@@ -213,22 +213,12 @@ def put_commit_record(store: Store, record: CommitRecord) -> bool:
     """Put a record if its place is free: the one act that makes a shard's data files count.
 
     Returns:
-        Whether the record that lies there now is this one. A put whose reply was lost on the way
-        finds its own record and is a success.
+        Whether the record that lies there now is this one.
 
     Raises:
-        StorageError: Storage refuses, and the record is not there.
+        StorageError: Storage refuses, and no record is there.
     """
     fault("before_marker")
-    try:
-        won = store.put_if_absent(record.path, commit_record_to_json(record))
-    except StorageError:
-        there = read_commit_record(store, record.shard, record.generation)
-        if there is None or there.attempt != record.attempt:
-            raise
-        won = True
-    if not won:
-        there = read_commit_record(store, record.shard, record.generation)
-        won = there is not None and there.attempt == record.attempt
+    won = put_once(store, record.path, commit_record_to_json(record))
     fault("after_marker")
     return won

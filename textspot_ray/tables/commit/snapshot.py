@@ -22,7 +22,7 @@ import pyarrow as pa
 from textspot_ray.errors import StorageError
 from textspot_ray.records import Counts
 from textspot_ray.storage.stores import Store
-from textspot_ray.tables.commit.codec import decode_record, encode_record
+from textspot_ray.tables.commit.codec import decode_record, encode_record, put_once
 from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, new_attempt
 from textspot_ray.tables.commit.manifest import (
     SNAPSHOTS,
@@ -111,19 +111,12 @@ def read_snapshot(store: Store, n: int) -> Snapshot:
 
 def put_snapshot(store: Store, snapshot: Snapshot) -> bool:
     """Make a snapshot the one that counts, unless another has its number already."""
-    path = snapshot_path(snapshot.n)
     fault("before_snapshot")
     # Old snapshots are deleted: a free number may be one that was taken long ago.
     numbers = snapshot_numbers(store)
     if numbers and numbers[-1] >= snapshot.n:
         return False
-    try:
-        won = store.put_if_absent(path, encode_record(snapshot))
-    except StorageError:
-        if not _is_ours(store, snapshot):
-            raise
-        won = True
-    won = won or _is_ours(store, snapshot)
+    won = put_once(store, snapshot_path(snapshot.n), encode_record(snapshot))
     fault("after_snapshot")
     return won
 
@@ -233,10 +226,3 @@ def merge_tiers(
     table = newest_only(pa.concat_tables(merged))
     written = write_manifest(store, table, head.n + 1)
     return (*kept, written), written
-
-
-def _is_ours(store: Store, snapshot: Snapshot) -> bool:
-    try:
-        return read_snapshot(store, snapshot.n).attempt == snapshot.attempt
-    except FileNotFoundError:
-        return False

@@ -9,16 +9,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from textspot_ray.config import OutputConfig
-from textspot_ray.errors import StorageError
 from textspot_ray.records import Item, ShardId, Skipped
 from textspot_ray.sources.kinds import is_ordered
+from textspot_ray.tables.commit.codec import put_once
 from textspot_ray.tables.commit.commit_record import new_attempt
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.ids import hash_ids, hash_tags
 from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.plan.segment import (
     Segment,
-    SegmentFile,
     ShardSlice,
     build_segment,
     encode_segment,
@@ -240,15 +239,7 @@ class _Update:
         head = build_segment(seq, new_attempt(), self._run_id, kind, time.time(), cuts)
         data = encode_segment(head, items)
         fault("before_segment")
-        store, path = self._plan.store, segment_path(seq)
-        try:
-            won = store.put_if_absent(path, data)
-        except StorageError:
-            if not store.exists(path):
-                raise
-            won = False
-        # A put whose reply was lost meets its own file.
-        won = won or SegmentFile(store, seq).head.attempt == head.attempt
+        won = put_once(self._plan.store, segment_path(seq), data)
         fault("after_segment")
         if not won:
             self._plan.refresh()

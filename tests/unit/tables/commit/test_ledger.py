@@ -29,6 +29,7 @@ from textspot_ray.errors import (
 from textspot_ray.records import Counts, ErrorKind, PageInfo, Shard, ShardId
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit import snapshot as snapshot_module
+from textspot_ray.tables.commit.codec import put_once
 from textspot_ray.tables.commit.commit_record import (
     CommitRecord,
     DataFile,
@@ -262,6 +263,19 @@ def test_of_two_that_fold_at_once_one_wins_and_nothing_is_lost(store, monkeypatc
     assert len(found(store).settled()) == 2 == latest_snapshot(store).shards
     names = {e.path for e in store.list("_textspot/snap/") if "manifest" in e.path}
     assert names == {m.path for m in latest_snapshot(store).manifests}
+
+
+def test_a_put_without_a_reply_is_told_by_the_bytes_that_are_there(store, monkeypatch):
+    def refuse(path, data):
+        raise StorageError("no reply")
+
+    monkeypatch.setattr(store, "put_if_absent", refuse)
+    with pytest.raises(StorageError, match="no reply"):
+        put_once(store, "state.json", b"mine")  # nothing is there
+    store.put("state.json", b"mine")
+    assert put_once(store, "state.json", b"mine")
+    store.put("state.json", b"another's")
+    assert not put_once(store, "state.json", b"mine")
 
 
 def test_a_marker_put_late_for_an_absorbed_generation_does_not_count(store):
