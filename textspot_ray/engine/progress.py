@@ -7,7 +7,8 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
@@ -15,7 +16,7 @@ from textspot_ray.engine.slot.done_pages import LongFile
 from textspot_ray.engine.slot.events import tell
 from textspot_ray.engine.slot.process_setup import MemoryGauge
 from textspot_ray.engine.slot.slot import Report
-from textspot_ray.engine.slot.slot_metrics import ClusterMetrics, ClusterTally
+from textspot_ray.engine.slot.slot_metrics import SlotMetrics
 from textspot_ray.records import Counts
 
 _RATE_WINDOW_S: Final = 60.0
@@ -42,7 +43,9 @@ class Progress:
         waiting_s: Seconds since any slot works; 0 while one does.
         open_items: Items done in shards that are not committed yet.
         failures: Failed images of this run by kind.
-        cluster: The slots: where they run, what waits in them, their memory.
+        slots: Slots that work, by node.
+        stage_s, waiting, memory_bytes, retries: As in `SlotMetrics`, of all slots: sums, with the
+            seconds and retries of slots that are gone; of memory, the largest process of a kind.
     """
 
     items_planned: int
@@ -59,7 +62,11 @@ class Progress:
     waiting_s: float = 0.0
     open_items: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
-    cluster: ClusterMetrics = field(default_factory=ClusterMetrics)
+    slots: Mapping[str, int] = field(default_factory=dict)
+    stage_s: Mapping[str, float] = field(default_factory=dict)
+    waiting: Mapping[str, float] = field(default_factory=dict)
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    retries: Mapping[str, float] = field(default_factory=dict)
 
 
 OnProgress = Callable[[Progress], None]
@@ -73,12 +80,12 @@ class Tally:
         self._items_skipped = 0
         self._began_s = time.monotonic()
         self._worked_s = self._began_s  # when a slot was last there
-        self._open: dict[int, Counts] = {}
-        self._long: dict[int, tuple[LongFile, ...]] = {}  # files that slots are at
-        self._helped: set[LongFile] = set()  # blocks of them that other slots have done
+        self._reports: dict[int, Report] = {}  # the newest of each slot
+        self._helped: set[LongFile] = set()  # blocks of long files that other slots have done
         self._rates: list[tuple[float, int, int]] = []  # time, images, items
+        self._stage_s: dict[str, float] = {}  # of slots that are gone
+        self._retries: dict[str, float] = {}  # likewise, and what no slot knows of
         self.items_planned = items_before
-        self._cluster = ClusterTally()
         self._gauge = MemoryGauge(interval_s=5.0)
         self.counts = Counts()
         self.shards = 0
@@ -94,10 +101,8 @@ class Tally:
             if settled.record is not None:
                 self.counts += settled.counts
                 self.shards += 1
-        self._open[slot] = report.open_counts
-        self._long[slot] = report.long_files
+        self._reports[slot] = report
         self._helped.update(report.helped)
-        self._cluster.add(slot, report.metrics)
 
     def begin_again(self, items: int) -> None:
         """So many items of earlier runs are read once more, and are not done until then."""
@@ -109,23 +114,22 @@ class Tally:
 
     def forget(self, slot: int) -> None:
         """A slot is gone, with what it had not committed."""
-        self._open.pop(slot, None)
-        self._long.pop(slot, None)
-        self._cluster.forget(slot)
+        gone = self._reports.pop(slot, None)
+        if gone is not None:
+            self._stage_s = _sum(self._stage_s, gone.metrics.stage_s)
+            self._retries = _sum(self._retries, gone.metrics.retries)
 
     def count_retries(self, shards: int) -> None:
         """So many shards are begun again on another slot."""
-        self._cluster.count_retries("shard", shards)
+        self._retries = _sum(self._retries, {"shard": shards})
 
     def progress(self, *, planning: bool = False, final: bool = False) -> Progress:
         """The sums now."""
-        counts = self.counts
-        for part in self._open.values():
-            counts += part
+        metrics = [report.metrics for report in self._reports.values()]
+        counts = sum((report.open_counts for report in self._reports.values()), self.counts)
         images_done = counts.images + self._pages_ahead()
         now = time.monotonic()
-        cluster = self._cluster.metrics(self._gauge.uss_bytes())
-        if cluster.slots:
+        if metrics:
             self._worked_s = now
         self._rates = [r for r in self._rates if now - r[0] <= _RATE_WINDOW_S]
         self._rates.append((now, images_done, counts.items))
@@ -151,15 +155,32 @@ class Tally:
             open_items=counts.items - self.counts.items,
             failures=counts.failures,
             waiting_s=now - self._worked_s,
-            cluster=cluster,
+            slots=Counter(m.node for m in metrics),
+            stage_s=_sum(self._stage_s, *(m.stage_s for m in metrics)),
+            waiting=_sum(*(m.waiting for m in metrics)),
+            memory_bytes=self._memory_bytes(metrics),
+            retries=_sum(self._retries, *(m.retries for m in metrics)),
         )
+
+    def _memory_bytes(self, metrics: Iterable[SlotMetrics]) -> dict[str, int]:
+        largest = {"driver": self._gauge.uss_bytes()}
+        for part, size in (pair for m in metrics for pair in m.memory_bytes.items()):
+            largest[part] = max(size, largest.get(part, 0))
+        return largest
 
     def _pages_ahead(self) -> int:
         """Pages that others have done of long files, and that the files' slots have not counted."""
-        files = {file.key: file for files in self._long.values() for file in files}
+        files = {file.key: file for r in self._reports.values() for file in r.long_files}
         self._helped = {block for block in self._helped if block.key in files}
         ahead = [block for block in self._helped if block.start >= files[block.key].start]
         return sum(min(block.stop, files[block.key].stop) - block.start for block in ahead)
+
+
+def _sum(*parts: Mapping[str, float]) -> dict[str, float]:
+    total: defaultdict[str, float] = defaultdict(int)
+    for name, value in (pair for part in parts for pair in part.items()):
+        total[name] += value
+    return dict(total)
 
 
 def console(

@@ -117,19 +117,13 @@ class StatusWriter:
 
 def _with_figures(base: RunStatus, progress: Progress) -> RunStatus:
     """The account with all figures that progress has under the same names."""
-    cluster = progress.cluster
     known = {field.name for field in fields(RunStatus)}
-    figures = {
-        field.name: getattr(part, field.name)
-        for part in (progress, cluster)
-        for field in fields(part)
-        if field.name in known
-    }
+    same = [field.name for field in fields(progress) if field.name in known]
     eta_s = progress.eta_s
-    figures |= {
+    figures = {name: getattr(progress, name) for name in same} | {
         "images_per_s": round(progress.images_per_s, 3),
         "eta_s": None if eta_s is None else round(eta_s, 1),
-        "n_slots": sum(cluster.slots.values()),
-        "n_nodes": len(cluster.slots),
+        "n_slots": sum(progress.slots.values()),
+        "n_nodes": len(progress.slots),
     }
     return replace(base, **figures)

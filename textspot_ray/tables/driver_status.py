@@ -72,7 +72,7 @@ class RunStatus:
         shards_done: Committed by this run.
         slots: Slots by node; the first `MAX_NODES` by name.
         n_slots, n_nodes: All of them.
-        stage_s, waiting, memory_bytes, retries: See `engine.slot.slot_metrics.ClusterMetrics`.
+        stage_s, waiting, memory_bytes, retries: See `engine.progress.Progress`.
         note: Why it failed.
     """
 

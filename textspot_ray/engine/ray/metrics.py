@@ -74,32 +74,32 @@ METRICS: Final[dict[str, Metric]] = {
         "1 while the driver works; gone with it, 0 only if the cluster outlives the run's end",
         lambda p: not p.final,
     ),
-    "textspot_slots": _one("Slots that work", lambda p: sum(p.cluster.slots.values())),
-    "textspot_nodes": _one("Nodes with a slot that works", lambda p: len(p.cluster.slots)),
+    "textspot_slots": _one("Slots that work", lambda p: sum(p.slots.values())),
+    "textspot_nodes": _one("Nodes with a slot that works", lambda p: len(p.slots)),
     "textspot_stage_seconds": _by(
         "stage",
         STAGES,
         "Seconds of work by stage, summed over this run's images",
-        lambda p: p.cluster.stage_s,
+        lambda p: p.stage_s,
     ),
     "textspot_queue": _by(
         "queue",
         QUEUES,
         "Images of all slots that wait or are worked at (commit: shards)",
-        lambda p: p.cluster.waiting,
+        lambda p: p.waiting,
     ),
     "textspot_memory_bytes": _by(
         "part",
         PARTS,
         "Unique memory (USS) of the largest process of each kind",
-        lambda p: p.cluster.memory_bytes,
+        lambda p: p.memory_bytes,
     ),
     "textspot_retries": _by(
         "what",
         RETRIES,
         "Done again in this run: images after a worker's end, shards after a slot's, requests "
         "after a passing storage fault",
-        lambda p: p.cluster.retries,
+        lambda p: p.retries,
     ),
 }
 
