@@ -92,7 +92,6 @@ class FakeRunner:
             Counts(n, n, n, 0, 0, 12 * n, {"corrupt": n // 100}),
             wants=len(self._tasks) < 2,
             idle=not self._tasks,
-            deaths=0,
             events=(),
             metrics=metrics,
         )

@@ -24,6 +24,7 @@ from textspot_ray.tables.commit.commit_record import (
     DataFile,
     commit_record_to_json,
     new_attempt,
+    put_commit_record,
 )
 from textspot_ray.tables.commit.committed import CommittedShards
 from textspot_ray.tables.commit.ledger import Ledger, open_ledger
@@ -72,7 +73,9 @@ def commit_half(store: Store, ledger: Ledger, share: float) -> tuple[int, float,
         if n >= todo:
             break
         start = time.perf_counter()
-        ledger.commit(a_record(task.shard, ledger.digest, task.items, 1e9 + n))
+        record = a_record(task.shard, ledger.digest, task.items, 1e9 + n)
+        put_commit_record(store, record)
+        ledger.note(record)
         middle = time.perf_counter()
         if ledger.fold():
             vacuum_state(ledger, grace_s=0.0)

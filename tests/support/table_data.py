@@ -18,6 +18,7 @@ from textspot_ray.records import (
     Word,
 )
 from textspot_ray.storage.stores import Store, open_store
+from textspot_ray.tables.commit.commit_record import CommitRecord, put_commit_record
 from textspot_ray.tables.commit.ledger import Ledger, open_ledger
 from textspot_ray.tables.commit.writer import ShardWriter
 from textspot_ray.tables.open import open_tables
@@ -98,6 +99,11 @@ def write_shard(
             writer.add(make_result(item, fail=fail))
         record = writer.commit()
     return record is not None and ledger.note(record)
+
+
+def commit(ledger: Ledger, record: CommitRecord) -> bool:
+    """Put a record and take note of it; whether it counts."""
+    return put_commit_record(ledger.store, record) and ledger.note(record)
 
 
 def table_rows(

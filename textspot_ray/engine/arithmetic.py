@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from textspot_ray.errors import UsageError
@@ -16,27 +15,12 @@ if TYPE_CHECKING:
 INT8_KEY: Final = "int8_arithmetic"
 
 
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """How far the same setting may differ between CPU types.
-
-    Attributes:
-        box_px: Of a coordinate, pixels of the original image.
-        confidence: Of detection and text.
-    """
-
-    box_px: float
-    confidence: float
-
-
-TOLERANCE: Final = Tolerance(box_px=0.5, confidence=0.001)
-
-
 def arithmetic_of(precision: str, engine: EngineConfig) -> dict[str, str]:
     """The part of a table's fingerprint that the machine and its use decide, where it matters.
 
-    In f32 and with the 8-bit dot product, CPUs agree within `TOLERANCE`. Without that instruction
-    OpenVINO's int8 rounds otherwise: of 111 words of eight photographs, seven were not found.
+    In f32 and with the 8-bit dot product, CPUs agree within 0.5 pixels of a coordinate and 0.001 of
+    a confidence. Without that instruction OpenVINO's int8 rounds otherwise: of 111 words of eight
+    photographs, seven were not found.
     The threads of one inference decide in which order partial sums are added.
 
     Returns:

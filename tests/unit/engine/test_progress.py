@@ -25,7 +25,7 @@ def report(done=0, open_=0, other=False):
     shard = ShardId(0, done)
     record = CommitRecord(shard, 0, "a" * 12, "run", "run", "f", counts, ())
     settled = (ShardOutcome(shard, 0, None if other else record, counts),) if done else ()
-    return Report(settled, Counts(items=open_, images=open_, words=open_), True, False, 0, ())
+    return Report(settled, Counts(items=open_, images=open_, words=open_), True, False, ())
 
 
 def test_open_shards_count_until_their_slot_is_lost():
@@ -190,7 +190,7 @@ def test_colours_are_for_terminals_that_want_them(monkeypatch, no_color):
     tally = Tally(0)
     tally.items_planned = 2
     failed = Counts(items=1, images=1, failed=1)
-    tally.add(0, Report((), failed, True, False, 0, ()))
+    tally.add(0, Report((), failed, True, False, ()))
     show(tally.progress(final=True))
     assert "1 failed" in out.getvalue()
     coloured = re.search(r"\x1b\[[0-9;]*3[0-9]", out.getvalue()) is not None

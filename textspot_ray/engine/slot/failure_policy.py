@@ -32,7 +32,6 @@ class FailurePolicy:
         self._stuck_reads_in_a_row = 0
         self._events: deque[SlotEvent] = deque(maxlen=100)
         self.suspects: deque[PageTask] = deque()
-        self.deaths = 0
 
     @property
     def wants_probe(self) -> bool:
@@ -96,7 +95,6 @@ class FailurePolicy:
         Raises:
             AbortedError: It ended too often without a finished image in between.
         """
-        self.deaths += 1
         self._deaths_in_a_row += 1
         for task, _ in tasks:
             self.record(f"{worker} ended: {reason}; this image was with it", task)

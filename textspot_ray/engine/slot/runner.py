@@ -144,11 +144,6 @@ class ShardRunner:
         )
 
     @property
-    def deaths(self) -> int:
-        """Deaths of workers so far."""
-        return self._policy.deaths
-
-    @property
     def metrics(self) -> SlotMetrics:
         """What waits and what was done again; node and own memory are the slot's to add."""
         flow = self._flow

@@ -77,7 +77,6 @@ class Report:
         open_counts: What is done in shards that are not committed yet.
         wants: Whether the slot wants another task.
         idle: Whether it has none left.
-        deaths: Workers that ended, since the slot began.
         events: What went wrong, for the log.
         metrics: Where the slot runs, what waits in it and its memory.
         long_files: Long files that it is at, with the pages that it has not begun.
@@ -88,7 +87,6 @@ class Report:
     open_counts: Counts
     wants: bool
     idle: bool
-    deaths: int
     events: tuple[SlotEvent, ...]
     metrics: SlotMetrics = field(default_factory=SlotMetrics)
     long_files: tuple[LongFile, ...] = ()
@@ -166,7 +164,6 @@ class Slot:
             open_counts=self._runner.open_counts,
             wants=self._runner.wants_shard,
             idle=self._runner.idle,
-            deaths=self._runner.deaths,
             events=self._runner.take_slot_events(),
             metrics=self._metrics(),
             long_files=self._runner.long_files,

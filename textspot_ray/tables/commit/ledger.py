@@ -34,7 +34,6 @@ from textspot_ray.tables.commit.commit_record import (
     CommitRecord,
     DataFile,
     parse_record_path,
-    put_commit_record,
     read_commit_record,
 )
 from textspot_ray.tables.commit.committed import CommittedShards
@@ -227,12 +226,6 @@ class Ledger:
         shared with other shards; until then it gets no further generation.
         """
         return shard in self._live and self._absorbed.is_compacted(shard)
-
-    def commit(self, record: CommitRecord) -> bool:
-        """Put a record; True if it is now the one that settles its shard and generation."""
-        if not put_commit_record(self.store, record):
-            return False
-        return self.note(record)
 
     def note(self, record: CommitRecord) -> bool:
         """Take note of a record that some process committed.

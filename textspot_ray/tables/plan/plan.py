@@ -111,12 +111,6 @@ class Plan:
         """Shards planned."""
         return sum(len(s) for s in self._new_segments())
 
-    def shards(self) -> Iterator[ShardId]:
-        """All shards, in order."""
-        for segment in self._new_segments():
-            for index in range(len(segment)):
-                yield ShardId(segment.seq, index)
-
     def tasks(self, ledger: Ledger) -> Iterator[Task]:
         """What is left to do, in the order of the plan: shards not settled, and changed items.
 

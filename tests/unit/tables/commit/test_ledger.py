@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.table_data import (
     FINGERPRINT,
+    commit,
     found,
     make_items,
     make_result,
@@ -137,16 +138,16 @@ def test_a_second_driver_sees_what_the_first_settles(store):
 
 def test_one_marker_a_shard_and_generation(store):
     ledger = found(store)
-    assert ledger.commit(record_of(0))
-    assert not ledger.commit(record_of(0, attempt="f" * 12))
-    assert ledger.commit(record_of(0, attempt="000000000000"))  # its own, put twice
+    assert commit(ledger, record_of(0))
+    assert not commit(ledger, record_of(0, attempt="f" * 12))
+    assert commit(ledger, record_of(0, attempt="000000000000"))  # its own, put twice
 
 
 def test_the_highest_generation_wins_in_counts_files_and_settled(store):
     ledger = found(store)
     for generation, words in ((0, 2), (1, 5), (2, 9)):
-        ledger.commit(record_of(1, generation=generation, words=words, redo=generation - 1))
-    ledger.commit(record_of(2, words=1))
+        commit(ledger, record_of(1, generation=generation, words=words, redo=generation - 1))
+    commit(ledger, record_of(2, words=1))
     for view in (ledger, found(store)):
         assert view.settled()[ShardId(0, 1)] == 2
         assert view.counts().words == 10 and view.counts().images == 6
@@ -174,9 +175,9 @@ def test_folding_changes_nothing_that_readers_see(store):
 def test_a_generation_after_a_fold_replaces_the_absorbed_one(store):
     ledger = found(store)
     for index in range(3):
-        ledger.commit(record_of(index))
+        commit(ledger, record_of(index))
     assert ledger.fold(at_least=1)
-    ledger.commit(record_of(1, generation=1, words=7))
+    commit(ledger, record_of(1, generation=1, words=7))
     for folded in (False, True):
         view = found(store)
         assert view.counts().words == 2 + 7 + 2 and view.counts().items == 9
@@ -199,7 +200,7 @@ def test_many_folds_keep_few_manifests_and_every_record(store, monkeypatch):
     monkeypatch.setattr(snapshot_module, "MERGE_FACTOR", 4)
     ledger = found(store)
     for index in range(64):
-        ledger.commit(record_of(index % 8, plan=index // 8))
+        commit(ledger, record_of(index % 8, plan=index // 8))
         assert ledger.fold(at_least=1)
     assert len(latest_snapshot(store).manifests) <= 3 * 3 + 1
     view = found(store)
@@ -228,7 +229,7 @@ def test_damaged_images_are_counted_through_records_folds_and_what_is_taken_out(
 def test_manifests_of_before_damage_was_counted_are_read_and_merged(store, monkeypatch):
     monkeypatch.setattr(snapshot_module, "MERGE_FACTOR", 2)
     ledger = found(store)
-    ledger.commit(record_of(0))
+    commit(ledger, record_of(0))
     assert ledger.fold(at_least=1)
     head = latest_snapshot(store)
     (manifest,) = head.manifests
@@ -245,16 +246,16 @@ def test_manifests_of_before_damage_was_counted_are_read_and_merged(store, monke
     assert view.counts().images == 3 and view.counts().damaged == 0
     assert view.commit_record(ShardId(0, 0)).counts.words == 2
     assert [record.counts.damaged for record in view.commit_records()] == [0]
-    view.commit(record_of(1))
+    commit(view, record_of(1))
     assert view.fold(at_least=1)
     assert len(latest_snapshot(store).manifests) == 1 and found(store).counts().images == 6
 
 
 def test_of_two_that_fold_at_once_one_wins_and_nothing_is_lost(store, monkeypatch):
     first, second = found(store), found(store)
-    first.commit(record_of(0))
+    commit(first, record_of(0))
     second.refresh()
-    second.commit(record_of(1))
+    commit(second, record_of(1))
     assert first.fold(at_least=1)  # knows shard 0 only
     put = store.put_if_absent
     assert not second.fold(at_least=1)  # number 1 is taken
@@ -280,7 +281,7 @@ def test_a_put_without_a_reply_is_told_by_the_bytes_that_are_there(store, monkey
 
 def test_a_marker_put_late_for_an_absorbed_generation_does_not_count(store):
     ledger = found(store)
-    ledger.commit(record_of(0))
+    commit(ledger, record_of(0))
     ledger.fold(at_least=1)
     store.delete(record_of(0).path)  # the sweep
     late = record_of(0, attempt="e" * 12, words=50)
@@ -292,7 +293,7 @@ def test_a_marker_put_late_for_an_absorbed_generation_does_not_count(store):
 
 def test_a_snapshot_of_a_newer_version_is_refused(store):
     ledger = found(store)
-    ledger.commit(record_of(0))
+    commit(ledger, record_of(0))
     ledger.fold(at_least=1)
     path = snapshot_module.snapshot_path(1)
     data = json.loads(store.read(path))
