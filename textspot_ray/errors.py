@@ -25,7 +25,10 @@ class ExitCode(IntEnum):
 
 
 class TextspotError(Exception):
-    """An error that is not an image's: one line that names what is wrong and the fix."""
+    """An error that is not an image's: one line that names what is wrong and the fix.
+
+    Workers' errors travel to the driver as they are, so every subclass can be pickled.
+    """
 
     exit_code: ExitCode = ExitCode.ABORTED
 
@@ -66,8 +69,11 @@ class MissingExtraError(UsageError):
     """An optional dependency is needed; the message names the pip extra."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional package: pip install 'textspot-ray[{extra}]'")
+        super().__init__(what, extra)  # as they are, for an exception is pickled by its arguments
         self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} needs an optional package: pip install 'textspot-ray[{self.extra}]'"
 
 
 class FingerprintError(TextspotError):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from textspot_ray.engine.slot.slot import Job, Report, Slot
-from textspot_ray.errors import AbortedError
 
 if TYPE_CHECKING:
     from textspot_ray.tables.plan.plan import Task
@@ -56,16 +55,14 @@ class _RaySlot:
         options = in_group(self._group, 0, bundles[0]["CPU"])
         runner: Any = ray.remote(RunnerActor)
         self._runner = runner.options(**ALONE, **options).remote(job, shape, self._group)
-        self._checked(ray.get(self._runner.open.remote()))
+        ray.get(self._runner.open.remote())
 
     def step(self, tasks: Sequence[Task], timeout_s: float, *, more: bool) -> Report:
         """See `Slot.step`."""
         import ray
 
-        answer = self._checked(ray.get(self._runner.step.remote(tasks, timeout_s, more, False)))
-        if not isinstance(answer, Report):
-            raise AbortedError("the slot's runner gave no report")
-        return answer
+        report: Report = ray.get(self._runner.step.remote(tasks, timeout_s, more, False))
+        return report
 
     def close(self) -> None:
         """End the actors, and Ray if it was started here."""
@@ -76,10 +73,3 @@ class _RaySlot:
         ray.kill(self._runner, no_restart=True)
         remove_placement_group(self._group)
         self._cluster.__exit__(None, None, None)
-
-    def _checked(self, answer: Any) -> Any:
-        from textspot_ray.engine.ray.actors import RemoteError
-
-        if isinstance(answer, RemoteError):
-            raise answer.error()
-        return answer

@@ -6,12 +6,18 @@ import cv2
 import pytest
 
 from tests.support.lines_bundle import dark, draw_line, write_lines_bundle
-from tests.support.scripted import plain_scripts, scripted_config, scripted_parts, write_images
+from tests.support.scripted import (
+    ScriptedModels,
+    plain_scripts,
+    scripted_config,
+    scripted_parts,
+    write_images,
+)
 from tests.support.stub_bundle import draw, write_stub_bundle
 from tests.support.tables_equal import all_rows
 from textspot_ray.config import config_from_dict
 from textspot_ray.engine.run import exit_code, run
-from textspot_ray.errors import ExitCode
+from textspot_ray.errors import BundleError, ExitCode
 
 pytestmark = pytest.mark.ray
 
@@ -105,3 +111,13 @@ def test_same_tables_with_a_bundle_of_lines(tmp_path, ray_cluster):
         assert found[f"{n}.png"] == wanted
     assert found["large.png"] == ["small", "print"]
     assert "0.png" not in found
+
+
+def test_the_same_fault_where_models_cannot_be_loaded(tmp_path, ray_cluster):
+    folder = write_images(tmp_path / "in", plain_scripts(4))
+    models = ScriptedModels(refuse="bundle x: detector.bin is truncated")
+    for kind in ("local", "ray"):
+        with pytest.raises(BundleError) as caught:
+            run(scripted_config(tmp_path / kind, kind=kind), parts=scripted_parts(folder, models))
+        assert str(caught.value) == "bundle x: detector.bin is truncated"
+        assert caught.value.exit_code is ExitCode.USAGE

@@ -13,6 +13,7 @@ from textspot_ray.engine.slot.ports import Answered, Died, Events, Raised, Refus
 from textspot_ray.engine.slot.read_ahead import ReadAhead
 from textspot_ray.engine.slot.runner import ShardRunner
 from textspot_ray.engine.slot.slot import small_page
+from textspot_ray.errors import BundleError
 from textspot_ray.records import Counts, Encoded, ImageResult, Item, Shard, ShardId, Stage
 from textspot_ray.tables.rows import counts_of
 
@@ -53,7 +54,7 @@ class ActedWorker:
         if self.broken == "start":
             self._die("SIGSEGV")
         elif self.broken == "refuse":
-            self.events.put(Refused(self.name, generation, "no such bundle", 2))
+            self.events.put(Refused(self.name, generation, BundleError("no such bundle")))
         elif self.broken != "hang":
             self.events.put(Started(self.name, generation))
 

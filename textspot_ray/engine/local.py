@@ -171,10 +171,10 @@ class _Link:
                 self._last = None  # not to be held longer than the runner holds it
         name, generation = self._name, self._generation
         match message:
-            case Loaded(_, None):
+            case Loaded(None):
                 self._events.put(Started(name, generation))
-            case Loaded(text, int(exit_code)):
-                self._events.put(Refused(name, generation, text, exit_code))
+            case Loaded(error) if error is not None:
+                self._events.put(Refused(name, generation, error))
             case Reply(ticket, None, text, _):
                 self._events.put(Raised(name, generation, ticket, text))
             case Reply(ticket, value, _, uss_bytes) if value is not None:

@@ -53,10 +53,9 @@ class RecogniseCall:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The child's first answer: it is ready, or (with an exit code) why it never will be."""
+    """A worker's first answer: it is ready, or why it never will be."""
 
-    message: str = ""
-    exit_code: int | None = None
+    error: TextspotError | None = None
     pid: int = 0
 
 
@@ -88,7 +87,7 @@ class Child:
 
     def run(self) -> None:
         """Take calls and hand them to the threads."""
-        self.send(Loaded(pid=os.getpid()))
+        self.send(Loaded())
         data = b""
         while True:
             call = self._connection.recv()
@@ -147,7 +146,7 @@ def main(fd: int) -> int:
         try:
             child = Child(connection, setup)
         except TextspotError as exc:
-            connection.send(Loaded(str(exc), int(exc.exit_code), os.getpid()))
+            connection.send(Loaded(exc))
             return 0
         child.run()
     except (EOFError, ConnectionError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from tests.support.scripted import ScriptedModels
 from textspot_ray.engine import local as local_module
 from textspot_ray.engine.local import ChildWorker
 from textspot_ray.engine.slot.ports import Answered, Events, Raised, Started
+from textspot_ray.errors import MissingExtraError, TextspotError
 from textspot_ray.records import DetectedPage, Readings
 
 
@@ -50,3 +53,19 @@ def test_pages_of_one_file_are_sent_once(monkeypatch: pytest.MonkeyPatch) -> Non
         assert isinstance(events.get(timeout=30), Answered)
     finally:
         worker.kill()
+
+
+def test_every_kind_of_fault_travels_as_it_is() -> None:
+    import textspot_ray.query.sql
+    import textspot_ray.sources.listing  # noqa: F401
+
+    kinds = [TextspotError]
+    for kind in kinds:  # grows meanwhile
+        kinds += kind.__subclasses__()
+    assert len(kinds) > 10
+    for kind in kinds:
+        fault = kind("s3://", "s3") if kind is MissingExtraError else kind("one line: do this")
+        arrived = pickle.loads(pickle.dumps(fault))
+        assert type(arrived) is kind and str(arrived) == str(fault)
+        assert arrived.exit_code is fault.exit_code
+    assert str(MissingExtraError("s3://", "s3")).endswith("pip install 'textspot-ray[s3]'")

@@ -30,7 +30,7 @@ from textspot_ray.engine.slot.ports import (
 )
 from textspot_ray.engine.slot.process_setup import MemoryGauge, calm_libraries, crash_plainly
 from textspot_ray.engine.slot.slot import Job, Report, Slot
-from textspot_ray.errors import ExitCode, TextspotError
+from textspot_ray.errors import TextspotError, UsageError
 from textspot_ray.records import DetectedPage, Readings, Stage
 
 if TYPE_CHECKING:
@@ -55,20 +55,6 @@ class Outcome:
     uss_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteError:
-    """Why a slot cannot go on: a `TextspotError` in a form that travels."""
-
-    message: str
-    exit_code: int
-
-    def error(self) -> TextspotError:
-        """The exception to raise in the driver."""
-        error = TextspotError(self.message)
-        error.exit_code = ExitCode(self.exit_code)
-        return error
-
-
 class _ModelActor:
     """What both model actors share: loading apart from construction, so that faults have names."""
 
@@ -82,9 +68,9 @@ class _ModelActor:
         try:
             self._load()
         except TextspotError as exc:
-            return Loaded(str(exc), int(exc.exit_code), os.getpid())
+            return Loaded(exc)
         except ImportError as exc:
-            return Loaded(not_installed(exc.name or str(exc)), int(ExitCode.USAGE), os.getpid())
+            return Loaded(UsageError(not_installed(exc.name or str(exc))))
         return Loaded(pid=os.getpid())
 
     def _load(self) -> None:
@@ -288,12 +274,12 @@ class ActorWorker:
         ref.future().add_done_callback(resolved)
 
     def _on_loaded(self, loaded: Loaded, generation: int) -> None:
-        if loaded.exit_code is None:
-            if generation == self._generation:
-                self._pid = loaded.pid
-            self._events.put(Started(self.name, generation))
-        else:
-            self._events.put(Refused(self.name, generation, loaded.message, loaded.exit_code))
+        if loaded.error is not None:
+            self._events.put(Refused(self.name, generation, loaded.error))
+            return
+        if generation == self._generation:
+            self._pid = loaded.pid
+        self._events.put(Started(self.name, generation))
 
 
 _NODE_ENDED: Final = re.compile(r"node (?:has )?(?:died|was terminated|is dead)", re.IGNORECASE)
@@ -362,22 +348,21 @@ class RunnerActor:
         self._group = group
         self._slot: Slot | None = None
 
-    def open(self) -> RemoteError | str:
-        """Open the output folder and start the models; the id of the node this is on."""
+    def open(self) -> str:
+        """Open the output folder and start the models; the id of the node this is on.
+
+        Raises:
+            TextspotError: They cannot be used.
+        """
         calm_libraries()
         crash_plainly()
         node = str(ray.get_runtime_context().get_node_id())
-        try:
-            # several Ray nodes may be on one machine, and a machine's name says little in a cloud
-            name = f"{platform.node()}/{node[:8]}"
-            self._slot = Slot(self._job, self._make_workers, self._shape.threads, name)
-        except TextspotError as exc:
-            return RemoteError(str(exc), int(exc.exit_code))
+        # several Ray nodes may be on one machine, and a machine's name says little in a cloud
+        name = f"{platform.node()}/{node[:8]}"
+        self._slot = Slot(self._job, self._make_workers, self._shape.threads, name)
         return node
 
-    def step(
-        self, tasks: Sequence[Task], timeout_s: float, more: bool, drain: bool
-    ) -> Report | RemoteError:
+    def step(self, tasks: Sequence[Task], timeout_s: float, more: bool, drain: bool) -> Report:
         """See `Slot.step`.
 
         Args:
@@ -387,10 +372,7 @@ class RunnerActor:
             drain: Start no more images.
         """
         assert self._slot is not None
-        try:
-            return self._slot.step(tasks, timeout_s, more=more, drain=drain)
-        except TextspotError as exc:
-            return RemoteError(str(exc), int(exc.exit_code))
+        return self._slot.step(tasks, timeout_s, more=more, drain=drain)
 
     def close(self) -> None:
         """End the slot's other actors."""

@@ -16,7 +16,6 @@ from textspot_ray.engine.ray.actors import (
     ALONE,
     NODE_DIED,
     UNREACHABLE,
-    RemoteError,
     RunnerActor,
     describe_end,
     in_group,
@@ -28,7 +27,7 @@ from textspot_ray.engine.ray.shipping import ship_bundle
 from textspot_ray.engine.sizing import SlotShape, shape_for_slots, slots_of_node
 from textspot_ray.engine.slot.limits import step_deadline_s
 from textspot_ray.engine.slot.slot import Report
-from textspot_ray.errors import AbortedError, UsageError
+from textspot_ray.errors import AbortedError, TextspotError, UsageError
 
 _LOG = logging.getLogger(__name__)
 _STEP_S: Final = 1.0  # a slot reports at least so often
@@ -297,6 +296,8 @@ class Scheduler:
             try:
                 answer = ray.get(ref, timeout=self._silence_s)
             except Exception as exc:  # the runner's process, its node, or a fault of ours in it
+                if isinstance(fault := getattr(exc, "cause", None), TextspotError):
+                    raise fault from None
                 module = missing_module(exc)
                 if module and not slot.opened:
                     raise UsageError(not_installed(module)) from exc
@@ -304,9 +305,7 @@ class Scheduler:
                 continue
             self._take(slot, answer)
 
-    def _take(self, slot: SlotHandle, answer: Report | RemoteError | str) -> None:
-        if isinstance(answer, RemoteError):
-            raise answer.error()
+    def _take(self, slot: SlotHandle, answer: Report | str) -> None:
         if isinstance(answer, str):
             slot.opened = slot.placed = True
             slot.where = answer

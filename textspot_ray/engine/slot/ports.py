@@ -12,6 +12,7 @@ import queue
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from textspot_ray.errors import TextspotError
 from textspot_ray.records import DetectedPage, Encoded, Readings, Stage
 
 if TYPE_CHECKING:
@@ -141,8 +142,7 @@ class Refused:
 
     worker: str
     generation: int
-    message: str
-    exit_code: int
+    error: TextspotError
 
 
 @dataclass(frozen=True, slots=True)

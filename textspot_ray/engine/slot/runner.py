@@ -45,7 +45,6 @@ from textspot_ray.engine.slot.ports import (
 from textspot_ray.engine.slot.read_ahead import ReadAhead
 from textspot_ray.engine.slot.slot_metrics import STAGES, SlotMetrics
 from textspot_ray.engine.slot.worker_pool import State, WorkerHandle, WorkerPool
-from textspot_ray.errors import ExitCode, TextspotError
 from textspot_ray.records import (
     Counts,
     DetectedPage,
@@ -297,9 +296,7 @@ class ShardRunner:
         match event:
             case Started():
                 self._on_started(handle)
-            case Refused(_, _, message, exit_code):
-                error = TextspotError(message)
-                error.exit_code = ExitCode(exit_code)
+            case Refused(_, _, error):
                 raise error
             case Answered():
                 self._on_answered(handle, event)
