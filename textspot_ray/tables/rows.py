@@ -36,18 +36,9 @@ class RowBuffer:
         self._columns = {table: _empty(table) for table in TABLES}
         self.n_rows = 0
 
-    def add(self, result: ImageResult) -> Counts:
-        """Append an image's rows.
-
-        A result that cannot be stored as it is (a number that is not finite, a word without text
-        or without four corners) becomes a failed image: one bad image never stops a shard, and a
-        table never holds a NaN.
-
-        Returns:
-            What the image adds to the counts; ``items`` counts it when it is an item's first page.
-        """
-        result = sound(result)
-        words = () if result.error is not None else result.words
+    def add(self, result: ImageResult) -> None:
+        """Append the rows of an image whose result is `sound`."""
+        words = result.words
         image_id = clean_text(page_id(result.item.image_id, result.page))
         self._add_words(image_id, words)
         self._add_image(image_id, result, len(words))
@@ -60,7 +51,6 @@ class RowBuffer:
             columns["kind"].append(str(error.kind))
             columns["message"].append(clean_message(error.message))
             columns["attempts"].append(error.attempts)
-        return counts_of(result)
 
     def take(self, table: str) -> pa.Table:
         """The rows of one table; they leave the buffer."""
@@ -135,7 +125,11 @@ def counts_of(result: ImageResult) -> Counts:
 
 
 def sound(result: ImageResult) -> ImageResult:
-    """The result itself, or a failed image that says what is wrong with it."""
+    """The result itself, or a failed image where it cannot be stored.
+
+    That is a number that is not finite, or a word without text or without four corners: one bad
+    image never stops a shard, and a table never holds a NaN.
+    """
     if result.error is not None:
         return result if not result.words else replace(result, words=())
     for index, word in enumerate(result.words):

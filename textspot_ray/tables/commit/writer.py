@@ -109,12 +109,14 @@ class ShardWriter:
             raise ValueError(f"{result.item.image_id} is not in shard {self._shard.id}")
         result = sound(result)
         for ready in self._order.add(index, result):
-            self._counts += self._rows.add(ready)
-            for stage in TIMED_STAGES:
-                self._stage_s[stage] += getattr(ready, f"{stage}_s")
+            self._rows.add(ready)
         if self._rows.n_rows >= ROWS_PER_GROUP:
             self._flush()
-        return counts_of(result)
+        for stage in TIMED_STAGES:
+            self._stage_s[stage] += getattr(result, f"{stage}_s")
+        counts = counts_of(result)
+        self._counts += counts
+        return counts
 
     def commit(self) -> CommitRecord | None:
         """Write parts, then the record: from here on the shard counts.
@@ -172,7 +174,7 @@ class ShardWriter:
     def _write_parts(self) -> CommitRecord | None:
         """Upload the rows; None if another attempt has committed this generation."""
         for ready in self._order.rest():
-            self._counts += self._rows.add(ready)
+            self._rows.add(ready)
         self._flush()
         counts, compaction = self._counts, -1
         if self._previous is not None:

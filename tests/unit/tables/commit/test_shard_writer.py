@@ -114,6 +114,16 @@ def test_held_results_are_bounded(store, monkeypatch):
     assert len(table_rows(store)["images"]) == 50
 
 
+def test_seconds_of_results_that_are_held_until_the_commit_are_counted(store):
+    first, second = make_items(2)
+    with open_writer(store, shard_of([first, second])) as shard_writer:
+        shard_writer.add(make_result(first, pages=9, fail=False))  # eight of which never come
+        shard_writer.add(make_result(second, fail=False))
+        assert shard_writer._order._n_held == 1
+        record = shard_writer.commit()
+    assert record.stage_s["read"] == pytest.approx(0.02) and record.counts.images == 2
+
+
 def test_rows_go_to_disk_in_groups(store, monkeypatch):
     monkeypatch.setattr(writer, "ROWS_PER_GROUP", 50)
     items = make_items(100)
