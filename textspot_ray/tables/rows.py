@@ -110,17 +110,31 @@ class RowBuffer:
 
 
 def counts_of(result: ImageResult) -> Counts:
-    """What a result that is `sound` adds to the counts: its item with the first page."""
-    status, info = result.status, result.info
+    """What a result that is `sound` adds to the counts."""
+    kind = None if result.error is None else str(result.error.kind)
+    damaged = result.info is not None and bool(result.info.damage)
+    return page_counts(result.page, result.status, len(result.words), damaged, kind)
+
+
+def page_counts(page: int, status: Status, n_words: int, damaged: bool, kind: str | None) -> Counts:
+    """What a page adds to the counts.
+
+    Args:
+        page: Its number in its item, from 0; the first one counts the item.
+        status: What became of it.
+        n_words: Its words.
+        damaged: Whether a decoder complained.
+        kind: Why it failed, if it did.
+    """
     return Counts(
-        items=int(result.page == 0),
+        items=int(page == 0),
         images=1,
         with_words=int(status is Status.WORDS),
         empty=int(status is Status.EMPTY),
         failed=int(status is Status.FAILED),
-        words=len(result.words),
-        failures={} if result.error is None else {str(result.error.kind): 1},
-        damaged=int(info is not None and bool(info.damage)),
+        words=n_words,
+        failures={} if kind is None else {kind: 1},
+        damaged=int(damaged),
     )
 
 

@@ -25,6 +25,7 @@ from textspot_ray.tables.commit.commit_record import CommitRecord, DataFile, rea
 from textspot_ray.tables.commit.data_files import open_data_file, read_data_file, read_rows
 from textspot_ray.tables.commit.manifest import find_commit_record
 from textspot_ray.tables.commit.snapshot import Snapshot, latest_snapshot
+from textspot_ray.tables.rows import page_counts
 from textspot_ray.tables.schema import clean_text, item_id
 
 _TRIES = 10
@@ -41,6 +42,11 @@ class ImageRow:
     n_words: int
     damaged: bool
     kind: str | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """As it was counted when it was written."""
+        return page_counts(self.page, self.status, self.n_words, self.damaged, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,20 +200,7 @@ def _images_of(
 
 def sum_images(rows: Iterable[ImageRow]) -> Counts:
     """What rows add to the counts."""
-    total = dict.fromkeys(
-        ("items", "images", "with_words", "empty", "failed", "words", "damaged"), 0
-    )
-    columns = {Status.WORDS: "with_words", Status.EMPTY: "empty", Status.FAILED: "failed"}
-    failures: dict[str, int] = {}
-    for row in rows:
-        total["items"] += row.page == 0
-        total["images"] += 1
-        total["words"] += row.n_words
-        total["damaged"] += row.damaged
-        total[columns[row.status]] += 1
-        if row.kind is not None:
-            failures[row.kind] = failures.get(row.kind, 0) + 1
-    return Counts(**total, failures=failures)
+    return sum((row.counts for row in rows), Counts())
 
 
 def without(rows: pa.Table, image_ids: frozenset[str]) -> pa.Table:

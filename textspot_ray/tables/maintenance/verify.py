@@ -94,7 +94,7 @@ def verify(ledger: Ledger, plan: Plan, checksums: bool = True, deep: bool = Fals
         report = VerifyReport(
             files=check.n_files,
             bytes=check.n_bytes,
-            counts=check.tally.counts(),
+            counts=check.tally.counts,
             findings=tuple(check.findings),
         )
         if not ledger.has_moved(state):
@@ -120,23 +120,7 @@ class _Tally:
     index: IdIndex = field(default_factory=IdIndex)
     n_words: list[np.ndarray] = field(default_factory=list)
     failed: list[np.ndarray] = field(default_factory=list)
-    items: int = 0
-    with_words: int = 0
-    empty: int = 0
-    words: int = 0
-    failures: dict[str, int] = field(default_factory=dict)
-
-    def counts(self) -> Counts:
-        failed = int(sum(int(chunk.sum()) for chunk in self.failed))
-        return Counts(
-            items=self.items,
-            images=len(self.index),
-            with_words=self.with_words,
-            empty=self.empty,
-            failed=failed,
-            words=self.words,
-            failures=dict(self.failures),
-        )
+    counts: Counts = field(default_factory=Counts)
 
 
 class _Check:
@@ -276,9 +260,13 @@ class _Check:
                 self._sizes.append(np.stack(sizes)[:, new])
             self.tally.n_words.append(n_words[new].astype(np.int64))
             self.tally.failed.append(failed[new])
-            self.tally.with_words += int(with_words[new].sum())
-            self.tally.empty += int((status[new] == Status.EMPTY).sum())
-            self.tally.items += int((pages[new] == 0).sum())
+            self.tally.counts += Counts(
+                items=int((pages[new] == 0).sum()),
+                images=int(new.sum()),
+                with_words=int(with_words[new].sum()),
+                empty=int((status[new] == Status.EMPTY).sum()),
+                failed=int(failed[new].sum()),
+            )
             self._mark_planned(part, ids, pages)
 
     def _mark_planned(self, part: DataFile, ids: list[str], pages: np.ndarray) -> None:
@@ -295,7 +283,7 @@ class _Check:
         indexes = np.zeros(len(self.tally.index), np.int64)
         for part in parts:
             for rows in self._rows(part, ["image_id", "word_index"]):
-                self.tally.words += rows.num_rows
+                self.tally.counts += Counts(words=rows.num_rows)
                 codes, names = _codes(rows.column("image_id"))
                 at = self.tally.index.find(*hash_ids(names))
                 self._name("orphan", part.path, names, at < 0, "has words, but no row in images")
@@ -322,9 +310,9 @@ class _Check:
                 at = self.tally.index.find(*hash_ids(names))
                 self._name("orphan", part.path, names, at < 0, "has an error, but no row in images")
                 np.add.at(counted, at[at >= 0], 1)
-                for entry in pc.value_counts(rows.column("kind")).to_pylist():
-                    kinds = self.tally.failures
-                    kinds[entry["values"]] = kinds.get(entry["values"], 0) + entry["counts"]
+                kinds = pc.value_counts(rows.column("kind")).to_pylist()
+                failures = {kind["values"]: kind["counts"] for kind in kinds}
+                self.tally.counts += Counts(failures=failures)
         failed = np.concatenate([*self.tally.failed, np.zeros(0, dtype=bool)])
         wrong = int(np.count_nonzero(counted != failed))
         if wrong:
@@ -343,7 +331,7 @@ class _Check:
             said = {"words": counts.words, "images": counts.images, "errors": counts.failed}
             if rows != said:
                 self._say("counts", record.path, f"its files have {rows} rows, it says {said}")
-        counts, tally = self._ledger.counts(), self.tally.counts()
+        counts, tally = self._ledger.counts(), self.tally.counts
         if counts != tally and not any(f.severity == "error" for f in self.findings):
             self._say("counts", "ledger", f"records say {counts}, rows are {tally}")
 

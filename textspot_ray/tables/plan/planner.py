@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -137,13 +138,11 @@ class _Update:
         self._pending_bytes = 0
         self._changed: dict[int, Item] = {}  # by ordinal
         self._changed_bytes = 0
-        self._skipped: dict[str, int] = {}
-        self._n: dict[str, int] = dict.fromkeys(
-            ("listed", "new", "changed", "redone", "duplicates", "broken", "segments", "shards",
-             "bytes", "unsized"), 0)  # fmt: skip
+        self._skipped: Counter[str] = Counter()
+        self._n: Counter[str] = Counter()  # by the names of `PlanSummary`
 
     def skip(self, entry: Skipped) -> None:
-        self._skipped[entry.reason] = self._skipped.get(entry.reason, 0) + 1
+        self._skipped[entry.reason] += 1
 
     def take(self, batch: list[Item]) -> None:
         """Sort a batch into known, changed and new; flush what makes a segment."""
