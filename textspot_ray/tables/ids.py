@@ -78,13 +78,13 @@ class IdIndex:
     def __len__(self) -> int:
         return self._size
 
-    def add(self, hi: U64, lo: U64, tags: U64) -> None:
+    def add(self, hi: U64, lo: U64, tags: U64 | None = None) -> None:
         """Append ids that are not known yet; they get the next ordinals, in order.
 
         Args:
             hi: High halves of the hashes.
             lo: Low halves.
-            tags: Hashes of the content tags.
+            tags: Hashes of the content tags; None for none.
         """
         n = len(hi)
         if n == 0:
@@ -94,7 +94,8 @@ class IdIndex:
             grown = np.zeros(max(end, len(self._tags) * 3 // 2), dtype=np.uint64)
             grown[: self._size] = self._tags[: self._size]
             self._tags = grown
-        self._tags[self._size : end] = tags
+        if tags is not None:
+            self._tags[self._size : end] = tags
         self._runs.append(_Run(hi, lo, np.arange(self._size, end, dtype=np.uint32)))
         self._size = end
         while len(self._runs) > 1 and len(self._runs[-2].hi) < 2 * len(self._runs[-1].hi):

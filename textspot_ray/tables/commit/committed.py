@@ -31,14 +31,10 @@ class CommittedShards(Mapping[ShardId, int]):
         self._size = 0
 
     def __getitem__(self, shard: ShardId) -> int:
-        generations = self._generations.get(shard.plan)
-        if (
-            generations is None
-            or not 0 <= shard.index < len(generations)
-            or generations[shard.index] < 0
-        ):
+        generation = _at(self._generations, shard, _NONE)
+        if generation < 0:
             raise KeyError(shard)
-        return int(generations[shard.index])
+        return int(generation)
 
     def __len__(self) -> int:
         return self._size
@@ -71,12 +67,7 @@ class CommittedShards(Mapping[ShardId, int]):
 
     def is_compacted(self, shard: ShardId) -> bool:
         """Whether rows of the shard are in files that compact has made of many shards'."""
-        compacted = self._compacted.get(shard.plan)
-        return (
-            compacted is not None
-            and 0 <= shard.index < len(compacted)
-            and bool(compacted[shard.index])
-        )
+        return bool(_at(self._compacted, shard, np.False_))
 
     def note_redo(self, shard: ShardId, redo: int) -> None:
         """Note the newest redo segment that a generation holds."""
@@ -98,6 +89,12 @@ class CommittedShards(Mapping[ShardId, int]):
         for row in np.flatnonzero(index.redo >= 0):
             shard_id = ShardId(int(index.plan[row]), int(index.shard[row]))
             self.note_redo(shard_id, int(index.redo[row]))
+
+
+def _at(arrays: Mapping[int, NDArray[Any]], shard: ShardId, missing: Any) -> Any:
+    """A shard's value in the arrays by plan."""
+    array: Any = arrays.get(shard.plan, ())
+    return array[shard.index] if 0 <= shard.index < len(array) else missing
 
 
 def _room(arrays: dict[int, NDArray[Any]], plan: int, index: int, empty: Any) -> NDArray[Any]:

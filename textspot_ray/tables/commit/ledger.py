@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -305,10 +306,11 @@ class Ledger:
     def files(self, table: str | None = None) -> Iterator[DataFile]:
         """Every file that holds rows of the table (of all tables if none is named), once."""
         seen: set[str] = set()
-        for part in self._all_files():
-            if (table is None or part.table == table) and part.path not in seen:
-                seen.add(part.path)
-                yield part
+        of_records = (file for record in self.commit_records() for file in record.files)
+        for file in chain(self.snapshot.base, of_records):
+            if (table is None or file.table == table) and file.path not in seen:
+                seen.add(file.path)
+                yield file
 
     def forgotten(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Hashes of the image_ids that were taken out for good."""
@@ -371,11 +373,6 @@ class Ledger:
         found = {shard: read[shard] if shard in read else known[shard] for shard in newest}
         records = {shard: record for shard, record in found.items() if record is not None}
         return records if len(records) == len(found) else None
-
-    def _all_files(self) -> Iterator[DataFile]:
-        yield from self.snapshot.base
-        for record in self.commit_records():
-            yield from record.files
 
 
 class _TableFile(msgspec.Struct):

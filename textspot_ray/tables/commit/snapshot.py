@@ -133,27 +133,23 @@ def fold(store: Store, head: Snapshot, records: Sequence[CommitRecord]) -> Snaps
         The new snapshot, or None if another one was first; then nothing has changed.
     """
     new = newest_only(to_table(records))
-    manifests, written = merge_tiers(store, head, new)
-    if any(
-        record.generation for record in records
-    ):  # some may replace rows that are counted already
+    manifests = merge_tiers(store, head, new)
+    if any(record.generation for record in records):
+        # Some may replace rows that are counted already.
         counts, shards = count_rows(store, manifests)
     else:
         counts = sum((record.counts for record in records), head.counts)
         shards = head.shards + new.num_rows
-    snapshot = replace(
-        head,
-        n=head.n + 1,
-        attempt=new_attempt(),
-        created_at=time.time(),
-        manifests=manifests,
-        counts=counts,
-        shards=shards,
-    )
+    snapshot = successor(head, manifests=manifests, counts=counts, shards=shards)
     if put_snapshot(store, snapshot):
         return snapshot
-    store.delete(written.path)
+    store.delete(manifests[-1].path)
     return None
+
+
+def successor(head: Snapshot, **changes: Any) -> Snapshot:
+    """The snapshot after ``head``, with other values in some fields."""
+    return replace(head, n=head.n + 1, attempt=new_attempt(), created_at=time.time(), **changes)
 
 
 def swapped(
@@ -177,11 +173,8 @@ def swapped(
         more: Further fields.
     """
     counts, shards = count_rows(store, manifests)
-    return replace(
+    return successor(
         head,
-        n=head.n + 1,
-        attempt=new_attempt(),
-        created_at=time.time(),
         manifests=manifests,
         base=base,
         by_text=by_text,
@@ -202,10 +195,10 @@ def count_rows(store: Store, manifests: Sequence[ManifestFile]) -> tuple[Counts,
     return sum_counts(table), table.num_rows
 
 
-def merge_tiers(
-    store: Store, head: Snapshot, new: pa.Table
-) -> tuple[tuple[ManifestFile, ...], ManifestFile]:
-    """Manifests with the new rows, merged with those of their size and smaller.
+def merge_tiers(store: Store, head: Snapshot, new: pa.Table) -> tuple[ManifestFile, ...]:
+    """The manifests after ``head``; the last one is written now, all others are its own.
+
+    It has the new rows, and those of older manifests of its size and smaller.
 
     Args:
         store: The output folder.
@@ -224,5 +217,4 @@ def merge_tiers(
             merged.append(read_manifest(store, manifest))
             rows += manifest.rows
     table = newest_only(pa.concat_tables(merged))
-    written = write_manifest(store, table, head.n + 1)
-    return (*kept, written), written
+    return (*kept, write_manifest(store, table, head.n + 1))

@@ -11,8 +11,6 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from types import TracebackType
 
-import numpy as np
-
 from textspot_ray.records import TIMED_STAGES, Counts, ImageResult, Shard
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import (
@@ -242,7 +240,7 @@ class ShardWriter:
                 hi, lo = read_forgotten(self._store, file)
             except FileNotFoundError:  # more were forgotten
                 continue
-            index.add(hi, lo, np.zeros(len(hi), np.uint64))
+            index.add(hi, lo)
             break
         return index
 

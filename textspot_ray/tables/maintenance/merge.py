@@ -7,7 +7,6 @@ killed is simply run again.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -35,7 +34,7 @@ from textspot_ray.tables.commit.copy_on_write import ImageRow, find_images, sum_
 from textspot_ray.tables.commit.data_files import delete_files, read_data_file
 from textspot_ray.tables.commit.ledger import RUNS, TABLE_FILE, Ledger, open_ledger
 from textspot_ray.tables.commit.manifest import to_table, write_forgotten, write_manifest
-from textspot_ray.tables.commit.snapshot import Snapshot, put_snapshot
+from textspot_ray.tables.commit.snapshot import Snapshot, put_snapshot, successor
 from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.ids import IdIndex, hash_ids
 from textspot_ray.tables.maintenance.compact import MEMORY_BYTES
@@ -106,7 +105,7 @@ class _Side:
         """The hashes of the items that stay behind."""
         hi, lo = self.hashes
         index = IdIndex()
-        index.add(hi[self.dropped], lo[self.dropped], np.zeros(int(self.dropped.sum()), np.uint64))
+        index.add(hi[self.dropped], lo[self.dropped])
         return index
 
     def dropped_rows(self) -> list[ImageRow]:
@@ -187,10 +186,8 @@ def _merge(one: _Side, two: _Side, out: Store, sources: Sequence[str]) -> MergeR
         out, read_data_files(out, words, WORDS_BY_TEXT.names), 1, MEMORY_BYTES, ROWS_PER_FILE
     )
     hashes = forgotten[0], forgotten[1]
-    snapshot = Snapshot(
-        n=1,
-        attempt=new_attempt(),
-        created_at=time.time(),
+    snapshot = successor(
+        Snapshot(),
         manifests=(write_manifest(out, to_table(records), 1),) if records else (),
         base=tuple(base),
         by_text=tuple(by_text),

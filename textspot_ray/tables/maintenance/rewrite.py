@@ -127,8 +127,8 @@ def _absorb(ledger: Ledger, pending: Sequence[CommitRecord]) -> bool:
         kept = () if previous is None or record.compaction < 0 else rewrite.files(previous.files)
         number = head.compaction if previous is None else previous.compaction
         records.append(replace(record, compaction=number, files=(*kept, *record.files)))
-    manifests, fresh = merge_tiers(store, head, to_table(records))
-    rewrite.written.append(fresh.path)
+    manifests = merge_tiers(store, head, to_table(records))
+    rewrite.written.append(manifests[-1].path)
     return rewrite.publish(manifests)
 
 

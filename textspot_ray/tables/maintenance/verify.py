@@ -254,7 +254,7 @@ class _Check:
             wrong = (with_words != (n_words > 0)) | (n_words < 0)
             self._name("status", part.path, ids, wrong, "has a status unlike its n_words")
             new = ~known
-            self.tally.index.add(hi[new], lo[new], np.zeros(int(new.sum()), np.uint64))
+            self.tally.index.add(hi[new], lo[new])
             if self._deep:
                 sizes = [pc.fill_null(rows.column(n), -1).to_numpy() for n in ("width", "height")]
                 self._sizes.append(np.stack(sizes)[:, new])
