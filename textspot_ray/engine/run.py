@@ -14,7 +14,7 @@ from textspot_ray.config import RunConfig, config_to_dict, redactor_of
 from textspot_ray.engine.components import Components, components_from
 from textspot_ray.engine.control import Control
 from textspot_ray.engine.dispatch import Dispatch
-from textspot_ray.engine.planning import Listing, Planning
+from textspot_ray.engine.planning import Planning
 from textspot_ray.engine.progress import OnProgress, Progress, Tally
 from textspot_ray.engine.signals import StopRequest, stop_on_signals
 from textspot_ray.engine.slot.events import RateLimitedLog
@@ -72,11 +72,9 @@ def run(
     if not config.source.uris and parts is None:
         raise UsageError("nothing to do: name at least one source")
     _refuse_memory(config)
-    with _without_secrets(config) as redact:
-        parts = parts or components_from(config)
-        with stop_on_signals() as stop, _Run(config, parts, on_progress, stop, redact) as job:
-            job.plan_from(parts.listing)
-            return job.work()
+    with _begun(config, parts, on_progress) as job:
+        job.plan_from_sources()
+        return job.work()
 
 
 def retry(
@@ -97,11 +95,9 @@ def retry(
     Raises:
         TextspotError: As in `run`.
     """
-    with _without_secrets(config) as redact:
-        parts = parts or components_from(config)
-        with stop_on_signals() as stop, _Run(config, parts, on_progress, stop, redact) as job:
-            job.give(retry_tasks(job.plan, job.ledger, kinds))
-            return job.work()
+    with _begun(config, parts, on_progress) as job:
+        job.give(retry_tasks(job.plan, job.ledger, kinds))
+        return job.work()
 
 
 def _refuse_memory(config: RunConfig) -> None:
@@ -117,11 +113,21 @@ def _refuse_memory(config: RunConfig) -> None:
 
 
 @contextlib.contextmanager
-def _without_secrets(config: RunConfig) -> Iterator[Redactor]:
-    """Exceptions leave the block without what the configuration keeps secret; its redactor."""
+def _begun(
+    config: RunConfig, parts: Components | None, on_progress: OnProgress | None
+) -> Iterator[_Run]:
+    """A run on its output folder; exceptions leave the block without the configuration's secrets.
+
+    Args:
+        config: As of `run`.
+        parts: As of `run`.
+        on_progress: As of `run`.
+    """
     redact = redactor_of(config)
     try:
-        yield redact
+        parts = parts or components_from(config)
+        with stop_on_signals() as stop, _Run(config, parts, on_progress, stop, redact) as job:
+            yield job
     except Exception as exc:
         redact.scrub(exc)
         raise
@@ -198,11 +204,13 @@ class _Run:
             self._planning.join(5.0)
         self.plan.close()
 
-    def plan_from(self, listing: Listing) -> None:
+    def plan_from_sources(self) -> None:
         """Take what the plan has left to do, and list the sources for more."""
         known = self.plan.next_seq
         self.give(task for task in self.plan.tasks(self.ledger) if task.shard.plan < known)
-        self._planning = Planning(self.plan, self._config, self.run_id, listing, self._redact)
+        self._planning = Planning(
+            self.plan, self._config, self.run_id, self._parts.listing, self._redact
+        )
 
     def give(self, tasks: Iterable[Task]) -> None:
         """Hand tasks to the dispatcher."""
@@ -234,7 +242,7 @@ class _Run:
         except BaseException as exc:
             reason = str(exc) if isinstance(exc, TextspotError) else repr(exc)
             self._status.close(RunState.FAILED, self._redact(reason))
-            self._record(None, error=self._redact(f"{type(exc).__name__}: {exc}"))
+            self._record(error=self._redact(f"{type(exc).__name__}: {exc}"))
             raise
         return self._finish()
 
@@ -333,7 +341,15 @@ class _Run:
             elapsed_s=self._tally.elapsed_s,
             signal=0 if self._is_through() else self._stop.signal,
         )
-        self._record(report)
+        self._record(
+            counts=report.counts.stored(),
+            run_counts=report.run_counts.stored(),
+            shards_done=report.shards_done,
+            shards_total=report.shards_total,
+            skipped=report.skipped,
+            elapsed_s=report.elapsed_s,
+            signal=report.signal,
+        )
         last = self._progress(final=True)
         if self._on_progress is not None:
             self._on_progress(last)
@@ -352,10 +368,8 @@ class _Run:
         listed = self._planning is None or self._planning.summary is not None
         return listed and not self._dispatch.busy
 
-    def _record(self, report: RunReport | None, error: str | None = None) -> None:
-        facts = dict(self._facts, ended_at=time.time(), error=error)
-        if report is not None:
-            facts.update(_facts(report))
+    def _record(self, error: str | None = None, **figures: object) -> None:
+        facts = {**self._facts, "ended_at": time.time(), "error": error, **figures}
         try:
             self.ledger.record_run(self.run_id, facts)
         except Exception as exc:  # must not hide why the run ended
@@ -383,15 +397,3 @@ def _check_ids(store: Store, now: Mapping[str, Any]) -> None:
                     "same, or another --out"
                 )
         return
-
-
-def _facts(report: RunReport) -> dict[str, object]:
-    return {
-        "counts": report.counts.stored(),
-        "run_counts": report.run_counts.stored(),
-        "shards_done": report.shards_done,
-        "shards_total": report.shards_total,
-        "skipped": report.skipped,
-        "elapsed_s": report.elapsed_s,
-        "signal": report.signal,
-    }
