@@ -193,7 +193,7 @@ class RayCluster:
                 self._start()
                 self.is_shared = False
             else:
-                self._join(address)
+                join(address, **self._options())
         except BaseException:
             _let_ray_print(True)
             raise
@@ -225,9 +225,6 @@ class RayCluster:
                         f"cannot start Ray on this machine: {one_line(exc)}"
                     ) from exc
                 _LOG.warning("Ray did not start (%s); trying again", one_line(exc))
-
-    def _join(self, address: str) -> None:
-        join(address, **self._options())
 
     def _options(self) -> dict[str, Any]:
         return {

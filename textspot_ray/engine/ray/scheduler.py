@@ -132,7 +132,7 @@ class Scheduler:
     def close(self) -> None:
         """End all slots at once; their actors end with their placement groups."""
         for slot in self._slots:
-            self._remove(slot)
+            _end(slot)
         self._slots.clear()
 
     # Placing slots.
@@ -185,9 +185,7 @@ class Scheduler:
         """Slots that wait for a place on a node that is gone would wait for ever."""
         for slot in list(self._slots):
             if slot.node is not None and not slot.opened and slot.node not in alive:
-                self._slots.remove(slot)
                 self._remove(slot)
-                self.control.on_lost(slot.number)
 
     def _drain_leaving(self) -> None:
         """Drain the slots of leaving nodes: what is whole is committed, the rest goes to others."""
@@ -206,9 +204,7 @@ class Scheduler:
             if slot.leave_by_s is None:
                 continue
             if (slot.idle and slot.ref is None) or now > slot.leave_by_s:
-                self._slots.remove(slot)
                 self._remove(slot)
-                self.control.on_lost(slot.number)
                 self._looked_s = float("-inf")
 
     def _add(self, node: Node | None, shape: SlotShape, count: int) -> None:
@@ -230,18 +226,16 @@ class Scheduler:
             self._made += 1
 
     def _remove(self, slot: SlotHandle) -> None:
-        with contextlib.suppress(Exception):
-            ray.kill(slot.runner, no_restart=True)
-        with contextlib.suppress(Exception):
-            remove_placement_group(slot.group)
+        """End a slot; what it had goes to others."""
+        self._slots.remove(slot)
+        _end(slot)
+        self.control.on_lost(slot.number)
 
     def _lose(self, slot: SlotHandle, reason: str) -> None:
         """A slot is gone: its tasks go to others, and a fresh one takes its place."""
-        self._slots.remove(slot)
-        self._remove(slot)
         blame = _NODE_BLAME if reason in (NODE_DIED, UNREACHABLE) else 1.0
         losses = self.control.dispatch.losses(slot.number, blame)
-        self.control.on_lost(slot.number)
+        self._remove(slot)
         _LOG.warning(
             "slot %d is gone (%s); its shards are done again",
             slot.number,
@@ -349,3 +343,10 @@ class Scheduler:
             f"no slot placed within {waited_s:.0f} s: one needs {need:g} CPUs of a node, {free:g} "
             "are free in all; lower engine.cpus_per_slot, or wait"
         )
+
+
+def _end(slot: SlotHandle) -> None:
+    with contextlib.suppress(Exception):
+        ray.kill(slot.runner, no_restart=True)
+    with contextlib.suppress(Exception):
+        remove_placement_group(slot.group)
