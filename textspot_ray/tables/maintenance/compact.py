@@ -10,7 +10,7 @@ beside the base.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -238,12 +238,8 @@ def _shard_ids(table: pa.Table) -> list[ShardId]:
     return [ShardId(plan, index) for plan, index in zip(plans, indexes, strict=True)]
 
 
-def _once(parts: Sequence[DataFile], table: str) -> Iterator[DataFile]:
-    seen: set[str] = set()
-    for part in parts:
-        if part.table == table and part.path not in seen:
-            seen.add(part.path)
-            yield part
+def _once(parts: Sequence[DataFile], table: str) -> Iterable[DataFile]:
+    return {part.path: part for part in parts if part.table == table}.values()
 
 
 def _paths(ledger: Ledger) -> set[str]:

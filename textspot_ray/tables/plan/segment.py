@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -328,33 +328,23 @@ class SegmentFile:
             ) from exc
 
 
-def _item(row: dict[str, object]) -> Item:
-    def text(name: str) -> str | None:
-        value = row[name]
-        return from_bytes(value) if isinstance(value, bytes) else None
-
-    def number(name: str) -> int | None:
-        value = row[name]
-        return value if isinstance(value, int) else None
-
-    error = None
-    if row["error_kind"] is not None:
-        error = ImageError(
-            Stage(str(row["error_stage"])),
-            ErrorKind(str(row["error_kind"])),
-            str(row["error_message"]),
-        )
+def _item(row: dict[str, Any]) -> Item:
+    stage, kind, message = row["error_stage"], row["error_kind"], row["error_message"]
     return Item(
-        image_id=text("image_id") or "",
-        source=text("source") or "",
-        container=str(row["container"]),
-        member=text("member"),
-        offset=number("offset"),
-        size=number("size"),
-        content_tag=text("content_tag"),
-        extra=text("extra"),
-        error=error,
+        image_id=from_bytes(row["image_id"]),
+        source=from_bytes(row["source"]),
+        container=row["container"],
+        member=_optional_text(row["member"]),
+        offset=row["offset"],
+        size=row["size"],
+        content_tag=_optional_text(row["content_tag"]),
+        extra=_optional_text(row["extra"]),
+        error=None if kind is None else ImageError(Stage(stage), ErrorKind(kind), message),
     )
+
+
+def _optional_text(data: bytes | None) -> str | None:
+    return None if data is None else from_bytes(data)
 
 
 def _optional_bytes(text: str | None) -> bytes | None:
