@@ -10,7 +10,7 @@ object in ``images.extra`` (lists differ from run to run, part schemas must not)
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -170,6 +170,25 @@ def conform(rows: pa.Table, table: str, columns: Sequence[str] | None = None) ->
         else:
             arrays.append(pa.nulls(rows.num_rows, schema.field(name).type))
     return pa.Table.from_arrays(arrays, names=names)
+
+
+def with_values(rows: pa.Table, chosen: Sequence[bool], values: Mapping[str, Any]) -> pa.Table:
+    """Rows with other values in some columns, where they are chosen.
+
+    Args:
+        rows: Of any schema.
+        chosen: Which rows.
+        values: By column.
+    """
+    import pyarrow.compute as pc  # few of those who need a schema need it
+
+    mask = pa.array(chosen, pa.bool_())
+    for name, value in values.items():
+        at = rows.schema.get_field_index(name)
+        field = rows.schema.field(at)
+        column = pc.if_else(mask, pa.scalar(value, field.type), rows.column(at))
+        rows = rows.set_column(at, field, column)
+    return rows
 
 
 def _text_keys(texts: pa.ChunkedArray) -> pa.ChunkedArray:

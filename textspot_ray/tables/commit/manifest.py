@@ -244,6 +244,12 @@ def newest_only(table: pa.Table) -> pa.Table:
     return table.take(pa.array(np.sort(order[last])))
 
 
+def shard_ids(table: pa.Table) -> list[ShardId]:
+    """The shard of each row."""
+    pairs = zip(table["plan"].to_pylist(), table["shard"].to_pylist(), strict=True)
+    return [ShardId(plan, index) for plan, index in pairs]
+
+
 def sum_counts(table: pa.Table) -> Counts:
     """Sums over rows as `read_counts` gives them."""
     sums = {name: int(pc.sum(table.column(name)).as_py() or 0) for name in _COUNTS}

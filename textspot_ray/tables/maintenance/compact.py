@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import pyarrow as pa
@@ -26,6 +26,7 @@ from textspot_ray.tables.commit.manifest import (
     ManifestFile,
     newest_only,
     read_manifest,
+    shard_ids,
     to_table,
     write_manifest,
 )
@@ -37,7 +38,7 @@ from textspot_ray.tables.maintenance.compacted_files import (
     write_by_text,
 )
 from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending
-from textspot_ray.tables.schema import TABLES, WORDS_BY_TEXT
+from textspot_ray.tables.schema import TABLES, WORDS_BY_TEXT, with_values
 
 MEMORY_BYTES = 5 * 2**27  # twice as much is no faster at ten million words, and takes 0.6 GiB more
 _REPEATED = ["text", "image_id"]  # of words, read as dictionaries
@@ -204,38 +205,21 @@ def _still_holds(ledger: Ledger, built: _Built) -> bool:
 def _mark(ledger: Ledger, head: Snapshot, built: _Built, number: int) -> Iterator[ManifestFile]:
     """Manifests that say of each shard in the base that its rows are there."""
     absorbed = ledger.absorbed()
+    in_base = {"base": number, "files": []}
     live = [record for record in built.live if absorbed.get(record.shard, -1) < record.generation]
     newer = {record.shard for record in live}
     for manifest in head.manifests:
         table = read_manifest(ledger.store, manifest)
-        rows = list(zip(_shard_ids(table), table.column("gen").to_pylist(), strict=True))
+        rows = list(zip(shard_ids(table), table.column("gen").to_pylist(), strict=True))
         # Rows that a newer generation has replaced are dropped on the way.
         newest = [absorbed[shard] == g and shard not in newer for shard, g in rows]
-        in_base = [built.shards.get(shard) == g for shard, g in rows]
-        marked = _in_base(table, in_base, number).filter(pa.array(newest, pa.bool_()))
+        held = [built.shards.get(shard) == g for shard, g in rows]
+        marked = with_values(table, held, in_base).filter(pa.array(newest, pa.bool_()))
         if marked.num_rows:
             yield write_manifest(ledger.store, marked, head.n + 1)
     if live:
-        table = newest_only(to_table(live))
-        yield write_manifest(
-            ledger.store, _in_base(table, [True] * table.num_rows, number), head.n + 1
-        )
-
-
-def _in_base(table: pa.Table, chosen: list[bool], number: int) -> pa.Table:
-    """Rows with their files taken off, and the compaction's number set, where chosen."""
-    base = [number if c else old for c, old in zip(chosen, table["base"].to_pylist(), strict=True)]
-    files = [[] if c else old for c, old in zip(chosen, table["files"].to_pylist(), strict=True)]
-    for name, values in (("base", base), ("files", files)):
-        at = table.schema.get_field_index(name)
-        field = table.schema.field(at)
-        table = table.set_column(at, field, pa.array(values, field.type))
-    return table
-
-
-def _shard_ids(table: pa.Table) -> list[ShardId]:
-    plans, indexes = table.column("plan").to_pylist(), table.column("shard").to_pylist()
-    return [ShardId(plan, index) for plan, index in zip(plans, indexes, strict=True)]
+        table = newest_only(to_table(replace(r, compaction=number, files=()) for r in live))
+        yield write_manifest(ledger.store, table, head.n + 1)
 
 
 def _once(parts: Sequence[DataFile], table: str) -> Iterable[DataFile]:

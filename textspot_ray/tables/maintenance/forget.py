@@ -24,6 +24,7 @@ from textspot_ray.tables.commit.manifest import (
     ManifestFile,
     find_commit_record,
     read_manifest,
+    shard_ids,
     to_table,
     write_forgotten,
     write_manifest,
@@ -164,8 +165,7 @@ def _replace_rows(
     fresh: list[ManifestFile] = []
     for manifest in head.manifests if shards else ():
         table = read_manifest(store, manifest)
-        pairs = zip(table["plan"].to_pylist(), table["shard"].to_pylist(), strict=True)
-        stays = [ShardId(*pair) not in shards for pair in pairs]
+        stays = [shard not in shards for shard in shard_ids(table)]
         if all(stays):
             kept.append(manifest)
         elif any(stays):

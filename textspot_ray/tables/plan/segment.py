@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from textspot_ray.errors import DamagedTableError, TableError
@@ -29,7 +28,7 @@ from textspot_ray.storage.faults import reason_of
 from textspot_ray.storage.stores import Store
 from textspot_ray.tables.commit.commit_record import STATE
 from textspot_ray.tables.ids import hash_ids, hash_tags
-from textspot_ray.tables.schema import TABLE_VERSION, VERSION_KEY, from_bytes, to_bytes
+from textspot_ray.tables.schema import TABLE_VERSION, VERSION_KEY, from_bytes, to_bytes, with_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +58,10 @@ _SCHEMA = pa.schema(
         ("error_message", pa.string()),
     ]
 )
+
+
+_HASH = ("id_hi", "id_lo")
+_BLANK = {"image_id": b"", "source": b"", "container": "file", "tag": 0}  # the others are null
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,18 +179,10 @@ def blank_items(store: Store, seqs: Iterable[int], image_ids: Sequence[str]) -> 
         gone = [bool(name) and pair in hashes for pair, name in zip(pairs, names, strict=True)]
         if any(gone):
             blanked += sum(gone)
-            store.put(segment_path(seq), encode_rows(file.head, _blank(rows, pa.array(gone))))
+            blank = {name: _BLANK.get(name) for name in rows.column_names if name not in _HASH}
+            store.put(segment_path(seq), encode_rows(file.head, with_values(rows, gone, blank)))
         file.close()
     return blanked
-
-
-def _blank(rows: pa.Table, gone: pa.Array) -> pa.Table:
-    empty = {"image_id": b"", "source": b"", "container": "file", "tag": 0}
-    for at, field in enumerate(rows.schema):
-        if field.name not in ("id_hi", "id_lo"):
-            blank = pa.scalar(empty.get(field.name), field.type)
-            rows = rows.set_column(at, field, pc.if_else(gone, blank, rows.column(at)))
-    return rows
 
 
 def encode_rows(segment: Segment, rows: pa.Table) -> bytes:
