@@ -50,11 +50,6 @@ from textspot_ray.tables.open import open_tables
 from textspot_ray.tables.plan.plan import Plan
 
 
-@pytest.fixture
-def store(tmp_path):
-    return open_store(str(tmp_path / "out"), create=True)
-
-
 def record_of(index, generation=0, plan=0, words=2, **fields):
     counts = Counts(
         items=3, images=3, with_words=1, empty=1, failed=1, words=words, failures={"corrupt": 1}

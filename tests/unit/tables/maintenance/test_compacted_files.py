@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from textspot_ray.errors import StorageError
-from textspot_ray.storage.stores import open_store
 from textspot_ray.tables import duck
 from textspot_ray.tables.maintenance import compacted_files as base_module
 from textspot_ray.tables.maintenance.compacted_files import write_by_text
@@ -25,11 +24,6 @@ from textspot_ray.tables.schema import WORDS_BY_TEXT
 
 ROWS = 5_000
 WIDE = 200  # characters of a name, so that few rows fill the memory
-
-
-@pytest.fixture
-def store(tmp_path):
-    return open_store(str(tmp_path / "out"), create=True)
 
 
 def rows(seed, n=ROWS):

@@ -18,11 +18,6 @@ from textspot_ray.tables.plan.plan import Plan
 from textspot_ray.tables.schema import SCHEMAS
 
 
-@pytest.fixture
-def store(tmp_path):
-    return open_store(str(tmp_path / "out"), create=True)
-
-
 def check(store):
     """Names match the tables, each of which can be matched."""
     for table, schema in SCHEMAS.items():

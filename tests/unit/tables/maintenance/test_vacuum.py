@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import time
 
-import pytest
-
 from tests.support.table_data import found, make_items, make_result, table_rows, write_shard
 from textspot_ray.records import Shard, ShardId
 from textspot_ray.storage.stores import open_store
@@ -14,11 +12,6 @@ from textspot_ray.tables.commit.commit_record import data_file_path, record_path
 from textspot_ray.tables.commit.snapshot import snapshot_numbers
 from textspot_ray.tables.commit.writer import ShardWriter
 from textspot_ray.tables.maintenance.vacuum import clean, finish, vacuum_state
-
-
-@pytest.fixture
-def store(tmp_path):
-    return open_store(str(tmp_path / "out"), create=True)
 
 
 def age(store, path, seconds):
