@@ -172,10 +172,8 @@ def modified_s(info: Mapping[str, Any]) -> float:
     return 0.0
 
 
-def content_tag(protocol: str, info: Mapping[str, Any]) -> str | None:
+def content_tag(info: Mapping[str, Any]) -> str | None:
     """A tag that changes with an object's content; None where the store has none."""
-    if protocol in ("http", "https"):
-        return None  # a mirror or proxy may give each request another ETag
     for key in ("generation", "ETag", "etag", "content_md5", "md5Hash"):
         value = info.get(key)
         if value:

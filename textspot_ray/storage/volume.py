@@ -242,9 +242,7 @@ class RemoteVolume(Volume):
 
     def _info(self, path: str, found: Mapping[str, Any]) -> FileInfo:
         size = found.get("size")
-        return FileInfo(
-            path, None if size is None else int(size), content_tag(self.protocol, found)
-        )
+        return FileInfo(path, None if size is None else int(size), content_tag(found))
 
 
 def _type_of(entry: os.DirEntry[str]) -> str:

@@ -33,7 +33,7 @@ _NO_HEAD = (400, 403, 405, 501)
 
 
 class WebVolume(Volume):
-    """What HTTP and HTTPS URLs lead to.
+    """What HTTP and HTTPS URLs lead to; without content tags, for a proxy may change an ETag.
 
     Args:
         protocol: ``http`` or ``https``.

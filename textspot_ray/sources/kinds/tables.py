@@ -16,7 +16,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Final, cast
+from typing import IO, Any, Final, cast
 
 import pyarrow as pa
 
@@ -31,7 +31,6 @@ from textspot_ray.sources.kinds.base import (
     ContainerError,
     ItemStream,
     MemberError,
-    Source,
     SourceFile,
     Streamed,
     changed,
@@ -39,10 +38,7 @@ from textspot_ray.sources.kinds.base import (
 )
 from textspot_ray.sources.kinds.lists import extra_json, table_rows
 from textspot_ray.sources.uris import file_name
-from textspot_ray.storage.faults import Fault, fault_of
-
-if TYPE_CHECKING:
-    from textspot_ray.sources.listing import Lister
+from textspot_ray.storage.faults import Fault, fault_of, reason_of
 
 _IMAGE_NAMES: Final = (
     "image", "images", "image_bytes", "bytes", "img", "jpg", "jpeg", "png", "webp", "content",
@@ -116,8 +112,11 @@ class ImageTable(ABC):
         """Let go of what is held besides the file."""
 
 
-class AmbiguousColumnError(Exception):
+class AmbiguousColumnError(ContainerError):
     """Several columns could be meant, or the one that was named is not there."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, ErrorKind.UNSUPPORTED)
 
 
 class TableKind(ArchiveKind):
@@ -135,94 +134,77 @@ class TableKind(ArchiveKind):
             ContainerError: It is none, or damaged.
         """
 
-    def list(self, source: Source, lister: Lister) -> Iterator[Item | Skipped]:
-        try:
-            column = self._column(source, lister)
-        except AmbiguousColumnError as exc:
-            if source.is_named:
-                raise SourceError(f"{lister.uri(source)}: {exc}") from exc
-            yield Archive(self, source, lister).broken(ErrorKind.UNSUPPORTED, str(exc))
-            return
-        except Exception:
-            column = ImageColumn((), "bytes")  # the listing reports what is wrong
-        if column is not None:
-            yield from super().list(source, lister)
-        elif source.is_named:
-            yield from self._list_uris(source, lister)
-        else:
-            yield Skipped(lister.uri(source), f"{self.label} {NO_IMAGES}")
-
     def members(self, archive: Archive) -> Iterator[Item | Skipped]:
-        config = archive.lister.config
-        id_column, tag = config.id_column, archive.file.info().tag
         with archive.file.open() as file:
             table = self.open_table(file, archive.file.max_bytes)
-            column = find_image_column(table, config.image_column)
-            if column is None:
-                raise ContainerError("no column of image bytes")
-            names = table.schema.names
-            if id_column is not None and id_column not in names:
-                problem = f"no column {id_column!r} (columns: {', '.join(names)})"
+            try:
+                column = find_image_column(table, archive.lister.config.image_column)
+                if column is not None:
+                    yield from _rows(archive, table, column)
+                elif archive.source.is_named:
+                    yield from _uris(archive, table)
+                else:
+                    yield Skipped(archive.uri, f"{self.label} {NO_IMAGES}")
+            except AmbiguousColumnError as exc:
                 if archive.source.is_named:
-                    raise SourceError(f"{archive.uri} has {problem}")
-                raise ContainerError(problem, ErrorKind.UNSUPPORTED)
-            others = [f.name for f in table.schema if f.name != column.path[0]]
-            others = [n for n in others if not _has_binary(table.schema.field(n).type)]
-            lengths = _lengths(table, column) if column.is_list else None
-            for number, row in enumerate(table.records(others)):
-                archive.count += 1
-                image_id = f"{archive.id}#{number}"
-                error: ImageError | None = None
-                if id_column is not None and row.get(id_column) is not None:
-                    given = str(row[id_column])
-                    wrong = id_problem(given)
-                    if wrong is None:
-                        image_id = given
-                    else:
-                        error = ImageError(Stage.LIST, ErrorKind.CORRUPT, wrong)
-                extra = extra_json({k: v for k, v in row.items() if k != id_column})
-                length = 1 if lengths is None else next(lengths, 1)
-                if length == 0:
-                    yield Skipped(image_id, "row without an image")
-                for place in range(1, length + 1):
-                    tail = f"#image={place}" if place > 1 else ""
-                    yield Item(
-                        image_id + tail,
-                        archive.uri,
-                        archive.container,
-                        member=f"{number}{tail}",
-                        content_tag=tag,
-                        extra=extra,
-                        error=error,
-                    )
-            table.close()
-
-    def _column(self, source: Source, lister: Lister) -> ImageColumn | None:
-        held = lister.file(source)
-        with held.open() as file:
-            table = self.open_table(file, held.max_bytes)
-            try:
-                return find_image_column(table, lister.config.image_column)
+                    raise SourceError(f"{archive.uri}: {exc}") from exc
+                raise
             finally:
                 table.close()
 
-    def _list_uris(self, source: Source, lister: Lister) -> Iterator[Item | Skipped]:
-        name = file_name(source.protocol, source.path)
-        held = lister.file(source)
-        with held.open() as file:
-            table = self.open_table(file, held.max_bytes)
-            columns = [
-                f.name
-                for f in table.schema
-                if not _has_binary(f.type) or pa.types.is_struct(f.type)
-            ]
-            rows = table_rows(table.records(columns), name, lister)
-            try:
-                yield from lister.rows(source, rows)
-            except ContainerError as exc:
-                raise SourceError(f"{name}: {exc}") from exc
-            finally:
-                table.close()
+
+def _rows(archive: Archive, table: ImageTable, column: ImageColumn) -> Iterator[Item | Skipped]:
+    """The images of a table."""
+    id_column, names = archive.lister.config.id_column, table.schema.names
+    if id_column is not None and id_column not in names:
+        problem = f"no column {id_column!r} (columns: {', '.join(names)})"
+        if archive.source.is_named:
+            raise SourceError(f"{archive.uri} has {problem}")
+        raise ContainerError(problem, ErrorKind.UNSUPPORTED)
+    tag = archive.file.info().tag
+    others = [f.name for f in table.schema if f.name != column.path[0] and not _has_binary(f.type)]
+    lengths = _lengths(table, column) if column.is_list else None
+    for number, row in enumerate(table.records(others)):
+        archive.count += 1
+        image_id = f"{archive.id}#{number}"
+        error: ImageError | None = None
+        if id_column is not None and row.get(id_column) is not None:
+            given = str(row[id_column])
+            wrong = id_problem(given)
+            if wrong is None:
+                image_id = given
+            else:
+                error = ImageError(Stage.LIST, ErrorKind.CORRUPT, wrong)
+        extra = extra_json({k: v for k, v in row.items() if k != id_column})
+        length = 1 if lengths is None else next(lengths, 1)
+        if length == 0:
+            yield Skipped(image_id, "row without an image")
+        for place in range(1, length + 1):
+            tail = f"#image={place}" if place > 1 else ""
+            yield Item(
+                image_id + tail,
+                archive.uri,
+                archive.container,
+                member=f"{number}{tail}",
+                content_tag=tag,
+                extra=extra,
+                error=error,
+            )
+
+
+def _uris(archive: Archive, table: ImageTable) -> Iterator[Item | Skipped]:
+    """What the rows of a table without images name."""
+    name = file_name(archive.source.protocol, archive.source.path)
+    columns = [
+        f.name for f in table.schema if not _has_binary(f.type) or pa.types.is_struct(f.type)
+    ]
+    try:
+        rows = table_rows(table.records(columns), name, archive.lister)
+        yield from archive.lister.rows(archive.source, rows)
+    except ContainerError as exc:
+        raise SourceError(f"{name}: {exc}") from exc
+    except OSError as exc:
+        raise SourceError(f"cannot read list {archive.uri}: {reason_of(exc)}") from exc
 
 
 def find_image_column(table: ImageTable, wanted: str | None = None) -> ImageColumn | None:
@@ -349,10 +331,7 @@ class _TableItems(ItemStream):
     def __init__(self, table: ImageTable, source: SourceFile) -> None:
         self._table = table
         self._source = source
-        try:
-            column = find_image_column(table, source.image_column)
-        except AmbiguousColumnError as exc:
-            raise ContainerError(str(exc), ErrorKind.UNSUPPORTED) from exc
+        column = find_image_column(table, source.image_column)
         if column is None:
             raise ContainerError("no column of image bytes")
         self._column = column
