@@ -101,19 +101,30 @@ class _Budget:
         self._first: int | None = None
         self._changed = threading.Condition()
 
+    def open(self, group: int) -> None:
+        """A group is about to be read; what is said of any other is not counted."""
+        with self._changed:
+            self._held[group] = 0
+
     def grow(self, group: int, size: int, beat: Beat) -> None:
-        """Hold more bytes; waits until there is room."""
+        """Hold more bytes; waits until there is room, or nobody wants the group any more."""
         with self._changed:
             while group != self._first and sum(self._held.values()) + size > self._limit:
+                if group not in self._held:
+                    return
                 beat()
                 self._changed.wait(1.0)
-            self._held[group] = self._held.get(group, 0) + size
+            self._add(group, size)
 
     def add(self, group: int, size: int) -> None:
         """Hold more bytes, or fewer, without waiting: they are there."""
         with self._changed:
-            self._held[group] = self._held.get(group, 0) + size
+            self._add(group, size)
             self._changed.notify_all()
+
+    def _add(self, group: int, size: int) -> None:
+        if group in self._held:
+            self._held[group] += size
 
     def wait_for(self, group: int) -> None:
         """The consumer waits for this group."""
@@ -229,6 +240,7 @@ class Reader:
     def _submit(self, group: _Group) -> _Pending:
         if group.error is not None:
             return _Pending(group, None)
+        self._budget.open(id(group))
         pool = self._lane if _is_streamed(group.items[0]) else self._pool
         return _Pending(group, pool.submit(lambda future: self._fetch(group, future)))
 

@@ -347,6 +347,20 @@ def test_leaving_off_early_cancels_and_the_reader_goes_on(tmp_path: Path) -> Non
         assert [e.data for e in reader.read(items)] == [d for _, d in MEMBERS]
 
 
+@pytest.mark.timeout(60)
+def test_reads_that_nobody_waits_for_hold_neither_room_nor_threads(tmp_path: Path) -> None:
+    for i in range(6):
+        (tmp_path / f"{i}.jpg").write_bytes(bytes([i]) * 3_000_000)
+    items = [replace(item, size=None) for item in listed(tmp_path)[0]]
+    with Reader(SourceConfig(), IMAGE, ahead_bytes=4 << 20, threads=2, retry=FAST) as reader:
+        for _ in range(5):
+            stream = reader.read(items)
+            assert next(stream).data is not None
+            time.sleep(0.02)  # those behind it have come to wait for room
+            stream.close()
+        assert [e.data for e in reader.read(items)] == [bytes([i]) * 3_000_000 for i in range(6)]
+
+
 def test_memory_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(60):
         (tmp_path / f"{i:02d}.jpg").write_bytes(bytes(100_000))
@@ -354,15 +368,16 @@ def test_memory_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     fetched: list[str] = []
     real = LocalVolume.read_tagged
 
-    def note(self: LocalVolume, path: str, max_bytes: int) -> Any:
+    def note(self: LocalVolume, path: str, max_bytes: int, grow: Any) -> Any:
         fetched.append(path)
-        return real(self, path, max_bytes)
+        return real(self, path, max_bytes, grow)
 
     monkeypatch.setattr(LocalVolume, "read_tagged", note)
     with Reader(SourceConfig(), IMAGE, ahead_bytes=500_000, retry=FAST) as reader:
-        for number, _ in enumerate(reader.read(items), 1):
+        for number, encoded in enumerate(reader.read(items), 1):
             time.sleep(0.002)
-            assert len(fetched) <= number + 6
+            assert encoded.data is not None
+            assert number <= len(fetched) <= number + 6
 
 
 @pytest.mark.parametrize("kind", ["zip", "parquet"])
