@@ -225,10 +225,13 @@ class LocalStore(Store):
             yield Entry(path, stat.st_size, stat.st_mtime)
 
     def put(self, path: str, data: bytes) -> None:
+        target = self._path(path)
+
         def put() -> None:
             with self._temporary() as tmp:
                 _write_synced(tmp, data)
-                self._settle(tmp, path)
+                self._settle(tmp, target)
+                _sync_folder(target.parent)
 
         self._guard("write", path, put)
 
@@ -257,18 +260,26 @@ class LocalStore(Store):
         return self._guard("write", path, put)
 
     def upload(self, local_file: Path, path: str) -> None:
+        target, is_there = self._path(path), False
+
         def put() -> None:
-            with self._temporary() as tmp:
+            nonlocal is_there
+            if not is_there:
                 try:
-                    local_file.replace(tmp)
-                except OSError:  # it is on another file system
-                    shutil.copyfile(local_file, tmp)
-                with tmp.open("rb") as file:
-                    os.fsync(file.fileno())
-                self._settle(tmp, path)
-            local_file.unlink(missing_ok=True)
+                    _sync(local_file)
+                    self._settle(local_file, target)
+                except OSError:
+                    # It is on another file system; or its fsync failed, and would pass if called
+                    # again whatever became of its bytes.
+                    with self._temporary() as tmp:
+                        shutil.copyfile(local_file, tmp)
+                        _sync(tmp)
+                        self._settle(tmp, target)
+                is_there = True
+            _sync_folder(target.parent)
 
         self._guard("write", path, put)
+        local_file.unlink(missing_ok=True)
 
     def open_read(self, path: str) -> IO[bytes]:
         return self._guard("read", path, lambda: self._path(path).open("rb"))
@@ -300,11 +311,9 @@ class LocalStore(Store):
             with contextlib.suppress(OSError):
                 tmp.unlink(missing_ok=True)
 
-    def _settle(self, tmp: Path, path: str) -> None:
-        target = self._path(path)
+    def _settle(self, file: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        tmp.replace(target)
-        _sync_folder(target.parent)
+        file.replace(target)
 
 
 class RemoteStore(Store):
@@ -467,6 +476,11 @@ def _write_synced(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
         os.fsync(file.fileno())
 
 

@@ -6,6 +6,7 @@ import os
 import threading
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,6 +122,41 @@ def test_local_failure_leaves_neither_target_nor_litter(
         store.put_if_absent("words/a", b"x" * 100)
     monkeypatch.undo()
     assert not store.exists("words/a")
+    assert list(store.list("_textspot/tmp/")) == []
+
+
+@pytest.mark.parametrize("other_disk", [False, True])
+@pytest.mark.parametrize("broken", ["fsync", "replace", "open"])
+def test_an_upload_survives_a_passing_fault(
+    broken: str, other_disk: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever call of the system fails first, the local file is still there for the next try."""
+    store = open_store(str(tmp_path / "out"), create=True, retry=FAST)
+    part = tmp_path / "part"
+    part.write_bytes(b"part" * 1000)
+    real, calls = getattr(os, broken), 0
+
+    def once(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(*args, **options)
+
+    monkeypatch.setattr(stores.os, broken, once)
+    if other_disk:
+        move = Path.replace
+
+        def replace(self: Path, target: Path) -> Path:
+            if self == part:
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            return move(self, target)
+
+        monkeypatch.setattr(Path, "replace", replace)
+    store.upload(part, "words/p")
+    monkeypatch.undo()
+    assert calls > 1 and not part.exists()
+    assert store.read("words/p") == b"part" * 1000
     assert list(store.list("_textspot/tmp/")) == []
 
 
