@@ -440,7 +440,7 @@ class _OpenStream:
         self._source: str | None = None
         self._file: IO[bytes] | None = None
         self._items: ItemStream | None = None
-        self._damage: tuple[int, ContainerError] | None = None
+        self._damage: tuple[int, ContainerError] | None = None  # from an offset on
         self._beat: Beat = lambda: None
 
     def fetch(self, access: Streamed, item: Item, beat: Beat) -> _Read:
@@ -462,27 +462,22 @@ class _OpenStream:
 
     def _read(self, access: Streamed, item: Item) -> bytes:
         self._beat()
-        offset = item.offset or 0
-        if self._source == item.source and self._damage is not None:
-            at, damage = self._damage
-            if access.is_ordered and offset >= at:  # reading there again would end the same way
-                raise damage
+        offset, is_same = item.offset or 0, self._source == item.source
+        if is_same and self._damage is not None and offset >= self._damage[0]:
+            raise self._damage[1]  # reading there again would end the same way
         try:
-            is_open = self._source == item.source and self._items is not None
-            if not is_open or self._damage is not None or self._items.is_past(item):  # type: ignore[union-attr]
-                damaged = self._damage if self._source == item.source else None
+            if not is_same or self._items is None or self._items.is_past(item):
                 self._open(access, item)
-                self._damage = damaged if damaged is not None and offset >= damaged[0] else None
             assert self._items is not None
             return self._items.read(item)
         except MemberError:
             raise
-        except ContainerError as exc:
-            if self._source == item.source:
-                self._damage = (offset, exc)
-            raise
-        except Exception:
+        except Exception as exc:
+            is_open = self._items is not None
             self.close()  # where it stopped is unknown: the next try starts over
+            if isinstance(exc, ContainerError) and (access.is_ordered or not is_open):
+                self._source = item.source
+                self._damage = (offset if is_open else 0, exc)
             raise
 
     def _open(self, access: Streamed, item: Item) -> None:

@@ -326,6 +326,34 @@ def test_storage_that_never_answers_costs_a_row_not_the_run(
             assert encoded.data is not None
 
 
+def test_a_damaged_row_costs_its_table_no_opening_for_each_row_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = [picture(i) for i in range(24)]
+    path = tmp_path / "a.parquet"
+    table = pa.table({"image": pictures})
+    pq.write_table(table, path, row_group_size=4, use_dictionary=False, compression="none")
+    items, _ = listed(path)
+    data = bytearray(path.read_bytes())
+    at = data.index(pictures[4])
+    data[at - 4 : at] = b"\xff\xff\xff\x7f"  # the length of the second group's first value
+    path.write_bytes(data)
+    items = [replace(item, content_tag=LocalVolume().info(str(path)).tag) for item in items]
+    opened = 0
+    real = LocalVolume.open
+
+    def count(self: LocalVolume, path: str) -> Any:
+        nonlocal opened
+        opened += 1
+        return real(self, path)
+
+    monkeypatch.setattr(LocalVolume, "open", count)
+    got = read_all(items)
+    bad = [n for n, encoded in enumerate(got) if encoded.data != pictures[n]]
+    assert bad and set(bad) <= {4, 5, 6, 7}
+    assert opened <= len(bad) + 1
+
+
 def test_storage_that_always_hangs_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
