@@ -65,18 +65,7 @@ class FileMemory:
 
 @dataclass(frozen=True, slots=True)
 class DecodeJob:
-    """One page to decode.
-
-    Attributes:
-        data: The encoded file.
-        page: Page of a TIFF or PDF, from 0.
-        max_pixels: Refuse larger images.
-        fit: Width and height (upright) that are needed at least, or a function that tells them
-            from the image's own; None: full size.
-        tiff_levels: Take pyramid levels and thumbnails of a TIFF for pages.
-        pdf_dpi: Resolution of PDF pages that are drawn.
-        memory: What was found out about the file at an earlier page.
-    """
+    """One page to decode; its fields are explained by `decode.decode`, which fills them."""
 
     data: bytes
     page: int

@@ -15,13 +15,9 @@ from typing import Final
 
 import zstandard
 
-from textspot_ray.images.tiff import TiffLayout, TiffPage
+from textspot_ray.images.tiff import DEFLATES, LZMA, PACKBITS, ZSTD, TiffLayout, TiffPage
 
-_DEFLATES: Final = frozenset({8, 32946})
-_PACKBITS: Final = 32773
-_ZSTD: Final = 50000
-_LZMA: Final = 34925
-CHECKED: Final = _DEFLATES | {_PACKBITS, _ZSTD}  # TIFF tag 259
+CHECKED: Final = DEFLATES | {PACKBITS, ZSTD}  # TIFF tag 259
 _CHUNK: Final = 1 << 20  # bytes decoded at a time
 _ZSTD_STEP: Final = 1 << 10  # compressed; 4 bytes stand for a block of 128 KiB at most
 
@@ -49,7 +45,7 @@ def stream_damage(data: bytes, page: TiffPage, layout: TiffLayout) -> str | None
             wrong += not _is_whole(packed, layout, _sizes(number, page, layout))
     if not wrong:
         return None
-    what = "wrong checksum or end" if layout.compression != _PACKBITS else "wrong length"
+    what = "wrong checksum or end" if layout.compression != PACKBITS else "wrong length"
     return f"{wrong} of {len(layout.segments)} strips or tiles with a {what}"
 
 
@@ -61,7 +57,7 @@ def is_bomb(packed: bytes, compression: int, most_bytes: int) -> bool:
         compression: TIFF tag 259; anything but Deflate, PackBits and LZMA is no bomb.
         most_bytes: That a strip or tile of this page may be.
     """
-    if compression == _PACKBITS:
+    if compression == PACKBITS:
         return _packbits_size(packed) > most_bytes
     try:
         return any(size > most_bytes for size in _growing_size(packed, compression))
@@ -72,13 +68,13 @@ def is_bomb(packed: bytes, compression: int, most_bytes: int) -> bool:
 def _growing_size(packed: bytes, compression: int) -> Iterator[int]:
     """How much has been unpacked so far, a chunk at a time."""
     size = 0
-    if compression in _DEFLATES:
+    if compression in DEFLATES:
         inflate, rest = zlib.decompressobj(), packed
         while rest and not inflate.eof:
             size += len(inflate.decompress(rest, _CHUNK))
             rest = inflate.unconsumed_tail
             yield size
-    elif compression == _LZMA:
+    elif compression == LZMA:
         unpack, rest = lzma.LZMADecompressor(), packed
         while not unpack.eof and (rest or not unpack.needs_input):
             size += len(unpack.decompress(rest, _CHUNK))
@@ -87,10 +83,10 @@ def _growing_size(packed: bytes, compression: int) -> Iterator[int]:
 
 
 def _is_whole(packed: bytes, layout: TiffLayout, sizes: frozenset[int]) -> bool:
-    if layout.compression == _PACKBITS:
+    if layout.compression == PACKBITS:
         return not sizes or _packbits_size(packed) in sizes
     try:
-        if layout.compression == _ZSTD:
+        if layout.compression == ZSTD:
             return _is_whole_frame(packed)
         decoder, rest = zlib.decompressobj(), packed
         while rest and not decoder.eof:

@@ -22,6 +22,15 @@ _OLD_REDUCED = 2
 _VITAL = frozenset({258, 273, 279, 320, 324, 325})
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 11: 4, 12: 8, 13: 4, 16: 8, 18: 8}
 _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+# Values of tag 259, as they stand in files: several numbers mean the same.
+RAW, LZW, OLD_JPEG, PACKBITS, LZMA, ZSTD = 1, 5, 6, 32773, 34925, 50000
+DEFLATES = frozenset({8, 32946})
+JPEGS = frozenset({OLD_JPEG, 7, 33007, 34892})
+APERIO_YCBCR, JPEG2000_LOSSY, APERIO_RGB = 33003, 33004, 33005
+JPEG2000S = frozenset({APERIO_YCBCR, JPEG2000_LOSSY, APERIO_RGB, 34712})
+JBIGS = frozenset({9, 10, 34661})
+WEBPS, JPEGXLS = frozenset({34927, 50001}), frozenset({50002, 52546})
+PNG, JPEGXR = 34933, 34934
 MAX_DIRECTORIES = 100_000
 _MAX_ENTRIES = 2_000_000  # in all directories: some twenty a page
 

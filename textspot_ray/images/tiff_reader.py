@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from textspot_ray.images import tiff
 from textspot_ray.images.formats import Format
 from textspot_ray.images.headers import (
     LOSSLESS_JPEG,
@@ -63,8 +64,8 @@ _PREMULTIPLIED, _PLAIN_ALPHA = 1, 2
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _INKS, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
 _COLOURS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1, _INKS: 4, _YCBCR: 3, _LAB: 3}
 _SAMPLES = {1: "uint", 2: "int", 3: "float", 4: "uint", 5: "complex", 6: "complex"}
-_JPEGS = frozenset({6, 7, 33007, 34892})
-_JPEG2000S = frozenset({33003, 33004, 33005, 34712})
+# Codecs of bytes; the others are of pictures.
+_BYTE_CODECS = tiff.DEFLATES | {tiff.RAW, tiff.LZW, tiff.PACKBITS, tiff.LZMA, tiff.ZSTD}
 _ADVICE = "convert it to PNG first, for example with: convert in.tif out.png"
 # Two pages are compared at the smaller one's size, or at this, after a blur of two pixels. Half and
 # quarter sizes by area, cubic and linear filters, also as JPEG of quality 75, differ by up to 27
@@ -106,12 +107,12 @@ def read_tiff_page(job: DecodeJob, page: TiffPage, pages: int) -> Raster:
     area = page.width * page.height
     if row.bytes_per_pixel:
         # Pillow hands libtiff a copy of what is compressed.
-        copy = len(job.data) if layout.compression != 1 else 0
+        copy = len(job.data) if layout.compression != tiff.RAW else 0
         job.reserve(row.bytes_per_pixel * area + copy, "a TIFF page", area)
     image, damage, note = READERS[row.reader](job, page, layout)
     check_shape(image, page.width, page.height)
     payload = None
-    if layout.compression != 1 and layout.segments:
+    if layout.compression != tiff.RAW and layout.segments:
         offset, count = max(layout.segments, key=lambda s: s[1])
         payload = memoryview(job.data)[offset : offset + count]
     return Raster(
@@ -128,7 +129,7 @@ def read_tiff_page(job: DecodeJob, page: TiffPage, pages: int) -> Raster:
 
 
 def _advice(layout: TiffLayout) -> str:
-    if layout.compression in (9, 10, 34661):
+    if layout.compression in tiff.JBIGS:
         return "convert it first, for example with: tiffcp -c g4 in.tif out.tif"
     return _ADVICE
 
@@ -155,15 +156,15 @@ def kind_of(data: bytes, page: TiffPage, layout: TiffLayout) -> ImageKind:
         words.add("odd")
     if len(set(layout.bits)) > 1 or bits not in (1, 2, 4, 8, 16, 32, 64):
         words.add("packed")
-    if layout.compression in _JPEGS:
+    if layout.compression in tiff.JPEGS:
         header = _segment_jpeg(data, layout)
         if header is not None and header.process in LOSSLESS_JPEG:
             words.add("lossless")
         if layout.planar:
             words.add("planar-jpeg")  # planes in strips, which libtiff (4.7.2) refuses
-    if layout.planar and layout.compression in (34927, 50001):
+    if layout.planar and layout.compression in tiff.WEBPS:
         words.add("odd")  # libtiff writes planes as WebP that it cannot read itself
-    if layout.compression == 6 and _old_jpeg(data, layout) is not None:
+    if layout.compression == tiff.OLD_JPEG and _old_jpeg(data, layout) is not None:
         words.add("stream")
     return ImageKind(Format.TIFF, layout.compression, bits, samples, frozenset(words))
 
@@ -184,7 +185,7 @@ def _check_extent(data: bytes, layout: TiffLayout) -> None:
         )
     # What is not compressed has counts that are wrong in files that are whole; its reader notices.
     last = max(
-        (offset + (count if layout.compression != 1 else 1))
+        (offset + (count if layout.compression != tiff.RAW else 1))
         for offset, count in layout.segments or ((0, 0),)
     )
     if last > len(data):
@@ -258,7 +259,7 @@ def _by_pillow(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> _Read:
     damage = messages[0] if messages else None
     if len(messages) > 1:
         damage = f"{damage} ({len(messages)} such messages)"
-    if layout.compression in _JPEGS and damage is None:
+    if layout.compression in tiff.JPEGS and damage is None:
         damage = _jpeg_damage(job, layout)
     if layout.compression in CHECKED and damage is None:
         damage = stream_damage(job.data, page, layout)
@@ -325,7 +326,7 @@ def _by_tifffile(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> _Read:
             raise BrokenHeaderError("its directory is read in two ways")
         if first.imagedepth != 1:
             raise unsupported("a TIFF volume", _ADVICE)
-        planes_of_jpeg = layout.planar and layout.compression in _JPEGS
+        planes_of_jpeg = layout.planar and layout.compression in tiff.JPEGS
 
         def segments() -> Iterator[Segment]:
             return _planes_of_jpeg(job, page, layout) if planes_of_jpeg else _segments(first)
@@ -360,26 +361,26 @@ def _is_ycbcr(data: bytes, layout: TiffLayout) -> bool:
     without, Aperio's 33003 is YCbCr. So is 33004 of libvips (8.14), which converts and then has
     the codec transform again, while the directory says RGB; Bio-Formats' 33004 is RGB.
     """
-    if layout.compression in _JPEGS:
+    if layout.compression in tiff.JPEGS:
         return False
-    if layout.compression == 33004:
+    if layout.compression == tiff.JPEG2000_LOSSY:
         return layout.samples == 3 and b"OME" not in data[:65_536] + data[-65_536:]
-    if layout.compression in _JPEG2000S:
+    if layout.compression in tiff.JPEG2000S:
         offset, count = next(s for s in layout.segments if s[1])
         if jpeg2000_header(data[offset : offset + count]).colour_transform:
             return False
-        if layout.compression == 33003:
+        if layout.compression == tiff.APERIO_YCBCR:
             return layout.samples == 3
-        if layout.compression == 33005:
+        if layout.compression == tiff.APERIO_RGB:
             return False
     return layout.photometric == _YCBCR
 
 
 def _copies(layout: TiffLayout) -> float:
     """How many times a decoded strip or tile is in memory while tifffile makes it."""
-    if layout.compression in _JPEG2000S:
+    if layout.compression in tiff.JPEG2000S:
         return 9.0  # OpenJPEG: 32 bits per sample, twice
-    if layout.compression not in (1, 5, 8, 32773, 32946, 34925, 50000):
+    if layout.compression not in _BYTE_CODECS:
         return 4.0  # a picture codec, some of which work in floats
     plain = layout.predictor == 1 and set(layout.bits) <= {8, 16, 32}
     return 1.1 if plain and not layout.big_endian else 3.0
@@ -580,22 +581,22 @@ def _check_segments(job: DecodeJob, layout: TiffLayout) -> None:
         if offset + count > len(job.data):
             raise CutError("the file ends inside its image data")
         with contextlib.suppress(CutError, BrokenHeaderError):
-            if layout.compression in _JPEGS:
+            if layout.compression in tiff.JPEGS:
                 jpeg_header(data, check)
-            elif layout.compression in _JPEG2000S:
+            elif layout.compression in tiff.JPEG2000S:
                 header = jpeg2000_header(data)
                 check(header.width, header.height)
-            elif layout.compression == 34933:
+            elif layout.compression == tiff.PNG:
                 check(*png_size(data))
-            elif layout.compression in (34927, 50001):
+            elif layout.compression in tiff.WEBPS:
                 header = webp_header(job.data[offset : offset + count])
                 check(header.width, header.height)
-            elif layout.compression in (50002, 52546):
+            elif layout.compression in tiff.JPEGXLS:
                 header = jpegxl_header(data)
                 check(header.width, header.height)
                 if header.animated:  # all its frames would be decoded
                     raise unsupported("TIFF with an animation in a strip or tile", _ADVICE)
-            elif layout.compression == 34934:
+            elif layout.compression == tiff.JPEGXR:
                 check(*jpegxr_size(data))
             else:
                 return

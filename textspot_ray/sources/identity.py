@@ -14,14 +14,13 @@ from enum import Enum
 from hashlib import blake2b
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
-from textspot_ray.storage.filesystem import LOCAL, split_uri
+from textspot_ray.storage.filesystem import LOCAL, WEB, split_uri
 from textspot_ray.storage.urls import public_url
 
 _SAFE = "/-._!$&()+,;=:@"
 _PLAIN = re.compile(r"[A-Za-z0-9/\-._!$&()+,;=:@]*\Z")
 _PLAIN_BYTES = re.compile(_PLAIN.pattern.encode())
 _URL_SAFE = "%/-._~!$&'()*+,;=:@?[]"
-_WEB = ("http", "https")
 _FIRST_SLOTS = 1 << 10
 _MAX_LOAD = 0.67
 _RESERVED = re.compile(r"#(?:page|image)=\d+\Z|#~")
@@ -38,7 +37,7 @@ def canonical(protocol: str, path: str, keep_secrets: bool = False) -> str:
     >>> canonical("file", "/data/my photos/50%.jpg")
     'file:///data/my%20photos/50%25.jpg'
     """
-    if protocol in _WEB:  # a URL is encoded already; only what may not stand in one is encoded
+    if protocol in WEB:  # a URL is encoded already; only what may not stand in one is encoded
         url = quote(path.partition("#")[0], safe=_URL_SAFE)
         return url if keep_secrets else public_url(url)
     if protocol == LOCAL:
@@ -53,7 +52,7 @@ def locate(source: str) -> tuple[str, str]:
     ('file', '/data/my photos/50%.jpg')
     """
     protocol, rest = split_uri(source)
-    if protocol in _WEB:
+    if protocol in WEB:
         return protocol, source
     path = os.fsdecode(unquote_to_bytes(rest))
     return protocol, f"/{path}" if protocol == "memory" else path
@@ -95,7 +94,7 @@ def canonical_base(base: str | None) -> str | None:
     if protocol == LOCAL:
         path = os.path.abspath(rest)  # noqa: PTH100 (Path.absolute keeps "..")
         return canonical(LOCAL, path).rstrip("/") + "/"
-    if protocol in _WEB:
+    if protocol in WEB:
         return base.rstrip("/") + "/"
     return canonical(protocol, rest).rstrip("/") + "/"
 

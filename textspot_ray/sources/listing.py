@@ -19,9 +19,9 @@ from textspot_ray.sources.kinds import FILE, FOLDER, kind_of_name
 from textspot_ray.sources.kinds.base import Kind, ListRow, Source, SourceFile
 from textspot_ray.sources.resolve import resolve_uri
 from textspot_ray.sources.selection import NOT_AN_IMAGE, Selection, is_unread_archive, not_read
-from textspot_ray.sources.uris import WEB, file_name, join_uri
+from textspot_ray.sources.uris import file_name, join_uri
 from textspot_ray.storage.faults import RetryPolicy
-from textspot_ray.storage.filesystem import LOCAL
+from textspot_ray.storage.filesystem import LOCAL, WEB
 from textspot_ray.storage.urls import public_url
 from textspot_ray.storage.volume import FileInfo, LocalVolume
 from textspot_ray.storage.volumes import TimedVolumes

@@ -28,9 +28,9 @@ from textspot_ray.sources.kinds.base import (
     changed,
     too_large,
 )
-from textspot_ray.sources.uris import WEB
 from textspot_ray.storage.abandonable import AbandonableFuture, AbandonablePool
 from textspot_ray.storage.faults import Fault, RetryPolicy, error_kind, fault_of, reason_of
+from textspot_ray.storage.filesystem import WEB
 from textspot_ray.storage.urls import UrlSecrets
 from textspot_ray.storage.volume import SLOWEST_BYTES_S, Grow, Volume
 from textspot_ray.storage.volumes import Volumes

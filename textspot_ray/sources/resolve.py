@@ -12,7 +12,6 @@ from textspot_ray.images.formats import SNIFF_BYTES, NameKind, describe, name_ki
 from textspot_ray.sources.kinds import FILE, FOLDER, KINDS, kind_of_head, kind_of_name
 from textspot_ray.sources.kinds.base import Kind, Source
 from textspot_ray.sources.uris import (
-    WEB,
     Glob,
     expand_braces,
     file_name,
@@ -21,7 +20,7 @@ from textspot_ray.sources.uris import (
     split_glob,
 )
 from textspot_ray.storage.faults import Fault, fault_of, hint_for, reason_with_hint
-from textspot_ray.storage.filesystem import LOCAL
+from textspot_ray.storage.filesystem import LOCAL, WEB
 from textspot_ray.storage.urls import public_url
 from textspot_ray.storage.volume import FileInfo, Volume
 from textspot_ray.storage.volumes import Volumes

@@ -6,19 +6,17 @@ import os
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 from fsspec.utils import glob_translate
 
 from textspot_ray.errors import SourceError
-from textspot_ray.storage.filesystem import LOCAL, native_path, split_uri
+from textspot_ray.storage.filesystem import LOCAL, WEB, native_path, split_uri
 
 _MAX_BRACES = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)\Z")
 _GLOB = re.compile(r"[*?\[]")
-WEB: Final = ("http", "https")
 
 
 class Glob:

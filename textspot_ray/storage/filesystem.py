@@ -14,13 +14,14 @@ from typing import Any
 from textspot_ray.errors import ConfigError, MissingExtraError, StorageError, UsageError
 
 LOCAL = "file"
+WEB = ("http", "https")
 _ALIASES = {"": LOCAL, "local": LOCAL, "s3a": "s3", "gcs": "gs", "abfss": "abfs"}
 _OPTION_NAMES = {
     "s3": ("s3", "s3a"),
     "gs": ("gs", "gcs"),
     "az": ("az", "abfs", "abfss"),
     "abfs": ("abfs", "abfss", "az"),
-    "http": ("http", "https"),
+    "http": WEB,
     "https": ("https", "http"),
     LOCAL: (LOCAL, "local"),
 }
@@ -99,7 +100,7 @@ def open_filesystem(protocol: str, options: Mapping[str, Any] | None = None) -> 
 
 def native_path(protocol: str, rest: str) -> str:
     """The path as the driver wants it, from the part of a URI behind ``://``."""
-    if protocol in ("http", "https"):
+    if protocol in WEB:
         return f"{protocol}://{rest}"
     if protocol == LOCAL:
         return str(Path(rest).absolute())

@@ -8,7 +8,7 @@ from typing import IO, Any, cast
 
 from textspot_ray.storage.abandonable import AbandonablePool
 from textspot_ray.storage.faults import Contact, RetryPolicy
-from textspot_ray.storage.filesystem import LOCAL, open_filesystem
+from textspot_ray.storage.filesystem import LOCAL, WEB, open_filesystem
 from textspot_ray.storage.raw_file import RawFile
 from textspot_ray.storage.volume import (
     SLOWEST_BYTES_S,
@@ -34,7 +34,7 @@ def open_volume(protocol: str, options: Mapping[str, Any] | None = None) -> Volu
     if protocol == LOCAL:
         return LocalVolume()
     fs = open_filesystem(protocol, options)
-    if protocol in ("http", "https"):
+    if protocol in WEB:
         return WebVolume(protocol, fs)
     return RemoteVolume(protocol, fs)
 
@@ -53,8 +53,11 @@ class Volumes:
             UsageError: Unknown protocol or missing driver.
         """
         if protocol not in self._open:
-            self._open[protocol] = open_volume(protocol, self._options)
+            self._open[protocol] = self._make(protocol)
         return self._open[protocol]
+
+    def _make(self, protocol: str) -> Volume:
+        return open_volume(protocol, self._options)
 
 
 class TimedVolume(Volume):
@@ -147,18 +150,16 @@ class TimedVolumes(Volumes):
         super().__init__(options)
         self._retry = retry
         self._timeout_s = timeout_s
-        self._timed: dict[str, TimedVolume] = {}
-
-    def get(self, protocol: str) -> Volume:
-        if protocol not in self._timed:
-            timeout_s = None if protocol == LOCAL else self._timeout_s
-            self._timed[protocol] = TimedVolume(super().get(protocol), self._retry, timeout_s)
-        return self._timed[protocol]
 
     def close(self) -> None:
         """Let go of threads."""
-        for volume in self._timed.values():
+        for volume in self._open.values():
+            assert isinstance(volume, TimedVolume)
             volume.shut()
+
+    def _make(self, protocol: str) -> TimedVolume:
+        timeout_s = None if protocol == LOCAL else self._timeout_s
+        return TimedVolume(super()._make(protocol), self._retry, timeout_s)
 
 
 class _TimedFile(RawFile):

@@ -27,7 +27,7 @@ from textspot_ray.sources.listing import list_items
 from textspot_ray.sources.reader import Reader, _Budget
 from textspot_ray.storage import web as web_module
 from textspot_ray.storage.faults import SilentHostError
-from textspot_ray.storage.volumes import Volumes, open_volume
+from textspot_ray.storage.volumes import open_volume
 
 # ---------------------------------------------------------------- memory
 
@@ -360,7 +360,9 @@ def test_drivers_that_hang_cost_a_thread_not_the_listing(
             gate.wait(30)
             return b""
 
-    monkeypatch.setattr(Volumes, "get", lambda self, protocol: Hanging(protocol, None))
+    monkeypatch.setattr(
+        "textspot_ray.storage.volumes.open_volume", lambda protocol, _: Hanging(protocol, None)
+    )
     volumes = TimedVolumes(None, FAST, timeout_s=0.05)
     start = time.monotonic()
     with pytest.raises(TimeoutError):
