@@ -101,9 +101,9 @@ def decode(
     """Decode one page of an image.
 
     Which library reads what, and why, is in `images.table`. Transparency is laid on white, or on
-    black or grey where that shows more (`pixels.ground_for`); CMYK is converted without a profile
-    (ICC profiles are ignored); 16 bits become 8 by dropping the low byte, or the high bits that
-    no value uses; of an animation the first frame is taken.
+    black or grey where that shows more (`pixels.background_for`); CMYK is converted without a
+    profile (ICC profiles are ignored); 16 bits become 8 by dropping the low byte, or the high bits
+    that no value uses; of an animation the first frame is taken.
 
     Args:
         data: The encoded file.

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_MOST_MESSAGES = 20
+_MAX_MESSAGES = 20
 _BUFFER_BYTES = 512
 _LOCK = threading.Lock()
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
@@ -67,7 +67,7 @@ class _Collector:
 
         def handle(module: bytes | None, form: bytes, arguments: int) -> None:
             messages = getattr(self._here, "messages", None)
-            if messages is None or len(messages) >= _MOST_MESSAGES:
+            if messages is None or len(messages) >= _MAX_MESSAGES:
                 return
             buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
             format_text(buffer, _BUFFER_BYTES, form, arguments)

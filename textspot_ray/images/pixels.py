@@ -28,10 +28,10 @@ _TURNS: dict[int, Callable[[Any], Any]] = {
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 _BAND_PIXELS = 1 << 22
-_SAMPLE_PIXELS = 1 << 18  # looked at to choose a ground
+_SAMPLE_PIXELS = 1 << 18  # looked at to choose a background
 _THIN = 0.1
-_CONTRAST = 64  # levels between an edge and its ground that leave text readable
-_MARGIN = 1.05  # another ground than white must suit this many times more of the edge
+_CONTRAST = 64  # levels between an edge and its background that leave text readable
+_MARGIN = 1.05  # another background than white must suit this many times more of the edge
 
 
 def upright(image: Pixels, orientation: int) -> Pixels:
@@ -141,7 +141,7 @@ def value_range(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def from_pillow(opened: Any) -> tuple[Pixels, str | None]:
-    """A loaded Pillow image of any mode as BGR, transparency laid on a ground.
+    """A loaded Pillow image of any mode as BGR, transparency laid on a background.
 
     Returns:
         The pixels, and a note on the depth of its values where that was assumed.
@@ -153,7 +153,7 @@ def from_pillow(opened: Any) -> tuple[Pixels, str | None]:
     if transparent and mode in ("RGBA", "LA", "PA"):
         transparent = opened.getchannel("A").getextrema() != (255, 255)
     if transparent:
-        return _on_ground(width, height, lambda rows: _rows(opened, rows, "RGBA")), None
+        return _on_background(width, height, lambda rows: _rows(opened, rows, "RGBA")), None
     out = np.empty((height, width, 3), np.uint8)
     grey = mode in ("1", "L", "LA")
     for rows in bands(height, width):
@@ -211,18 +211,18 @@ def unmultiply(image: Pixels) -> None:
         part[..., :3] = np.minimum(part[..., :3].astype(np.uint16) * 255 // opacity, 255)
 
 
-def on_ground(image: Pixels, code: int = cv2.COLOR_BGRA2BGR) -> Pixels:
-    """Lay an image (not premultiplied) on the ground that suits it; see `ground_for`.
+def on_background(image: Pixels, code: int = cv2.COLOR_BGRA2BGR) -> Pixels:
+    """Lay an image (not premultiplied) on the background that suits it; see `background_for`.
 
     ``code`` is OpenCV's conversion that fits the order of its channels.
     """
     height, width = image.shape[:2]
     if int(image[:, :, 3].min()) == 255:
         return np.asarray(cv2.cvtColor(image, code), np.uint8)
-    return _on_ground(width, height, lambda rows: image[rows], code)
+    return _on_background(width, height, lambda rows: image[rows], code)
 
 
-def _on_ground(
+def _on_background(
     width: int,
     height: int,
     read: Callable[[slice], NDArray[np.uint8]],
@@ -232,7 +232,7 @@ def _on_ground(
     sample = np.concatenate(
         [read(rows)[-rows.start % stride :: stride, ::stride] for rows in bands(height, width)]
     )
-    ground = ground_for(edge_levels(sample, code))
+    background = background_for(edge_levels(sample, code))
     out = np.empty((height, width, 3), np.uint8)
     step = max(1, _BAND_PIXELS // 64 // max(width, 1))
     for rows in bands(height, width):
@@ -244,17 +244,17 @@ def _on_ground(
             if int(opacity.min()) == 255:
                 continue
             weight = opacity.astype(np.uint16)
-            mixed = colour[top : top + step] * weight + ground * (255 - weight) + 127
+            mixed = colour[top : top + step] * weight + background * (255 - weight) + 127
             colour[top : top + step] = mixed // 255
     return out
 
 
-def ground_for(levels_of_edges: NDArray[np.int64]) -> int:
+def background_for(levels_of_edges: NDArray[np.int64]) -> int:
     """The grey level that transparent pixels are given.
 
-    White suits dark text and most pictures; white text on a transparent ground would vanish on it
-    and is laid on black. Where dark and light pixels both border on transparent ones, a middle
-    grey shows them both.
+    White suits dark text and most pictures; white text on a transparent background would vanish
+    on it and is laid on black. Where dark and light pixels both border on transparent ones, a
+    middle grey shows them both.
 
     Args:
         levels_of_edges: As `edge_levels` gives them.
@@ -265,17 +265,17 @@ def ground_for(levels_of_edges: NDArray[np.int64]) -> int:
     """
     levels = np.arange(256)
     best, most = 255, 0.0
-    for ground in (255, 0, 128):
-        suited = float(levels_of_edges[np.abs(levels - ground) >= _CONTRAST].sum())
+    for background in (255, 0, 128):
+        suited = float(levels_of_edges[np.abs(levels - background) >= _CONTRAST].sum())
         if suited > most * (_MARGIN if most else 1.0):
-            best, most = ground, suited
+            best, most = background, suited
     return best
 
 
 def edge_levels(rgba: NDArray[np.uint8], code: int = cv2.COLOR_BGRA2BGR) -> NDArray[np.int64]:
     """Grey levels of thin opaque parts beside transparent ones: letters, not panels or cut-outs.
 
-    What stands on an opaque panel has its own ground; only its outline meets the transparent one.
+    What stands on an opaque panel has that for its background; only the panel's outline counts.
     A part is thin if pixels within two of its edge are a tenth of it at least: strokes of up to
     some forty pixels.
 

@@ -22,7 +22,7 @@ from textspot_ray.images.pixels import (
     cmyk_to_bgr,
     from_pillow,
     integer_scale,
-    on_ground,
+    on_background,
     real_scale,
     unmultiply,
     value_range,
@@ -41,7 +41,7 @@ _PILLOW_BYTES = 7.5
 _PILLOW_BUFFER_BYTES = 11.5
 _DARK = 64  # 16-bit data that look darker than this as 8 bits may have fewer bits than declared
 _LEFT_OVER = "extraneous bytes before marker 0xd9"
-_MOST_LOST = 0.9  # of a JPEG's rows; with less left it is taken for lost as a whole
+_MAX_LOST = 0.9  # of a JPEG's rows; with less left it is taken for lost as a whole
 # Complaints of libjpeg that are about what stands beside the picture.
 _HARMLESS = ("JFIF", "Adobe color transform", "Invalid SOS parameters")
 
@@ -139,7 +139,7 @@ def _jpeg_raster(job: DecodeJob, header: Header, image: Pixels, warning: str | N
         warning = None  # the mark was overwritten, and nothing but the mark
     if warning is not None:
         lost = _filled_rows(image)
-        if lost > _MOST_LOST * len(image):
+        if lost > _MAX_LOST * len(image):
             raise CutError(f"hardly anything of the image could be decoded ({warning})")
         damage = f"{damage}; {warning}" if damage else warning
         if lost > max(8, len(image) // 100):
@@ -208,7 +208,7 @@ def from_integers(
         narrow = np.empty(values.shape, np.uint8)
         for rows in bands(height, width):
             narrow[rows] = scale.apply(values[rows])
-        return on_ground(narrow), None
+        return on_background(narrow), None
     out = np.empty((height, width, 4 if channels > colours else 3), np.uint8)
     for rows in bands(height, width):
         narrow = scale.apply(values[rows][..., :colours])
@@ -219,7 +219,7 @@ def from_integers(
         if channels > colours:
             opacity = integer_scale(bits, 0, (1 << bits) - 1)
             out[rows][..., 3] = opacity.apply(values[rows][..., colours])
-    return (out if channels == colours else on_ground(out)), scale.note
+    return (out if channels == colours else on_background(out)), scale.note
 
 
 # --- OpenCV ---------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ def read_opencv_alpha(job: DecodeJob, header: Header, found: Format) -> Raster:
     if values.dtype == np.uint16:
         image, note = from_integers(values, 16, rgb=False)
     else:
-        image = on_ground(values)
+        image = on_background(values)
     return _raster(job, header, image, found, note)
 
 
@@ -420,7 +420,7 @@ def read_apple_png(job: DecodeJob, header: Header, found: Format) -> Raster:
     values = _by_opencv(plain, cv2.IMREAD_UNCHANGED)
     if channels == 4:  # stored as BGRA, so that OpenCV's swap gives RGBA; and premultiplied
         unmultiply(values)
-        image = on_ground(values, cv2.COLOR_RGBA2BGR)
+        image = on_background(values, cv2.COLOR_RGBA2BGR)
     elif channels == 3:
         image = np.ascontiguousarray(values[..., ::-1])
     else:

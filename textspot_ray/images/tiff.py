@@ -171,7 +171,7 @@ def without_levels(
         larger = next((p for p in group if _may_be_level(page, p)), None)
         smaller = group[-1] if group and _may_be_level(group[-1], page) else None
         near = larger or smaller
-        if near is not None and asked < _MOST_COMPARISONS:
+        if near is not None and asked < _MAX_COMPARISONS:
             asked += 1
             if same(page, near):
                 group = sorted((*group, page), key=lambda p: p.width)
@@ -183,7 +183,7 @@ def without_levels(
     return tuple(kept)
 
 
-_MOST_COMPARISONS = 32
+_MAX_COMPARISONS = 32
 
 
 def _may_be_level(small: TiffPage, large: TiffPage) -> bool:

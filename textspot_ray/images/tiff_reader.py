@@ -33,7 +33,7 @@ from textspot_ray.images.pixels import (
     cmyk_to_bgr,
     from_pillow,
     integer_scale,
-    on_ground,
+    on_background,
     real_scale,
     unmultiply,
     value_range,
@@ -71,7 +71,7 @@ _ADVICE = "convert it to PNG first, for example with: convert in.tif out.png"
 # quarter sizes by area, cubic and linear filters, also as JPEG of quality 75, differ by up to 27
 # levels; one other letter makes 40 and more.
 _LEVEL_SIDE = 1024
-_MOST_DIFFERENCE = 30
+_MAX_DIFFERENCE = 30
 
 
 def pages_of(job: DecodeJob) -> TiffChain:
@@ -346,7 +346,7 @@ def _by_tifffile(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> _Read:
     if image.shape[2] == 4:
         if layout.extra[:1] == (_PREMULTIPLIED,):
             unmultiply(image)
-        image = on_ground(image)
+        image = on_background(image)
     holes = sum(not count for _, count in layout.segments)
     damage = None
     if holes:
@@ -617,7 +617,7 @@ def _show_the_same(job: DecodeJob, a: TiffPage, b: TiffPage) -> bool:
             return False
         resized = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
         small.append(cv2.GaussianBlur(resized, (0, 0), 2.0).astype(np.int16))
-    return int(np.abs(small[0] - small[1]).max()) <= _MOST_DIFFERENCE
+    return int(np.abs(small[0] - small[1]).max()) <= _MAX_DIFFERENCE
 
 
 READERS = {

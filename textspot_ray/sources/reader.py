@@ -71,7 +71,7 @@ class _Pending:
     future: AbandonableFuture[tuple[list[_Read], float]] | None
 
 
-class _Typical:
+class _SizeEstimate:
     """Expected bytes of items of unknown size: the largest of recent ones, at least 1 MiB."""
 
     def __init__(self) -> None:
@@ -180,9 +180,9 @@ class Reader:
         self._timeout_s = timeout_s
         self._fetcher = _Fetcher(config, retry or RetryPolicy(attempts=4), image.max_bytes)
         self._pool = AbandonablePool(threads, "textspot-read")
-        self._lane = AbandonablePool(1, "textspot-stream")
+        self._stream_pool = AbandonablePool(1, "textspot-stream")
         self._streams = _OpenStream(self._fetcher)
-        self._typical = _Typical()
+        self._size_estimate = _SizeEstimate()
         self._budget = _Budget(ahead_bytes)
         self._stuck = 0
 
@@ -203,7 +203,7 @@ class Reader:
         Raises:
             StorageError: Many reads hung for ever: storage is not worth going on with.
         """
-        waiting = _groups(items, self._max_bytes, self._typical)
+        waiting = _groups(items, self._max_bytes, self._size_estimate)
         pending: deque[_Pending] = deque()
         ahead = 0
         exhausted = False
@@ -234,14 +234,14 @@ class Reader:
         self._budget.shut()
         self._pool.close()
         streams = self._streams
-        self._lane.submit(lambda _: streams.close())
-        self._lane.close()
+        self._stream_pool.submit(lambda _: streams.close())
+        self._stream_pool.close()
 
     def _submit(self, group: _Group) -> _Pending:
         if group.error is not None:
             return _Pending(group, None)
         self._budget.open(id(group))
-        pool = self._lane if _is_streamed(group.items[0]) else self._pool
+        pool = self._stream_pool if _is_streamed(group.items[0]) else self._pool
         return _Pending(group, pool.submit(lambda future: self._fetch(group, future)))
 
     def _fetch(
@@ -261,12 +261,12 @@ class Reader:
             streams = self._streams
             for item in group.items:
                 # What it takes is known when it has been read, which is too late to wait.
-                expected = self._typical.estimate(item) if item.size is None else 0
+                expected = self._size_estimate.estimate(item) if item.size is None else 0
                 grow(expected)
                 read = streams.fetch(access, item, future.beat)
                 fetched.append(read)
                 if read.data and item.size is None:
-                    self._typical.note(item, len(read.data))
+                    self._size_estimate.note(item, len(read.data))
                     self._budget.add(key, len(read.data) - expected)
         elif isinstance(access, Ranged):
             fetched = self._fetcher.ranges(access, group.items, future.beat)
@@ -305,7 +305,7 @@ class Reader:
         data = read.data
         if data is None:
             return Encoded(item, None, read.error, read_s)
-        self._typical.note(item, len(data))
+        self._size_estimate.note(item, len(data))
         if len(data) > self._max_bytes:
             return Encoded(item, None, _as_error(too_large(len(data), self._max_bytes)), read_s)
         if not data:
@@ -323,7 +323,7 @@ class Reader:
             )
         if _is_streamed(group.items[0]):
             self._streams = _OpenStream(self._fetcher)
-            self._lane.replace()
+            self._stream_pool.replace()
         else:
             self._pool.replace()
 
@@ -505,7 +505,7 @@ def _is_streamed(item: Item) -> bool:
     return isinstance(access_of(item.container), Streamed)
 
 
-def _groups(items: Iterable[Item], max_bytes: int, typical: _Typical) -> Iterator[_Group]:
+def _groups(items: Iterable[Item], max_bytes: int, sizes: _SizeEstimate) -> Iterator[_Group]:
     """Neighbours in one archive together, everything else alone, in order."""
     held: list[Item] = []
     size = 0
@@ -514,14 +514,14 @@ def _groups(items: Iterable[Item], max_bytes: int, typical: _Typical) -> Iterato
         known = _known_bytes(item) or 0
         if error is None and known > max_bytes:
             error = _as_error(too_large(known, max_bytes))
-        if held and (error is not None or not _joins(held, size + typical.estimate(item), item)):
+        if held and (error is not None or not _joins(held, size + sizes.estimate(item), item)):
             yield _Group(tuple(held), size)
             held, size = [], 0
         if error is not None:
             yield _Group((item,), 0, error)
             continue
         held.append(item)
-        size += typical.estimate(item)
+        size += sizes.estimate(item)
     if held:
         yield _Group(tuple(held), size)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from textspot_ray.config import ImageConfig
 from textspot_ray.errors import UsageError, one_line
-from textspot_ray.images.pixels import from_pillow, on_ground, upright
+from textspot_ray.images.pixels import from_pillow, on_background, upright
 from textspot_ray.redaction import redact_text
 from textspot_ray.sources.identity import canonical, locate
 from textspot_ray.storage.faults import Fault, fault_of, hint_for, reason_of
@@ -126,5 +126,5 @@ def _bgr(pixels: NDArray[Any], colours: str) -> NDArray[np.uint8]:
     if colours == "rgb":
         pixels = pixels[:, :, [2, 1, 0, 3][:channels]]
     if channels == 4:
-        return on_ground(np.ascontiguousarray(pixels))
+        return on_background(np.ascontiguousarray(pixels))
     return np.ascontiguousarray(pixels)

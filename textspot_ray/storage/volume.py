@@ -20,7 +20,7 @@ from textspot_ray.storage.filesystem import LOCAL, content_tag, is_memory, walk_
 T = TypeVar("T")
 Descend = Callable[[str], bool]
 Grow = Callable[[int], None]
-_MOST_AT_ONCE = 2**30  # Linux reads at most 2 GiB in a call
+_MAX_AT_ONCE = 2**30  # Linux reads at most 2 GiB in a call
 SLOWEST_BYTES_S = 1e6  # a transfer may take this long on top of the longest silence
 
 
@@ -279,13 +279,13 @@ def _open_regular(path: str) -> int:
 def _pread(descriptor: int, start: int, stop: int) -> bytes:
     if stop <= start:
         return b""
-    data = os.pread(descriptor, min(stop - start, _MOST_AT_ONCE), start)
+    data = os.pread(descriptor, min(stop - start, _MAX_AT_ONCE), start)
     if len(data) == stop - start:
         return data
     whole = io.BytesIO(data)  # a call may give less, of some network mounts much less
     at = whole.seek(0, io.SEEK_END)
     while at < stop - start:
-        part = os.pread(descriptor, min(stop - start - at, _MOST_AT_ONCE), start + at)
+        part = os.pread(descriptor, min(stop - start - at, _MAX_AT_ONCE), start + at)
         if not part:
             break
         at += whole.write(part)

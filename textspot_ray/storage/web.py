@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _BUFFER = 4 << 20
-_LEAST_SILENCE_S = 2.0
+_MIN_SILENCE_S = 2.0
 _SILENT_AFTER = 4  # time-outs in a row
 _SLOWEST_BYTES_S = 4096.0  # of a body, once the longest silence has passed
 _MAX_SKIP = 256 << 20  # bytes read in vain from a server without ranges
@@ -113,7 +113,7 @@ class WebVolume(Volume):
     def _patience_s(self, url: str) -> float:
         n = self._timeouts.get(urlsplit(url).netloc.rpartition("@")[2], 0)
         patience_s: float = self._silence_s / 2.0 ** min(n, 10)
-        return max(min(_LEAST_SILENCE_S, self._silence_s), patience_s)
+        return max(min(_MIN_SILENCE_S, self._silence_s), patience_s)
 
     async def _request(self, method: str, url: str, **headers: str) -> Any:
         import aiohttp

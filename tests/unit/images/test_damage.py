@@ -18,7 +18,7 @@ from jobs.compat.png_kinds import chunk
 from textspot_ray.images import decode as decode_module
 from textspot_ray.images import raster
 from textspot_ray.images.decode import Decoded, decode
-from textspot_ray.images.pixels import edge_levels, ground_for, on_ground
+from textspot_ray.images.pixels import background_for, edge_levels, on_background
 from textspot_ray.images.strips import stream_damage
 from textspot_ray.images.tiff import layout_of, tiff_chain
 from textspot_ray.records import ErrorKind, ImageError
@@ -200,23 +200,23 @@ def text(value: int, ground: int | None = None) -> np.ndarray[Any, Any]:
 
 
 def test_the_ground_shows_what_is_opaque() -> None:
-    assert on_ground(text(255))[2, 2].tolist() == [0, 0, 0]
-    assert on_ground(text(230))[2, 2].tolist() == [0, 0, 0]
-    assert on_ground(text(0))[2, 2].tolist() == [255, 255, 255]
-    assert on_ground(text(120))[2, 2].tolist() == [255, 255, 255]
+    assert on_background(text(255))[2, 2].tolist() == [0, 0, 0]
+    assert on_background(text(230))[2, 2].tolist() == [0, 0, 0]
+    assert on_background(text(0))[2, 2].tolist() == [255, 255, 255]
+    assert on_background(text(120))[2, 2].tolist() == [255, 255, 255]
     both = np.vstack([text(0), text(255)])
-    assert on_ground(both)[2, 2].tolist() == [128, 128, 128]
-    assert on_ground(np.zeros((9, 9, 4), np.uint8)).min() == 255
+    assert on_background(both)[2, 2].tolist() == [128, 128, 128]
+    assert on_background(np.zeros((9, 9, 4), np.uint8)).min() == 255
 
 
 def test_a_panel_has_its_own_ground() -> None:
-    assert on_ground(text(0, ground=255))[2, 2].tolist() == [255, 255, 255]
-    assert on_ground(text(255, ground=0))[2, 2].tolist() == [255, 255, 255]
+    assert on_background(text(0, ground=255))[2, 2].tolist() == [255, 255, 255]
+    assert on_background(text(255, ground=0))[2, 2].tolist() == [255, 255, 255]
 
 
 def test_grounds_by_edge_levels() -> None:
-    assert ground_for(np.zeros(256, np.int64)) == 255
-    assert ground_for(edge_levels(text(255))) == 0
+    assert background_for(np.zeros(256, np.int64)) == 255
+    assert background_for(edge_levels(text(255))) == 0
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG2000"])

@@ -221,7 +221,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
         real(self, protocol, fs, silence_s)
 
     monkeypatch.setattr(web_module.WebVolume, "__init__", init)
-    monkeypatch.setattr(web_module, "_LEAST_SILENCE_S", 0.05)
+    monkeypatch.setattr(web_module, "_MIN_SILENCE_S", 0.05)
 
 
 def test_a_body_larger_than_its_head_says_is_cut_off(serve: Any) -> None:
@@ -323,7 +323,7 @@ def test_a_host_that_answers_again_gets_its_time_back(serve: Any) -> None:
     with pytest.raises(SilentHostError):
         volume.read(f"{url}/a")
     slow[0] = False
-    web_module._LEAST_SILENCE_S = 0.32
+    web_module._MIN_SILENCE_S = 0.32
     assert volume.read(f"{url}/a") == b"data"
     assert volume._timeouts == {}  # type: ignore[attr-defined]
 

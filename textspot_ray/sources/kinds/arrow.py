@@ -35,7 +35,7 @@ _WHOLE_BYTES = 16 << 20  # of a batch's body that is read at once
 _ROWS_BYTES = 4 << 20  # of the rows of a larger one that are
 _MAX_ROWS = 1024
 _FEW_BYTES = 1 << 17  # rows of nothing take none
-_MOST_PACKED = 8 << 15  # rows a byte: Zstandard packs some 32,000 bytes of nothing into one
+_MAX_PACKED = 8 << 15  # rows a byte: Zstandard packs some 32,000 bytes of nothing into one
 _ROW_SHARE = 1.5  # times the largest image may a row take: base64 takes 1.33
 
 
@@ -101,7 +101,7 @@ class _ArrowTable(ImageTable):
     def _batch(self, message: Message, columns: list[str], start: int, bare: bool) -> Iterator[Any]:
         rows = BatchRows(self._file, message, self._layout)
         stored = message.stop - message.body
-        if message.rows > (8 if message.codec is None else _MOST_PACKED) * max(stored, _FEW_BYTES):
+        if message.rows > (8 if message.codec is None else _MAX_PACKED) * max(stored, _FEW_BYTES):
             raise ContainerError(
                 f"the batch at byte {message.start} has too few bytes for its {message.rows} rows"
             )

@@ -151,7 +151,7 @@ class LargeColumn:
             if page.kind == DATA and self._max_level:
                 size = int.from_bytes(_at(data, 0, 4), "little")
                 at = 4 + size
-            if max(page.levels, size) > _most_numbers(page):
+            if max(page.levels, size) > _max_number_bytes(page):
                 raise ContainerError("Parquet data cannot be read: a damaged page")
             valid = np.ones(page.values, bool)
             if self._max_level:
@@ -163,7 +163,7 @@ class LargeColumn:
                 found = _Values(data, at, page.size, n_valid, self._max_bytes)
                 order = np.arange(n_valid)
             elif page.encoding in _DICTIONARIES and dictionary is not None:
-                packed = _at(data, at, min(page.size - at, _most_numbers(page)))
+                packed = _at(data, at, min(page.size - at, _max_number_bytes(page)))
                 if not packed and n_valid:
                     raise ContainerError("Parquet data cannot be read: a page ends too soon")
                 width = packed[0] if packed else 0
@@ -181,7 +181,7 @@ class LargeColumn:
         part = FilePart(self._file, page.at, page.stored)
         if codec == "UNCOMPRESSED":
             return cast("IO[bytes]", part)
-        if page.levels > _most_numbers(page):
+        if page.levels > _max_number_bytes(page):
             raise ContainerError("Parquet data cannot be read: a damaged page")
         unpacked = stack.enter_context(tempfile.TemporaryFile(prefix="textspot-"))  # noqa: SIM115
         unpacked.write(part.read(page.levels))
@@ -224,7 +224,7 @@ class _Values:
         return _at(self._file, at, size) if size <= self._max_bytes else Oversized(size)
 
 
-def _most_numbers(page: PageHeader) -> int:
+def _max_number_bytes(page: PageHeader) -> int:
     """Most bytes that levels, or numbers in a dictionary, take: four each, and run lengths."""
     return 8 * page.values + 64
 

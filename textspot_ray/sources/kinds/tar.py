@@ -58,7 +58,7 @@ _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.GNUTYPE
 BEHIND_END = "bytes behind a tar's end"
 ZEROS_AT_END = "zeros at a tar's end: padding, or members that were lost"
 # Blocks of zeros: two end an archive, and tar, bsdtar and Python fill up a record of 20 blocks.
-_MOST_PADDING = 21
+_MAX_PADDING = 21
 _SPARSE = ":sparse:"
 
 
@@ -174,7 +174,7 @@ def list_tar(cursor: Cursor, wants_head: Callable[[bytes], bool]) -> Iterator[Me
         if not block.strip(b"\0"):
             if len(block) < BLOCK:
                 if zeros:
-                    if zeros > _MOST_PADDING:
+                    if zeros > _MAX_PADDING:
                         # A last member whose header and data were zeroed looks just so.
                         yield TarGap(at - (zeros - 2) * BLOCK, at, None, is_zeros=True)
                     return
