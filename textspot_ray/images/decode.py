@@ -161,11 +161,10 @@ def _one(job: DecodeJob, found: Format) -> Raster:
     header, kind = _HEADERS.get(found, _no_header)(job, found)
     row = choose(kind)
     if header.width:
-        job.check(header.width, header.height)
-        area = header.width * header.height
+        job.check(*header.size)
         if row.bytes_per_pixel:
             divisor = job.reduction(header) if row.reduces else 1
-            job.reserve(row.bytes_per_pixel * area / divisor, kind, area)
+            job.reserve(header.size, row.bytes_per_pixel / divisor, kind)
     return READERS[row.reader](job, header, found)
 
 

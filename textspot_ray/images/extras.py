@@ -46,9 +46,9 @@ def read_heif(job: DecodeJob, header: Header, found: Format) -> Raster:
 
     file = pillow_heif.open_heif(job.data, convert_hdr_to_8bit=True)
     image = file[file.primary_index] if len(file) > 1 else file[0]
-    job.check(*image.size)
     width, height = image.size
-    job.reserve(12.0 * width * height, "a HEIF", width * height)
+    job.check(width, height)
+    job.reserve((width, height), 12, "a HEIF")
     pixels, note = from_pillow(image.to_pillow())
     return Raster(pixels, width, height, found, note=note, payload=memoryview(job.data))
 
@@ -60,23 +60,21 @@ def read_jpegxl(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Turned by libjxl as the code stream says, so that sides may be exchanged; the first frame."""
     import imagecodecs
 
-    width, height = (head := jpegxl_header(job.data)).width, head.height
-    job.check(width, height)
+    size = jpegxl_header(job.data).size
+    job.check(*size)
     # libjxl works in 32-bit floats, three or four samples per pixel.
-    job.reserve(24.0 * width * height, "a JPEG XL", width * height)
-    return _from_imagecodecs(
-        job, imagecodecs.jpegxl_decode(job.data, index=0), width, height, found
-    )
+    job.reserve(size, 24, "a JPEG XL")
+    return _from_imagecodecs(job, imagecodecs.jpegxl_decode(job.data, index=0), size, found)
 
 
 def _from_imagecodecs(
-    job: DecodeJob, values: NDArray[Any], width: int, height: int, found: Format
+    job: DecodeJob, values: NDArray[Any], size: tuple[int, int], found: Format
 ) -> Raster:
     """An array of any type as a raster; its sides must be the header's, turned or not."""
     if values.ndim == 4 or (values.ndim == 3 and values.shape[2] > 4):
         values = values[0]  # the first frame
-    if values.shape[:2] not in ((height, width), (width, height)):
-        raise BrokenHeaderError(f"decoded to {values.shape}, not {width} x {height}")
+    if values.shape[:2] not in (size, size[::-1]):
+        raise BrokenHeaderError(f"decoded to {values.shape}, not {size[0]} x {size[1]}")
     if values.dtype.kind == "f":
         scale = real_scale(*value_range(values))
         image, note = from_integers(scale.apply(values), 8)[0], scale.note
@@ -95,10 +93,10 @@ def read_jpegxr(job: DecodeJob, header: Header, found: Format) -> Raster:
     """By jxrlib, as stored."""
     import imagecodecs
 
-    width, height = jpegxr_size(job.data)
-    job.check(width, height)
-    job.reserve(24.0 * width * height, "a JPEG XR", width * height)
-    return _from_imagecodecs(job, imagecodecs.jpegxr_decode(job.data), width, height, found)
+    size = jpegxr_size(job.data)
+    job.check(*size)
+    job.reserve(size, 24, "a JPEG XR")
+    return _from_imagecodecs(job, imagecodecs.jpegxr_decode(job.data), size, found)
 
 
 # --- PDF ------------------------------------------------------------------------------------------
@@ -141,10 +139,10 @@ def _draw(job: DecodeJob, page: Any, pages: int, library: Any) -> Raster:
     except RefusedError as exc:
         dpi = scale * _POINT_DPI
         raise RefusedError(exc.kind, f"{exc} at {dpi:.0f} dpi; see source.pdf_dpi") from exc
-    drawn = 11.0 * width * height
-    job.reserve(drawn, "a PDF page", width * height)
+    per_pixel = 11
+    job.reserve((width, height), per_pixel, "a PDF page")
     for image in images:
-        _reserve_image(job, image, drawn)
+        _reserve_image(job, image, per_pixel * width * height)
     bitmap = library.PdfBitmap.new_native(width, height, library.raw.FPDFBitmap_BGRx)
     try:
         # Into the size that was asked for: PdfPage.render rounds up, and a scan would be resampled.
@@ -183,13 +181,13 @@ def _reserve_image(job: DecodeJob, image: Any, drawn: float) -> None:
             each = 2.0 * max(header.channels, 1) if header.process in _PROGRESSIVE else 0.0
         else:
             header = jpeg2000_header(data)
-            sizes.append((header.width, header.height))
+            sizes.append(header.size)
             each = 4.0 * header.channels + 4
     except (CutError, BrokenHeaderError):
         each = 8.0  # PDFium reports it, if there is a size at all
-    for width, height in sizes[-1:]:
-        what = f"a PDF page with an image of {width} x {height} pixels"
-        job.reserve(drawn + each * width * height, what, width * height)
+    for size in sizes[-1:]:
+        what = f"a PDF page with an image of {size[0]} x {size[1]} pixels"
+        job.reserve(size, each, what, beside=drawn)
 
 
 def _scan_scale(images: list[Any], wide: float, high: float, library: Any) -> float | None:
@@ -231,9 +229,8 @@ def read_raw(job: DecodeJob, header: Header, found: Format) -> Raster:
             preview = _preview(job, raw, max(sizes.width, sizes.height))
             if preview is not None:
                 return preview
-            area = sizes.raw_width * sizes.raw_height
             # LibRaw: raw samples, four 16-bit colours per pixel, and the result twice.
-            job.reserve(16.0 * area, "a camera raw", area)
+            job.reserve((sizes.raw_width, sizes.raw_height), 16, "a camera raw")
             pixels = raw.postprocess(use_camera_wb=True, output_bps=8)
     except rawpy.LibRawError as exc:
         if isinstance(exc, rawpy.LibRawFileUnsupportedError | rawpy.LibRawUnspecifiedError):

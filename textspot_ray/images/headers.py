@@ -78,6 +78,11 @@ class Header:
     sampling: tuple[int, ...] = ()
     skipped: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
 
 def jpeg_header(data: bytes, check: Callable[[int, int], None]) -> Header:
     """Walk a JPEG's markers from SOI to EOI; bytes behind EOI do not matter.

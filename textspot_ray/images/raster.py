@@ -86,18 +86,22 @@ class DecodeJob:
                 f"image.max_pixels = {self.max_pixels / 1e6:g} Mpx",
             )
 
-    def reserve(self, needed_bytes: float, what: object, area: int) -> None:
+    def reserve(
+        self, size: tuple[int, int], bytes_per_pixel: float, what: object, beside: float = 0
+    ) -> None:
         """Refuse what a decoder would need too much memory for.
 
         Args:
-            needed_bytes: At the peak beside the encoded file, the result included.
+            size: Width and height.
+            bytes_per_pixel: At the peak, the result included.
             what: The kind of image, for the message.
-            area: Its pixels.
+            beside: Bytes of other things than pixels; the encoded file is counted in any case.
 
         Raises:
             RefusedError: It is more than the limit.
         """
-        needed = needed_bytes + len(self.data)
+        area = size[0] * size[1]
+        needed = bytes_per_pixel * area + beside + len(self.data)
         if needed > MAX_DECODE_BYTES:
             raise RefusedError(
                 ErrorKind.TOO_LARGE,
@@ -110,7 +114,7 @@ class DecodeJob:
         """Largest of 8, 4, 2, 1 that leaves at least `fit` pixels of a stored image."""
         if self.fit is None:
             return 1
-        stored, turned = (header.width, header.height), header.orientation >= 5
+        stored, turned = header.size, header.orientation >= 5
         fit = self.fit
         if callable(fit):
             fit = fit(*(stored[::-1] if turned else stored))

@@ -255,30 +255,29 @@ def _whole_png(job: DecodeJob, header: Header) -> bytes:
 
 
 def _depth(header: Header, channels: int) -> float:
-    """Bytes at OpenCV's peak: its PNG reader holds two copies of the image as stored."""
-    return 2.0 * header.width * header.height * channels * (2 if header.bits == 16 else 1)
+    """Bytes per pixel at OpenCV's peak: its PNG reader holds two copies of the image as stored."""
+    return 2.0 * channels * (2 if header.bits == 16 else 1)
 
 
 def read_opencv(job: DecodeJob, header: Header, found: Format) -> Raster:
     """PNG or WebP without transparency; 16 bits are looked at again where they come out dark."""
-    area = header.width * header.height
     if found is Format.WEBP:
         return _raster(job, header, _by_opencv(job.data, cv2.IMREAD_COLOR), found)
-    job.reserve(6 * area, "a PNG", area)
+    job.reserve(header.size, 6, "a PNG")
     data = _whole_png(job, header)
     image, note = _by_opencv(data, cv2.IMREAD_COLOR), None
     if header.bits == 16 and _is_dark(image):
-        job.reserve(3 * area + _depth(header, 3), "a 16-bit PNG", area)
+        job.reserve(header.size, 3 + _depth(header, 3), "a 16-bit PNG")
         image, note = from_integers(_by_opencv(data, cv2.IMREAD_UNCHANGED), 16, rgb=False)
     return _raster(job, header, image, found, note)
 
 
 def read_opencv_alpha(job: DecodeJob, header: Header, found: Format) -> Raster:
     """PNG of 8 or 16 bits or WebP, with opacity."""
-    area, data = header.width * header.height, job.data
+    data = job.data
     if found is Format.PNG:
-        needed = max(_depth(header, 4), 3 * area + _depth(header, 4) / 2)
-        job.reserve(needed, "an RGBA PNG", area)
+        per_pixel = max(_depth(header, 4), 3 + _depth(header, 4) / 2)
+        job.reserve(header.size, per_pixel, "an RGBA PNG")
         data = _whole_png(job, header)
     values = _by_opencv(data, cv2.IMREAD_UNCHANGED)
     if found is Format.WEBP and values.shape[2:] == (3,):
@@ -381,7 +380,7 @@ def read_jpeg2000(job: DecodeJob, header: Header, found: Format) -> Raster:
             if not steps:
                 raise
             if steps <= least:
-                job.reserve(area * per_pixel, "a JPEG 2000 in one tile", area)
+                job.reserve(header.size, per_pixel, "a JPEG 2000 in one tile")
             steps -= 1  # the file has fewer resolution levels than we would like
     image, note = from_pillow(opened)
     return _raster(job, header, image, Format.JPEG2000, note, may_be_reduced=True)
@@ -505,10 +504,9 @@ def load_pillow(plugin: Callable[[Any], Any], file: Any, job: DecodeJob) -> Any:
 
 def _load(plugin: Callable[[Any], Any], file: Any, job: DecodeJob) -> Any:
     opened = plugin(file)
-    width, height = opened.size
-    job.check(width, height)
+    job.check(*opened.size)
     buffered = opened.format in ("WEBP", "AVIF")
     per_pixel = _PILLOW_BUFFER_BYTES if buffered else _PILLOW_BYTES
-    job.reserve(per_pixel * width * height, f"a {opened.format}", width * height)
+    job.reserve(opened.size, per_pixel, f"a {opened.format}")
     opened.load()
     return opened

@@ -104,11 +104,10 @@ def read_tiff_page(job: DecodeJob, page: TiffPage, pages: int) -> Raster:
     layout = layout_of(job.data, page)
     _check_extent(job.data, layout)
     row = choose(kind_of(job.data, page, layout), _advice(layout))
-    area = page.width * page.height
     if row.bytes_per_pixel:
         # Pillow hands libtiff a copy of what is compressed.
         copy = len(job.data) if layout.compression != tiff.RAW else 0
-        job.reserve(row.bytes_per_pixel * area + copy, "a TIFF page", area)
+        job.reserve((page.width, page.height), row.bytes_per_pixel, "a TIFF page", beside=copy)
     image, damage, note = READERS[row.reader](job, page, layout)
     check_shape(image, page.width, page.height)
     payload = None
@@ -308,16 +307,15 @@ def _by_tifffile(job: DecodeJob, page: TiffPage, layout: TiffLayout) -> _Read:
     photometric = _photometric(layout)
     colours = _COLOURS[photometric]
     alpha = _alpha_sample(layout, colours)
-    area = page.width * page.height
     item = max(1, -(-max(layout.bits) // 8))
     per_strip = 1 if layout.planar else layout.samples
     strip = layout.segment_rows * layout.segment_columns * per_strip * item
     wide = 4 if colours == 4 or alpha is not None else 3
-    out_bytes = area * (wide + (3 if wide == 4 else 0))
     job.reserve(
-        out_bytes + _copies(layout) * strip,
+        (page.width, page.height),
+        wide + (3 if wide == 4 else 0),
         f"a TIFF page in strips or tiles of {strip / 2**20:.0f} MiB",
-        area,
+        beside=_copies(layout) * strip,
     )
     _check_segments(job, layout)
     with tifffile.TiffFile(io.BufferedReader(OnePageFile(job.data, page))) as file:
@@ -585,15 +583,15 @@ def _check_segments(job: DecodeJob, layout: TiffLayout) -> None:
                 jpeg_header(data, check)
             elif layout.compression in tiff.JPEG2000S:
                 header = jpeg2000_header(data)
-                check(header.width, header.height)
+                check(*header.size)
             elif layout.compression == tiff.PNG:
                 check(*png_size(data))
             elif layout.compression in tiff.WEBPS:
                 header = webp_header(job.data[offset : offset + count])
-                check(header.width, header.height)
+                check(*header.size)
             elif layout.compression in tiff.JPEGXLS:
                 header = jpegxl_header(data)
-                check(header.width, header.height)
+                check(*header.size)
                 if header.animated:  # all its frames would be decoded
                     raise unsupported("TIFF with an animation in a strip or tile", _ADVICE)
             elif layout.compression == tiff.JPEGXR:
