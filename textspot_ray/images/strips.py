@@ -11,7 +11,7 @@ from __future__ import annotations
 import lzma
 import zlib
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import zstandard
 
@@ -20,8 +20,7 @@ from textspot_ray.images.tiff import DEFLATES, LZMA, PACKBITS, ZSTD, TiffLayout,
 CHECKED: Final = DEFLATES | {PACKBITS, ZSTD}  # TIFF tag 259
 _CHUNK: Final = 1 << 20  # bytes decoded at a time
 _ZSTD_STEP: Final = 1 << 10  # compressed; 4 bytes stand for a block of 128 KiB at most
-
-
+_DAMAGE: Final = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 _REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -54,58 +53,60 @@ def is_bomb(packed: bytes, compression: int, most_bytes: int) -> bool:
 
     Args:
         packed: As stored, bits in the usual order.
-        compression: TIFF tag 259; anything but Deflate, PackBits and LZMA is no bomb.
+        compression: TIFF tag 259; what is not unpacked here is no bomb.
         most_bytes: That a strip or tile of this page may be.
     """
-    if compression == PACKBITS:
-        return _packbits_size(packed) > most_bytes
     try:
-        return any(size > most_bytes for size in _growing_size(packed, compression))
-    except (zlib.error, lzma.LZMAError):  # the decoder reports it
+        return any(size > most_bytes for size in _unpacked(packed, compression))
+    except _DAMAGE:  # the decoder reports it
         return False
-
-
-def _growing_size(packed: bytes, compression: int) -> Iterator[int]:
-    """How much has been unpacked so far, a chunk at a time."""
-    size = 0
-    if compression in DEFLATES:
-        inflate, rest = zlib.decompressobj(), packed
-        while rest and not inflate.eof:
-            size += len(inflate.decompress(rest, _CHUNK))
-            rest = inflate.unconsumed_tail
-            yield size
-    elif compression == LZMA:
-        unpack, rest = lzma.LZMADecompressor(), packed
-        while not unpack.eof and (rest or not unpack.needs_input):
-            size += len(unpack.decompress(rest, _CHUNK))
-            rest = b""
-            yield size
 
 
 def _is_whole(packed: bytes, layout: TiffLayout, sizes: frozenset[int]) -> bool:
-    if layout.compression == PACKBITS:
-        return not sizes or _packbits_size(packed) in sizes
     try:
-        if layout.compression == ZSTD:
-            return _is_whole_frame(packed)
+        size = max(_unpacked(packed, layout.compression), default=0)
+    except _DAMAGE:
+        return False
+    return layout.compression != PACKBITS or not sizes or size in sizes
+
+
+def _unpacked(packed: bytes, compression: int) -> Iterator[int]:
+    """How many bytes have been unpacked so far, piece by piece; they are not kept.
+
+    Raises:
+        EOFError: The data end before their own end mark.
+        zlib.error, lzma.LZMAError, zstandard.ZstdError: They are damaged.
+    """
+    size = 0
+    if compression == PACKBITS:
+        yield _packbits_size(packed)
+        return
+    decoder: Any
+    if compression in DEFLATES:
         decoder, rest = zlib.decompressobj(), packed
         while rest and not decoder.eof:
-            decoder.decompress(rest, _CHUNK)
+            size += len(decoder.decompress(rest, _CHUNK))
             rest = decoder.unconsumed_tail
+            yield size
         if not decoder.eof:
             decoder.flush()
-        return decoder.eof
-    except (zlib.error, zstandard.ZstdError):
-        return False
-
-
-def _is_whole_frame(packed: bytes) -> bool:
-    frame = zstandard.ZstdDecompressor().decompressobj()
-    for at in range(0, len(packed), _ZSTD_STEP):
-        frame.decompress(packed[at : at + _ZSTD_STEP])
-        if frame.eof:
-            return True
-    return False
+    elif compression == LZMA:
+        decoder, rest = lzma.LZMADecompressor(), packed
+        while not decoder.eof and (rest or not decoder.needs_input):
+            size += len(decoder.decompress(rest, _CHUNK))
+            rest = b""
+            yield size
+    elif compression == ZSTD:
+        decoder = zstandard.ZstdDecompressor().decompressobj()
+        for at in range(0, len(packed), _ZSTD_STEP):
+            size += len(decoder.decompress(packed[at : at + _ZSTD_STEP]))
+            yield size
+            if decoder.eof:
+                break
+    else:
+        return
+    if not decoder.eof:
+        raise EOFError
 
 
 def _packbits_size(packed: bytes) -> int:
