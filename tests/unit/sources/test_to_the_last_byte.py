@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,9 @@ from tests.support.archives import (
     zstd,
 )
 from textspot_ray.records import ErrorKind, Item, Skipped
-from textspot_ray.sources.kinds.tar import ZEROS_AT_END
+from textspot_ray.sources.kinds.base import Member
+from textspot_ray.sources.kinds.compression import RangeCursor
+from textspot_ray.sources.kinds.tar import ZEROS_AT_END, list_tar
 from textspot_ray.sources.listing import list_items
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -189,6 +192,37 @@ def test_sparse_claims_cost_no_memory(tmp_path: Path) -> None:
     many = sparse_tar("1.0")[0].replace(b"\n3\n0\n", b"\n9\n0\n").replace(b"3\n0\n", b"9\n0\n", 1)
     items, _ = listed(save(tmp_path / "b.tar", many + bytes(1024)))
     assert all(e.error is not None for e in read_all(items))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"%d\n" % 2**16 + b"".join(b"%020d\n%020d\n" % (i, 1) for i in range(2**16)),
+        b"3\n" + b"0" * 4_000_000,
+        b"3\n0\n" + b"9" * 5000 + b"\n" * 9,
+    ],
+    ids=["many pieces", "no end of a line", "a number of 5000 digits"],
+)
+def test_maps_of_sparse_files_cost_neither_time_nor_memory(text: bytes) -> None:
+    info = tarfile.TarInfo("GNUSparseFile.0/s.jpg")
+    info.size = len(text)
+    info.pax_headers = {f"GNU.sparse.{k}": v for k, v in {"major": "1", "minor": "0"}.items()}
+    info.pax_headers.update({"GNU.sparse.name": "s.jpg", "GNU.sparse.realsize": "10"})
+    data = info.tobuf(tarfile.PAX_FORMAT) + text + bytes(-len(text) % BLOCK) + bytes(1024)
+    read = 0
+
+    def read_range(start: int, stop: int) -> bytes:
+        nonlocal read
+        read += stop - start
+        return data[start:stop]
+
+    start_s = time.process_time()
+    (found,) = list_tar(RangeCursor(read_range, len(data), BLOCK), lambda _: False)
+    assert time.process_time() - start_s < 4
+    assert isinstance(found, Member) and found.name == b"s.jpg"
+    is_sound = text.startswith(b"65536")
+    assert (found.error is None) == is_sound
+    assert read < (len(data) + 4096 if is_sound else 16_384)
 
 
 # ---------------------------------------------------------------- zip

@@ -42,6 +42,7 @@ from textspot_ray.sources.kinds.compression import (
 BLOCK = 512
 _MAX_EXTENSION = 1 << 20  # bytes of a long name or pax header; real ones are some hundred
 _MAX_SPARSE_ENTRIES = 1 << 16
+_MAX_DIGITS = 40  # of a number in a map
 # Bytes fetched at a time while looking for headers: little where a seek costs nothing, about
 # what one round trip is worth on an object store.
 _LOCAL_BLOCK = 32 << 10
@@ -377,28 +378,29 @@ def _old_map(block: bytes, at: int, count: int) -> list[tuple[int, int]]:
 
 
 def _map_in_data(cursor: Cursor, size: int) -> tuple[int, list[tuple[int, int]]]:
-    """Bytes of the map before a sparse file's data (a multiple of 512), and the map."""
-    text, used = b"", 0
-    numbers: list[int] = []
-    while True:
-        lines = text.split(b"\n")
-        if len(lines) > 1 and lines[0].isdigit():
-            count = int(lines[0])
+    """Bytes of the map before a sparse file's data (a multiple of 512), and the map.
+
+    Raises:
+        MemberError: It is damaged, or too large.
+    """
+    text, used, count = bytearray(), 0, 0
+    left = 1  # lines still to come; the first says how many pieces there are
+    while left > 0:
+        block = cursor.read(min(BLOCK, size - used))
+        used, left = used + len(block), left - block.count(b"\n")
+        text += block
+        if used == len(block):
+            first = text.partition(b"\n")[0]
+            count = int(first) if len(first) <= _MAX_DIGITS and first.isdigit() else -1
             if count > _MAX_SPARSE_ENTRIES:
                 raise MemberError(ErrorKind.BROKEN_ARCHIVE, f"a sparse file of {count} pieces")
-            if len(lines) > 2 * count + 1:
-                if not all(line.isdigit() for line in lines[1 : 2 * count + 1]):
-                    break
-                numbers = [int(line) for line in lines[1 : 2 * count + 1]]
-                return used, list(zip(numbers[::2], numbers[1::2], strict=True))
-        elif len(text) > 40:
-            break
-        block = cursor.read(min(BLOCK, size - used))
-        if not block:
-            break
-        used += len(block)
-        text += block
-    raise MemberError(ErrorKind.BROKEN_ARCHIVE, "damaged map of a sparse file")
+            left += 2 * count
+        if not block or count < 0 or len(text) > (2 * count + 1) * (_MAX_DIGITS + 1) + BLOCK:
+            raise MemberError(ErrorKind.BROKEN_ARCHIVE, "damaged map of a sparse file")
+    lines = text.split(b"\n")[1 : 2 * count + 1]
+    if not all(line.isdigit() and len(line) <= _MAX_DIGITS for line in lines):
+        raise MemberError(ErrorKind.BROKEN_ARCHIVE, "damaged map of a sparse file")
+    return used, list(zip(map(int, lines[::2]), map(int, lines[1::2]), strict=True))
 
 
 def _extension(cursor: Cursor, size: int) -> bytes:
