@@ -256,3 +256,13 @@ def test_captions_of_megabytes_are_cut_not_kept(folder: Path) -> None:
     items, _ = listed(write(folder / "l.jsonl", json.dumps(rows[0]) + "\n"))
     extra = json.loads(items[0].extra or "")
     assert extra["n"] == 1 and extra["caption"] == "x" * 65_536 + "…"
+
+
+@pytest.mark.parametrize("depth", [300, 600, 900, 5000])
+def test_values_nested_without_end_cost_their_row_at_most(folder: Path, depth: int) -> None:
+    deep = "[" * depth + "]" * depth
+    lines = [f'{{"uri": "in/a.jpg", "more": {deep}}}', f'{{"uri": {deep}}}', '{"uri": "in/c.png"}']
+    items, _ = listed(write(folder / "l.jsonl", "\n".join(lines)))
+    assert len(items) == 3 and items[1].error is not None and items[2].error is None
+    items, _ = listed(write(folder / "l.txt", f"in/a.jpg\t{deep}\nin/c.png\n"))
+    assert names(items) == ["a.jpg", "c.png"]

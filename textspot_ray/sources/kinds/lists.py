@@ -65,15 +65,18 @@ def extra_json(values: dict[str, Any]) -> str | None:
     """Pass-through columns as a JSON object; None if there are none.
 
     Of more than a million characters, texts are cut to 65,536, so that a plan of many items fits
-    into memory.
+    into memory. Of what is still too long, or nested too deeply, only the names are kept.
     """
     if not values:
         return None
-    text = json.dumps(_clean(values), ensure_ascii=False, default=str)
-    if len(text) > _MAX_EXTRA:
-        text = json.dumps(_clean(_shortened(values)), ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(_clean(values), ensure_ascii=False, default=str)
         if len(text) > _MAX_EXTRA:
-            text = json.dumps({"left_out": sorted(map(str, values))[:100]})
+            text = json.dumps(_clean(_shortened(values)), ensure_ascii=False, default=str)
+    except RecursionError:
+        text = ""
+    if not text or len(text) > _MAX_EXTRA:
+        text = json.dumps({"left_out": sorted(map(str, values))[:100]})
     return text.encode("utf-8", "replace").decode()
 
 
@@ -166,8 +169,8 @@ class _Columns:
         )
 
 
-def _uris(value: Any) -> list[str]:
-    """URIs in a cell: a text, a list of texts, or Hugging Face's ``{"path": ...}``."""
+def _uris(value: Any, levels: int = 8) -> list[str]:
+    """URIs in a cell: a text, Hugging Face's ``{"path": ...}``, or a list (of lists) of them."""
     if isinstance(value, str):
         return [value] if value.strip() else []
     if isinstance(value, dict):
@@ -175,8 +178,8 @@ def _uris(value: Any) -> list[str]:
             if isinstance(value.get(key), str) and value[key].strip():
                 return [value[key]]
         return []
-    if isinstance(value, (list, tuple)):
-        return [uri for child in value for uri in _uris(child)]
+    if isinstance(value, (list, tuple)) and levels:
+        return [uri for child in value for uri in _uris(child, levels - 1)]
     return []
 
 
