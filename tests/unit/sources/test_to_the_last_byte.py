@@ -31,9 +31,10 @@ from tests.support.archives import (
     zstd,
 )
 from textspot_ray.records import ErrorKind, Item, Skipped
-from textspot_ray.sources.kinds.base import Member
+from textspot_ray.sources.kinds.base import ContainerError, Member
 from textspot_ray.sources.kinds.compression import RangeCursor
 from textspot_ray.sources.kinds.tar import ZEROS_AT_END, list_tar
+from textspot_ray.sources.kinds.zip import list_zip
 from textspot_ray.sources.listing import list_items
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -232,6 +233,20 @@ def end_of(data: bytes) -> tuple[int, int, int, int]:
     at = data.rindex(b"PK\5\6")
     _, _, _, _, count, length, start, _ = struct.unpack("<4s4H2LH", data[at : at + 22])
     return at, count, length, start
+
+
+def test_a_zip_full_of_end_marks_costs_few_reads() -> None:
+    data = b"PK\3\4" + b"PK\5\6" * 250_000
+    reads = 0
+
+    def read_range(start: int, stop: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        return data[start:stop]
+
+    with pytest.raises(ContainerError):
+        list(list_zip(read_range, len(data)))
+    assert reads < 1000
 
 
 def with_count(data: bytes, count: int) -> bytes:

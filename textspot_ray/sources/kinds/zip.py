@@ -38,6 +38,7 @@ _CENTRAL = struct.Struct("<4s4B4HL2L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 # The longest comment, as the format has it; and how far behind the end record other bytes may go.
 _TAILS = (4096, _END.size + 0xFFFF, 1 << 20)
+_MAX_END_RECORDS = 100  # that are looked at: each costs requests, and a file may be full of them
 _BLOCK = 1 << 20
 _SNIFF_SLACK = 4096
 _CHUNK = 1 << 20
@@ -240,12 +241,14 @@ def _directory(read_range: ReadRange, size: int) -> _Directory:
         ContainerError: There is none, or it does not fit the file.
     """
     problem = "no end-of-directory record: cut off, one part of several, or no zip archive"
+    tries = 0
     for length in _TAILS:
         start = max(0, size - length)
         tail = read_range(start, size)
         at = tail.rfind(b"PK\x05\x06")
-        while at >= 0:
+        while at >= 0 and tries < _MAX_END_RECORDS:
             if at + _END.size <= len(tail):
+                tries += 1
                 try:
                     return _directory_at(read_range, tail[at : at + _END.size], start + at)
                 except ContainerError as exc:
