@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, ClassVar
 
 from textspot_ray.errors import MissingExtraError, TextspotError
@@ -285,16 +285,8 @@ class ArchiveKind(Kind):
 
     def list(self, source: Source, lister: Lister) -> Iterator[Item | Skipped]:
         archive = Archive(self, source, lister)
-        extra = source.row.extra if source.row is not None else None
-        for found in self._guarded(archive):
-            if isinstance(found, Item) and extra is not None and found.extra is None:
-                found = replace(found, extra=extra)
-            yield found
-
-    def _guarded(self, archive: Archive) -> Iterator[Item | Skipped]:
         try:
-            info = archive.file.info()
-            if info.size == 0:
+            if archive.file.info().size == 0:
                 raise ContainerError("the file is empty (0 bytes)")
             yield from self.members(archive)
         except ContainerError as exc:
@@ -340,6 +332,7 @@ class Archive:
         id: What its members' ids start with.
         uri: Its canonical URI.
         container: The name that items are stored under.
+        extra: Columns that the list which names it has for it, as JSON.
         count: Members so far.
     """
 
@@ -350,6 +343,7 @@ class Archive:
         self.id = lister.item_id(source)
         self.uri = lister.uri(source)
         self.container = next(iter(kind.access))
+        self.extra = source.row.extra if source.row is not None else None
         self.count = 0
         self._label = kind.label
         self._names = RepeatedNames()
@@ -378,6 +372,7 @@ class Archive:
             offset=member.offset,
             size=member.size,
             content_tag=member.tag,
+            extra=self.extra,
             error=None if error is None else ImageError(Stage.LIST, error.kind, str(error)),
         )
 
@@ -396,6 +391,7 @@ class Archive:
             self.uri,
             self.container,
             content_tag=self.file.known.tag if self.file.known is not None else None,
+            extra=self.extra,
             error=ImageError(Stage.LIST, kind, message),
         )
 

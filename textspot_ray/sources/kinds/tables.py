@@ -175,7 +175,7 @@ def _rows(archive: Archive, table: ImageTable, column: ImageColumn) -> Iterator[
                 image_id = given
             else:
                 error = ImageError(Stage.LIST, ErrorKind.CORRUPT, wrong)
-        extra = extra_json({k: v for k, v in row.items() if k != id_column})
+        extra = extra_json({k: v for k, v in row.items() if k != id_column}) or archive.extra
         length = 1 if lengths is None else next(lengths, 1)
         if length == 0:
             yield Skipped(image_id, "row without an image")
