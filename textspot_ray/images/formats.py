@@ -45,7 +45,7 @@ READ_SUFFIXES = words(
     "avif jxl jxr wdp pdf pcx tga psd qoi ico cur pbm pgm ppm pnm pam pfm raw cr2 cr3 nef arw dng "
     "orf rw2 raf pef srw nrw rwl mrw x3f erf kdc 3fr iiq mef mos jls svs ptif"
 )
-# Images that are not read: they become items all the same, so that they are told, not lost.
+# Images that are not read: they become items all the same, so that they are reported.
 UNREAD_SUFFIXES = words("svg svgz djvu djv eps ai exr hdr dcm dicom xcf icns")
 IMAGE_SUFFIXES = READ_SUFFIXES | UNREAD_SUFFIXES
 OTHER_SUFFIXES = words(

@@ -41,7 +41,7 @@ def upright(image: Pixels, orientation: int) -> Pixels:
 
 
 def shrunk(image: Pixels, longest_px: int | None) -> Pixels:
-    """An image whose longer side has at most so many pixels; None: as it is."""
+    """An image scaled down to at most ``longest_px`` on its longer side; None: as it is."""
     height, width = image.shape[:2]
     if longest_px is None or max(height, width) <= longest_px:
         return image
@@ -87,7 +87,7 @@ class Scale:
 
 
 def integer_scale(bits: int, low: int, high: int, *, signed: bool = False) -> Scale:
-    """Scale of integers that are declared to have so many bits.
+    """Scale of integers that are declared to have ``bits`` bits.
 
     Cameras, scanners and satellites put 10 to 12 bits into 16 without saying so. Values that fill
     less than a quarter of the declared range are taken to have the bits that they need.

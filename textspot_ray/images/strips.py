@@ -3,7 +3,7 @@
 libtiff stops a decoder as soon as a strip is full. What stands behind, the checksum of a Deflate
 stream or the end of a Zstandard frame, is never looked at, and a PackBits strip that holds more
 than fits is cut in silence. So each is decoded once more, to its end. LZW has neither a checksum
-nor a length, and raw data have nothing at all: wrong values there cannot be told from right ones.
+nor a length, and raw data have nothing at all: wrong values there look like right ones.
 """
 
 from __future__ import annotations

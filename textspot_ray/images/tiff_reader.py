@@ -175,7 +175,7 @@ def _photometric(layout: TiffLayout) -> int:
 
 
 def _check_extent(data: bytes, layout: TiffLayout) -> None:
-    """Image data behind the end of the file: an error of its own, whoever decodes."""
+    """Refuse image data behind the end of the file, whichever library would decode it."""
     if not layout.segments and layout.jpeg_stream is None:
         raise BrokenHeaderError("a directory without image data")
     if layout.segments and not any(count for _, count in layout.segments):
@@ -611,7 +611,7 @@ def _show_the_same(job: DecodeJob, a: TiffPage, b: TiffPage) -> bool:
         try:
             job.check(page.width, page.height)
             image = read_tiff_page(job, page, 1).image
-        except Exception:  # a page that cannot be read is told where it is read
+        except Exception:  # such a page is reported when it is read itself
             return False
         resized = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
         small.append(cv2.GaussianBlur(resized, (0, 0), 2.0).astype(np.int16))

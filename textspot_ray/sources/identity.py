@@ -73,7 +73,7 @@ def encode_bytes(raw: bytes) -> str:
 
 
 def member_text(raw: bytes) -> str:
-    """A member's name as found, for people: UTF-8, bytes that are none shown as ``\\xNN``."""
+    """A member's name as found, for people: UTF-8, other bytes shown as ``\\xNN``."""
     return raw.decode("utf-8", "backslashreplace")
 
 

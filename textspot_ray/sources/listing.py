@@ -166,7 +166,7 @@ class Lister:
         self.volumes.close()
 
     def kind_of_name(self, name: str) -> Kind | None:
-        """The kind that a name tells, of containers and lists."""
+        """The kind of a container or list by its name."""
         return kind_of_name(name)
 
     def is_archive(self, name: str) -> bool:

@@ -38,7 +38,7 @@ from textspot_ray.storage.volumes import Volumes
 T = TypeVar("T")
 _GROUP_BYTES = 8 << 20
 _GROUP_ITEMS = 64
-_HEAD_BYTES = 64 << 10  # of a large item, whose header tells where its data begin
+_HEAD_BYTES = 64 << 10  # of a large item, whose header says where its data begin
 _GROUP_GAP = 256 << 10  # reading over a gap is cheaper than a request of its own
 _MAX_STUCK = 16
 _CUT_HINT = (
@@ -201,7 +201,7 @@ class Reader:
         """The bytes of each item, or why there are none, in the given order.
 
         Raises:
-            StorageError: Many reads hung for ever: storage is not worth going on with.
+            StorageError: Too many reads hang.
         """
         waiting = _groups(items, self._max_bytes, self._size_estimate)
         pending: deque[_Pending] = deque()

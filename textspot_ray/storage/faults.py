@@ -1,4 +1,4 @@
-"""Storage faults: told apart, retried where they are transient, explained in one line."""
+"""Storage faults: classified, retried where they are transient, explained in one line."""
 
 from __future__ import annotations
 

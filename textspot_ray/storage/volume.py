@@ -1,6 +1,6 @@
 """Reading sources: one interface over the local disk and fsspec's drivers.
 
-Faults are the driver's own exceptions; `faults.fault_of` tells what they mean.
+Faults are the driver's own exceptions; `faults.fault_of` classifies them.
 """
 
 # ruff: noqa: PTH110, PTH116 - a Path object for each of ten million files costs more than its stat().
@@ -97,7 +97,7 @@ class Volume:
 
 
 class LocalVolume(Volume):
-    """Mounted disks. Only regular files are opened: a pipe would block for ever."""
+    """Mounted disks. Only regular files are opened: reading a pipe would block."""
 
     protocol = LOCAL
 

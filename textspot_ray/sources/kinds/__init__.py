@@ -37,7 +37,7 @@ _ACCESS: Final = {name: access for kind in KINDS for name, access in kind.access
 
 
 def kind_of_name(name: str) -> Kind | None:
-    """The kind that a file's name tells, case ignored; None if it tells none.
+    """The kind of a file by its name, case ignored; None if the name does not show it.
 
     >>> kind_of_name("in/a.tar.GZ").label, kind_of_name("a.jpg")
     ('tar', None)
@@ -51,7 +51,7 @@ def kind_of_name(name: str) -> Kind | None:
 
 
 def kind_of_head(head: bytes) -> Kind | None:
-    """The kind that a file's first 512 bytes tell; None if they tell none."""
+    """The kind of a file by its first 512 bytes; None if they do not show it."""
     return next((kind for kind in KINDS if kind.recognises(head)), None)
 
 

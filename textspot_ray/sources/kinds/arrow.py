@@ -1,7 +1,7 @@
 """Arrow IPC files, streams and random-access, as Hugging Face's ``save_to_disk`` writes them.
 
 A record batch may hold a gigabyte of images. Small ones are read whole; of others only the rows
-that are asked for, so that memory is bounded by a row, not by whoever wrote the file.
+that are asked for, so that memory is bounded by a row, not by the size of a batch.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from textspot_ray.sources.kinds.tables import (
 _WHOLE_BYTES = 16 << 20  # of a batch's body that is read at once
 _ROWS_BYTES = 4 << 20  # of the rows of a larger one that are
 _MAX_ROWS = 1024
-_FEW_BYTES = 1 << 17  # rows of nothing take none
-_MAX_PACKED = 8 << 15  # rows a byte: Zstandard packs some 32,000 bytes of nothing into one
-_ROW_SHARE = 1.5  # times the largest image may a row take: base64 takes 1.33
+_FEW_BYTES = 1 << 17  # rows of nulls take none
+_MAX_PACKED = 8 << 15  # rows per byte: Zstandard packs some 32,000 zero bytes into one
+_ROW_SHARE = 1.5  # of the largest image is what a row may take; base64 takes 1.33
 
 
 class ArrowKind(TableKind):
@@ -190,7 +190,7 @@ class _ArrowTable(ImageTable):
 
 
 def _valid(batch: Any) -> Any:
-    """A batch whose offsets lie within its buffers; Arrow takes them as they come, and crashes.
+    """A batch whose offsets are within its buffers; Arrow does not check them, and crashes.
 
     Raises:
         pyarrow.ArrowInvalid: They do not.

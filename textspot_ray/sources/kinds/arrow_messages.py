@@ -89,7 +89,7 @@ def messages(file: IO[bytes], is_random: bool) -> Iterator[Message]:
 
 
 def _message(file: IO[bytes], start: int, length: int) -> Message:
-    """A message by its frame and metadata, of so many bytes."""
+    """A message, from the ``length`` bytes of its frame and metadata."""
     if not 8 <= length <= _MAX_METADATA:
         raise ContainerError(f"no message starts at byte {start}")
     data = _read(file, start, length)

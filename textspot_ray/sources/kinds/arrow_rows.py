@@ -128,7 +128,7 @@ class BatchRows:
             stop: The byte behind the last.
 
         Raises:
-            ContainerError: It has not so many, or is damaged.
+            ContainerError: It is shorter than that, or damaged.
         """
         if not 0 <= start <= stop <= self.length(buffer):
             raise ContainerError(

@@ -33,7 +33,7 @@ DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.Zstd
 class DamagedStreamError(ContainerError):
     """Compressed data that cannot be read further.
 
-    ``is_trailing`` tells bytes that follow whole compressed data and are none themselves.
+    ``is_trailing``: the data are whole, but other bytes follow them.
     """
 
     def __init__(self, message: str, kind: ErrorKind = ErrorKind.BROKEN_ARCHIVE) -> None:
@@ -177,7 +177,7 @@ def decompress(file: IO[bytes], compression: str) -> IO[bytes]:
 
 
 class _XzFile(io.RawIOBase):
-    """Streams of xz one after the other; `lzma.LZMAFile` knows no limit of memory."""
+    """Streams of xz one after the other; `lzma.LZMAFile` cannot limit memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

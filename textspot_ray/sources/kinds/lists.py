@@ -257,7 +257,7 @@ def _json_lines(text: io.TextIOWrapper) -> Iterator[Record]:
 
 
 def _rows(open_file: Callable[[], IO[bytes]], name: str, lister: Lister) -> Iterator[ListRow]:
-    """Rows of a list, streamed; its form is told by its name.
+    """Rows of a list, streamed; its format is known by its name.
 
     It is opened more than once where its quoting has to be found out first.
     """
@@ -380,7 +380,7 @@ def _shortened(value: Any) -> Any:
 
 def _clean(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        return None  # JSON knows no NaN
+        return None  # JSON has no NaN
     if isinstance(value, dict):
         return {str(key): _clean(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):

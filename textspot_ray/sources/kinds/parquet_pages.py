@@ -72,7 +72,7 @@ def pages(file: IO[bytes], chunk: Any) -> Iterator[PageHeader]:
         file.seek(at)
         header = _Header(file.read(_MAX_PAGE_HEADER))
         if header.length <= 0 or header.of(3) < 0 or header.of(2) < 0:
-            return  # damaged: told when the data are read
+            return  # damaged: reported when the data are read
         kind, at = header.of(1), at + header.length
         place = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}.get(kind, 0)
         is_v2 = kind == DATA_V2
@@ -238,7 +238,7 @@ def _at(file: IO[bytes], at: int, size: int) -> bytes:
 
 
 def _numbers(data: bytes, width: int, count: int) -> Any:
-    """Numbers of so many bits in Parquet's mix of runs and bit-packed groups of eight."""
+    """Numbers of ``width`` bits in Parquet's mix of runs and bit-packed groups of eight."""
     found = np.zeros(count, np.int64)
     if width == 0:
         return found
@@ -338,7 +338,7 @@ class _Pieces:
         return size
 
     def _fill(self, size: int) -> bool:
-        """Have so many bytes if the file has them; whether there is any."""
+        """Buffer ``size`` bytes, or what the file has; False if there are none."""
         if len(self._data) - self._at < size:
             more = self._file.read(max(size, _PIECE))
             self._data, self._at = self._data[self._at :] + more, 0

@@ -131,7 +131,7 @@ class TableKind(ArchiveKind):
             max_bytes: Of what is decompressed at once.
 
         Raises:
-            ContainerError: It is none, or damaged.
+            ContainerError: It is not such a table, or damaged.
         """
 
     def members(self, archive: Archive) -> Iterator[Item | Skipped]:

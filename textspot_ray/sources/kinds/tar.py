@@ -281,7 +281,7 @@ def _member(cursor: Cursor, entry: _Entry, wants_head: Callable[[bytes], bool]) 
 
 
 def read_header(block: bytes) -> TarHeader | None:
-    """A header block, or None if it is none (its checksum is verified)."""
+    """A header block, or None if its checksum or a number is wrong."""
     try:
         if len(block) != BLOCK or not _checksum_fits(block):
             return None

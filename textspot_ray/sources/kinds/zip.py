@@ -42,7 +42,7 @@ _MAX_END_RECORDS = 100  # that are looked at: each costs requests, and a file ma
 _BLOCK = 1 << 20
 _SNIFF_SLACK = 4096
 _CHUNK = 1 << 20
-_EXTRA_BYTES = 1024  # of a member's local extra field, which only the local header tells
+_EXTRA_BYTES = 1024  # of a member's local extra field, whose size only the local header has
 _FOUR_GIB = 1 << 32
 _ENCRYPTED, _HAS_DESCRIPTOR = 0x1, 0x8
 _UNIX = 3
@@ -214,7 +214,7 @@ def zip_tag(crc: int, size: int) -> str:
 
 
 def _head(read_range: ReadRange, member: Member) -> bytes:
-    """The first bytes of a member's content; empty if they cannot be told."""
+    """The first bytes of a member's content; empty if they cannot be read."""
     offset, size = member.offset or 0, member.size or 0
     if not size:
         return b""
