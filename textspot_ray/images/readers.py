@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
 import struct
@@ -437,7 +438,8 @@ def _ihdr(data: bytes) -> int:
 
 def read_pillow(job: DecodeJob, header: Header, found: Format) -> Raster:
     """Formats that Pillow reads whole; the header's size is checked by the caller or on opening."""
-    opened = load_pillow(_plugin(found), io.BytesIO(_pillow_data(job, header)), job)
+    data = _whole_png(job, header) if found is Format.PNG else job.data
+    opened = load_pillow(_plugin(found), io.BytesIO(data), job)
     if not header.width:
         header = Header(*opened.size)
     if found is Format.AVIF:
@@ -451,33 +453,14 @@ def read_pillow(job: DecodeJob, header: Header, found: Format) -> Raster:
     return _raster(job, header, image, found, note)
 
 
-def _pillow_data(job: DecodeJob, header: Header) -> bytes:
-    if header.damage is not None and job.data.startswith(b"\x89PNG"):
-        return _whole_png(job, header)
-    return job.data
-
-
 def _plugin(found: Format) -> Callable[[Any], Any]:
     """Pillow's own class for one format.
 
     Not Image.open: that tries every plug-in there is on hostile bytes.
     """
-    import importlib
-
-    module, name = {
-        Format.PNG: ("PngImagePlugin", "PngImageFile"),
-        Format.WEBP: ("WebPImagePlugin", "WebPImageFile"),
-        Format.BMP: ("BmpImagePlugin", "BmpImageFile"),
-        Format.GIF: ("GifImagePlugin", "GifImageFile"),
-        Format.PCX: ("PcxImagePlugin", "PcxImageFile"),
-        Format.TGA: ("TgaImagePlugin", "TgaImageFile"),
-        Format.PSD: ("PsdImagePlugin", "PsdImageFile"),
-        Format.QOI: ("QoiImagePlugin", "QoiImageFile"),
-        Format.ICO: ("IcoImagePlugin", "IcoImageFile"),
-        Format.PNM: ("PpmImagePlugin", "PpmImageFile"),
-        Format.AVIF: ("AvifImagePlugin", "AvifImageFile"),
-    }[found]
-    plugin: Callable[[Any], Any] = getattr(importlib.import_module(f"PIL.{module}"), name)
+    name = {Format.PNM: "Ppm", Format.WEBP: "WebP"}.get(found, found.capitalize())
+    module = importlib.import_module(f"PIL.{name}ImagePlugin")
+    plugin: Callable[[Any], Any] = getattr(module, f"{name}ImageFile")
     return plugin
 
 
