@@ -464,7 +464,8 @@ class _OpenStream:
         self._beat()
         offset, is_same = item.offset or 0, self._source == item.source
         if is_same and self._damage is not None and offset >= self._damage[0]:
-            raise self._damage[1]  # reading there again would end the same way
+            # Reading there again would end the same way. A traceback would grow with every item.
+            raise self._damage[1].with_traceback(None)
         try:
             if not is_same or self._items is None or self._items.is_past(item):
                 self._open(access, item)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import gzip
 import os
 import threading
@@ -9,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
@@ -352,6 +354,32 @@ def test_a_damaged_row_costs_its_table_no_opening_for_each_row_behind_it(
     bad = [n for n, encoded in enumerate(got) if encoded.data != pictures[n]]
     assert bad and set(bad) <= {4, 5, 6, 7}
     assert opened <= len(bad) + 1
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "7z"])
+def test_damage_that_many_items_meet_is_held_once(tmp_path: Path, kind: str) -> None:
+    """An exception that is raised again keeps the frames of every raise."""
+    members = [(f"{i:04d}.jpg", os.urandom(150).hex().encode()) for i in range(600)]
+    path = tmp_path / f"a.{kind}"
+    if kind == "7z":
+        py7zr = pytest.importorskip("py7zr")
+        with py7zr.SevenZipFile(path, "w") as archive:
+            for name, data in members:
+                archive.writestr(data, name)
+    else:
+        path.write_bytes(gzip.compress(tar_bytes(members)))
+    items, _ = listed(path)
+    data = path.read_bytes()
+    rest = data[9000:] if kind == "7z" else b""  # the directory of a 7z is at its end
+    path.write_bytes(data[:5000] + (bytes(4000) if rest else b"") + rest)
+    gc.collect()
+    before = sum(isinstance(held, TracebackType) for held in gc.get_objects())
+    with Reader(SourceConfig(), IMAGE, retry=FAST) as reader:
+        bad = sum(encoded.error is not None for encoded in reader.read(items))
+        gc.collect()
+        after = sum(isinstance(held, TracebackType) for held in gc.get_objects())
+    assert bad > 500
+    assert after - before < 100
 
 
 def test_storage_that_always_hangs_ends_the_run(

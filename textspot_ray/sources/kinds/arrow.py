@@ -170,7 +170,7 @@ class _ArrowTable(ImageTable):
                 yield self._found[n]
                 n += 1
             if self._broken is not None:
-                raise self._broken
+                raise self._broken.with_traceback(None)
             try:
                 found = next(self._rest, None)
             except ContainerError as exc:

@@ -130,7 +130,8 @@ class _Contents:
         if run < 0:
             return b""
         if run in self._damage and offset + count > self._damage[run][0]:
-            raise self._damage[run][1]  # decompressing there again would end the same way
+            # Decompressing there again would end the same way.
+            raise self._damage[run][1].with_traceback(None)
         if self._open is None or self._open[0] != run or self._open[1].offset > offset:
             packed = cast("IO[bytes]", _Run(self._file, self._decoder(run)))
             self._open = (run, StreamCursor(packed, self._beat))
