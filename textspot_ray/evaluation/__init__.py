@@ -1,1 +1,1 @@
-"""How right a table is: ICDAR ground truth, matching, intervals, comparison of two tables."""
+"""Accuracy of a table: ICDAR ground truth, matching, intervals, comparison of two tables."""

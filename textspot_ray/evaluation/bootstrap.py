@@ -1,7 +1,7 @@
-"""How sure a figure is: bootstrap intervals over images, paired for two runs.
+"""Confidence intervals of a score: bootstrap over images, paired for two runs.
 
-Images are drawn with replacement; for two runs the same draw is scored for both, so what makes an
-image hard for either cancels out (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
+Images are drawn with replacement. For two runs both are scored on the same draw, so that the
+difficulty of the images cancels out (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from textspot_ray.evaluation.matching import Figures, Scores
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate and the percentile interval of 95 % around it."""
+    """An estimate and its 95 % percentile interval."""
 
     estimate: float
     low: float
@@ -41,7 +41,7 @@ class Comparison:
 
 
 def hmean_interval(scores: Scores, *, draws: int = 10_000) -> Interval:
-    """Interval of one run's hmean; the images are drawn so often."""
+    """Interval of one run's hmean, from so many draws of the images."""
     counts = _counts([image.figures for image in scores.images])
     values = _hmeans(_draw(len(counts), draws) @ counts)
     return _interval(scores.figures.hmean, values)
@@ -80,7 +80,7 @@ def _draw(images: int, draws: int) -> NDArray[np.float64]:
     """How often each image is in each draw: draws x images."""
     if images == 0:
         raise UsageError("there are no images to draw from")
-    generator = np.random.default_rng(0)  # the same draws each time
+    generator = np.random.default_rng(0)  # deterministic
     return generator.multinomial(images, np.full(images, 1 / images), draws).astype(np.float64)
 
 

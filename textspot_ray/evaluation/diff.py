@@ -1,7 +1,7 @@
-"""Two tables of the same images side by side: words gained, lost, changed, and surer or less sure.
+"""Comparison of two tables of the same images: words gained, lost or changed, and confidence.
 
-Words are the same place if their upright boxes overlap by more than half (IoU), best overlaps
-first, one to one.
+Two words are at the same place if the IoU of their upright boxes is above one half; pairs are
+assigned one to one, best overlap first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHIFT_EDGES = (-1.0, -0.3, -0.1, -0.03, -0.01, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 class Change(StrEnum):
-    """What became of a word from A to B."""
+    """How a word differs from A to B."""
 
     SAME = "same"
     CHANGED = "changed"  # another text at the same place
@@ -60,11 +60,11 @@ class DiffSummary:
 
     Attributes:
         images: In both tables.
-        only_a: Images of A alone.
-        only_b: Images of B alone.
+        only_a: Images in A only.
+        only_b: Images in B only.
         differing: Images with any difference.
         status: Images by their status in A and B where that differs.
-        words: Words by what became of them.
+        words: Words by change.
         changes: Texts of A and B of changed words, with counts.
         shift_sum: Of the text confidence of same words, B minus A.
         shift_bins: Same words by shift, between `_SHIFT_EDGES`.
@@ -104,7 +104,7 @@ class DiffSummary:
         return self.shift_sum / same if same else 0.0
 
     def shifts(self) -> list[tuple[str, int]]:
-        """Classes of confidence shift and their words."""
+        """Bins of confidence shift and their words."""
         return [
             (f"{low:+g} to {high:+g}", count)
             for low, high, count in zip(
@@ -114,22 +114,22 @@ class DiffSummary:
 
     def _count_change(self, a: str, b: str) -> None:
         self.changes[(a, b)] += 1
-        if len(self.changes) > 200_000:  # rare ones go, so that memory stays bounded
+        if len(self.changes) > 200_000:  # drop rare ones, so that memory stays bounded
             self.changes = Counter(dict(self.changes.most_common(100_000)))
 
 
 def compare_tables(
     a: TableViews, b: TableViews, min_confidence: float | None, summary: DiffSummary
 ) -> Iterator[PagePair]:
-    """Images of both tables with their words paired; ``summary`` grows while it is walked.
+    """Images of both tables with their words paired; ``summary`` is updated while iterating.
 
-    Both tables are read once, side by side. Images wait in memory only where their order differs.
+    Both tables are read once, side by side. Images are held in memory only where the order differs.
 
     Args:
         a: The one table.
         b: The other.
         min_confidence: Words below are left out; None: each table's text threshold.
-        summary: Sums, which grow while pairs are taken.
+        summary: Updated with each pair.
 
     Raises:
         UsageError: The tables have no image in common.

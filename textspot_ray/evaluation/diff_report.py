@@ -1,4 +1,4 @@
-"""A comparison of two tables as text, as rows, and as a page."""
+"""A comparison of two tables as text, as rows of CSV, and as an HTML page."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _NAMED_CHANGES = 15
 
 
 def most_different(pairs: Iterable[PagePair], count: int) -> list[PagePair]:
-    """The images with the most differences, most first, of a comparison that streams past."""
+    """The images with the most differences, of a streamed comparison."""
     differing = (pair for pair in pairs if pair.differences)
     return heapq.nlargest(count, differing, key=lambda pair: pair.differences)
 
 
 def settings_differences(a: TableViews, b: TableViews) -> list[tuple[str, str, str]]:
-    """What the two tables were made with, where that differs."""
+    """Settings in which the two tables differ: name, value of A, value of B."""
     first, second = a.files.fingerprint, b.files.fingerprint
     return [
         (key, first.get(key, "-"), second.get(key, "-"))
@@ -52,7 +52,7 @@ def diff_text(a: TableViews, b: TableViews, summary: DiffSummary) -> str:
     Args:
         a: The one table.
         b: The other.
-        summary: What `diff.compare_tables` has counted.
+        summary: From `diff.compare_tables`.
     """
     words = summary.words
     in_a = words[Change.SAME] + words[Change.CHANGED] + words[Change.LOST]
@@ -83,12 +83,12 @@ def diff_text(a: TableViews, b: TableViews, summary: DiffSummary) -> str:
 
 
 def diff_json(a: TableViews, b: TableViews, summary: DiffSummary) -> dict[str, Any]:
-    """The summary for programs.
+    """The summary as plain values for JSON.
 
     Args:
         a: The one table.
         b: The other.
-        summary: What `diff.compare_tables` has counted.
+        summary: From `diff.compare_tables`.
     """
     return {
         "a": a.uri,
@@ -125,7 +125,7 @@ def page(
     Args:
         a: The one table.
         b: The other.
-        summary: What `diff.compare_tables` has counted.
+        summary: From `diff.compare_tables`.
         worst: Images to show.
         source_options: fsspec options of the images' sources.
     """

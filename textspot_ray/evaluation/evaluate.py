@@ -1,4 +1,4 @@
-"""Evaluation of a table against ICDAR ground truth: figures, intervals, per-image account.
+"""Evaluation of a table against ICDAR ground truth: scores, intervals, results per image.
 
 An image of the table is joined to a file of ground truth by name: ``.../img_7.jpg`` to
 ``gt_img_7.txt`` or ``img_7.txt`` (see `export.names.image_key`).
@@ -33,14 +33,14 @@ _BELOW_SQL = """
 
 @dataclass(frozen=True, slots=True)
 class EvaluateSettings:
-    """What to measure and how.
+    """What is measured and how.
 
     Attributes:
         variant: Whose rules.
         gt_size: Width and height that the ground truth's coordinates belong to; None: the images'.
         min_confidence: Words below are left out; None: the table's text threshold.
         lexicon: Dictionary to correct readings with.
-        max_distance: Edit distance to the dictionary above which a reading is dropped.
+        max_distance: Readings with a larger edit distance to the dictionary are dropped.
         only_in_table: Leave out ground truth of images that the table lacks, instead of counting
             their words as missed.
     """
@@ -60,10 +60,10 @@ class Joined:
     Attributes:
         predictions: By image key, in pixels of the ground truth.
         image_ids: The table's id of each key.
-        without_gt: Images of the table that no ground truth names.
+        without_gt: Images of the table without ground truth.
         not_in_table: Keys of ground truth whose image the table lacks.
-        below: Words of those images left out for their confidence.
-        min_confidence: What words need.
+        below: Words of those images left out because of their confidence.
+        min_confidence: Minimal confidence of the words that count.
     """
 
     predictions: dict[str, tuple[Predicted, ...]]
@@ -76,7 +76,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All figures of one table."""
+    """All scores of one table."""
 
     joined: Joined
     measured: tuple[Measured, ...]
@@ -119,12 +119,12 @@ def compare_evaluations(a: Evaluation, b: Evaluation) -> dict[ScoringTask, Compa
 def join_predictions(
     tables: TableViews, gt: Mapping[str, Sequence[GtWord]], settings: EvaluateSettings
 ) -> Joined:
-    """Find the ground truth of each image and bring its words to the ground truth's size.
+    """Join images with their ground truth, and scale their words to its size.
 
     Args:
         tables: The opened table.
         gt: Words by image key.
-        settings: Sizes and the least confidence.
+        settings: Sizes and the minimal confidence.
     """
     image_ids: dict[str, str] = {}
     without_gt = 0

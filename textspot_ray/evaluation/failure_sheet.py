@@ -1,4 +1,4 @@
-"""A PNG of the words that were not read: what is there, what was found, what was read."""
+"""A PNG of the words that were not read, with what was found and read instead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from textspot_ray.query.views import TableViews
 
 TILE_WIDTH, PICTURE_HEIGHT, CAPTION_HEIGHT = 320, 96, 24
 COLUMNS = 4
-SEEN_AROUND = 1.0  # heights of the word that a tile shows on each side
+MARGIN = 1.0  # around the word, in heights of the word
 GREEN, RED, BLACK = (0, 170, 0), (0, 0, 255), (0, 0, 0)
 
 
@@ -76,7 +76,7 @@ def tile(
     gt_size: tuple[int, int] | None,
     note: str = "",
 ) -> NDArray[np.uint8]:
-    """One failure: its surroundings, the word's quad green, the found one red, what was read.
+    """One failure: the image around it, the word's quad green, the found one red, the reading.
 
     Args:
         failure: The word.
@@ -91,7 +91,7 @@ def tile(
         height, width = image.shape[:2]
         scale = np.array([width, height]) / np.array(gt_size or (width, height))
         quad = np.reshape(failure.quad, (4, 2)) * scale
-        margin = SEEN_AROUND * max(float(np.hypot(*(quad[3] - quad[0]))), 8.0)
+        margin = MARGIN * max(float(np.hypot(*(quad[3] - quad[0]))), 8.0)
         x0, y0 = np.clip(np.floor(quad.min(0) - margin), 0, [width - 1, height - 1]).astype(int)
         x1, y1 = np.clip(np.ceil(quad.max(0) + margin), [x0 + 1, y0 + 1], [width, height])
         crop = image[y0 : int(y1), x0 : int(x1)]
@@ -125,6 +125,6 @@ def sheet(tiles: Mapping[FailureKind, Sequence[NDArray[np.uint8]]]) -> NDArray[n
 
 
 def _write(image: NDArray[np.uint8], text: str, y: int) -> None:
-    # OpenCV's letters are ASCII
+    # OpenCV draws ASCII only
     plain = text.encode("ascii", "replace").decode()[:60]
     cv2.putText(image, plain, (3, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, BLACK, 1, cv2.LINE_AA)

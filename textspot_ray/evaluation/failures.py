@@ -1,6 +1,6 @@
-"""Words of the ground truth that were not read, by what went wrong with them.
+"""Words of the ground truth that were not read, by the kind of failure.
 
-A word counts, is found and is read right as the rules have it, so the sums are the evaluation's.
+Counted, found and right are as defined by the rules, so the sums agree with the evaluation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from textspot_ray.evaluation.matching import ImageScore, Scores
 
-CUT_HEIGHTS = 0.3  # a word's end this far outside its found quad is cut: about half a letter
+CUT_HEIGHTS = 0.3  # an end this far outside the found quad is cut: about half a letter
 
 
 class FailureKind(StrEnum):
@@ -50,12 +50,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Words of a set by what became of them.
+    """Words of a data set by result.
 
     Attributes:
-        counted: Words that the rules want read.
-        found: Of them, those that a prediction covers well enough.
-        right: Of those, the words read right.
+        counted: Words that count by the rules.
+        found: Those of them that a prediction overlaps enough.
+        right: Those of the found ones that were read right.
         failures: The others.
     """
 
@@ -72,7 +72,7 @@ class Account:
 
 
 def account(scores: Scores) -> Account:
-    """Follow every wanted word of an evaluation's task."""
+    """Classify every counted word of an evaluation."""
     pairs = [pair for image in scores.images for pair in image.pairs]
     return Account(
         counted=scores.figures.wanted,
@@ -83,7 +83,7 @@ def account(scores: Scores) -> Account:
 
 
 def failures_report(found: Account) -> str:
-    """The account as lines of text."""
+    """The failures by kind as lines of text."""
     lines = [
         f"word spotting: {found.counted} words counted",
         _line("found (IoU > 0.5)", found.found, found.counted),

@@ -25,7 +25,7 @@ class GtWord:
 
     Attributes:
         polygon: x0, y0, ... x3, y3 in pixels of the ground truth's image size.
-        text: Transcription as written; `DONT_CARE` marks a region nobody is asked to read.
+        text: Transcription as written; `DONT_CARE` marks a region that does not count.
     """
 
     polygon: tuple[float, ...]
@@ -34,13 +34,13 @@ class GtWord:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """One word of ours, in the pixels of the ground truth.
+    """One predicted word, in pixels of the ground truth.
 
     Attributes:
         polygon: x0, y0, ... x3, y3.
         text: What was read.
-        text_confidence: Of the reading; only thresholds look at it.
-        detection_confidence: Of the box; only thresholds look at it.
+        text_confidence: Of the reading; used only by thresholds.
+        detection_confidence: Of the box; used only by thresholds.
     """
 
     polygon: tuple[float, ...]
@@ -50,10 +50,10 @@ class Predicted:
 
 
 def parse_line(line: str, where: str = "line") -> GtWord:
-    """Read one line by the organisers' rules: the whole tail is the text, quotes are taken off.
+    """Read one line by the organisers' rules: all after the numbers is text, quotes are removed.
 
     Raises:
-        UsageError: The line has no eight leading numbers.
+        UsageError: The line does not start with eight numbers.
     """
     match = _LINE.match(line)
     if match is None:
@@ -66,7 +66,7 @@ def parse_line(line: str, where: str = "line") -> GtWord:
 
 
 def parse_ground_truth(data: bytes, where: str) -> tuple[GtWord, ...]:
-    """Read one file; a UTF-8 byte order mark, CR LF ends and empty lines are tolerated."""
+    """Read one file; a byte order mark, CR LF and empty lines are accepted."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
@@ -89,7 +89,7 @@ def read_ground_truth(path: str | Path) -> dict[str, tuple[GtWord, ...]]:
     """Read all ``*.txt`` of a folder, tar (also compressed) or zip, by `gt_key`.
 
     Raises:
-        UsageError: Nothing there, no ground truth in it, a bad line, or two files of one key.
+        UsageError: The path is missing, or holds no ground truth, a bad line, or a key twice.
     """
     found: dict[str, tuple[GtWord, ...]] = {}
     for name, data in read_texts(Path(path)):

@@ -2,8 +2,8 @@
 
 The organisers hand out lexicons (strong: one a photo, weak: one of the test set, generic: 90,000
 words) and leave their use to the entrant. The rule here is the usual one of published results: the
-word with the least edit distance, case aside, earlier lines winning; a reading farther than
-``max_distance`` from every word is no word of the task and is left out.
+word with the smallest edit distance, ignoring case, earlier lines first; a reading farther than
+``max_distance`` from every word is left out.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def apply_lexicon(
 
     Args:
         predictions: Readings by image key.
-        lexicon: The words there are.
-        max_distance: Largest edit distance to a word.
+        lexicon: The words.
+        max_distance: Maximal edit distance to a word.
     """
     pairs = sorted(
         {

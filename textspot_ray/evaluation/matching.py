@@ -1,11 +1,11 @@
-"""Matching of predictions to ground truth and the figures that follow; in memory, no tables.
+"""Matching of predictions to ground truth, and the resulting scores; in memory, without tables.
 
     gt = read_ground_truth("icdar2015_dev.tar")
     scores = evaluate(gt, {"img_901": [Predicted(polygon, "topman")]}, Rules())
     scores.figures.hmean
 
-The overlaps do not depend on thresholds or rules, so a sweep measures them once: `measure`, then
-`score` as often as wanted.
+The overlaps do not depend on thresholds or rules, so a sweep computes them once: `measure`, then
+`score` for each setting.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from textspot_ray.evaluation.rules import Rules
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Sums over images and what follows from them (micro average)."""
+    """Sums over images and the scores derived from them (micro average)."""
 
     matched: int = 0
-    wanted: int = 0  # care words of the ground truth
-    predicted: int = 0  # predictions that are not don't care
+    wanted: int = 0  # words of the ground truth that count
+    predicted: int = 0  # predictions that count
 
     def __add__(self, other: Figures) -> Figures:
         return Figures(
@@ -75,7 +75,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A word and the prediction that used it up; ``right`` when the text is right too."""
+    """A word and the prediction matched to it; ``right`` if the text is right too."""
 
     gt: int
     predicted: int
@@ -84,13 +84,13 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """One image's account, with indexes into `measured`."""
+    """The result of one image, with indexes into `measured`."""
 
     measured: Measured
     figures: Figures
     pairs: tuple[Pair, ...]
-    missed: tuple[int, ...]  # care words without any pair
-    spurious: tuple[int, ...]  # care predictions without any pair
+    missed: tuple[int, ...]  # words that count without a pair
+    spurious: tuple[int, ...]  # predictions that count without a pair
 
     @property
     def image(self) -> str:
@@ -105,7 +105,7 @@ class ImageScore:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Figures of a whole set."""
+    """Scores of a data set."""
 
     rules: Rules
     figures: Figures
@@ -117,7 +117,7 @@ def evaluate(
     predictions: Mapping[str, Sequence[Predicted]],
     rules: Rules | None = None,
 ) -> Scores:
-    """Score predictions; images of ``gt`` without predictions count as read with no words.
+    """Score predictions; images of ``gt`` without predictions count as without words.
 
     Args:
         gt: Words by image key.
@@ -134,7 +134,7 @@ def evaluate(
 def measure(
     gt: Mapping[str, Sequence[GtWord]], predictions: Mapping[str, Sequence[Predicted]]
 ) -> tuple[Measured, ...]:
-    """Overlaps of all words and predictions; coordinates of predictions are cut to integers."""
+    """Overlaps of all words and predictions, whose coordinates are truncated to integers."""
     return tuple(
         _measure_image(image, tuple(words), tuple(predictions.get(image, ())))
         for image, words in gt.items()
@@ -192,7 +192,7 @@ def polygon_overlaps(
 def _measure_image(
     image: str, words: tuple[GtWord, ...], predictions: tuple[Predicted, ...]
 ) -> Measured:
-    # the organisers' rules cut predictions to integers
+    # as in the organisers' rules
     cut = [[int(value) for value in item.polygon] for item in predictions]
     overlaps = polygon_overlaps([word.polygon for word in words], cut)
     return Measured(image, words, predictions, overlaps)
@@ -212,7 +212,7 @@ def _score_image(
     used_gt: set[int] = set()
     used_predicted: set[int] = set()
     pairs: list[Pair] = []
-    for overlap in measured.overlaps:  # ground truth outside, predictions inside: first come
+    for overlap in measured.overlaps:  # in order of (gt, predicted): first come, first served
         target = wanted[overlap.gt]
         if (
             target is None

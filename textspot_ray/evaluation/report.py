@@ -1,4 +1,4 @@
-"""An evaluation as text, as a JSON object, and as a CSV of images."""
+"""An evaluation as text, as JSON, and as CSV by image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RULES = {
 
 
 def evaluation_report(evaluation: Evaluation) -> str:
-    """Figures in per cent, with 95 % intervals over images."""
+    """Scores in per cent, with 95 % intervals over images."""
     scores = evaluation.scores
     joined = evaluation.joined
     variant = next(iter(scores.values())).rules.variant
@@ -62,7 +62,7 @@ def evaluation_report(evaluation: Evaluation) -> str:
 
 
 def comparison_report(other: str, comparisons: Mapping[ScoringTask, Comparison]) -> str:
-    """How the first table differs from another, in points, with paired intervals."""
+    """Differences to another table in points, with paired intervals."""
     lines = ["", f"against {other} (points of hmean, paired over images):"]
     for task, found in comparisons.items():
         difference = found.difference
@@ -79,12 +79,12 @@ def evaluation_json(
     comparisons: Mapping[ScoringTask, Comparison] | None = None,
     failed: Account | None = None,
 ) -> dict[str, Any]:
-    """The same figures for programs.
+    """The same as plain values for JSON.
 
     Args:
         evaluation: What was measured.
-        comparisons: With another table, if that was asked for.
-        failed: The account of failures, likewise.
+        comparisons: With another table, if asked for.
+        failed: Failures by kind, if asked for.
     """
     tasks = {}
     for task, found in evaluation.scores.items():
@@ -125,7 +125,7 @@ def evaluation_json(
 
 
 def write_images_csv(evaluation: Evaluation, file: IO[str]) -> None:
-    """One line per image: counts of word spotting, and the words missed, misread and made up."""
+    """One line per image: counts of word spotting, and the words missed, misread and spurious."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
         [
@@ -160,10 +160,10 @@ def write_images_csv(evaluation: Evaluation, file: IO[str]) -> None:
 
 
 def worst_first(evaluation: Evaluation) -> list[ImageScore]:
-    """Images in order of words missed, misread and made up."""
+    """Images by the number of words missed, misread and spurious, most first."""
     images = evaluation.scores[ScoringTask.WORD_SPOTTING].images
 
-    def badness(image: ImageScore) -> tuple[int, str]:
+    def errors_first(image: ImageScore) -> tuple[int, str]:
         return (-len(image.missed) - image.wrong - len(image.spurious), image.image)
 
-    return sorted(images, key=badness)
+    return sorted(images, key=errors_first)

@@ -1,4 +1,4 @@
-"""What the ICDAR2015 organisers count as a word to find, and as a right reading of it.
+"""Which words count and which readings are right, by the rules of ICDAR 2015.
 
 Two variants: the organisers' own script (RRC, incidental scene text, task 4) and Open Model Zoo's
 accuracy checker of text-spotting-0003's time (AC), which published the models' figures. Word
@@ -66,7 +66,7 @@ class Rules:
 
     @property
     def consumes(self) -> bool:
-        """Whether overlap with the wrong text uses up both sides."""
+        """Whether a pair with the wrong text uses up both sides."""
         return self.variant is Variant.RRC
 
     def wanted_text(self, word: GtWord) -> str | None:
@@ -92,14 +92,14 @@ class Rules:
             return wanted.upper() == read.upper()
         if self.task is ScoringTask.ALPHANUMERIC:
             return wanted == alphanumeric_text(read)
-        return _same_but_for_ends(wanted.upper(), read.upper())
+        return _same_except_ends(wanted.upper(), read.upper())
 
 
 def spotting_text(text: str) -> str | None:
-    """The form a word is compared in for word spotting, or None where it is don't care.
+    """The text that word spotting compares, or None for don't care.
 
-    A final 's goes, hyphens at the ends go, special characters become spaces; what then has an
-    inner space, fewer than three characters, or anything but letters and hyphens is don't care.
+    A final 's and hyphens at the ends are removed, special characters become spaces; what then has
+    an inner space, fewer than three characters, or anything but letters and hyphens is don't care.
     """
     if text[-2:] in ("'s", "'S"):
         text = text[:-2]
@@ -115,9 +115,9 @@ def spotting_text(text: str) -> str | None:
 
 
 def alphanumeric_text(text: str) -> str | None:
-    """The word's letters a-z, in lower case, and digits; None where it is don't care.
+    """The word's letters a-z, in lower case, and digits; None for don't care.
 
-    Don't care is a word that has none of them, or a letter or digit beyond them.
+    A word without any of them, or with another letter or digit, is don't care.
     """
     kept = "".join(c for c in text.lower() if c.isalnum())
     return kept if kept and kept.isascii() else None
@@ -127,8 +127,8 @@ def _allowed(character: str) -> bool:
     return character not in _EXCLUDED and any(low <= character <= high for low, high in _RANGES)
 
 
-def _same_but_for_ends(wanted: str, read: str) -> bool:
-    """Equal, or equal but for one special character at either end of the ground truth."""
+def _same_except_ends(wanted: str, read: str) -> bool:
+    """Equal, except for one special character at either end of the ground truth."""
     if wanted == read:
         return True
     if not wanted:

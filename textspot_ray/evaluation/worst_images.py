@@ -1,4 +1,4 @@
-"""The page of an evaluation's worst images: words missed, misread and made up."""
+"""The HTML page of an evaluation's worst images: words missed, misread and spurious."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def write_misses(
 def judged_words(
     score: ImageScore, page: Page, gt_size: tuple[int, int] | None
 ) -> list[dict[str, Any]]:
-    """An image's words by what happened to them, in the image's pixels.
+    """An image's words by result, in pixels of the image.
 
     Args:
-        score: The image's account.
+        score: The image's result.
         page: Its row, for its size.
         gt_size: Width and height that the ground truth belongs to; None: the image's.
     """

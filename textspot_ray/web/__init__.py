@@ -1,1 +1,1 @@
-"""Pages to look at: the live page and the self-contained file."""
+"""HTML pages: the live page and the self-contained file."""

@@ -1,8 +1,8 @@
-"""The live page: search, images with boxes, errors, figures and read-only SQL on loopback.
+"""The live page: search, images with boxes, errors, statistics and read-only SQL on loopback.
 
-For tables too large for one file. The server answers on the loopback interface alone, only to
-requests that name it as host (so that no web page can reach it through a name of its own), and
-only to who knows its token (so that no other user of the machine can); it changes nothing.
+For tables that are too large for one file. The server listens on the loopback interface only, and
+answers only requests whose Host header names it (so that no web page can reach it by a name of its
+own) and that have its token (so that no other user of the machine can). It is read-only.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def make_app(data: BrowseData, title: str, token: str) -> Starlette:
     Args:
         data: The table.
         title: Heading of the page.
-        token: What requests must know.
+        token: Requests must have it.
     """
     handlers = _Handlers(data, title)
     app = Starlette(
@@ -103,10 +103,10 @@ def serve(
         data: The table.
         title: Heading of the page.
         port: Where to listen; 0: any free port.
-        on_ready: Gets the address, with the token that opens it, once connections are taken.
+        on_ready: Called with the address, token included, once connections are accepted.
 
     Raises:
-        UsageError: There is no such port, or it is taken.
+        UsageError: The port is invalid or in use.
     """
     import socket
 
@@ -123,7 +123,7 @@ def serve(
             raise UsageError(
                 f"cannot listen on port {port} ({exc.strerror}): choose another with --port"
             ) from exc
-        listener.listen()  # a browser that comes before the server runs waits instead of failing
+        listener.listen()  # a browser that connects before the server runs waits instead of failing
         on_ready(f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}")
         app = make_app(data, title, token)
         config = uvicorn.Config(app, log_level="warning", access_log=False)
@@ -131,7 +131,7 @@ def serve(
 
 
 class _Guard:
-    """Only requests for this machine's own names with the token pass; all get the policy."""
+    """Lets requests pass that name this machine and have the token; adds the policy headers."""
 
     def __init__(self, app: Any, token: str) -> None:
         self._app = app
@@ -151,7 +151,7 @@ class _Guard:
         name = cookie_name(headers.get("host", ""))
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
         if any(self._knows(token) for token in given):
-            if scope["path"] == "/":  # the token leaves the address bar and goes into a cookie
+            if scope["path"] == "/":  # the token moves from the address bar into a cookie
                 answer = RedirectResponse("/", 303, _HEADERS)
                 answer.set_cookie(name, self._token, httponly=True, samesite="lax")
                 await answer(scope, receive, send)
@@ -173,14 +173,14 @@ class _Guard:
 
 
 def refused(headers: Mapping[str, str], method: str) -> str | None:
-    """Why a request is turned away, or None. Header names are in lower case."""
+    """Why a request is refused, or None. Header names are in lower case."""
     if not is_loopback(headers.get("host", "")):
         return "this server answers only to localhost"
     origin = headers.get("origin")
     if origin is not None and not is_loopback(origin.partition("://")[2]):
         return "requests from other sites are refused"
     if method == "POST" and not headers.get("content-type", "").startswith("application/json"):
-        return "only JSON is taken"  # other sites' forms cannot send it
+        return "only JSON is taken"  # forms of other sites cannot send it
     return None
 
 
@@ -197,7 +197,7 @@ def is_loopback(host: str) -> bool:
 
 
 def cookie_name(host: str) -> str:
-    """Name of the token's cookie: cookies know no ports, and a machine may run several pages."""
+    """Name of the token's cookie: it has the port, as cookies are shared by all ports of a host."""
     port = host.rpartition(":")[2]
     return f"textspot-{port}" if port.isascii() and port.isdigit() else "textspot"
 
@@ -215,7 +215,7 @@ Handler = Callable[[Any, Request], Awaitable[Response]]
 
 
 def _answers(handler: Handler) -> Handler:
-    """Faults of a question become JSON with one line."""
+    """Turn errors of a request into JSON with one line."""
 
     @functools.wraps(handler)
     async def guarded(self: Any, request: Request) -> Response:
@@ -272,7 +272,7 @@ class _Handlers:
         is_csv = kind == "csv"
         try:
             lines = self._data.hits(_question(request.query_params), as_csv=is_csv)
-            first = await run_in_threadpool(next, lines, "")  # what is wrong is found here
+            first = await run_in_threadpool(next, lines, "")  # errors are raised here
         except (TextspotError, ValueError, duckdb.Error) as exc:
             return JSONResponse({"error": sql_reason(exc)}, 400)
 
@@ -342,7 +342,7 @@ class _Handlers:
         return JSONResponse({**answer, "seconds": time.perf_counter() - start})
 
     def _make_page(self) -> str:
-        with self._lock:  # figures scan the table: once, at the first call
+        with self._lock:  # statistics scan the table: once, at the first call
             if self._html is None:
                 stats = self._data.stats()
                 totals = stats.figures.totals
@@ -392,7 +392,7 @@ def _question(given: Mapping[str, str]) -> Question:
 def _whole(given: Mapping[str, str], name: str, default: int) -> int:
     try:
         return int(given.get(name, "") or default)
-    except ValueError as exc:  # Python's own message repeats all that was sent
+    except ValueError as exc:  # Python's own message repeats the value
         raise UsageError(f"{name} must be a whole number") from exc
 
 

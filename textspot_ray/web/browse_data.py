@@ -1,4 +1,4 @@
-"""What the live page asks for, as plain data; safe to call from several threads."""
+"""The data of the live page, as plain values; safe to call from several threads."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ MAX_ROWS = 500
 MAX_HITS = 5000
 MAX_COUNT = 200  # images in one answer
 MAX_OFFSET = 2**40  # DuckDB counts rows in 64 bits
-MAX_DOWNLOAD = 200_000  # hits of a search: they are sorted, so all are held
-_FILTERED_HITS = 20_000  # hits looked at where a filter leaves out some of them
+MAX_DOWNLOAD = 200_000  # hits of a search: they are sorted in memory
+_FILTERED_HITS = 20_000  # hits looked at if a filter leaves out some of them
 _SQL_TIMEOUT_S = 60.0
 _KEPT_PICTURES = 200
 _KEPT_BYTES = 400 << 20  # of decoded pictures
@@ -58,18 +58,18 @@ _HIT_COLUMNS = ("image_id", "text", "confidence", "x_min", "y_min", "x_max", "y_
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the live page looks for.
+    """A search of the live page.
 
     Attributes:
-        terms: Words to find; none at all: every image that the filters leave.
+        terms: Words to find; without any, all images that match the filters.
         mode: How each term is compared.
         combine: What several terms mean.
-        distance: Edits, for fuzzy.
-        least: Least text confidence of a hit.
-        name: Part of the image's id, or a glob on all of it; as people see it, not encoded.
+        distance: Maximal edit distance, for fuzzy.
+        least: Minimal text confidence of a hit.
+        name: Part of the image's id, or a glob on all of it; plain, not percent-encoded.
         source: The same for the archive or file that an image comes from.
-        status: A key of `_STATUSES`, or nothing.
-        script: A key of `WRITING_SYSTEMS`, or nothing.
+        status: A key of `_STATUSES`, or empty.
+        script: A key of `WRITING_SYSTEMS`, or empty.
     """
 
     terms: tuple[str, ...] = ()
@@ -98,14 +98,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Hits, best first, and whether there may be more than were looked at."""
+    """Hits, best first, and whether there may be more."""
 
     hits: list[Hit]
     cut: bool
 
 
 class Recent(Generic[K, V]):
-    """The values used last: the oldest go once all are larger than a limit, the newest stays.
+    """A cache that drops the least recently used values beyond a limit, but keeps the newest.
 
     Args:
         limit: Of all values together.
@@ -134,9 +134,9 @@ class BrowseData:
     """One table, its pictures, and small caches.
 
     Args:
-        tables: The opened table; as it was when opened.
+        tables: The opened table.
         source_options: fsspec options of the images' sources.
-        sql_timeout_s: Statements that take longer are stopped.
+        sql_timeout_s: Statements that take longer are interrupted.
         source_roots: Where the images have moved to since they were read.
     """
 
@@ -163,7 +163,7 @@ class BrowseData:
 
     @property
     def tables(self) -> TableViews:
-        """The opened table, for who asks it once."""
+        """The opened table."""
         return self._tables
 
     @property
@@ -172,16 +172,16 @@ class BrowseData:
         return self._tables.files.text_threshold
 
     def close(self) -> None:
-        """Let go of open archives."""
+        """Close open archives."""
         self._pictures.close()
 
     def stats(self) -> Stats:
-        """All figures of the table."""
+        """All statistics of the table."""
         with self._asking:
             return compute_stats(self._tables)
 
     def sources(self) -> list[str]:
-        """Archives and folders that most images come from, for the filter to offer."""
+        """The archives and folders with the most images, as suggestions of the filter."""
         with self._asking:
             rows = self._tables.rows(
                 """
@@ -194,12 +194,12 @@ class BrowseData:
         return [unquote(place) for (place,) in rows if place]
 
     def images(self, question: Question, offset: int, count: int) -> dict[str, Any]:
-        """One page of the images with hits, best first; of all images where there is no term.
+        """One page of the images with hits, best first; of all images if there is no term.
 
         Args:
             question: What to look for.
-            offset: Images to pass over.
-            count: Images to give, 1 to `MAX_COUNT`.
+            offset: Images to skip.
+            count: Images to return, 1 to `MAX_COUNT`.
 
         Raises:
             UsageError: A value is out of its range.
@@ -224,7 +224,7 @@ class BrowseData:
         }
 
     def image(self, image_id: str, question: Question) -> dict[str, Any] | None:
-        """One image, with the words that the question finds in it marked; None if unknown."""
+        """One image with the found words marked; None if unknown."""
         marked: list[int] = []
         if question.terms:
             marked = words_by_image(self._search(question).hits).get(image_id, [])
@@ -232,7 +232,7 @@ class BrowseData:
         return found[0] if found else None
 
     def hits(self, question: Question, *, as_csv: bool) -> Iterator[str]:
-        """Every hit as lines of CSV or JSON; every word that the filters leave without a term.
+        """Every hit as lines of CSV or JSON; without a term, every word that matches the filters.
 
         Args:
             question: What to look for.
@@ -251,7 +251,7 @@ class BrowseData:
                 yield json.dumps(record, ensure_ascii=False) + "\n"
 
     def errors(self, offset: int, count: int) -> dict[str, Any]:
-        """One page of the failed images, and with the first page those that are damaged.
+        """One page of the failed images, and with the first page the damaged ones.
 
         Raises:
             UsageError: The offset is out of range.
@@ -280,7 +280,7 @@ class BrowseData:
         }
 
     def picture(self, image_id: str, longest_px: int) -> Picture:
-        """A scaled picture of an image of the table (and of nothing else)."""
+        """A scaled picture of an image of the table (and of no other file)."""
         key = (image_id, longest_px)
         with self._reading:
             if (kept := self._kept.get(key)) is not None:
@@ -288,7 +288,7 @@ class BrowseData:
         page = self._page(image_id)
         if page is None:
             return Picture(None, 0, 0, "the table has no such image")
-        with self._reading:  # a compressed tar is read in one pass: one at a time
+        with self._reading:  # a compressed tar is read sequentially: one at a time
             _, picture = next(self._pictures.scaled([page], longest_px))
             if picture.jpeg is not None:
                 self._kept.put(key, picture)
@@ -303,7 +303,7 @@ class BrowseData:
             if page is None:
                 return Picture(None, 0, 0, "the table has no such image")
             with self._reading:
-                image = self._decoded.get(image_id)  # another tile's thread may have been here
+                image = self._decoded.get(image_id)  # another thread may have decoded it meanwhile
                 if image is None:
                     _, image, note = next(self._pictures.decoded([page]))
                     if image is None:
@@ -315,7 +315,7 @@ class BrowseData:
         return encode_jpeg(part)
 
     def original(self, image_id: str) -> tuple[bytes | None, str]:
-        """An image's file as it lies in its source, or None and why."""
+        """An image's unchanged file, or None and why it cannot be read."""
         page = self._page(image_id)
         if page is None:
             return None, "the table has no such image"
@@ -326,7 +326,7 @@ class BrowseData:
         """The first rows of a reading statement.
 
         Raises:
-            SqlError: It is refused, wrong, or took too long.
+            SqlError: It is refused, wrong, or takes too long.
         """
         connection = self._tables.cursor()
         rows: list[list[Any]] = []
@@ -334,12 +334,14 @@ class BrowseData:
             result = run_query(self._tables, sql, MAX_ROWS + 1, connection=connection)
             for batch in result:
                 columns = [_values(column) for column in batch.columns]
-                rows += [[_sent(value) for value in row] for row in zip(*columns, strict=True)]
+                rows += [
+                    [_for_browser(value) for value in row] for row in zip(*columns, strict=True)
+                ]
         names = list(result.schema.names)
         return {"names": names, "rows": rows[:MAX_ROWS], "more": len(rows) > MAX_ROWS}
 
     def _list(self, question: Question, offset: int, count: int) -> tuple[int, list[str]]:
-        """How many images the filters leave, and some of them; those that failed come last."""
+        """The number of images that match the filters, and some of them; failed ones come last."""
         where, parameters = self._image_conditions(question)
         also = f"{where} AND" if where else " WHERE"
         ids: list[str] = []
@@ -348,7 +350,7 @@ class BrowseData:
                 f"SELECT count(*), count(*) FILTER (status <> 'failed') FROM images{where}",
                 parameters,
             )[0]
-            # two lists one after the other: sorting would read all names of a large table
+            # two queries one after the other: sorting would read all names of a large table
             for condition, before, held in (("<>", 0, sound), ("=", sound, total - sound)):
                 left, skip = count - len(ids), max(0, offset - before)
                 if left and skip < held:
@@ -379,7 +381,7 @@ class BrowseData:
         ]
 
     def _search(self, question: Question) -> _Found:
-        """The hits of a question; the last questions' are kept."""
+        """The hits of a question, cached for the last questions."""
         with self._asking:
             kept = self._found.get(question)
         if kept is None:
@@ -496,7 +498,7 @@ def _csv_line(values: Sequence[Any]) -> str:
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """An Arrow column as Python values; as text where Python cannot hold one (the year 9999+)."""
+    """An Arrow column as Python values; as text if Python cannot represent one (year > 9999)."""
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError, pa.ArrowException):
@@ -515,8 +517,8 @@ def _value(value: pa.Scalar) -> Any:
             return f"({value.type} that cannot be shown)"
 
 
-def _sent(value: Any) -> Any:
-    """A value as a browser can take it: integers that would lose digits become text."""
+def _for_browser(value: Any) -> Any:
+    """A value for the browser: integers that would lose digits become text."""
     found = plain(value)
     if isinstance(found, bool):
         return found
@@ -525,7 +527,7 @@ def _sent(value: Any) -> Any:
     if isinstance(found, float) and not math.isfinite(found):
         return None
     if isinstance(found, list):
-        return [_sent(child) for child in found]
+        return [_for_browser(child) for child in found]
     if isinstance(found, dict):
-        return {key: _sent(child) for key, child in found.items()}
+        return {key: _for_browser(child) for key, child in found.items()}
     return found

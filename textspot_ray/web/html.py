@@ -1,7 +1,7 @@
-"""Pages from templates: all values escaped, a content policy, no outside resource.
+"""Pages from templates: all values are escaped, a content policy forbids outside resources.
 
-Templates lie in ``web/templates``, scripts and style in ``web/assets``. A page is either live (its
-assets come from the server) or standalone (one file holds them, each named by hash in the policy).
+Templates are in ``web/templates``, scripts and style in ``web/assets``. A page is either live (the
+server delivers its assets) or standalone (one file with all assets, allowed by hash in the policy).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from textspot_ray.query.stats import Stats, charts
 from textspot_ray.wording import number
 
 ZOOM = "openseadragon/openseadragon.min.js"  # unchanged from npm's openseadragon 6.1.1
-SHARED = (ZOOM, "page.js", "cards.js", "viewer.js")  # what every page with pictures runs
+SHARED = (ZOOM, "page.js", "cards.js", "viewer.js")  # scripts of every page with pictures
 
 
 @dataclass(frozen=True, slots=True)
 class Tab:
-    """A tab of a page: its name in the template, its caption, and how much it holds."""
+    """A tab of a page: its name in the template, its caption, and a count."""
 
     name: str
     caption: str
@@ -57,7 +57,7 @@ def _environment() -> Environment:
 
 
 def live(template: str, **values: Any) -> str:
-    """A page of the server, which hands out the assets.
+    """A page of the server, which delivers the assets.
 
     Args:
         template: File in ``web/templates``.
@@ -73,8 +73,7 @@ def live(template: str, **values: Any) -> str:
 def standalone(template: str, scripts: Sequence[str] = (), data: Any = None, **values: Any) -> str:
     """A page in one file that holds its style, scripts and data.
 
-    Scripts and style are named by hash in the page's policy, so that markup which slipped into it
-    would still not run.
+    The page's policy allows scripts and style by hash, so that injected markup would not run.
 
     Args:
         template: File in ``web/templates``.
@@ -104,13 +103,13 @@ def standalone(template: str, scripts: Sequence[str] = (), data: Any = None, **v
 
 
 def figures_svg(stats: Stats, uri: str) -> str:
-    """The plots of a table as one SVG drawing."""
+    """The charts of a table as one SVG drawing."""
     template = _environment().get_template("plots.svg")
     return template.render(title=printable(uri), charts=charts(stats.figures))
 
 
 def json_in_html(data: Any) -> str:
-    """JSON that cannot end the element it stands in."""
+    """JSON that cannot close the HTML element around it."""
     dumped = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return dumped.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
@@ -121,7 +120,7 @@ def jpeg_uri(jpeg: bytes) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Text with control characters shown, not sent; markup of our own as it is."""
+    """Text with control characters shown as escapes; our own markup unchanged."""
     if isinstance(value, str) and not hasattr(value, "__html__"):
         return printable(value)
     return value

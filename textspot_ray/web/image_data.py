@@ -1,4 +1,4 @@
-"""An image as the pages' scripts take it: names, words in reading order, what is wrong with it."""
+"""An image as data for the pages' scripts: names, words in reading order, warnings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textspot_ray.query.pictures import Picture
 from textspot_ray.web.html import jpeg_uri
 from textspot_ray.wording import counted
 
-# what a filter by script looks for in a word: RE2's classes
+# RE2 classes that the filter by script looks for in a word
 WRITING_SYSTEMS: Mapping[str, str] = {
     "Latin": r"\p{Latin}",
     "Digits": r"\p{Nd}",
@@ -32,12 +32,12 @@ _OPENED_BY_BROWSERS = ("file", "http", "https")
 def image_data(
     page: Page, *, marked: Collection[int] = (), picture: Picture | None = None
 ) -> dict[str, Any]:
-    """An image as the pages' scripts take it.
+    """An image as data for the pages' scripts.
 
     Args:
         page: The image and its words.
         marked: Indexes of the words that are hits.
-        picture: Its scaled picture, for pages that hold them; None where the server gives it.
+        picture: Its scaled picture, for standalone pages; None if the server delivers it.
     """
     return {
         **described(page, picture),
@@ -50,7 +50,7 @@ def image_data(
 
 
 def described(page: Page, picture: Picture | None) -> dict[str, Any]:
-    """What every kind of card tells of its image, the words left out."""
+    """The data of an image that every kind of card has, without the words."""
     folder, name = shown_name(page.image_id)
     return {
         "id": page.image_id,
@@ -66,7 +66,7 @@ def described(page: Page, picture: Picture | None) -> dict[str, Any]:
 
 
 def shown_name(image_id: str) -> tuple[str, str]:
-    """Folder and file name of an image as a person reads them, nothing percent-encoded.
+    """Folder and file name of an image, decoded.
 
     >>> shown_name("file:///in/scans.tar#2024/caf%C3%A9.jpg")
     ('/in/scans.tar#2024', 'café.jpg')
@@ -78,7 +78,7 @@ def shown_name(image_id: str) -> tuple[str, str]:
 
 
 def original_link(page: Page) -> str | None:
-    """Where a browser finds the image itself; None inside archives and in object stores."""
+    """The image's address for a browser; None inside archives and in object stores."""
     if page.member is not None or urlsplit(page.source).scheme not in _OPENED_BY_BROWSERS:
         return None
     return page.source

@@ -12,7 +12,7 @@ TILE_PX = 512
 
 
 def top_level(width: int, height: int) -> int:
-    """The level of full size; each level below it has half its sides, level 0 has one pixel."""
+    """The level of full size; each lower level halves the sides, level 0 has one pixel."""
     return math.ceil(math.log2(max(width, height, 1)))
 
 
@@ -25,7 +25,7 @@ def cut_tile(
         image: All its pixels, height by width by channels.
         level: Size of the whole: the sides are halved ``top_level - level`` times, rounded up.
         column: Of the tile, from the left.
-        row: Of the tile, from above.
+        row: Of the tile, from the top.
     """
     height, width = image.shape[:2]
     if not 0 <= level <= top_level(width, height) or column < 0 or row < 0:

@@ -1,4 +1,4 @@
-"""One self-contained HTML file of a table: pictures with words, errors, figures."""
+"""One self-contained HTML file of a table: pictures with words, errors, statistics."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ViewSettings:
     Attributes:
         title: Heading.
         least: Where the confidence slider starts; None: the table's text threshold.
-        thumb_px: Longer side of the pictures; None: all their pixels, for zooming in on them.
+        thumb_px: Longer side of the pictures; None: full size, for zooming in.
         errors_first: Whether the page opens on its errors.
         source_options: fsspec options for the images' sources.
         source_roots: Where the images have moved to since they were read.
@@ -47,7 +47,7 @@ class ViewSettings:
 
 
 def sample_ids(tables: TableViews, count: int) -> list[str]:
-    """Images to look at: chosen by a hash, so the same ones each time; those with words first."""
+    """A sample of images, chosen by a hash and so always the same; those with words first."""
     return [
         image_id
         for (image_id,) in tables.rows(
@@ -114,7 +114,7 @@ def render(
 
 
 def figures_page(stats: Stats, uri: str) -> str:
-    """A page of the figures alone."""
+    """A page of the statistics only."""
     return html.standalone(
         "figures.html",
         ("page.js", "figures.js"),
@@ -129,11 +129,11 @@ def figures_page(stats: Stats, uri: str) -> str:
 
 
 def threshold_note(tables: TableViews, stats: Stats, least: float) -> str:
-    """How many words the page hides at first, or nothing.
+    """A note how many words the page hides at first; may be empty.
 
     Args:
         tables: The opened table.
-        stats: Its figures.
+        stats: Its statistics.
         least: Where the confidence slider starts.
     """
     below = stats.figures.totals.below
@@ -160,7 +160,7 @@ def shown_errors(tables: TableViews) -> list[tuple[Any, ...]]:
 
 
 def shown_damage(tables: TableViews) -> list[tuple[str, str, str]]:
-    """The first images that were read from damaged files: file name, what is wrong, folder."""
+    """The first images that were read from damaged files: file name, damage, folder."""
     rows = []
     for image_id, damage in tables.rows(
         "SELECT image_id, damage FROM images WHERE damage IS NOT NULL "
