@@ -1,7 +1,7 @@
-"""What the model does: bundles, runtime, tiling; model families follow `family`. No Ray here."""
+"""Models: bundles, runtime, tiling, and the model families (see `family`). No Ray here."""
 
 import sys
 
-# OpenVINO reports every import of itself to its makers' web analytics, from a forked process and
-# under an id that it leaves in ~/intel, unless this package of its own is not to be had.
+# OpenVINO reports every import to its makers' web analytics, from a forked process and with an id
+# that it stores in ~/intel, unless its package for this cannot be imported.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

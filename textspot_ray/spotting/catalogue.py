@@ -1,4 +1,4 @@
-"""Bundles by name: the embedded one, published ones that are fetched or installed, folders."""
+"""Bundles by name: the embedded one, published ones (fetched or installed), folders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load_bundle(name: str, cache: Path | None = None) -> Bundle:
     """Find a bundle by name or folder and read its ``bundle.yaml`` (not yet its files).
 
     Args:
-        name: ``embedded``, a published model's name (looked for in the cache, and in the installed
+        name: ``embedded``, a published model's name (searched in the cache and in the installed
             package that ships it), or a folder.
         cache: Instead of `cache_folder`.
 
@@ -53,7 +53,7 @@ def load_bundle(name: str, cache: Path | None = None) -> Bundle:
 
 
 def _undescribed(folder: Path) -> Bundle:
-    """A folder whose files tell by their names what they are."""
+    """A folder without ``bundle.yaml`` whose file names say what they are."""
     bundle = undescribed_bundle(folder)
     if bundle is None:
         raise BundleError(

@@ -1,8 +1,8 @@
-"""Passes with more words than they can show: cut into smaller windows until none is left.
+"""Passes with too many words are cut into smaller windows, until none has too many.
 
-A detector has a limit of rows, and of a dense page many words are too low to be read. A pass that
-meets the limit, or shows many words lower than the bundle's ``zoom_below``, is cut in two along
-each side that is long enough; its parts are seen larger, and are cut again if need be.
+A detector outputs a limited number of rows, and many words of a dense page are too small to read.
+A pass that reaches the limit, or that has many words lower than the bundle's ``zoom_below``, is cut
+in two along each side that is long enough; its parts are enlarged, and cut again if necessary.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from textspot_ray.spotting.tiling import TileWindow
 if TYPE_CHECKING:
     from textspot_ray.spotting.family import WindowFindings
 
-MAX_DEPTH = 3  # cuts of a planned pass, one within the other
-MAX_PARTS = 84  # further passes a page: 4 + 16 + 64
-# Image pixels per input pixel: parts that would be enlarged more are not made.
+MAX_DEPTH = 3  # nested cuts of a planned pass
+MAX_PARTS = 84  # further passes per page: 4 + 16 + 64
+# Image pixels per input pixel: parts are not enlarged more than this.
 LEAST_SHRINK = 0.15
-# Fewer low words than this are a caption or two, not a page.
+# Fewer small words than this are a caption or two, not a page.
 MANY_WORDS = 30
 CUTTING = f"cut by saturation, depth {MAX_DEPTH}, {MAX_PARTS} parts"  # for fingerprints
 
@@ -35,19 +35,19 @@ def look_closer(
     zoom_below: float = 0.0,
     left: int = MAX_PARTS,
 ) -> tuple[list[tuple[TileWindow, WindowFindings]], bool]:
-    """Make passes, and further ones inside those that hold more than they can show.
+    """Run passes, and further ones inside those that have too many words.
 
     Args:
         passes: The planned ones.
-        look: Makes a pass.
+        look: Runs a pass.
         shrink_of: Image pixels per input pixel of a window of that width and height.
         overlap: Of neighbouring parts, as a share of their side.
-        zoom_below: Median height of the words of a pass, input px, below which it is cut, if they
-            are many; 0 = never for this reason.
-        left: Further passes at most.
+        zoom_below: A pass with many words is cut if their median height is below this, input px;
+            0 = never.
+        left: Maximal number of further passes.
 
     Returns:
-        Every pass and what it found, in the order they were made, and whether one that met the
+        Every pass and its findings, in the order they were run, and whether one that reached the
         limit could not be cut any more.
     """
     waiting = deque((window, 0) for window in passes)
@@ -73,7 +73,7 @@ def cut(
     """Cut a window into overlapping parts: four, or two where it is a strip.
 
     Returns:
-        The parts; none where they would be enlarged too much, or not be seen any larger.
+        The parts; none if they would be enlarged too much, or not enlarged at all.
     """
     across, down = 2, 2
     if window.width > 2 * window.height:
@@ -94,7 +94,7 @@ def cut(
 
 
 def _part(length: int, parts: int, overlap: float) -> int:
-    """Length of each of two windows that overlap by a share of theirs; of one, the whole."""
+    """Length of each of two windows that overlap by a share of it; of one window, the whole."""
     return length if parts == 1 else min(length, math.ceil(length / (2 - overlap)))
 
 

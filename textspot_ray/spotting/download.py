@@ -1,7 +1,7 @@
-"""Published models: verified downloads, made into a bundle, published as a whole.
+"""Published models: verified downloads that become a bundle, written as a whole.
 
-Facts about the published files are data (``data/published.yaml``); nothing here knows a model by
-name. Transfers, checksums and retries are pooch's.
+The published files are listed in ``data/published.yaml``; no model is named here. pooch does the
+transfers, checksums and retries.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file to be had, and how to know that it is the right one.
+    """A file to download, and how to verify it.
 
     Attributes:
         url: HTTP(S) address.
@@ -86,7 +86,7 @@ PATIENT = Patience()
 
 
 class _Progress:
-    """A progress bar as pooch drives it, passed on as bytes that have just come."""
+    """Adapts pooch's progress bar: passes on the bytes that have just arrived."""
 
     total = 0
 
@@ -114,18 +114,18 @@ def bring(
     patience: Patience = PATIENT,
     on_bytes: OnBytes = lambda n: None,
 ) -> None:
-    """Bring what a folder lacks of some files; each appears there when it is whole and right.
+    """Download the files that a folder lacks; each appears there when it is complete and verified.
 
     Args:
-        files: What to bring.
+        files: The files.
         target: The folder.
         origin: A folder that holds the files (anywhere below it), instead of their addresses.
         patience: Retries and time-outs.
-        on_bytes: Called with the bytes that have just come or are found to be there; negative when
-            they were discarded.
+        on_bytes: Called with the number of bytes that have just arrived or are already there;
+            negative if they were discarded.
 
     Raises:
-        BundleError: A file cannot be had, or is not the published one.
+        BundleError: A file cannot be fetched, or is not the published one.
         OSError: It cannot be written.
     """
     target.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def _download(file: RemoteFile, target: Path, patience: Patience, on_bytes: OnBy
     import requests
 
     pooch.get_logger().setLevel(logging.WARNING)
-    for stray in target.glob("tmp*"):  # what a killed download of pooch's left
+    for stray in target.glob("tmp*"):  # left by a killed download of pooch
         stray.unlink()
     progress = _Progress(on_bytes)
     http = pooch.HTTPDownloader(
@@ -229,7 +229,7 @@ def origin_folder(origin: str | None) -> Path | None:
 def locked_model(
     name: str, cache: Path | None = None, timeout_s: float = _LOCK_TIMEOUT_S
 ) -> Iterator[Path]:
-    """A model's folder in the cache, for one fetcher at a time.
+    """A model's folder in the cache, locked against other fetchers.
 
     Args:
         name: The model's.
@@ -237,7 +237,7 @@ def locked_model(
         timeout_s: How long to wait for another fetcher.
 
     Raises:
-        BundleError: The other does not end, or nothing can be written there.
+        BundleError: Another fetch does not end, or the cache cannot be written.
     """
     models = (cache or cache_folder()) / "models"
     try:
@@ -245,7 +245,7 @@ def locked_model(
         with FileLock(models / f".{name}.lock", timeout=timeout_s):
             try:
                 yield models / name
-            finally:  # nothing came: no folder that looks like a model
+            finally:  # remove empty folders, which would look like a model
                 for folder in (*(models / name).glob("*/"), models / name):
                     with contextlib.suppress(OSError):
                         folder.rmdir()
@@ -330,7 +330,7 @@ def fetch_model(
 
     Args:
         model: Its name.
-        weights: Sets of weights to bring.
+        weights: Sets of weights to fetch.
         origin: A local folder that holds the files (anywhere below it), or a mirror's address.
         cache: Instead of the user's cache folder.
         patience: Retries and time-outs.
@@ -342,7 +342,7 @@ def fetch_model(
         The bundle's folder.
 
     Raises:
-        BundleError: The model, a set of weights or a file cannot be had.
+        BundleError: The model, a set of weights or a file is not available.
     """
     folder = origin_folder(origin)
     available = published_weights(model, None if folder else origin)
@@ -358,7 +358,7 @@ def fetch_model(
                 patience=patience,
                 on_bytes=on_bytes,
             )
-            _describe(published, target)  # last: files that it does not name are not seen
+            _describe(published, target)  # last: only files named by it are used
     return target
 
 
@@ -402,7 +402,7 @@ def _present(folder: Path) -> dict[str, ModelFiles]:
     """Precisions of an earlier fetch whose files are still there."""
     try:
         stored = read_spec(folder / BUNDLE_FILE).precisions
-    except BundleError:  # none yet, or damaged: it is written anew
+    except BundleError:  # none yet, or damaged: it is written again
         return {}
     return {
         precision: files

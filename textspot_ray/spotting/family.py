@@ -1,8 +1,8 @@
-"""What differs from one family of models to another; all else is written against this.
+"""The interface of a model family; everything else is written against it.
 
-A family finds *regions* (words, lines) in windows of a picture, gives each kept region features
-that travel to its recogniser, and makes words of a region and its reading. What the features are
-only the family knows.
+A family finds *regions* (words, lines) in windows of a picture, computes features of each kept
+region, which travel to its recogniser, and makes words of a region and its reading. The form of the
+features is known only to the family.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Features(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WindowFindings:
-    """What a window holds.
+    """Regions found in a window.
 
     Attributes:
         detections: In pixels of the upright original, inside it.
-        rows: What the family needs to make features of them, row for row; opaque.
-        saturated: Whether a limit of the model was met, so that text may be missing.
+        rows: What the family needs to compute their features, row for row; opaque.
+        saturated: Whether a limit of the model was reached, so that text may be missing.
         evidence: H x W over the window, float32, 0 to 1: whether each place is inside text, also
-            where it is too low to be found. None where the model cannot say or was not asked.
+            where it is too small to be found. None if the model cannot say or was not asked.
     """
 
     detections: tuple[Detection, ...]
@@ -62,7 +62,7 @@ class WindowFindings:
 
 @dataclass(frozen=True, slots=True)
 class TilingRule:
-    """What tiling goes by.
+    """Parameters of tiling.
 
     Attributes:
         input_size: Width and height in pixels that a picture, or a tile of it, is fitted into.
@@ -82,11 +82,11 @@ class RegionDetector(Protocol):
     """A loaded detector; may be called from several threads."""
 
     def tiling(self, width: int, height: int, over: float) -> TilingRule:
-        """How a picture of that size is tiled, where it may be shrunk by ``over`` at most."""
+        """How a picture of that size is tiled if it may be shrunk by at most ``over``."""
 
     @property
     def joins_pieces(self) -> bool:
-        """Whether a region that tiles cut may be put together from its pieces."""
+        """Whether a region cut by tiles may be joined from its pieces."""
 
     @property
     def gives_evidence(self) -> bool:
@@ -96,7 +96,7 @@ class RegionDetector(Protocol):
         """Width and height at which a picture of that size must at least be decoded."""
 
     def overview_size(self, width: int, height: int) -> tuple[int, int]:
-        """The same where only the whole picture is looked at, to see where tiles pay."""
+        """The same for the overview, which only decides where tiles are needed."""
 
     @property
     def requests(self) -> Any:
@@ -110,20 +110,20 @@ class RegionDetector(Protocol):
         Args:
             decoded: The picture.
             window: Which may be the whole of it.
-            whole: Whether it is looked at as a whole and not otherwise.
+            whole: Whether this is the only pass over the picture.
             evidence: Whether `WindowFindings.evidence` is wanted; the window may then be fitted
                 into the smallest input that shows it at its shrink.
         """
 
     def fitting(self, seen: list[Seen]) -> list[Seen]:
-        """The regions whose features a page may have; mostly all."""
+        """The regions whose features fit into a page's limit; usually all."""
 
     def features(
         self, decoded: Decoded, findings: list[WindowFindings], kept: Sequence[Seen]
     ) -> Features:
         """Features of the kept regions, in their order; ``row`` counts over all findings.
 
-        The findings may be taken out of the list, to let their memory go.
+        The findings may be removed from the list, to free their memory.
         """
 
     def no_features(self) -> Features:
@@ -137,14 +137,14 @@ class Recognizes(Protocol):
         """Readings row for row with the features."""
 
     def blank(self) -> Features:
-        """Features of one region without text: what a recogniser is tried with."""
+        """Features of one region without text, for a trial run of the recogniser."""
 
 
 class WordsOf(Protocol):
     """Makes words of a region; picklable, and free of heavy imports."""
 
     def __call__(self, number: int, detection: Detection, reading: Reading) -> tuple[Word, ...]:
-        """The words of region ``number`` of a page, in the order they are read; may be none."""
+        """The words of region ``number`` of a page, in reading order; may be empty."""
 
 
 class Family(Protocol):
@@ -166,13 +166,13 @@ class Family(Protocol):
         """Check the graphs against the family's contract, without compiling them."""
 
     def fingerprint(self, resolved: Resolved) -> Mapping[str, str]:
-        """What of the family's own settings changes results, by name."""
+        """The family's own settings that change results, by name."""
 
     def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:
         """The parts that become int8, as models by name; the others stay as they are."""
 
     def limits(self, spec: BundleSpec) -> str:
-        """What a bundle reads and what not, in a few words; may be empty."""
+        """What a bundle can read, in a few words; may be empty."""
 
 
 def family_of(spec: BundleSpec) -> Family:

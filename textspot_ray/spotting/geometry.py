@@ -53,7 +53,7 @@ def mask_polygon(mask: NDArray[np.float32], box: Box) -> tuple[float, ...]:
         box: x_min, y_min, x_max, y_max in pixels, before clipping.
 
     Returns:
-        x0, y0, ... x3, y3, clockwise from the text's top left as far as an upright box can tell
+        x0, y0, ... x3, y3, clockwise from the text's top left as far as that is known
         (see `order_corners`); the box's own corners where the mask is empty.
     """
     x0, y0, x1, y1 = box
@@ -79,7 +79,7 @@ def mask_polygon(mask: NDArray[np.float32], box: Box) -> tuple[float, ...]:
 def order_corners(corners: NDArray[np.float32]) -> tuple[float, ...]:
     """Order a rectangle's corners clockwise, starting where its text most likely starts.
 
-    An upright box and a mask do not tell the reading direction. Long rectangles are taken to run
+    An upright box and a mask do not give the reading direction. Long rectangles are taken to run
     along their long side, from left to right, or downwards when exactly vertical: angles in
     (-90, 90]. Nearly square ones are taken to be the least turned: angles in (-45, 45].
 

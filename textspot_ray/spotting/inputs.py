@@ -1,4 +1,4 @@
-"""What may be given as one image: a path, a URI, encoded bytes, a PIL image, or pixels."""
+"""The kinds of input that are one image: a path, a URI, bytes, a PIL image, or pixels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def image_content(
         The name (empty if it has none), and encoded bytes or H x W x 3 uint8 BGR pixels.
 
     Raises:
-        UsageError: It cannot be read, or is none of what images may be.
+        UsageError: It cannot be read, or is none of these.
     """
     if isinstance(image, (bytes, bytearray, memoryview)):
         return "", bytes(image)
@@ -52,7 +52,9 @@ def image_content(
         return _fetched(os.fspath(image), max_bytes, storage_options)
     if isinstance(image, np.ndarray):
         return "", _bgr(image, colours)
-    if hasattr(image, "getbands") and hasattr(image, "getexif"):  # PIL, which need not be loaded
+    if hasattr(image, "getbands") and hasattr(
+        image, "getexif"
+    ):  # a PIL image; PIL need not be imported
         name = str(getattr(image, "filename", "") or "")
         return name, _from_pil(image, name)
     if callable(getattr(image, "read", None)):
@@ -79,7 +81,7 @@ def _fetched(
     protocol, rest = split_uri(where)
     path = native_path(protocol, rest)
     if protocol == LOCAL and "://" in where and not os.path.lexists(path):
-        path = locate(where)[1]  # percent-encoded, as tables have it
+        path = locate(where)[1]  # percent-encoded, as in tables
     shown = redact_text(where)
     if protocol == LOCAL and Path(path).is_dir():
         raise UsageError(

@@ -61,12 +61,12 @@ _SMALL = 0.05  # share of all arithmetic up to which a last layer keeps its prec
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the parts see on real images.
+    """Inputs of the parts on real images.
 
     Attributes:
-        inputs: Inputs of the detector by their index; the picture is uint8, BGR: 1 x 3 x H x W
-            of words' detectors, 1 x H x W x 3 of lines'.
-        features: Of the pages that were looked at, as the recogniser takes them.
+        inputs: Inputs of the detector by index; the picture is uint8, BGR: 1 x 3 x H x W for
+            detectors of words, 1 x H x W x 3 for those of lines.
+        features: Of the pages, as the recogniser takes them.
     """
 
     inputs: tuple[Mapping[int, NDArray[Any]], ...]
@@ -80,12 +80,12 @@ def check_nncf() -> None:
 
 
 def quantised_model(model: Any, samples: list[Any], transform: Any = None) -> Any:
-    """A model in int8, its coordinates and small last layers aside.
+    """A model in int8, except for its coordinates and small last layers.
 
     Args:
         model: An ``openvino.Model``.
-        samples: What it is calibrated on.
-        transform: Makes the model's inputs of a sample.
+        samples: Calibration data.
+        transform: Makes the model's inputs from a sample.
 
     Raises:
         MissingExtraError: NNCF is not installed.
@@ -93,7 +93,7 @@ def quantised_model(model: Any, samples: list[Any], transform: Any = None) -> An
     check_nncf()
     import nncf
 
-    nncf.set_log_level(logging.ERROR)  # it tells of every operator it leaves alone
+    nncf.set_log_level(logging.ERROR)  # it logs every operator that it skips
     _name_apart(model)
     # mixed: asymmetric activations, which signed feature maps of the pyramid need
     return nncf.quantize(
@@ -106,7 +106,7 @@ def quantised_model(model: Any, samples: list[Any], transform: Any = None) -> An
 
 
 def _name_apart(model: Any) -> None:
-    """Give every operator a name of its own: NNCF goes by names, converters repeat some."""
+    """Give every operator a unique name: NNCF identifies them by name, converters repeat some."""
     seen: set[str] = set()
     for number, node in enumerate(model.get_ordered_ops()):
         name = node.get_friendly_name()
@@ -119,9 +119,9 @@ def outside_trunk(model: Any) -> list[str]:
     """Friendly names of the operators that must keep their precision.
 
     Among them are small layers that no other layer follows (they yield scores and offsets) and
-    small products that follow none: what they are given is no picture but numbers, of which 8 bits
-    keep too little. (Of an encoder that was told the shape of each word in two numbers, quantising
-    these alone cost 8 of 466 words.)
+    small products that follow none: their inputs are not pictures but numbers, for which 8 bits are
+    too few. (In an encoder with the shape of each word as two input numbers, quantising only these
+    cost 8 of 466 words.)
 
     Args:
         model: An ``openvino.Model`` whose operators have names of their own.
@@ -131,7 +131,7 @@ def outside_trunk(model: Any) -> list[str]:
     for layer in layers.values():
         feeding |= _upstream(layer)
     following = _downstream(model, set(layers))
-    inside = feeding & following  # not what scales the input before them
+    inside = feeding & following  # not what scales the input before the layers
     macs = {name: _macs(layer) for name, layer in layers.items()}
     small = _SMALL * sum(macs.values())
     inside |= {name for name in layers if name in feeding or macs[name] > small}
@@ -157,7 +157,7 @@ def _is_layer(node: Any) -> bool:
 
 
 def _upstream(layer: Any) -> set[str]:
-    """Names of all that feeds a layer with features, the layer itself left out."""
+    """Names of all operators that feed a layer with features, without the layer itself."""
     found: set[str] = set()
     waiting = _features(layer)
     while waiting:
@@ -171,7 +171,7 @@ def _upstream(layer: Any) -> set[str]:
 
 
 def _downstream(model: Any, starts: set[str]) -> set[str]:
-    """Names of all that depends on a layer's output."""
+    """Names of all operators that depend on a layer's output."""
     found: set[str] = set()
     for node in model.get_ordered_ops():
         sources = {value.get_node().get_friendly_name() for value in node.input_values()}

@@ -1,7 +1,7 @@
-"""Published models of the family lines: what there is, where it is found, how it becomes a bundle.
+"""Published models of the family ``lines``: their list, where they are, and their bundles.
 
-Facts are data (``data/ppocr.yaml``). The files of ``ppocrv6-small`` also lie in the wheel of
-``rapidocr`` (the extra ``ppocr``), from where they are used as they are; it is never imported.
+They are listed in ``data/ppocr.yaml``. The files of ``ppocrv6-small`` are also in the wheel of
+``rapidocr`` (the extra ``ppocr``) and are used from there; it is never imported.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def names() -> tuple[str, ...]:
 
 
 def published(name: str) -> PublishedLines:
-    """What is known of a model.
+    """The description of a model.
 
     Raises:
         BundleError: It is not published.
@@ -107,8 +107,9 @@ def spec_of(model: PublishedLines) -> BundleSpec:
 def undescribed_bundle(folder: Path) -> Bundle | None:
     """A folder with a detector and a recogniser of the family, but without ``bundle.yaml``.
 
-    Parts are told by their names: one file each with ``det`` and ``rec`` in it (.onnx, or .xml with
-    its .bin), perhaps ``cls``, and perhaps a list of characters (.txt). None where that is not so.
+    Parts are identified by file name: one with ``det`` and one with ``rec`` (.onnx, or .xml with
+    its .bin), optionally ``cls``, and optionally a list of characters (.txt). None if that is not
+    so.
     """
     names: dict[str, tuple[str, ...]] = {}
     for part, mark in (("detector", "det"), ("recognizer", "rec"), ("classifier", "cls")):
@@ -143,7 +144,7 @@ def _with_weights(graph: Path) -> tuple[str, ...]:
 
 
 def installed_bundle(name: str) -> Bundle | None:
-    """The model's bundle in the installed package that ships it; None where that is not so."""
+    """The model's bundle in the installed package that ships it; None if there is none."""
     folder = package_folder()
     if folder is None:
         return None
@@ -155,7 +156,7 @@ def installed_bundle(name: str) -> Bundle | None:
 
 
 def package_folder() -> Path | None:
-    """Where the installed package keeps its models; found without importing it."""
+    """The models' folder of the installed package, found without importing it."""
     try:
         found = find_spec(_facts()["package"])
     except (ImportError, ValueError):
@@ -167,7 +168,7 @@ def package_folder() -> Path | None:
 
 
 def how_to_get(name: str) -> str:
-    """One line for someone who lacks a model."""
+    """One line that says how to get a model."""
     wheel = f", or pip install 'textspot-ray[{EXTRA}]'" if name == "ppocrv6-small" else ""
     return f"{name} is not here yet: textspot models fetch {name}{wheel}"
 
@@ -178,7 +179,7 @@ def fetch_lines(
     origin: str | None = None,
     on_bytes: Callable[[int], None] = lambda n: None,
 ) -> Path:
-    """Bring a model into the cache as a bundle.
+    """Fetch a model into the cache as a bundle.
 
     Files that are there already and intact are kept.
 
@@ -192,8 +193,8 @@ def fetch_lines(
         The bundle's folder.
 
     Raises:
-        BundleError: A file cannot be had or is not the published one.
-        MissingExtraError: The package is asked for and not installed.
+        BundleError: A file cannot be fetched or is not the published one.
+        MissingExtraError: The package is asked for but not installed.
     """
     from textspot_ray.spotting.download import RemoteFile, bring, locked_model
 
@@ -206,7 +207,7 @@ def fetch_lines(
     ]
     with locked_model(name) as target:
         bring(files, target, origin=folder, on_bytes=on_bytes)
-        write_spec(target, spec_of(model))  # last: only a whole bundle has a description
+        write_spec(target, spec_of(model))  # last: only a complete bundle has a description
     return target
 
 

@@ -1,6 +1,6 @@
-"""Post-training quantisation to int8 on the user's own images, and how far its words agree.
+"""Post-training quantisation to int8 on the user's own images, and the agreement of its words.
 
-Which parts become int8 is the family's to say; the others are copied. Method: NNCF's post-training
+The family decides which parts become int8; the others are copied. Method: NNCF's post-training
 quantisation (symmetric weights, activations ranged by statistics of the calibration images, fast
 bias correction).
 """
@@ -35,16 +35,16 @@ _SAME_BOX_IOU = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far two bundles say the same of the same images.
+    """Agreement of two bundles on the same images.
 
     Attributes:
         images: Compared.
         boxes: Of the original.
         other_boxes: Of the other.
         paired: Pairs that overlap by more than half (IoU of the upright boxes).
-        words: Boxes of the original whose text one of the two is sure of.
+        words: Boxes of the original whose text one of the two reads with confidence.
         other_words: The same of the other.
-        same_text: Pairs with the same text, of which one of the two is sure.
+        same_text: Pairs with the same text that one of the two reads with confidence.
     """
 
     images: int
@@ -67,11 +67,11 @@ class Agreement:
 
 
 def calibrate(bundle: Bundle, images: Iterable[bytes]) -> Calibration:
-    """Run the original on images and keep what its parts were given.
+    """Run the original on images and record the inputs of its parts.
 
     Args:
         bundle: With f32 files.
-        images: Encoded images; those that cannot be read are passed over.
+        images: Encoded images; those that cannot be read are skipped.
 
     Raises:
         BundleError: No image could be read, or the bundle has no f32 files.
@@ -143,7 +143,7 @@ def quantise(bundle: Bundle, calibration: Calibration, folder: Path) -> Bundle:
 def spot_all(
     bundle: Bundle, images: Mapping[str, bytes], precision: str, *, threads: int = 1
 ) -> dict[str, ImageResult]:
-    """The account of each image that can be read, by the images' names."""
+    """The result of each image that can be read, by name."""
     settings = SpotterSettings(bundle.model, precision=precision, threads=threads)
     spotter = TextSpotter(settings)
     results = {name: spotter.spot(data) for name, data in images.items()}
@@ -158,10 +158,10 @@ def agreement_of(
     """Pair the words of the same images, the best overlap first.
 
     Args:
-        original: Accounts by the images' names.
+        original: Results by the images' names.
         other: The same of the other bundle.
-        text_threshold: A word that neither reads with so much confidence is noise to both, and
-            counts as a box alone.
+        text_threshold: A word that both read with less confidence is noise, and counts only as a
+            box.
     """
     total = Agreement(len(original), 0, 0, 0, 0, 0, 0)
     for name, result in original.items():
@@ -185,10 +185,10 @@ def agreement_of(
 
 
 def publish(bundle: Bundle, folder: Path, accuracy: Mapping[str, Any]) -> Bundle:
-    """Move a draft to its place, with its measured agreement in the description.
+    """Move a draft to its final folder, with its measured agreement in the description.
 
     Raises:
-        UsageError: Something is there already.
+        UsageError: The folder exists or cannot be written.
     """
     write_spec(bundle.folder, replace(bundle.spec, accuracy=accuracy))
     check_free(folder)
@@ -201,13 +201,13 @@ def publish(bundle: Bundle, folder: Path, accuracy: Mapping[str, Any]) -> Bundle
 
 
 def check_free(folder: Path) -> None:
-    """Raise a `UsageError` if something lies at a folder's place."""
+    """Raise a `UsageError` if the path exists."""
     if folder.exists():
         raise UsageError(f"{folder} exists; name another place with --out")
 
 
 class _Recorder:
-    """Stands in for one of the detector's inference requests and keeps what it is given."""
+    """Replaces one of the detector's inference requests and records its inputs."""
 
     def __init__(self, requests: queue.SimpleQueue[Any]) -> None:
         self.inputs: list[dict[int, NDArray[Any]]] = []
@@ -224,7 +224,7 @@ class _Recorder:
 
 
 def _pairs(words: Sequence[Word], others: Sequence[Word]) -> list[tuple[int, int]]:
-    """Which word of the one is which of the other."""
+    """Pairs of words that are at the same place."""
     iou = box_ious([word.box for word in words], [word.box for word in others])
     overlaps = [(int(i), int(j)) for i, j in np.argwhere(iou > _SAME_BOX_IOU)]
     return one_to_one(sorted(overlaps, key=lambda pair: iou[pair], reverse=True))

@@ -1,4 +1,4 @@
-"""Compiled models: threads, streams and precision always stated, and the precision read back."""
+"""Compiled models: threads, streams and precision are always set, and the precision read back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HINTS = {"f32": "f32", "int8": "f32", "bf16": "bf16"}
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What of the machine a model may use.
+    """The share of the machine that a model may use.
 
     Attributes:
         threads: Inference threads; 0 is refused, since OpenVINO would take every core.
@@ -45,13 +45,14 @@ class Share:
 def shared_core() -> Any:
     """The process's one OpenVINO core, kept to its end.
 
-    A core's CPU plug-in gives the thread that makes it a signal stack and puts the former one back
-    when it goes. Of two cores, dropped in the order of their making, the second puts back the
-    first one's, which is gone: the next signal, Ctrl-C say, kills Python (OpenVINO 2026.4).
+    A core's CPU plug-in gives the thread that creates it a signal stack, and restores the former
+    one when it is destroyed. If two cores are destroyed in the order of their creation, the second
+    restores that of the first, which is freed: the next signal, such as Ctrl-C, crashes Python
+    (OpenVINO 2026.4).
 
-    The binding looks numpy up when it meets the first array, under a lock and then Python's: two
-    threads that come with their first arrays at once wait for each other for ever. So the first
-    one is made here, before there are threads.
+    The binding imports numpy when it gets the first array, under its own lock and then Python's:
+    two threads that pass their first arrays at once deadlock. So the first one is made here, before
+    there are threads.
     """
     ov.Tensor(np.zeros(1, np.float32), shared_memory=True).data.sum()
     return ov.Core()
@@ -94,7 +95,7 @@ class Runtime:
         return self._read(graph, weights)
 
     def _read(self, graph: Path, *weights: Path) -> Any:
-        # of what is no ONNX, other readers would complain on standard error, line after line
+        # other readers would print many errors about a file that is not ONNX
         if graph.suffix == ".onnx" and not _starts_like_onnx(graph):
             raise BundleError(f"{graph} is not an ONNX file")
         try:
@@ -117,8 +118,8 @@ class Runtime:
             model: An ``openvino.Model``.
             share: Instead of the runtime's.
             cached: Whether the compiled model may be kept on disk.
-            shape_entries: Of a model of dynamic shapes: how many operators' code, each for one
-                shape, is kept in memory; None = OpenVINO's 5000.
+            shape_entries: For models with dynamic shapes: number of compiled operators, each for
+                one shape, that are kept in memory; None = OpenVINO's 5000.
 
         Raises:
             BundleError: The plug-in cannot compile it.
@@ -159,7 +160,7 @@ class Runtime:
         return compiled
 
     def _compiled_folder(self) -> Path | None:
-        """A folder of its own for each set of files, precision and OpenVINO version."""
+        """A separate folder for each set of files, precision and OpenVINO version."""
         base = cache_folder() / "compiled" if self._cache is None else self._cache
         if str(base) in ("", "."):
             return None
@@ -174,7 +175,7 @@ class Runtime:
 
 
 def _starts_like_onnx(path: Path) -> bool:
-    """Whether a file starts with the format's version, as every writer of ONNX has it."""
+    """Whether a file starts with the format's version, as written by all exporters."""
     try:
         with path.open("rb") as file:
             return file.read(1) == b"\x08"
@@ -183,10 +184,10 @@ def _starts_like_onnx(path: Path) -> bool:
 
 
 def _drop_unsound(folder: Path) -> None:
-    """Delete kept models that are not as they were written.
+    """Delete cached models that have changed since they were written.
 
-    OpenVINO notices a cut file but not a changed one, and would run other weights than the
-    bundle's, whose checksums were verified.
+    OpenVINO detects a truncated file but not a changed one, and would run other weights than the
+    verified ones of the bundle.
     """
     noted = _noted_sums(folder)
     for blob in folder.glob("*.blob"):
@@ -225,7 +226,7 @@ def _read_back(compiled: Any, hint: str, name: str) -> None:
 
 
 def _reason(exc: RuntimeError) -> str:
-    """The last telling line of OpenVINO's multi-line messages."""
+    """The last informative line of OpenVINO's multi-line messages."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
     return (telling or lines or ["unknown reason"])[-1][:200]

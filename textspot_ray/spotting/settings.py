@@ -1,4 +1,4 @@
-"""What a spotter needs to know; small and picklable, so that it travels to actors."""
+"""Settings of a spotter; small and picklable, so that they can be sent to actors."""
 
 from __future__ import annotations
 
@@ -48,10 +48,9 @@ class SpotterSettings:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Settings with every None replaced by the bundle's value, files verified.
+    """Settings with every None replaced by the bundle's value; the files are verified.
 
-    ``settings`` are those that were resolved, with the precision that this machine has chosen: for
-    workers on any machine.
+    ``settings`` are the original ones with the resolved precision, for workers on any machine.
     """
 
     settings: SpotterSettings
@@ -83,7 +82,7 @@ def resolve(settings: SpotterSettings, *, verify: bool = True) -> Resolved:
 
     Raises:
         BundleError: The bundle is missing, damaged or lacks the precision.
-        ConfigError: A threshold is asked for that the detector's graph makes moot.
+        ConfigError: The threshold is below the one inside the detector's graph.
     """
     bundle = load_bundle(settings.model)
     precision = bundle.resolve_precision(settings.precision)
@@ -112,13 +111,13 @@ def resolve(settings: SpotterSettings, *, verify: bool = True) -> Resolved:
 
 
 def result_fingerprint(resolved: Resolved) -> dict[str, str]:
-    """Everything that changes results, by name, as text: what one table must have in common."""
+    """Everything that changes results, as text by name: it must be the same in all of a table."""
     settings, spec = resolved.settings, resolved.bundle.spec
     image = settings.image
     tiling = "off"
     if image.tiles != "off":
         tiling = f"over {image.tile_over:g}, overlap {image.tile_overlap:g}, {CUTTING}"
-    if image.tiles == "auto":  # without more, a table has all tiles, as those of before
+    if image.tiles == "auto":  # older tables have all tiles, and no suffix
         tiling += f", {COARSE_TO_FINE}"
     return {
         "bundle": f"{spec.name} {spec.version}",
@@ -128,7 +127,7 @@ def result_fingerprint(resolved: Resolved) -> dict[str, str]:
         **family_of(spec).fingerprint(resolved),
         "tiles": tiling,
         "min_side": str(image.min_side),
-        # Only where they are not the defaults, which tables of before have without naming them.
+        # Only if they are not the defaults, as older tables do not have these keys.
         **({"tiff_levels": "pages"} if settings.tiff_levels else {}),
         **({"pdf_dpi": str(settings.pdf_dpi)} if settings.pdf_dpi != 200 else {}),
         "result_version": str(RESULT_VERSION),

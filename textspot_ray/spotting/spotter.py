@@ -83,8 +83,8 @@ class PageDetector:
             page: Page of a multi-page file, from 0.
 
         Returns:
-            The page's account and the features, row for row with its detections. An image that
-            cannot be read has its error in the account; nothing is raised for it.
+            The page's result and the features, row for row with its detections. An image that
+            cannot be read has its error in the result; nothing is raised for it.
         """
         started = time.perf_counter()
         decoded = self._decode(data, page, self._needed_first)
@@ -154,7 +154,7 @@ class PageDetector:
     def _look(
         self, pixels: _Pixels, held: _WindowRows
     ) -> tuple[list[tuple[TileWindow, WindowFindings]], bool]:
-        """All passes over a picture, and whether a full one could not be cut any more."""
+        """All passes over a picture, and whether a saturated one could not be cut any more."""
         width, height = pixels.decoded.width, pixels.decoded.height
         rule = self._regions.tiling(width, height, self._rules.tile_over)
         overlap = self._rules.tile_overlap
@@ -173,7 +173,7 @@ class PageDetector:
             return look_from_coarse_to_fine(plan, look_for, shrink_of, overlap, rule.zoom_below)
         passes = self._passes(width, height)
         whole = len(passes) == 1
-        if self._rules.tiles == "auto":  # the detector gives no map: all that is not blank
+        if self._rules.tiles == "auto":  # without a score map: all tiles that are not blank
             shown = [tile for tile in passes[:-1] if self._has_contrast(pixels.decoded, tile)]
             passes = (*shown, passes[-1])
 
@@ -189,7 +189,7 @@ class PageDetector:
         return has_contrast(cut(decoded, tile), tile.shrink * decoded.scale_x)
 
     def _plan(self, width: int, height: int) -> LevelPlan:
-        """Levels to be looked at from coarse to fine; one where this is not how it is done."""
+        """Levels for coarse-to-fine detection; a single one if that is not used."""
         rule = self._regions.tiling(width, height, self._rules.tile_over)
         share = self._rules.tile_overlap
         is_staged = self._rules.tiles == "auto" and self._regions.gives_evidence
@@ -213,7 +213,7 @@ class PageDetector:
         )
 
     def _needed_first(self, width: int, height: int) -> tuple[int, int]:
-        """The same for the first pass, where others depend on it."""
+        """As `_needed`, for the first pass of coarse-to-fine detection."""
         if len(self._plan(width, height).levels) > 1:
             return self._regions.overview_size(width, height)
         return self._needed(width, height)
@@ -230,8 +230,8 @@ class PageDetector:
 class _WindowRows:
     """Features of the windows of one picture: in memory up to a limit, the rest on disk.
 
-    Of a page of thousands of words most are seen by two windows and more, with 200 kB each, and
-    which of them is kept is only known in the end.
+    On a page with thousands of words most are found in two or more windows, with 200 kB each, and
+    which of them is kept is only known at the end.
     """
 
     def __init__(self) -> None:
@@ -246,7 +246,7 @@ class _WindowRows:
             self._file.close()
 
     def hold(self, found: WindowFindings) -> WindowFindings:
-        """The same findings; their rows may be on disk, and the same to look at."""
+        """The same findings; their rows may be memory-mapped from disk."""
         rows = found.rows
         if not isinstance(rows, np.ndarray) or not rows.nbytes:
             return found
@@ -260,7 +260,7 @@ class _WindowRows:
             rows.tofile(self._file)
             self._file.flush()
             on_disk = np.memmap(self._file, rows.dtype, "r", at, rows.shape)
-        except OSError:  # a full disk: memory has to do
+        except OSError:  # a full disk: keep them in memory
             return found
         return replace(found, rows=on_disk)
 
@@ -274,12 +274,12 @@ class _UndecodableError(Exception):
 
 
 class _Pixels:
-    """A picture decoded as large as what was looked at so far needs it.
+    """A picture, decoded as large as the passes so far need it.
 
     Args:
         decoded: As large as the pass over the whole picture needs it.
-        larger: Decodes it as large as tiles need it; None: there is no more.
-        needed: Width and height that tiles need at least.
+        larger: Decodes it as large as tiles need it; None: it is already.
+        needed: Minimal width and height for tiles.
     """
 
     def __init__(
@@ -292,7 +292,7 @@ class _Pixels:
             self._larger = None
 
     def for_window(self, window: TileWindow) -> Decoded:
-        """The picture, decoded again at the first window that is not the whole of it."""
+        """The picture, decoded again for the first window that is not the whole picture."""
         larger = self._larger
         is_whole = (window.width, window.height) == (self.decoded.width, self.decoded.height)
         if larger is not None and not is_whole:
@@ -311,7 +311,7 @@ def family_named(model: str) -> Family:
 
 
 def load_recognizer(settings: SpotterSettings) -> Recognizes:
-    """Compile the recogniser of a bundle, of whatever family.
+    """Compile the recogniser of a bundle of any family.
 
     Raises:
         BundleError: The bundle is missing, damaged or breaks the contract.
@@ -337,14 +337,14 @@ def assemble(
     read_s: float = 0.0,
     make_words: WordsOf = word_of_box,
 ) -> ImageResult:
-    """Join what the detector and the recogniser say of a page.
+    """Join the results of detector and recogniser for a page.
 
     Args:
         item: Where the page came from.
         page: Its number, from 0.
-        detected: The detector's account.
-        readings: Row for row with its detections; None where there was nothing to read.
-        read_s: Seconds spent on bringing the bytes.
+        detected: The detector's result.
+        readings: Row for row with its detections; None if there was nothing to read.
+        read_s: Seconds spent on reading the bytes.
         make_words: How the bundle's family makes words of a reading.
 
     Returns:
@@ -386,7 +386,7 @@ class TextSpotter:
 
     @property
     def text_threshold(self) -> float:
-        """The bundle's: words read with less confidence are as often wrong as right."""
+        """The bundle's threshold: words below it are wrong as often as right."""
         return load_bundle(self._settings.model).spec.text_threshold
 
     @classmethod
@@ -440,8 +440,8 @@ class TextSpotter:
         Args:
             image: A path, a URI, encoded bytes, an open binary file, a PIL image, or
                 H x W (x 3 or 4) uint8 BGR pixels.
-            min_confidence: Words read with less are left out; ``text_threshold`` is what commands
-                that read tables leave out.
+            min_confidence: Words below it are left out; commands that read tables use
+                ``text_threshold``.
 
         Returns:
             The words; by default every non-empty reading above the detection threshold.
@@ -455,15 +455,15 @@ class TextSpotter:
         return [word for word in result.words if word.text_confidence >= min_confidence]
 
     def spot(self, image: Any, page: int = 0) -> ImageResult:
-        """Spot an image and return its whole account: words, or the error, sizes and times.
+        """Spot an image and return the full result: words or the error, sizes and times.
 
         Args:
             image: As for a call of the spotter.
             page: Page of a multi-page file, from 0.
 
         Raises:
-            UsageError: The file cannot be read, or the pixels are no image; or the spotter was
-                loaded before a fork, which leaves inference without its threads: it would hang.
+            UsageError: The file cannot be read, or the pixels are not an image; or the spotter was
+                loaded before a fork: without its threads, inference would hang.
         """
         if os.getpid() != self._pid:
             raise UsageError(
@@ -482,7 +482,7 @@ class TextSpotter:
 
 
 def _boxed(word: Word, info: PageInfo | None) -> Word:
-    """The word with its polygon's box: a detector's own box may cut the mask's rectangle."""
+    """The word with the box of its polygon: a detector's box may cut the mask's rectangle."""
     box = None if info is None else polygon_box(word.polygon, info.width, info.height)
     return word if box is None else replace(word, box=box)
 

@@ -108,8 +108,8 @@ def cut(decoded: Decoded, window: TileWindow) -> NDArray[np.uint8]:
 def merge(seen: Sequence[Seen], width: int, height: int, *, joins: bool = False) -> list[Seen]:
     """Keep each word once, from the pass that shows it best.
 
-    Only detections of different passes are weighed against each other: within one pass the model
-    has decided. In this order:
+    Only detections of different passes are compared: within one pass the model has decided. In this
+    order:
 
     1. The same place seen more than once: boxes clear of their tile's inner edges come first, then
        the finest pass, then the surest box. Boxes close to an inner edge may lack letters, so they
@@ -124,7 +124,7 @@ def merge(seen: Sequence[Seen], width: int, height: int, *, joins: bool = False)
         seen: Detections of all passes.
         width: Of the image, pixels.
         height: Of the image, pixels.
-        joins: Whether pieces of one region may be put together where no pass shows it whole.
+        joins: Whether pieces of one region may be joined if no pass shows it whole.
 
     Returns:
         The kept ones from top to bottom, left to right.
@@ -210,7 +210,7 @@ def _joined_pieces(pieces: set[int], ranked: Sequence[Seen], rivals: _Rivals) ->
 def _chains(
     pieces: set[int], rivals: _Rivals, linked: Callable[[int, int], bool]
 ) -> list[list[int]]:
-    """Sets of pieces that are linked by way of each other."""
+    """Connected components of linked pieces."""
     left, chains = set(pieces), []
     while left:
         chain: list[int] = []
@@ -227,7 +227,7 @@ def _chains(
 
 
 def _around(detections: Sequence[Detection]) -> Detection:
-    """The rectangle around pieces of one region; as sure as their mean."""
+    """The rectangle around pieces of one region, with their mean confidence."""
     points = np.concatenate([_quad(d) for d in detections])
     polygon = order_corners(cv2.boxPoints(cv2.minAreaRect(points)))
     boxes = np.array([d.box for d in detections])
@@ -255,7 +255,7 @@ def _rank(seen: Seen, width: int, height: int) -> tuple[object, ...]:
 
 
 def _doubt_px(seen: Seen) -> float:
-    """Closer than this to an edge, input pixels, a letter may be hidden: one letter's width."""
+    """Distance to an edge, input pixels, below which a letter may be hidden: a letter's width."""
     x0, y0, x1, y1 = seen.detection.box
     short, long = sorted((x1 - x0, y1 - y0))
     return max(_EDGE_PX, min(long, 1.5 * short) / seen.seen_in.shrink)
@@ -277,7 +277,7 @@ def _gap(seen: Seen, width: int, height: int) -> float:
 
 
 class _Rivals:
-    """Which detections of other passes lie over a detection, and how much, by their polygons."""
+    """Detections of other passes that overlap a detection, and how much, by their polygons."""
 
     def __init__(self, seen: Sequence[Seen]) -> None:
         self._quads = [_quad(s.detection) for s in seen]
@@ -289,7 +289,7 @@ class _Rivals:
         self._shared: dict[tuple[int, int], float] = {}
 
     def of(self, i: int) -> list[int]:
-        """Those of other passes whose boxes meet box i; one row at a time, to stay small."""
+        """Those of other passes whose boxes overlap box i; one row at a time, to save memory."""
         if i not in self._rivals:
             low, high = self._boxes[:, :2], self._boxes[:, 2:]
             meet = (low < self._boxes[i, 2:]).all(axis=1) & (high > self._boxes[i, :2]).all(axis=1)
@@ -312,7 +312,7 @@ class _Rivals:
         return float(np.ptp(self._quads[i] @ sides[short]) / max(lengths[short] ** 2, 1e-9))
 
     def on_one_line(self, i: int, j: int) -> bool:
-        """Whether two long regions are as high as each other and have one middle line."""
+        """Whether two long regions have about the same height and middle line."""
         edges = [self._quads[k][1] - self._quads[k][0] for k in (i, j)]
         across = [self._quads[k][3] - self._quads[k][0] for k in (i, j)]
         long = [float(np.hypot(*edge)) for edge in edges]

@@ -1,8 +1,8 @@
-"""The composite's contract: which tensor of an IR is which, whatever the IR calls it.
+"""The composite's contract: which tensor of an IR is which, independent of its names.
 
-Two generations of detectors exist (``im_data`` + ``im_info``, or ``image`` alone), their rows are
-padded to 100 or dynamic, output names come with and without a suffix, and decoders take the last
-symbol as float or integer, as [1] or [1, 1]. All of that is read off the model here, once.
+Two generations of detectors exist (inputs ``im_data`` and ``im_info``, or only ``image``), their
+rows are padded to 100 or dynamic, output names come with and without a suffix, and decoders take
+the last symbol as float or integer, as [1] or [1, 1]. All of that is read from the model here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from textspot_ray.errors import BundleError
 from textspot_ray.spotting.tensors import dims, shapes
 
-INPUT_HEIGHT, INPUT_WIDTH = 768, 1280  # the published detectors'; others are read off the model
+INPUT_HEIGHT, INPUT_WIDTH = 768, 1280  # of the published detectors; others are read from the model
 FEATURE_SHAPE = (64, 28, 28)
 MASK_SIDE = 28
 ENCODED_CHANNELS = 256
@@ -35,7 +35,7 @@ class DetectorPorts:
         im_info: Index of the ``im_info`` input (processed height, width, scale), if there is one.
         height: Of the input, pixels.
         width: Of the input, pixels.
-        labels: Index of the output [N], or None where a model has none.
+        labels: Index of the output [N], or None if the model has none.
         boxes: Index of the output [N, 5].
         masks: Index of the output [N, 28, 28].
         features: Index of the output [N, 64, 28, 28].
@@ -127,13 +127,13 @@ def detector_ports(model: Any, where: str) -> DetectorPorts:
 
 
 def show_score_map(model: Any) -> int | None:
-    """Make a detector's score map an output behind the others.
+    """Make a detector's score map an additional output.
 
     Args:
         model: An ``openvino.Model``; changed.
 
     Returns:
-        The output's index; None where the graph has no such tensor.
+        The output's index; None if the graph has no such tensor.
     """
     for node in model.get_ordered_ops():
         for output in node.outputs():
@@ -162,7 +162,7 @@ def check_encoder(model: Any, where: str) -> None:
 
 
 def check_augmentation(model: Any, where: str) -> int:
-    """Check that a graph makes a fixed number of further features of a word's.
+    """Check that a graph makes a fixed number of further features from those of a word.
 
     Returns:
         How many.
@@ -174,7 +174,7 @@ def check_augmentation(model: Any, where: str) -> int:
     count = outputs[0][0] if len(outputs) == 1 and outputs[0] else None
     if inputs != [(1, *FEATURE_SHAPE)] or not count or outputs != [(count, *FEATURE_SHAPE)]:
         raise BundleError(
-            f"{where} is no augmentation: it maps {shapes(model.inputs)} to "
+            f"{where} is not an augmentation: it maps {shapes(model.inputs)} to "
             f"{shapes(model.outputs)}, wanted [1, 64, 28, 28] to [N, 64, 28, 28]"
         )
     return count
@@ -225,7 +225,7 @@ def decoder_ports(model: Any, where: str, symbols: int) -> DecoderPorts:
 
 
 def _find(ports: list[Any], name: str, fits: Any) -> int | None:
-    """The port of that name (a suffix aside) if its shape fits, else the only one that fits."""
+    """The port of that name (ignoring a suffix) if its shape fits, else the only one that fits."""
     fitting = [i for i, port in enumerate(ports) if fits(dims(port))]
     named = [i for i in fitting if any(_stem(n) == name for n in ports[i].get_names())]
     if named:

@@ -1,11 +1,11 @@
-"""Graph surgery on the decoder: what does not change from step to step leaves the step.
+"""Graph surgery on the decoder: loop-invariant code motion out of the step.
 
-The published decoder projects all 784 encoder vectors anew at every step, 99 % of its arithmetic,
-although the projection depends on the encoder's output alone. Here that part is found by structure
-(whatever depends on ``encoder_outputs`` and on neither the last symbol nor the hidden state), moved
-behind the encoder, and fed to the step as inputs. Where all that such an input is used for is the
-attention's tanh, its exponential is fed instead (`tanh_of_sum`). A decoder without such a part is
-left alone.
+The published decoder projects all 784 encoder vectors again at every step, 99 % of its arithmetic,
+although the projection depends only on the encoder's output. Here that part is found by structure
+(all that depends on ``encoder_outputs`` and on neither the last symbol nor the hidden state), moved
+behind the encoder, and fed to the step as inputs. If such an input is used only by the attention's
+tanh, its exponential is fed instead (`take_exponential`). A decoder without such a part stays as it
+is.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import openvino.opset13 as ops
 from textspot_ray.spotting.composite.contract import ENCODED_CHANNELS, POSITIONS, DecoderPorts
 from textspot_ray.wording import counted
 
-# an invariant part without one of these is mere reshaping: moving it gains nothing
+# an invariant part without one of these only reshapes: moving it gains nothing
 _ARITHMETIC = frozenset({"MatMul", "Convolution", "Tanh", "Einsum", "GroupConvolution"})
 
 
 @dataclass(frozen=True, slots=True)
 class SplitDecoder:
-    """The reader's graphs as they are run.
+    """The recogniser's graphs as they are run.
 
     Attributes:
         encoder: 1 x 64 x 28 x 28 -> the encoder's output as [1, 784, 256], then the step's
@@ -35,8 +35,8 @@ class SplitDecoder:
             the ports' order where they remain, then the invariant inputs.
         encoded_used: Whether the step still reads ``encoder_outputs`` itself.
         invariants: Number of outputs that were moved out of the step.
-        exponentials: How many of them are handed over as exp(2k), for an attention without tanh.
-        note: What was found, for the log.
+        exponentials: Number of them that are passed as exp(2k), for an attention without tanh.
+        note: What was done, for the log.
 
     With ``narrow``, the encoder's outputs and the step's inputs of 784 positions are bf16.
     """
@@ -58,8 +58,8 @@ def split_decoder(
         encoder: An ``openvino.Model`` that follows the contract.
         decoder: The same.
         ports: The decoder's ports.
-        narrow: Hand over in bf16, for graphs that are run in bf16: as f32 the 400,000 values would
-            be converted at every step, a fifth of its time.
+        narrow: Pass them in bf16, for graphs that run in bf16: as f32 the 400,000 values would be
+            converted at every step, a fifth of its time.
     """
     encoder, step = encoder.clone(), decoder.clone()
     frontier = _frontier(step, ports.encoded)
@@ -113,7 +113,7 @@ def split_decoder(
 
 
 def _narrowed(encoder: Any, step: Any, handed_over: list[tuple[int, int]]) -> tuple[Any, Any]:
-    """The two models with bf16 where one's outputs (first) are the other's inputs (second)."""
+    """The two models with bf16 for the outputs of the first that are inputs of the second."""
     out, into = ov.preprocess.PrePostProcessor(encoder), ov.preprocess.PrePostProcessor(step)
     for output, port in handed_over:
         if step.inputs[port].get_element_type() == ov.Type.f32:
@@ -125,8 +125,8 @@ def _narrowed(encoder: Any, step: Any, handed_over: list[tuple[int, int]]) -> tu
 def _named(model: Any) -> Any:
     """The model with names that are the same at every load in a process.
 
-    OpenVINO numbers inserted nodes and their tensors through, and its cache of compiled models goes
-    by the names: it would miss, and keep another copy, each time.
+    OpenVINO numbers inserted nodes and tensors consecutively, and its cache of compiled models uses
+    the names as key: it would miss, and store another copy, each time.
     """
     for number, node in enumerate(model.get_ordered_ops()):
         if node.get_type_name() != "Parameter":
@@ -144,7 +144,7 @@ def _as_sequence(feature_map: Any) -> Any:
 
 
 def _frontier(model: Any, encoded: int) -> list[Any]:
-    """Outputs that depend on the encoded sequence alone and feed something that depends on more.
+    """Outputs that depend only on the encoded sequence and feed something that depends on more.
 
     In the model's topological order, so that two clones give the same list.
     """
@@ -181,7 +181,7 @@ _LARGEST = 40.0
 
 
 def take_exponential(invariant: Any) -> bool:
-    """Rewrite the step so that its input k becomes exp(2k), if k serves one tanh(k + q) alone.
+    """Rewrite the step so that its input k becomes exp(2k), if k is used only by one tanh(k + q).
 
     Args:
         invariant: The parameter that stands for k; its type is f32.
@@ -206,13 +206,13 @@ def take_exponential(invariant: Any) -> bool:
 
 
 def exponential(value: Any) -> Any:
-    """The output exp(2 value), with the value held within what f32 and bf16 can hold of it."""
+    """The output exp(2 value), clamped to what f32 and bf16 can represent."""
     held = ops.clamp(value, -_LARGEST, _LARGEST)
     return ops.exp(ops.multiply(held, _constant(2.0))).output(0)
 
 
 def _only_consumer(node: Any, kind: str) -> Any | None:
-    """What reads the node's only output, if that is one node of that kind, by one input."""
+    """The consumer of the node's output, if it is a single node of that kind."""
     targets = list(node.output(0).get_target_inputs())
     if len(targets) != 1:
         return None

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from textspot_ray.spotting.tiling import Seen, TileWindow
 
 _MAX_DISTORTION = 1.5
-# A JPEG is decoded at 1/4 for a look at the whole of it where 1/2 would be twice what is needed:
-# 12 megapixels of 4:3 are 1 % to 3 % short of the input then.
+# For the overview a JPEG is decoded at 1/4 where 1/2 would be twice what is needed: 12 megapixels
+# of 4:3 are then 1 % to 3 % smaller than the input.
 _OVERVIEW_ENLARGED = 1.05
 
 
@@ -99,8 +99,8 @@ class CompositeFamily:
     def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:
         """Detector and encoder.
 
-        The decoder's step costs next to nothing after its step-independent part is cut out; an
-        encoder that saw no text stays in f32.
+        The decoder's step costs almost nothing once its step-independent part is removed. Without
+        text in the calibration images the encoder stays in f32.
         """
         from textspot_ray.spotting.composite.contract import detector_ports
         from textspot_ray.spotting.int8 import MAX_BOXES, quantised_model
@@ -129,7 +129,7 @@ class CompositeFamily:
 
 
 def _in_words(alphabet: str) -> str:
-    """``a-z and 0-9`` for the usual alphabet; another one as it stands."""
+    """``a-z and 0-9`` for the usual alphabet; otherwise the alphabet itself."""
     letters, digits = "abcdefghijklmnopqrstuvwxyz", "0123456789"
     if set(alphabet) == set(letters + digits):
         return "a-z and 0-9"
@@ -148,7 +148,7 @@ class WordRegions:
         self._detector = detector
 
     def tiling(self, width: int, height: int, over: float) -> TilingRule:
-        """By the input that shows the picture largest; strips are tiled earlier."""
+        """By the input that shows the picture largest; narrow strips are tiled earlier."""
         return TilingRule(
             self._detector.input_size_for(width, height),
             self._detector.tile_over(width, height, over),
@@ -158,7 +158,7 @@ class WordRegions:
 
     @property
     def gives_evidence(self) -> bool:
-        """Where the graph has a score map: one-stage detectors have."""
+        """If the graph has a score map, as one-stage detectors have."""
         return self._detector.has_score_map
 
     def decode_size(self, width: int, height: int) -> tuple[int, int]:
@@ -166,7 +166,7 @@ class WordRegions:
         return self._detector.input_size_for(width, height)
 
     def overview_size(self, width: int, height: int) -> tuple[int, int]:
-        """What the picture fills of the input, and a little less."""
+        """A little less than the part of the input that the picture fills."""
         input_width, input_height = self._detector.input_size_for(width, height)
         scale = min(input_width / width, input_height / height) / _OVERVIEW_ENLARGED
         return int(width * scale), int(height * scale)
@@ -192,13 +192,13 @@ class WordRegions:
         return WindowFindings(detections, found.features[rows], found.saturated, found.evidence)
 
     def fitting(self, seen: list[Seen]) -> list[Seen]:
-        """All: the detector has a limit of its own."""
+        """All: the detector has its own limit."""
         return seen
 
     def features(
         self, decoded: Decoded, findings: list[WindowFindings], kept: Sequence[Seen]
     ) -> NDArray[np.float32]:
-        """Rows of the findings' features; each window's are let go once they are copied.
+        """Rows of the findings' features; each window's are released once they are copied.
 
         A page of many tiles has thousands of words: all rows and those kept would not fit side by
         side.
@@ -230,7 +230,7 @@ class WordRegions:
     def _is_like_input(self, window: TileWindow) -> bool:
         """Whether stretching a window of a tiled image distorts it by less than the limit.
 
-        Panoramas and strips would otherwise be pulled many times as high as they are.
+        Panoramas and strips would otherwise be stretched to many times their height.
         """
         width, height = self._detector.input_size
         ratio = (window.width / window.height) / (width / height)
@@ -267,7 +267,7 @@ def _detections(
     for i, (box, score, mask) in enumerate(zip(boxes, found.scores, found.masks, strict=True)):
         inside = clip_box(box, decoded.width, decoded.height)
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
-            continue  # wholly in the padding beside the picture
+            continue  # entirely in the padding beside the picture
         polygon = mask_polygon(mask, (box[0], box[1], box[2], box[3]))
         kept.append(
             Detection(

@@ -1,6 +1,6 @@
 """The family's contract: what a DB detector, a CTC recogniser and a line classifier look like.
 
-Whatever the models call their tensors, they are told by their shapes: a detector maps
+Tensors are identified by shape, not by name: a detector maps
 [1, 3, H, W] to a map [1, 1, H, W] (sides multiples of 32), a recogniser [1, 3, 48, W] to
 [1, W / 8, classes], a classifier [1, 3, 48, 192] to [1, 2] (upright, upside down). Class 0 of a
 recogniser is CTC's blank, the last may be the space; the characters between them stand in the
@@ -89,7 +89,7 @@ def check_characters(model: Any, where: str, characters: tuple[str, ...]) -> Non
         characters: By class, from `read_characters`.
 
     Raises:
-        BundleError: It is another number.
+        BundleError: The numbers differ.
     """
     classes = dims(model.outputs[0])[2]
     if classes != len(characters):
@@ -100,7 +100,7 @@ def check_characters(model: Any, where: str, characters: tuple[str, ...]) -> Non
 
 
 def check_classifier(model: Any, where: str) -> None:
-    """Check that a model tells upright from upside down.
+    """Check that a model distinguishes upright and upside-down lines.
 
     Raises:
         BundleError: It does not.
@@ -136,10 +136,10 @@ def read_characters(model: Any, where: str, listed: Path | None = None) -> tuple
             f"{where} has no character list in its metadata: put one into the bundle as "
             "characters.txt, one character a line in the order of its classes"
         )
-    # not splitlines(): the list itself may hold U+2028 and its like
+    # not splitlines(): the list itself may hold U+2028 and the like
     characters = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     classes = dims(model.outputs[0])[-1] if len(model.outputs) == 1 else None
-    # makers append the space, unless the list has it
+    # publishers append the space unless the list has it
     spare = [" "] if classes is None or len(characters) + 2 <= classes else []
     return ("", *characters, *spare)
 

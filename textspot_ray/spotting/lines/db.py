@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_MIN_SIDE = 3.0  # map pixels, before growing: less is noise
+_MIN_SIDE = 3.0  # map pixels, before growing: smaller ones are noise
 _MIN_GROWN_SIDE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class DbRules:
-    """What makes a line of a probability map.
+    """How lines are extracted from a probability map.
 
     Attributes:
         binarize_threshold: Pixels above it belong to a region.
@@ -44,8 +44,8 @@ class FoundLines:
     Attributes:
         corners: N x 4 x 2, float32, map pixels, in order around each rectangle.
         scores: N, float64, mean probabilities.
-        saturated: Whether `DbRules.max_lines` was met.
-        probability: The map itself, where a caller keeps it.
+        saturated: Whether `DbRules.max_lines` was reached.
+        probability: The map itself, if a caller needs it.
     """
 
     corners: NDArray[np.float32]
@@ -76,7 +76,7 @@ def find_lines(probability: NDArray[np.float32], rules: DbRules) -> FoundLines:
         if min(width, height) < _MIN_SIDE:
             continue
         score = _mean_inside(probability, cv2.boxPoints((centre, (width, height), angle)))
-        if not score > rules.score_threshold:  # NaN is no line either
+        if not score > rules.score_threshold:  # also drops NaN
             continue
         grow = width * height * rules.unclip_ratio / (width + height)  # both sides: 2 x distance
         if min(width, height) + grow < _MIN_GROWN_SIDE:

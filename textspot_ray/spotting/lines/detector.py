@@ -18,11 +18,11 @@ from textspot_ray.spotting.lines.db import DbRules, FoundLines, find_lines
 
 @dataclass(frozen=True, slots=True)
 class InputRule:
-    """The size at which an image is looked at; the longest side's limit comes first.
+    """The size to which an image is resized; the limit of the longer side takes precedence.
 
     Attributes:
-        shortest: Smaller images are enlarged until their shorter side has so many pixels.
-        longest: Larger images are shrunk until their longer side has so many pixels.
+        shortest: Images are enlarged until their shorter side has this many pixels.
+        longest: Images are shrunk until their longer side has this many pixels.
     """
 
     shortest: int = 736
@@ -40,12 +40,12 @@ def _fitting(side: float) -> int:
 
 
 class LineDetector:
-    """Holds the compiled detector and one request a stream; `detect` may be called from threads.
+    """Holds the compiled detector and one request per stream; `detect` is thread-safe.
 
     Args:
         compiled: The compiled `detection_model`.
         rule: The input's size.
-        rules: What makes a line.
+        rules: Of the post-processing.
         streams: Requests.
     """
 
@@ -89,8 +89,8 @@ def detection_model(
 
     Args:
         model: As published: it takes 1 x 3 x H x W floats.
-        mean: Taken off, 0 to 255, for each channel in the model's order.
-        std: What is divided by then.
+        mean: Subtracted, 0 to 255, for each channel in the model's order.
+        std: Divisor after that.
         channels: The model's order, bgr or rgb.
     """
     pre = ov.preprocess.PrePostProcessor(model)

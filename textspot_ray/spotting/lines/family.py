@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from textspot_ray.spotting.settings import Resolved, SpotterSettings
     from textspot_ray.spotting.tiling import Seen, TileWindow
 
-# Lines are cut out of a picture so many times finer than the detector's input: what is just large
-# enough to be found would be too small to be read.
+# Lines are cut out of a picture with this multiple of the detector input's resolution: text that is
+# just large enough to be found would be too small to be read.
 _FINER = 2.0
-# Pictures come in hundreds of shapes. After 90 of them the detector holds 200 MB more than before
-# the first (429 and growing with OpenVINO's own limit), for 3 % of its time.
+# Pictures come in hundreds of shapes. After 90 of them the detector uses 200 MB more than before
+# the first (429 and growing with OpenVINO's own limit), at a cost of 3 % of its time.
 _SHAPE_ENTRIES = 1000
 # Raised whenever the family's own code changes words, boxes or confidences.
 _VERSION = 3
-# A picture that is shrunk so many times more than one of its area needs to be is a long one.
+# A picture counts as long if it is shrunk this many times more than its area requires.
 _LONG = 2.0
 
 
@@ -106,8 +106,8 @@ class LinesFamily:
         return LineRecognizer(compiled, known, settings.threads, threshold, classifier, most)
 
     def recognizer_threads(self, detector: int, usual: int) -> int:
-        """As many as the detector's: on documents reading is two thirds of the work, on photos a
-        fifth, and whichever has nothing to do leaves its cores to the other."""
+        """As many as the detector's: reading is two thirds of the work on documents and a fifth on
+        photos, and when one of the two is idle the other uses its cores."""
         return detector
 
     def words_of(self, spec: BundleSpec) -> WordsOf:
@@ -129,7 +129,7 @@ class LinesFamily:
             check_classifier(runtime.read("classifier"), files["classifier"].graph.file)
 
     def fingerprint(self, resolved: Resolved) -> Mapping[str, str]:
-        """The characters that stay, and every rule."""
+        """The alphabet and all rules."""
         rules = _rules(resolved.bundle.spec)
         return {
             "lines_version": str(_VERSION),
@@ -149,13 +149,13 @@ class LinesFamily:
         }
 
     def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:
-        """The detector alone: int8 ruins the recogniser (half of a receipt's words go)."""
+        """Only the detector: in int8 the recogniser loses half of the words of a receipt."""
         from textspot_ray.spotting.int8 import quantised_model
         from textspot_ray.spotting.lines.detector import model_input
         from textspot_ray.spotting.lines.rewrites import lighter_detector
         from textspot_ray.spotting.runtime import Runtime, Share
 
-        # rewritten first: a quantised graph has none of the patterns any more
+        # rewritten first: the patterns are not found in a quantised graph
         detector = lighter_detector(Runtime(bundle, "f32", Share(1, 1)).read("detector"))
         rules = _rules(bundle.spec)
         samples = [
@@ -164,7 +164,7 @@ class LinesFamily:
         return {"detector": quantised_model(detector, samples)}
 
     def limits(self, spec: BundleSpec) -> str:
-        """What the recogniser's characters are for."""
+        """The scripts that the recogniser knows."""
         reads = spec.provenance.get("reads")
         return f"reads {reads}" if reads else ""
 
@@ -175,7 +175,7 @@ FAMILY = LinesFamily()
 class LineRegions:
     """The detector's lines as regions; see `textspot_ray.spotting.family.RegionDetector`."""
 
-    joins_pieces = True  # a line's strip is cut out of the picture after all
+    joins_pieces = True  # a line's strip is cut out of the picture afterwards
     gives_evidence = True  # the probability map
 
     def __init__(self, detector: LineDetector, rules: LinesRules, zoom_below: float) -> None:
@@ -186,9 +186,9 @@ class LineRegions:
         self._long_scale = rules.long_scale
 
     def tiling(self, width: int, height: int, over: float) -> TilingRule:
-        """Later than a detector of words, but long receipts and panoramas at once.
+        """Later than for a detector of words, but at once for long receipts and panoramas.
 
-        Fitted by their long side these would be shrunk far more than their pixels ask for: at
+        Fitted by their long side these would be shrunk far more than their area requires: at
         ``finest`` all tiles together are one full input, or the picture is not shrunk at all.
         """
         over *= self._tile_factor
@@ -203,7 +203,7 @@ class LineRegions:
         return int(width * scale), int(height * scale)
 
     def overview_size(self, width: int, height: int) -> tuple[int, int]:
-        """The same: strips of what is large enough are cut out of the overview."""
+        """The same: strips of text that is large enough are cut out of the overview."""
         return self.decode_size(width, height)
 
     @property
@@ -233,7 +233,7 @@ class LineRegions:
         return WindowFindings(tuple(detections), None, found.saturated, shown)
 
     def fitting(self, seen: list[Seen]) -> list[Seen]:
-        """As many lines as fit into memory, the surest first."""
+        """As many lines as fit into memory, the most confident first."""
         from textspot_ray.spotting.lines.strips import MAX_COLUMNS, columns_of
 
         widths = [columns_of(s.detection.polygon, self._long_scale) for s in seen]

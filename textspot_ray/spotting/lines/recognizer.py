@@ -1,4 +1,4 @@
-"""Reads lines with a CTC recogniser: lines of one width together, the best class a step."""
+"""Reads lines with a CTC recogniser: lines of one width in a batch, greedy decoding."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ Strips = NDArray[np.uint8]  # N x 48 x padded width x 3
 BLANK = 0
 CLASSIFIER_WIDTH = 192
 NOTHING = Reading("", 0.0, ())
-_UNSURE = 0.93  # mean confidence below which a line may stand on its head
-_TURNED = 0.9  # confidence at which the classifier's word is taken
+_UNSURE = 0.93  # mean confidence below which a line may be upside down
+_TURNED = 0.9  # confidence above which the classifier is trusted
 MAX_BATCH = 4  # lines read in one pass
 _BATCH_COLUMNS = 1024  # pixels: of all of them
-_MANY_CLASSES = 2048  # from here on the best one is looked for by blocks
+_MANY_CLASSES = 2048  # with more, the best one is searched by blocks
 _BLOCK = 128
 _IMPOSSIBLE = -1e4  # a logit whose softmax is 0
 
 
 class LineReader:
-    """Lines of one width on one request, and a classifier that is asked about unsure ones.
+    """Reads lines of one width on one request; a classifier may check unsure ones.
 
     Args:
         compiled: From `reading_model`, compiled.
         characters: Of the classes that were kept.
-        space_threshold: Between two characters a space this likely is one, though blank be
-            likelier; recognisers leave out many otherwise.
+        space_threshold: A space between two characters is kept if it is this likely, even if blank
+            is likelier; recognisers miss many otherwise.
         classifier: The compiled classifier of upside-down lines, if the bundle has one.
     """
 
@@ -59,7 +59,7 @@ class LineReader:
         self._characters = characters
 
     def read(self, strips: Strips, widths: Sequence[int]) -> list[Reading]:
-        """Read lines; those that are not read well as they stand are tried upside down.
+        """Read lines; those with a low confidence are also tried upside down.
 
         Args:
             strips: Lines x 48 x padded width x 3, uint8.
@@ -102,12 +102,14 @@ class LineReader:
         px: float,
         width: int,
     ) -> Reading:
-        """Decode a line of a width whose steps are so many pixels."""
+        """Decode a line of that width; a step is ``px`` pixels."""
         found: list[tuple[str, float, float]] = []  # character, confidence, step of its centre
         ended: int | None = None  # the step after the last character
         for start, end in _runs(best):
             confidence = float(sure[start:end].max())
-            if not 0 < confidence < math.inf:  # broken weights: no reading, no invented figure
+            if (
+                not 0 < confidence < math.inf
+            ):  # broken weights: no reading and no made-up confidence
                 return NOTHING
             if ended is not None and ended < start:
                 between = gap[ended:start]
@@ -126,7 +128,7 @@ class LineReader:
 
 
 def _runs(best: NDArray[np.int32]) -> list[tuple[int, int]]:
-    """First and last step (exclusive) of each character: equal classes in a row, no blanks."""
+    """First and last step (exclusive) of each character: runs of equal classes, without blanks."""
     edges = np.flatnonzero(np.diff(best)) + 1
     starts = np.concatenate([[0], edges]).tolist()
     ends = np.concatenate([edges, [len(best)]]).tolist()
@@ -177,8 +179,8 @@ def reading_model(model: Any, kept: Sequence[int] | None, space: int | None, whe
 def _best_by_blocks(likely: Any, classes: int) -> tuple[Any, Any]:
     """The largest of each step and its class, of a number of classes that blocks divide.
 
-    First the block by its maximum, then the class in it: a search through all of thousands of
-    classes takes OpenVINO as long as the layer that computes them.
+    First the block by its maximum, then the class in it: a search through thousands of classes
+    takes OpenVINO as long as the layer that computes them.
     """
 
     def numbers(*values: int) -> Any:
@@ -191,7 +193,7 @@ def _best_by_blocks(likely: Any, classes: int) -> tuple[Any, Any]:
     inside = ops.topk(ops.gather(blocks, block.output(1), one, 1), one, 2, "max", "none", "i32")
     start = ops.multiply(block.output(1), ops.constant(np.int32(_BLOCK)))
     found = ops.add(start, ops.reshape(inside.output(1), numbers(-1, 1), False))
-    # of broken weights the padding may be as good as any: no class of it is one
+    # with broken weights the padding may win: it is not a class
     best = ops.minimum(found, ops.constant(np.int32(classes - 1)))
     return inside.output(0), best.output(0)
 
@@ -221,7 +223,7 @@ class _LastLayer:
     bias: NDArray[np.float32]
 
     def cut(self, kept: Sequence[int]) -> _LastLayer:
-        """Some classes alone: the others are not even computed."""
+        """Only some classes: the others are not computed at all."""
         rows = np.array(kept)
         return replace(self, weights=self.weights[:, rows], bias=self.bias[rows])
 
@@ -240,7 +242,7 @@ class _LastLayer:
 
 
 def _last_layer(logits: Any) -> _LastLayer | None:
-    """The layer behind the classes' scores; None where it is another kind, or quantised."""
+    """The layer that computes the scores; None if it is of another kind, or quantised."""
     add = through(logits.get_node())
     product = through(add.input_value(0).get_node()) if add.get_type_name() == "Add" else None
     if product is None or product.get_type_name() != "MatMul":
@@ -323,10 +325,10 @@ class LineRecognizer:
 def batches_of(columns: Sequence[int], most: int = MAX_BATCH) -> list[list[int]]:
     """Indexes of strips to be read together, the largest batch first.
 
-    Strips as wide as each other alone: padding would change what is read. Of short ones one pass
-    costs up to a quarter less a strip, because the weights are fetched once; beyond
-    `_BATCH_COLUMNS` there is nothing to be gained. Sizes are powers of two, for few shapes, and
-    depend on the page alone, not on the threads.
+    Only strips of equal width: padding would change the result. A batch of short ones costs up to a
+    quarter less per strip, because the weights are fetched once; beyond `_BATCH_COLUMNS` nothing is
+    gained. Sizes are powers of two, for few shapes, and depend only on the page, not on the
+    threads.
 
     Args:
         columns: Padded widths.
@@ -343,18 +345,18 @@ def batches_of(columns: Sequence[int], most: int = MAX_BATCH) -> list[list[int]]
                 size //= 2
             batches.append(left[:size])
             left = left[size:]
-    # so that no worker is left with a long one at the end
+    # so that no thread gets a long one at the end
     return sorted(batches, key=lambda batch: (-len(batch) * columns[batch[0]], batch))
 
 
 def mean_confidence(reading: Reading) -> float:
-    """Mean over the characters, 0 without any."""
+    """Mean over the characters, 0 if there are none."""
     sure = reading.char_confidences
     return sum(sure) / len(sure) if sure else 0.0
 
 
 def _classifier_input(strip: Strips, width: int) -> Strips:
-    """A line as its classifier wants it, 1 x 48 x 192 x 3: squeezed or padded."""
+    """A line as the classifier takes it, 1 x 48 x 192 x 3: squeezed or padded."""
     columns = min(width, CLASSIFIER_WIDTH)
     canvas = np.full((1, strip.shape[1], CLASSIFIER_WIDTH, 3), PADDING, np.uint8)
     canvas[0, :, :columns] = cv2.resize(strip[0, :, :width], (columns, strip.shape[1]))

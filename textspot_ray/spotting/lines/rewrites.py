@@ -1,10 +1,10 @@
-"""The same detector in less arithmetic: what OpenVINO runs slowly is put another way.
+"""Graph rewrites that make a DB detector faster: slow patterns are replaced by equivalent ones.
 
-Converters write a graph down as its makers trained it. Of a DB detector's time on a CPU, a quarter
-goes on operators with next to no arithmetic in them: the last layers work at the full size of the
-picture on 24 channels and on one (blocked layouts carry 16 for it), gates read a feature map twice,
-and convolutions run over maps that were enlarged by repeating pixels. Every rewrite here is an
-identity but for rounding; a graph without the pattern stays as it is. Measured on PP-OCRv6 small,
+Converters keep a graph as it was trained. A quarter of a DB detector's time on a CPU is spent in
+operators with almost no arithmetic: the last layers work at the full size of the picture on 24
+channels and on one (blocked layouts use 16 for it), gates read a feature map twice, and
+convolutions run over maps that were enlarged by repeating pixels. Every rewrite here is an identity
+except for rounding; a graph without the pattern stays as it is. Measured on PP-OCRv6 small,
 736 x 1088, one thread, bf16: 165 to 124 ms, then by the last of them, another day, 132 to 125.
 """
 
@@ -37,7 +37,7 @@ def lighter_detector(model: Any) -> Any:
 
 
 def through(node: Any) -> Any:
-    """The node behind operators that change nothing."""
+    """The node behind operators that do not change values."""
     while node.get_type_name() in ("Identity", "Convert", "Result"):
         node = node.input_value(0).get_node()
     return node
@@ -75,7 +75,7 @@ def _gate(x: Any, product: Any) -> Any:
 
 
 def _plus_one(gate: Any, one: Any) -> Any:
-    """1 + gate; into a hard sigmoid it goes, since operators on tiny tensors cost too."""
+    """1 + gate, folded into a hard sigmoid, since operators on tiny tensors cost time too."""
     node = through(gate.get_node())
     if node.get_type_name() != "HardSigmoid":
         return ops.add(gate, one)
@@ -116,7 +116,7 @@ def _split_concats(model: Any) -> None:
 
 
 def _of_enlarged(value: Any, weights: NDArray[np.float32], how: dict[str, Any]) -> Any:
-    """A convolution of an enlarged map, as a transposed one of the map before; None: it is none.
+    """A convolution of an enlarged map as a transposed one of the small map, or None.
 
     Enlarged by repeating pixels, f times a side, most taps of a pixel fall on the same number: a
     transposed convolution with their sums has (f + k - 1)^2 / f^2 taps a pixel, instead of k^2.
@@ -149,7 +149,7 @@ def _of_enlarged(value: Any, weights: NDArray[np.float32], how: dict[str, Any]) 
 
 
 def _times_repeated(node: Any) -> int | None:
-    """How often an enlargement repeats each pixel a side; None where it does something else."""
+    """How often an enlargement repeats each pixel per side; None for other operators."""
     if node.get_type_name() != "Interpolate":
         return None
     how, values = node.get_attributes(), node.input_values()
@@ -171,8 +171,8 @@ def _times_repeated(node: Any) -> int | None:
 def _head_at_low_resolution(model: Any) -> Any:
     """Two transposed convolutions, 2 x 2 each, as 1 x 1 convolutions before one shuffle.
 
-    Neither overlaps with itself, so that every one of the 4 x 4 pixels that become of a pixel is a
-    sum of its own over that pixel's channels.
+    Neither overlaps itself, so each of the 4 x 4 output pixels of a pixel is a separate sum over
+    that pixel's channels.
     """
     sigmoid = through(model.outputs[0].get_node())
     last = _transposed(sigmoid.input_value(0)) if sigmoid.get_type_name() == "Sigmoid" else None

@@ -1,8 +1,8 @@
-"""Lines laid upright: the recogniser's input, cut out of the image, and how they travel.
+"""Rectified lines: the recogniser's input, cut out of the image, and how it is transported.
 
 A strip is 48 pixels high and as wide as its line at that scale. It is padded on the right to a
-multiple of a bucket, so that the recogniser meets few shapes: dynamic shapes in fine steps make
-OpenVINO's memory grow for ever.
+multiple of a bucket, so that the recogniser sees few shapes: with dynamic shapes in fine steps
+OpenVINO's memory grows without bound.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ LONG_STRIP = 320  # pixels: what recognisers are trained on; only wider strips m
 MAX_STRIP = 6400  # pixels, some 250 characters; longer lines are squeezed to it
 MAX_COLUMNS = 1_000_000  # of all strips of a page: 144 MB
 PADDING = 128  # grey: zero after the recogniser's normalisation
-_MARGIN = 3  # pixels around a line that interpolation may look at
-_WARP_LIMIT = 32_000  # OpenCV's warp counts pixels of its source in 16 bits
+_MARGIN = 3  # pixels around a line that interpolation may use
+_WARP_LIMIT = 32_000  # OpenCV's warp addresses source pixels with 16 bits
 _TALL = 2.0  # lines more than this times the strip's height are shrunk by area averaging
 
 
@@ -78,7 +78,7 @@ def no_strips() -> LineStrips:
 def cut_strips(
     image: NDArray[np.uint8], quads: Sequence[NDArray[np.float64]], long_scale: float = 1.0
 ) -> LineStrips:
-    """Lay lines upright.
+    """Rectify lines.
 
     Args:
         image: H x W x 3, uint8.
@@ -128,7 +128,7 @@ def _upright(image: NDArray[np.uint8], quad: NDArray[np.float64], width: int) ->
 def _around(
     image: NDArray[np.uint8], quad: NDArray[np.float64]
 ) -> tuple[NDArray[np.uint8], tuple[int, int], NDArray[np.float64]]:
-    """The image around a line, that window's origin, and how far it had to be shrunk."""
+    """The image around a line, the origin of that window, and its scale."""
     rows, columns = image.shape[:2]
     x0, y0 = np.floor(quad.min(axis=0) - _MARGIN).astype(int).clip(0, (columns - 1, rows - 1))
     x1, y1 = np.ceil(quad.max(axis=0) + _MARGIN).astype(int).clip((x0 + 1, y0 + 1), (columns, rows))

@@ -1,10 +1,10 @@
-"""A line's words: its text split at spaces, each word with its place along the line.
+"""A line's words: its text split at spaces, each word with its position along the line.
 
-A CTC recogniser fires each character near the character's centre. A word begins half way between
-its first character and the one before, but no further out than `OUTER_EDGE` of a character's
-width. The detector's rectangle is grown for reading, so words are reported with less height.
-Measured on street photos: whole lines score .282, lines cut by the number of characters .564, by
-positions .610, with the limit .616, with three quarters of the height .67.
+A CTC recogniser outputs each character near the character's centre. A word begins half way between
+its first character and the one before, but at most `OUTER_EDGE` of a character's width before the
+first one's centre. The detector's rectangle is grown for reading, so words are reported with less
+height. Measured on street photos: whole lines score .282, lines cut by the number of characters
+.564, by positions .610, with the limit .616, with three quarters of the height .67.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ def split_line(text: str, places: Sequence[float], aspect: float) -> list[Span]:
 
 
 def logical_order(parts: Sequence[str], direction: Callable[[str], str], base: str) -> list[int]:
-    """Indexes of parts, as they stand from left to right, in the order they are read.
+    """Indexes of parts, given from left to right, in reading order.
 
-    The inverse of the bidirectional algorithm for one level: what runs against the line's own
-    direction, with whatever stands between it, is read the other way.
+    The inverse of the bidirectional algorithm for one level: runs against the line's direction,
+    with the neutral parts between them, are reversed.
 
     Args:
         parts: Characters or words.
@@ -98,7 +98,7 @@ def logical_order(parts: Sequence[str], direction: Callable[[str], str], base: s
         if ways[start] in ("", base):
             start += 1
             continue
-        last = start  # neutrals at a run's end go with the line
+        last = start  # neutrals at the end of a run belong to the line
         for i in range(start, len(order)):
             if ways[i] == base:
                 break
@@ -154,7 +154,7 @@ def _ends(
 
 
 def _neighbour(text: str, i: int, step: int) -> int | None:
-    """The next character that way that is no space."""
+    """The next character in that direction that is not a space."""
     i += step
     while 0 <= i < len(text):
         if not text[i].isspace():

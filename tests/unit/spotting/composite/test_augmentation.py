@@ -98,7 +98,7 @@ def test_it_is_part_of_what_a_table_has_in_common(tmp_path: Path) -> None:
 def test_another_graph_is_refused(tmp_path: Path) -> None:
     folder = bundle(tmp_path / "b", shifted(0.1, shape=(3, 28, 28)), (0.05, 0.9))
     wanted = (
-        r"augmentation\.xml is no augmentation: .*wanted \[1, 64, 28, 28\] to \[N, 64, 28, 28\]"
+        r"augmentation\.xml is not an augmentation: .*wanted \[1, 64, 28, 28\] to \[N, 64, 28, 28\]"
     )
     with pytest.raises(BundleError, match=wanted):
         Recognizer(SpotterSettings(folder))
