@@ -143,7 +143,7 @@ class _Condition:
     cost: str
 
 
-class SearchSql:
+class _SearchSql:
     """The SQL of one query, with its parameters.
 
     Args:
@@ -162,20 +162,19 @@ class SearchSql:
         self._filters = self._make_filters()
         self._conditions = [self._condition(term) for term in query.terms]
 
-    def whole(self) -> str:
+    def statement(self) -> str:
         """The statement of the query."""
-        if len(self._query.terms) < 2:
-            return self.single()
+        if not self._conditions:
+            return self._one_word(_Condition("true", "0"))
+        if len(self._conditions) == 1:
+            return self._one_word(self._conditions[0])
         if self._query.combine is Combine.ANY:
-            return self.any_term()
-        return self.all_terms() if self._query.combine is Combine.ALL else self.phrase()
+            return self._any_term()
+        if self._query.combine is Combine.ALL:
+            return self._all_terms()
+        return self._finish(phrase_sql(self._term_tables(), self._query.line))
 
-    def single(self) -> str:
-        """One term, or none."""
-        condition = self._conditions[0] if self._conditions else _Condition("true", "0")
-        return self._one_word(condition)
-
-    def any_term(self) -> str:
+    def _any_term(self) -> str:
         """Words that match one of the terms."""
         where = " OR ".join(f"({condition.where})" for condition in self._conditions)
         costs = ", ".join(
@@ -184,7 +183,7 @@ class SearchSql:
         )
         return self._one_word(_Condition(f"({where})", f"least({costs})"))
 
-    def all_terms(self) -> str:
+    def _all_terms(self) -> str:
         """For each image that has all terms, its best word of each."""
         names = self._term_tables()
         for n, name in enumerate(names):
@@ -201,32 +200,31 @@ class SearchSql:
             f"SELECT image_id, [{columns}] AS ws, {cost} AS cost, {conf} AS conf FROM b0 {joins}"
         )
 
-    def phrase(self) -> str:
-        """Words next to each other on one line, in the order of the terms."""
-        return self._finish(phrase_sql(self._term_tables(), self._query.line))
-
     def _term_tables(self) -> list[str]:
+        """Name a table for the words of each term."""
         names = []
         for n, condition in enumerate(self._conditions):
-            self._with.append(f"t{n} AS MATERIALIZED ({self._rows(condition)})")
+            rows = (
+                f"SELECT image_id, {_STRUCT} AS w, {condition.cost} AS cost, "
+                f"text_confidence AS conf {self._from_where(condition)}"
+            )
+            self._with.append(f"t{n} AS MATERIALIZED ({rows})")
             names.append(f"t{n}")
         return names
-
-    def _rows(self, condition: _Condition) -> str:
-        filters = [f"({condition.where})", *self._filters]
-        where = " AND ".join(filters + ([_EXACT_REGION] if self._is_relative() else []))
-        return (
-            f"SELECT image_id, {_STRUCT} AS w, {condition.cost} AS cost, "
-            f"text_confidence AS conf FROM {self._from()} WHERE {where}"
-        )
 
     def is_cut(self, found: int) -> bool:
         """Whether hits may be missing because only the best candidates were looked at."""
         limit = self._query.limit
         return self._preferred and limit is not None and found < limit
 
-    def _from(self) -> str:
-        return f"lookup JOIN {_SIZES}" if self._is_relative() else "lookup"
+    def _from_where(self, condition: _Condition) -> str:
+        """The words that a term and all other conditions leave."""
+        if self._is_relative():
+            return f"FROM lookup JOIN {_SIZES} WHERE {self._where(condition)} AND {_EXACT_REGION}"
+        return f"FROM lookup WHERE {self._where(condition)}"
+
+    def _where(self, condition: _Condition) -> str:
+        return " AND ".join([f"({condition.where})", *self._filters])
 
     def _is_relative(self) -> bool:
         return self._query.region is not None and self._query.region.relative
@@ -243,19 +241,13 @@ class SearchSql:
             # joining every word of the corner with its image is what takes long: take the best
             # candidates by a bound that needs no join, and look at the images of these alone
             self._preferred = True
-            where = " AND ".join([f"({condition.where})", *self._filters])
             rows = (
                 f"SELECT {columns}, cost FROM (SELECT {columns}, {condition.cost} AS cost "
-                f"FROM lookup WHERE {where} {order} LIMIT {take}) "
+                f"FROM lookup WHERE {self._where(condition)} {order} LIMIT {take}) "
                 f"JOIN {_SIZES} WHERE {_EXACT_REGION}"
             )
         else:
-            filters = [f"({condition.where})", *self._filters]
-            filters += [_EXACT_REGION] if self._is_relative() else []
-            rows = (
-                f"SELECT {columns}, {condition.cost} AS cost FROM {self._from()} "
-                f"WHERE {' AND '.join(filters)}"
-            )
+            rows = f"SELECT {columns}, {condition.cost} AS cost {self._from_where(condition)}"
         return self._finish(
             f"SELECT image_id, [{_STRUCT}] AS ws, cost, text_confidence AS conf "
             f"FROM ({rows} {order}{tail})"
@@ -269,10 +261,9 @@ class SearchSql:
         take = self._candidates()
         if take is None:
             return
-        where = " AND ".join([f"({condition.where})", *self._filters])
         sql = (
-            f"SELECT min(c) FROM (SELECT text_confidence AS c FROM lookup WHERE {where} "
-            f"ORDER BY c DESC LIMIT {take})"
+            f"SELECT min(c) FROM (SELECT text_confidence AS c FROM lookup "
+            f"WHERE {self._where(condition)} ORDER BY c DESC LIMIT {take})"
         )
         used = set(re.findall(r"\$(\w+)", sql))
         parameters = {name: value for name, value in self.parameters.items() if name in used}
@@ -475,8 +466,8 @@ def search(tables: TableViews, query: SearchQuery, *, _all_candidates: bool = Fa
     Raises:
         UsageError: A pattern is not a regular expression, or a fuzzy term matches too many words.
     """
-    builder = SearchSql(tables, query, _all_candidates)
-    rows = tables.rows(builder.whole(), builder.parameters)
+    builder = _SearchSql(tables, query, _all_candidates)
+    rows = tables.rows(builder.statement(), builder.parameters)
     if builder.is_cut(len(rows)):  # too few of the best candidates were in the region
         return search(tables, query, _all_candidates=True)
     return [_hit(row) for row in rows]
@@ -498,10 +489,10 @@ def search_images(tables: TableViews, query: SearchQuery) -> list[ImageHits]:
     Raises:
         UsageError: As `search`.
     """
-    builder = SearchSql(tables, dataclasses.replace(query, limit=None), True)
+    builder = _SearchSql(tables, dataclasses.replace(query, limit=None), True)
     limit = "" if query.limit is None else f" LIMIT {int(query.limit)}"
     rows = tables.rows(
-        f"SELECT image_id, count(*), min(cost), max(conf) FROM ({builder.whole()}) "
+        f"SELECT image_id, count(*), min(cost), max(conf) FROM ({builder.statement()}) "
         f"GROUP BY image_id ORDER BY 3, 4 DESC, image_id{limit}",
         builder.parameters,
     )
@@ -514,9 +505,10 @@ def count_hits(tables: TableViews, query: SearchQuery) -> tuple[int, int]:
     Raises:
         UsageError: As `search`.
     """
-    builder = SearchSql(tables, dataclasses.replace(query, limit=None), True)
+    builder = _SearchSql(tables, dataclasses.replace(query, limit=None), True)
     hits, images = tables.rows(
-        f"SELECT count(*), count(DISTINCT image_id) FROM ({builder.whole()})", builder.parameters
+        f"SELECT count(*), count(DISTINCT image_id) FROM ({builder.statement()})",
+        builder.parameters,
     )[0]
     return int(hits), int(images)
 

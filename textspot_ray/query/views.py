@@ -1,6 +1,6 @@
 """Committed tables as DuckDB views: ``words``, ``images``, ``errors``, ``shards`` and ``runs``.
 
-    with open_tables("out") as tables:
+    with open_views("out") as tables:
         tables.words.filter("text = 'exit'").df()
 
 The connection is in memory, sees only the committed files, and cannot be unlocked from SQL: no
@@ -16,7 +16,6 @@ import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
@@ -242,12 +241,7 @@ class TableViews:
     def __enter__(self) -> TableViews:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _make_view(self, table: str, files: Sequence[DataFile]) -> list[str]:
