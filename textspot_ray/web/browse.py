@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import itertools
 import json
 import secrets
 import threading
@@ -251,14 +252,9 @@ class _Handlers:
     @_answers
     async def images(self, request: Request) -> Response:
         given = request.query_params
-        return JSONResponse(
-            await run_in_threadpool(
-                self._data.images,
-                _question(given),
-                _whole(given, "offset", 0),
-                _whole(given, "count", 24),
-            )
-        )
+        offset, count = _whole(given, "offset", 0), _whole(given, "count", 24)
+        found = await run_in_threadpool(self._data.images, _question(given), offset, count)
+        return JSONResponse(found)
 
     @_answers
     async def image(self, request: Request) -> Response:
@@ -275,13 +271,8 @@ class _Handlers:
             first = await run_in_threadpool(next, lines, "")  # errors are raised here
         except (TextspotError, ValueError, duckdb.Error) as exc:
             return JSONResponse({"error": sql_reason(exc)}, 400)
-
-        def everything() -> Any:
-            yield first
-            yield from lines
-
         return StreamingResponse(
-            everything(),
+            itertools.chain([first], lines),
             media_type="text/csv" if is_csv else "application/x-ndjson",
             headers={"Content-Disposition": f"attachment; filename=hits.{kind}"},
         )
@@ -289,11 +280,8 @@ class _Handlers:
     @_answers
     async def errors(self, request: Request) -> Response:
         given = request.query_params
-        return JSONResponse(
-            await run_in_threadpool(
-                self._data.errors, _whole(given, "offset", 0), _whole(given, "count", 100)
-            )
-        )
+        offset, count = _whole(given, "offset", 0), _whole(given, "count", 100)
+        return JSONResponse(await run_in_threadpool(self._data.errors, offset, count))
 
     @_answers
     async def reason(self, request: Request) -> Response:
