@@ -175,25 +175,14 @@ class RunConfig:
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
-        for section in dataclasses.fields(self):
-            value = getattr(self, section.name)
+        for name, kind in typing.get_type_hints(type(self)).items():
+            value = getattr(self, name)
             if isinstance(value, dict):  # as in YAML
-                built = _build(_SECTIONS[section.name], value, f"{section.name}.")
-                object.__setattr__(self, section.name, built)
-            elif not isinstance(value, _SECTIONS[section.name]):
-                wanted = _SECTIONS[section.name].__name__
+                object.__setattr__(self, name, _build(kind, value, f"{name}."))
+            elif not isinstance(value, kind):
                 raise ConfigError(
-                    f"{section.name} must be a dict or {wanted}, not {type(value).__name__}"
+                    f"{name} must be a dict or {kind.__name__}, not {type(value).__name__}"
                 )
-
-
-_SECTIONS: dict[str, type[Any]] = {
-    "source": SourceConfig,
-    "image": ImageConfig,
-    "model": ModelConfig,
-    "engine": EngineConfig,
-    "output": OutputConfig,
-}
 
 
 def load_config(
