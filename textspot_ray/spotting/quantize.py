@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,12 +49,12 @@ class Agreement:
     """
 
     images: int
-    boxes: int
-    other_boxes: int
-    paired: int
-    words: int
-    other_words: int
-    same_text: int
+    boxes: int = 0
+    other_boxes: int = 0
+    paired: int = 0
+    words: int = 0
+    other_words: int = 0
+    same_text: int = 0
 
     @property
     def box_agreement(self) -> float:
@@ -163,7 +164,7 @@ def agreement_of(
         text_threshold: A word that both read with less confidence is noise, and counts only as a
             box.
     """
-    total = Agreement(len(original), 0, 0, 0, 0, 0, 0)
+    sums: Counter[str] = Counter()
     for name, result in original.items():
         words, others = result.words, other[name].words if name in other else ()
         pairs = _pairs(words, others)
@@ -171,17 +172,13 @@ def agreement_of(
         other_sure = [w.text_confidence >= text_threshold for w in others]
         for i, j in pairs:
             sure[i] = other_sure[j] = sure[i] or other_sure[j]
-        total = replace(
-            total,
-            boxes=total.boxes + len(words),
-            other_boxes=total.other_boxes + len(others),
-            paired=total.paired + len(pairs),
-            words=total.words + sum(sure),
-            other_words=total.other_words + sum(other_sure),
-            same_text=total.same_text
-            + sum(sure[i] and words[i].text == others[j].text for i, j in pairs),
-        )
-    return total
+        sums["boxes"] += len(words)
+        sums["other_boxes"] += len(others)
+        sums["paired"] += len(pairs)
+        sums["words"] += sum(sure)
+        sums["other_words"] += sum(other_sure)
+        sums["same_text"] += sum(sure[i] and words[i].text == others[j].text for i, j in pairs)
+    return Agreement(len(original), **sums)
 
 
 def publish(bundle: Bundle, folder: Path, accuracy: Mapping[str, Any]) -> Bundle:
