@@ -453,15 +453,15 @@ class _Reading:
     def of(cls, options: Mapping[str, Any]) -> _Reading:
         """From keyword options, checked as those of the command line and of YAML are."""
         _check_names(options)
-        colours, least = options.get("colours", "bgr"), options.get("min_confidence")
+        colours, min_confidence = options.get("colours", "bgr"), options.get("min_confidence")
         known = {name: value for name, value in options.items() if name not in _RESULT_OPTIONS}
         made = config_of((), known)
         spotter = _loaded(made.model, made.image, options.get("threads"), os.getpid())
-        if least is not None:
-            _check_confidence(least)
+        if min_confidence is None:
+            min_confidence = spotter.text_threshold
+        _check_confidence(min_confidence)
         _check_colours(colours)
-        least = spotter.text_threshold if least is None else float(least)
-        return cls(spotter, least, colours, made.source.storage_options)
+        return cls(spotter, float(min_confidence), colours, made.source.storage_options)
 
     def result(self, image: Any, page: int = 0) -> SpotResult:
         """Read one image."""
@@ -571,13 +571,13 @@ def _table_results(
     from textspot_ray.query.views import open_views
 
     with scratch or contextlib.nullcontext(), open_views(where, storage_options) as views:
-        least = views.files.text_threshold if min_confidence is None else min_confidence
+        lowest = views.min_confidence(min_confidence)
         messages = dict(views.rows("SELECT image_id, message FROM errors"))
         for page in read_pages(views, min_confidence=0.0):
-            yield _from_page(page, least, messages.get(page.image_id))
+            yield _from_page(page, lowest, messages.get(page.image_id))
 
 
-def _from_page(page: Page, least: float, message: str | None) -> SpotResult:
+def _from_page(page: Page, min_confidence: float, message: str | None) -> SpotResult:
     from textspot_ray.records import ErrorKind, ImageError, Item, PageInfo, Stage
 
     info = None
@@ -589,7 +589,7 @@ def _from_page(page: Page, least: float, message: str | None) -> SpotResult:
     item = Item(page.image_id, page.source, member=page.member)
     words = tuple(replace(word, line=word.line_index) for word in page.words)
     record = ImageResult(item, page.page, info, words=words, error=error)
-    return SpotResult(page.image_id, record, least)
+    return SpotResult(page.image_id, record, min_confidence)
 
 
 def _values(word: Word) -> dict[str, Any]:

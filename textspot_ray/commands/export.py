@@ -79,16 +79,15 @@ def main(args: argparse.Namespace) -> int:
         source_roots=source_roots(args),
     )
     with opened_table(args) as tables:
-        least = args.min_confidence
-        least = tables.files.text_threshold if least is None else least
+        min_confidence = tables.min_confidence(args.min_confidence)
         report = export_table(tables, args.format, args.out, settings)
     sys.stdout.flush()
-    for line in _report_lines(report, least, args.out):
+    for line in _report_lines(report, min_confidence, args.out):
         print(line, file=sys.stderr)
     return ExitCode.OK if report.images else ExitCode.NO_MATCH
 
 
-def _report_lines(report: ExportReport, least: float, out: str | None) -> list[str]:
+def _report_lines(report: ExportReport, min_confidence: float, out: str | None) -> list[str]:
     """What was written and what was left out."""
     if not report.images and not (report.failed or report.unread):
         return ["no image has words to export (see --source, --min-confidence, --limit)"]
@@ -98,7 +97,7 @@ def _report_lines(report: ExportReport, least: float, out: str | None) -> list[s
     ]
     if report.below:
         lines.append(
-            f"left out {counted(report.below, 'word')} read with less than {least:g} "
+            f"left out {counted(report.below, 'word')} read with less than {min_confidence:g} "
             "(--min-confidence)"
         )
     if report.failed:

@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
         ids = list(marked) if args.search else sample_ids(tables, args.sample)
         settings = ViewSettings(
             title=f"textspot-ray: {' '.join(args.search or [args.table])}",
-            least=args.min_confidence,
+            min_confidence=args.min_confidence,
             thumb_px=args.thumb or None,
             errors_first=args.errors,
             source_options=storage_options(args),

@@ -22,12 +22,12 @@ from textspot_ray.query.views import TableViews
 _WORDS_SQL = """
     SELECT image_id, width, height, polygon, text, text_confidence, detection_confidence
     FROM words JOIN (SELECT unnest($ids) AS image_id) USING (image_id) JOIN images USING (image_id)
-    WHERE text_confidence >= $least
+    WHERE text_confidence >= $lowest
     ORDER BY image_id, word_index
 """
 _BELOW_SQL = """
     SELECT count(*) FROM words JOIN (SELECT unnest($ids) AS image_id) USING (image_id)
-    WHERE text_confidence < $least
+    WHERE text_confidence < $lowest
 """
 
 
@@ -144,11 +144,10 @@ def join_predictions(
             f"no image of {tables.uri} is named like the ground truth "
             f"(img_7.jpg belongs to gt_img_7.txt; the ground truth has {min(gt, default='none')})"
         )
-    asked = settings.min_confidence
     found: dict[str, list[Predicted]] = {key: [] for key in image_ids}
     parameters: dict[str, Any] = {
         "ids": list(image_ids.values()),
-        "least": tables.files.text_threshold if asked is None else asked,
+        "lowest": tables.min_confidence(settings.min_confidence),
     }
     for image_id, width, height, polygon, text, confidence, detection in tables.rows(
         _WORDS_SQL, parameters
@@ -162,7 +161,7 @@ def join_predictions(
         without_gt,
         missing,
         int(tables.rows(_BELOW_SQL, parameters)[0][0]),
-        float(parameters["least"]),
+        float(parameters["lowest"]),
     )
 
 

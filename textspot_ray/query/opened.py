@@ -123,14 +123,13 @@ class OpenedTables(Tables):
         if page is None:
             page = read_page(self.views, self._only(image_id))
         assert page is not None  # `_only` takes ids from the table
-        least = self.text_threshold if min_confidence is None else min_confidence
         with Pictures(
             self.store, self.storage_options, source_roots=parse_roots(source_root)
         ) as pictures:
             ((_, image, note),) = pictures.decoded([page], longest_px)
         if image is None:
             raise UsageError(f"{page.image_id}: {note}")
-        return draw_words(image, page, least)
+        return draw_words(image, page, self.views.min_confidence(min_confidence))
 
     def _only(self, glob: str) -> str:
         from textspot_ray.query.selection import source_condition

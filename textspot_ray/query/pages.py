@@ -89,7 +89,7 @@ def read_pages(
     Raises:
         DamagedTableError: An image's words are missing, or a file cannot be read.
     """
-    least = tables.files.text_threshold if min_confidence is None else min_confidence
+    lowest = tables.min_confidence(min_confidence)
     where = ""
     parameters: dict[str, str] = {}
     if source is not None:
@@ -107,7 +107,7 @@ def read_pages(
         rows: list[tuple[Any, ...]] = []
         if image[_N_WORDS]:
             rows = _take(groups, waiting, image[0], tables.uri)
-        sure = [row for row in rows if row[3] >= least]
+        sure = [row for row in rows if row[3] >= lowest]
         kept = [row for row in sure if max_confidence is None or row[3] <= max_confidence]
         yield _page(image, kept, len(rows) - len(sure))
 

@@ -289,11 +289,10 @@ class _SearchSql:
     def _make_filters(self) -> list[str]:
         query = self._query
         filters = []
-        least = query.min_confidence
-        least = self._tables.files.text_threshold if least is None else least
-        if least > 0:
-            self.parameters["least"] = least
-            filters.append("text_confidence >= $least")
+        lowest = self._tables.min_confidence(query.min_confidence)
+        if lowest > 0:
+            self.parameters["lowest"] = lowest
+            filters.append("text_confidence >= $lowest")
         if query.region is not None:
             region = query.region
             names = ("bx0", "by0", "bx1", "by1")
@@ -311,7 +310,7 @@ class _SearchSql:
         return filters
 
     def _size_range(self) -> tuple[str, ...]:
-        """The least and greatest width and height of an image, as constants."""
+        """The smallest and largest width and height of an image, as constants."""
         sql = "SELECT min(width), max(width), min(height), max(height) FROM images"
         return tuple(str(int(size or 0)) for size in self._tables.rows(sql)[0])
 

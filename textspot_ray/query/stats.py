@@ -292,11 +292,15 @@ def _totals(tables: TableViews) -> Totals:
         FROM images
         """
     )[0]
-    least = tables.files.text_threshold
-    below = 0
-    if least > 0:
-        (below,) = tables.rows("SELECT count(*) FROM words WHERE text_confidence < ?", [least])[0]
+    threshold = tables.files.text_threshold
+    below = words_below(tables, threshold) if threshold > 0 else 0
     return Totals(*(int(value) for value in (*row, below)))
+
+
+def words_below(tables: TableViews, confidence: float) -> int:
+    """The number of words with less text confidence."""
+    sql = "SELECT count(*) FROM words WHERE text_confidence < ?"
+    return int(tables.rows(sql, [confidence])[0][0])
 
 
 def charts(figures: TableFigures) -> list[Chart]:

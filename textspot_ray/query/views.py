@@ -171,6 +171,10 @@ class TableViews:
         """The table's folder."""
         return self.files.store.uri
 
+    def min_confidence(self, asked: float | None) -> float:
+        """The confidence below which words are left out: as asked, or the text threshold."""
+        return self.files.text_threshold if asked is None else asked
+
     @property
     def words(self) -> duckdb.DuckDBPyRelation:
         """All words; has ``.df()``, ``.pl()``, ``.to_arrow_table()``, ``.filter()`` and more."""

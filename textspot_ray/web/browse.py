@@ -369,7 +369,7 @@ def _question(given: Mapping[str, str]) -> Question:
         mode=Mode(given.get("mode", "exact")),
         combine=Combine(given.get("combine", "phrase")),
         distance=_whole(given, "distance", 1),
-        least=float(given.get("least", "0")),
+        min_confidence=float(given.get("least", "0")),
         name=given.get("name", "").strip(),
         source=given.get("source", "").strip(),
         status=given.get("status", ""),

@@ -65,7 +65,7 @@ class Question:
         mode: How each term is compared.
         combine: What several terms mean.
         distance: Maximal edit distance, for fuzzy.
-        least: Minimal text confidence of a hit.
+        min_confidence: Minimal text confidence of a hit.
         name: Part of the image's id, or a glob on all of it; plain, not percent-encoded.
         source: The same for the archive or file that an image comes from.
         status: A key of `_STATUSES`, or empty.
@@ -76,14 +76,14 @@ class Question:
     mode: Mode = Mode.EXACT
     combine: Combine = Combine.PHRASE
     distance: int = 1
-    least: float = 0.0
+    min_confidence: float = 0.0
     name: str = ""
     source: str = ""
     status: str = ""
     script: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.least <= 1:  # NaN fails it, too
+        if not 0 <= self.min_confidence <= 1:  # NaN fails it, too
             raise UsageError("the confidence must be from 0 to 1")
         if self.status and self.status not in _STATUSES:
             raise UsageError(f"status is one of {', '.join(_STATUSES)}, not {self.status!r}")
@@ -396,7 +396,7 @@ class BrowseData:
             mode=question.mode,
             combine=question.combine,
             distance=question.distance,
-            min_confidence=question.least,
+            min_confidence=question.min_confidence,
             limit=limit,
         )
         with self._asking:
@@ -442,15 +442,18 @@ class BrowseData:
         if question.script and of_words:
             conditions.append(
                 "image_id IN (SELECT image_id FROM words WHERE regexp_matches(text, $script) "
-                "AND text_confidence >= $least)"
+                "AND text_confidence >= $lowest)"
             )
-            parameters |= {"script": WRITING_SYSTEMS[question.script], "least": question.least}
+            parameters |= {
+                "script": WRITING_SYSTEMS[question.script],
+                "lowest": question.min_confidence,
+            }
         return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), parameters
 
     def _every_word(self, question: Question) -> Iterator[tuple[Any, ...]]:
         where, parameters = self._image_conditions(question, of_words=False)
-        conditions = ["text_confidence >= $floor"]
-        parameters["floor"] = question.least
+        conditions = ["text_confidence >= $lowest"]
+        parameters["lowest"] = question.min_confidence
         if question.script:
             conditions.append("regexp_matches(text, $script)")
             parameters["script"] = WRITING_SYSTEMS[question.script]

@@ -15,7 +15,7 @@ from textspot_ray.query.destination import local_path
 from textspot_ray.query.pages import read_some
 from textspot_ray.query.pictures import Pictures
 from textspot_ray.query.source_roots import SourceRoots
-from textspot_ray.query.stats import Stats, charts, compute_stats
+from textspot_ray.query.stats import Stats, charts, compute_stats, words_below
 from textspot_ray.query.views import TableViews
 from textspot_ray.web import html
 from textspot_ray.web.html import SHARED, Tab
@@ -31,7 +31,7 @@ class ViewSettings:
 
     Attributes:
         title: Heading.
-        least: Where the confidence slider starts; None: the table's text threshold.
+        min_confidence: Where the confidence slider starts; None: the table's text threshold.
         thumb_px: Longer side of the pictures; None: full size, for zooming in.
         errors_first: Whether the page opens on its errors.
         source_options: fsspec options for the images' sources.
@@ -39,7 +39,7 @@ class ViewSettings:
     """
 
     title: str = "textspot-ray"
-    least: float | None = None
+    min_confidence: float | None = None
     thumb_px: int | None = 960
     errors_first: bool = False
     source_options: Mapping[str, Any] | None = None
@@ -88,7 +88,7 @@ def render(
         ]
     stats = compute_stats(tables)
     failed, damaged = stats.figures.totals.failed, shown_damage(tables)
-    least = tables.files.text_threshold if settings.least is None else settings.least
+    min_confidence = tables.min_confidence(settings.min_confidence)
     errors_first = settings.errors_first or (not images and bool(failed or damaged))
     return html.standalone(
         "view.html",
@@ -96,14 +96,14 @@ def render(
         {"images": images},
         title=settings.title,
         subtitle=f"{tables.uri}: {len(pages)} of {counted(stats.figures.totals.images, 'image')}",
-        note=threshold_note(tables, stats, least),
+        note=threshold_note(tables, stats, min_confidence),
         tabs=(
             Tab("images", "Images", len(images)),
             Tab("errors", "Errors", failed + len(damaged)),
             Tab("figures", "Figures"),
         ),
         opened="errors" if errors_first else "images",
-        least=f"{least:g}",
+        least=f"{min_confidence:g}",
         writing_systems=tuple(WRITING_SYSTEMS),
         failed=failed,
         errors=shown_errors(tables) if failed else [],
@@ -128,22 +128,22 @@ def figures_page(stats: Stats, uri: str) -> str:
     )
 
 
-def threshold_note(tables: TableViews, stats: Stats, least: float) -> str:
+def threshold_note(tables: TableViews, stats: Stats, min_confidence: float) -> str:
     """A note how many words the page hides at first; may be empty.
 
     Args:
         tables: The opened table.
         stats: Its statistics.
-        least: Where the confidence slider starts.
+        min_confidence: Where the confidence slider starts.
     """
     below = stats.figures.totals.below
-    if least != tables.files.text_threshold:
-        (below,) = tables.rows("SELECT count(*) FROM words WHERE text_confidence < ?", [least])[0]
+    if min_confidence != tables.files.text_threshold:
+        below = words_below(tables, min_confidence)
     if not below:
         return ""
     return (
         f"{number(below)} of {number(stats.figures.totals.words)} words were read with less "
-        f"confidence than {least:g} and are hidden until you lower the slider"
+        f"confidence than {min_confidence:g} and are hidden until you lower the slider"
     )
 
 

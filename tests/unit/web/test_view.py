@@ -246,7 +246,7 @@ def test_words_below_the_threshold_are_told(real_table: str) -> None:
     with TableViews(files) as tables:
         page = render(tables, sample_ids(tables, 10), ViewSettings())
         assert compute_stats(tables).figures.totals.below == 3
-        strict = render(tables, [], ViewSettings(least=0.95))
+        strict = render(tables, [], ViewSettings(min_confidence=0.95))
     assert "3 of 6 words were read with less confidence than 0.5 and" in page
     assert "6 of 6 words were read with less confidence than 0.95 and" in strict
 
