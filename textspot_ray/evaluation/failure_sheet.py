@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from textspot_ray.errors import UsageError
 from textspot_ray.evaluation.evaluate import Evaluation
-from textspot_ray.evaluation.failures import Account, Failure, FailureKind, account
+from textspot_ray.evaluation.failures import Failure, FailureKind, WordOutcomes, word_outcomes
 from textspot_ray.evaluation.rules import ScoringTask
 from textspot_ray.query.destination import open_binary
 from textspot_ray.query.pages import read_some
@@ -30,7 +30,7 @@ def write_sheet(
     gt_size: tuple[int, int] | None,
     out: str,
     source_options: Mapping[str, Any] | None = None,
-) -> Account:
+) -> WordOutcomes:
     """Draw every word that word spotting wants and that was not read into one PNG.
 
     Args:
@@ -46,7 +46,7 @@ def write_sheet(
     Raises:
         UsageError: The file cannot be written.
     """
-    found = account(evaluation.scores[ScoringTask.WORD_SPOTTING])
+    found = word_outcomes(evaluation.scores[ScoringTask.WORD_SPOTTING])
     ids = evaluation.joined.image_ids
     by_image: dict[str, list[Failure]] = {}
     for failure in found.failures:

@@ -49,7 +49,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class WordOutcomes:
     """Words of a data set by result.
 
     Attributes:
@@ -71,10 +71,10 @@ class Account:
         return {kind: counts[kind] for kind in FailureKind}
 
 
-def account(scores: Scores) -> Account:
+def word_outcomes(scores: Scores) -> WordOutcomes:
     """Classify every counted word of an evaluation."""
     pairs = [pair for image in scores.images for pair in image.pairs]
-    return Account(
+    return WordOutcomes(
         counted=scores.figures.wanted,
         found=len(pairs),
         right=sum(pair.right for pair in pairs),
@@ -82,7 +82,7 @@ def account(scores: Scores) -> Account:
     )
 
 
-def failures_report(found: Account) -> str:
+def failures_report(found: WordOutcomes) -> str:
     """The failures by kind as lines of text."""
     lines = [
         f"word spotting: {found.counted} words counted",

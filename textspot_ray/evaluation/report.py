@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from textspot_ray.evaluation.bootstrap import Comparison
 from textspot_ray.evaluation.evaluate import Evaluation
-from textspot_ray.evaluation.failures import Account
+from textspot_ray.evaluation.failures import WordOutcomes
 from textspot_ray.evaluation.matching import ImageScore
 from textspot_ray.evaluation.rules import ScoringTask, Variant
 
@@ -77,7 +77,7 @@ def comparison_report(other: str, comparisons: Mapping[ScoringTask, Comparison])
 def evaluation_json(
     evaluation: Evaluation,
     comparisons: Mapping[ScoringTask, Comparison] | None = None,
-    failed: Account | None = None,
+    failed: WordOutcomes | None = None,
 ) -> dict[str, Any]:
     """The same as plain values for JSON.
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.insight_tables import MakeTable, Page, run_command, word, write_run
 from textspot_ray.errors import ExitCode
 from textspot_ray.evaluation.failure_sheet import GREEN, RED, tile
-from textspot_ray.evaluation.failures import Failure, FailureKind, account, cut_heights
+from textspot_ray.evaluation.failures import Failure, FailureKind, cut_heights, word_outcomes
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
 from textspot_ray.evaluation.matching import evaluate
 from textspot_ray.evaluation.rules import Rules, ScoringTask
@@ -46,7 +46,7 @@ READ = {
 
 
 def test_words_are_counted_by_what_became_of_them() -> None:
-    found = account(evaluate(GT, READ))
+    found = word_outcomes(evaluate(GT, READ))
     assert (found.counted, found.found, found.right) == (5, 3, 1)
     assert found.kinds == {
         FailureKind.NOT_FOUND: 2,
@@ -66,7 +66,7 @@ def test_words_are_counted_by_what_became_of_them() -> None:
 def test_every_word_of_the_task_is_right_or_a_failure() -> None:
     for task in ScoringTask:
         scores = evaluate(GT, READ, Rules(task))
-        found = account(scores)
+        found = word_outcomes(scores)
         assert found.right == scores.figures.matched
         assert found.counted == scores.figures.wanted == found.right + len(found.failures)
 
