@@ -171,9 +171,24 @@ def _take(
 
 
 def _page(image: tuple[Any, ...], rows: list[tuple[Any, ...]], below: int = 0) -> Page:
-    *row, _, n_unread, saturated, damage = image
-    words = tuple(_word(row) for row in rows)
-    return Page(*row, words, below, n_unread or 0, bool(saturated), damage)
+    image_id, source, member, page, width, height, status, tag, size, _, *notes = image
+    n_unread, saturated, damage = notes
+    return Page(
+        image_id,
+        source,
+        member,
+        page,
+        width,
+        height,
+        status,
+        tag,
+        size,
+        words=tuple(_word(row) for row in rows),
+        below=below,
+        n_unread=n_unread or 0,
+        saturated=bool(saturated),
+        damage=damage,
+    )
 
 
 def _word(row: tuple[Any, ...]) -> PageWord:

@@ -55,7 +55,9 @@ class LineReader:
     ) -> None:
         self._space_threshold = space_threshold
         self._request = compiled.create_infer_request()
-        self._classifier = None if classifier is None else classifier.create_infer_request()
+        self._classifier: Any = None
+        if classifier is not None:
+            self._classifier = classifier.create_infer_request()
         self._characters = characters
 
     def read(self, strips: Strips, widths: Sequence[int]) -> list[Reading]:
