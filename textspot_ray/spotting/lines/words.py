@@ -9,7 +9,9 @@ height. Measured on street photos: whole lines score .282, lines cut by the numb
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 import statistics
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -68,14 +70,17 @@ def split_line(text: str, places: Sequence[float], aspect: float) -> list[Span]:
     Returns:
         Words in reading order: from right to left where most of the line runs so.
     """
+    runs = [found.span() for found in re.finditer(r"\S+", text)]
     spans = []
-    for first, last in _words(text):
-        start, end = _ends(text, places, first, last, aspect)
+    for n, (first, last) in enumerate(runs):
+        before = places[runs[n - 1][1] - 1] if n > 0 else None
+        after = places[runs[n + 1][0]] if n + 1 < len(runs) else None
+        start, end = _ends(places[first:last], before, after, aspect)
         word = text[first:last]
         order = logical_order(word, _direction, _base(word))
         spans.append(Span(tuple(first + i for i in order), start, end))
-    whole = [text[first:last] for first, last in _words(text)]
-    return [spans[i] for i in logical_order(whole, _word_direction, _base(text))]
+    words = [text[first:last] for first, last in runs]
+    return [spans[i] for i in logical_order(words, _word_direction, _base(text))]
 
 
 def logical_order(parts: Sequence[str], direction: Callable[[str], str], base: str) -> list[int]:
@@ -126,41 +131,16 @@ def _word_direction(word: str) -> str:
     return "R" if "R" in ways else "L" if "L" in ways else ""
 
 
-def _words(text: str) -> list[tuple[int, int]]:
-    """First and last index (exclusive) of each run without spaces."""
-    found, first = [], None
-    for i, character in enumerate(text + " "):
-        if character.isspace():
-            if first is not None:
-                found.append((first, i))
-            first = None
-        elif first is None:
-            first = i
-    return found
-
-
 def _ends(
-    text: str, places: Sequence[float], first: int, last: int, aspect: float
+    places: Sequence[float], before: float | None, after: float | None, aspect: float
 ) -> tuple[float, float]:
-    """Where a word starts and ends."""
-    gaps = [b - a for a, b in zip(places[first : last - 1], places[first + 1 : last], strict=True)]
+    """Start and end of a word, from the places of its characters and of those next to it."""
+    gaps = [b - a for a, b in itertools.pairwise(places)]
     pitch = statistics.fmean(gaps) if gaps else _USUAL_CHARACTER / max(aspect, 1e-6)
     reach = OUTER_EDGE * pitch
-    before = _neighbour(text, first, -1)
-    after = _neighbour(text, last - 1, 1)
-    low = (places[before] + places[first]) / 2 if before is not None else 0.0
-    high = (places[last - 1] + places[after]) / 2 if after is not None else 1.0
-    return max(low, places[first] - reach), min(high, places[last - 1] + reach)
-
-
-def _neighbour(text: str, i: int, step: int) -> int | None:
-    """The next character in that direction that is not a space."""
-    i += step
-    while 0 <= i < len(text):
-        if not text[i].isspace():
-            return i
-        i += step
-    return None
+    low = (before + places[0]) / 2 if before is not None else 0.0
+    high = (places[-1] + after) / 2 if after is not None else 1.0
+    return max(low, places[0] - reach), min(high, places[-1] + reach)
 
 
 def _word(
