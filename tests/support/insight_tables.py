@@ -96,7 +96,7 @@ def write_shard(store: Store, pages: Sequence[Page], index: int = 0, run_id: str
 
 def replace_columns(tables: TableViews, **columns: str) -> None:
     """Give the view ``images`` of an opened table other values, by SQL over its columns."""
-    kept = [name for name in tables.images.columns if name not in columns]
+    kept = [name for name in tables.cursor().table("images").columns if name not in columns]
     made = [f"{sql} AS {name}" for name, sql in columns.items()]
     tables.execute("CREATE TABLE kept_images AS SELECT * FROM images")
     tables.execute(

@@ -1,7 +1,7 @@
 """Committed tables as DuckDB views: ``words``, ``images``, ``errors``, ``shards`` and ``runs``.
 
     with open_views("out") as tables:
-        tables.words.filter("text = 'exit'").df()
+        tables.rows("SELECT image_id FROM words WHERE text = 'exit'")
 
 The connection is in memory, sees only the committed files, and cannot be unlocked from SQL: no
 other file, no write, no extension, no setting.
@@ -174,27 +174,6 @@ class TableViews:
     def min_confidence(self, asked: float | None) -> float:
         """The confidence below which words are left out: as asked, or the text threshold."""
         return self.files.text_threshold if asked is None else asked
-
-    @property
-    def words(self) -> duckdb.DuckDBPyRelation:
-        """All words; has ``.df()``, ``.pl()``, ``.to_arrow_table()``, ``.filter()`` and more."""
-        return self._connection.table("words")
-
-    @property
-    def images(self) -> duckdb.DuckDBPyRelation:
-        """All images."""
-        return self._connection.table("images")
-
-    @property
-    def errors(self) -> duckdb.DuckDBPyRelation:
-        """All failures."""
-        return self._connection.table("errors")
-
-    @property
-    def runs(self) -> duckdb.DuckDBPyRelation:
-        """Sums by run."""
-        self.add_shards()
-        return self._connection.table("runs")
 
     def execute(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None

@@ -15,7 +15,7 @@ from textspot_ray.cli import main
 from textspot_ray.errors import ExitCode, TableError, UsageError, printable
 from textspot_ray.query.output import OutputFormat, write_result
 from textspot_ray.query.prompt import prompt
-from textspot_ray.query.sql import SqlError, run_query
+from textspot_ray.query.sql import SqlError, query_relation, run_query
 from textspot_ray.query.views import open_views
 from textspot_ray.records import ErrorKind
 from textspot_ray.storage.stores import open_store
@@ -104,9 +104,10 @@ def test_object_stores_are_read_through_fsspec(make_table: MakeTable) -> None:
 
 def test_relations_go_on_to_arrow_and_pandas(table: str) -> None:
     with open_views(table) as tables:
-        assert tables.words.filter("text = 'open'").to_arrow_table().num_rows == 1
-        assert len(tables.images.df()) == 4
-        assert len(tables.runs.pl()) == 1
+        words = query_relation(tables, "FROM words")
+        assert words.filter("text = 'open'").to_arrow_table().num_rows == 1
+        assert len(query_relation(tables, "FROM images").df()) == 4
+        assert len(query_relation(tables, "FROM runs;").pl()) == 1
 
 
 @pytest.mark.parametrize(

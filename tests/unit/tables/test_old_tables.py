@@ -71,8 +71,8 @@ def test_it_reads_with_nulls_everywhere(old, new):
     check(old)
     assert old_columns(old) == old_columns(new)
     with open_views(old.uri) as tables:
-        assert tables.words.columns == SCHEMAS["words"].names
-        assert tables.images.columns == SCHEMAS["images"].names
+        assert tables.cursor().table("words").columns == SCHEMAS["words"].names
+        assert tables.cursor().table("images").columns == SCHEMAS["images"].names
         sql = "SELECT count(text_key), count(line_index) FROM words"
         assert tables.rows(sql) == [(0, 0)]
         assert tables.rows("SELECT count(*), count(run_id), count(shard) FROM images") == [
