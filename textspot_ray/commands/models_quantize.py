@@ -89,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Calibrate, quantise, compare on held-out images, and write if the loss allows it."""
+    from textspot_ray.evaluation.ground_truth import read_ground_truth
     from textspot_ray.machine import int8_note
     from textspot_ray.spotting.catalogue import load_bundle
     from textspot_ray.spotting.int8 import check_nncf
@@ -105,7 +106,7 @@ def main(args: argparse.Namespace) -> int:
     bundle = load_bundle(args.model)
     out = Path(args.out or f"{bundle.spec.name}-int8")
     check_free(out)
-    gt = _ground_truth(args.gt)
+    gt = read_ground_truth(args.gt) if args.gt else None
     images = _images(args.calibrate, args.images)
     held = {name: data for i, (name, data) in enumerate(images.items()) if i % _EVERY == 0}
     print(f"calibrating {bundle.spec.name} on {len(images) - len(held)} images", flush=True)
@@ -150,14 +151,6 @@ def _images(sources: list[str], limit: int) -> dict[str, bytes]:
     if len(found) < _FEWEST:
         raise UsageError(f"{len(found)} readable images are too few to calibrate; give 100 or more")
     return found
-
-
-def _ground_truth(path: str | None) -> Mapping[str, tuple[GtWord, ...]] | None:
-    if path is None:
-        return None
-    from textspot_ray.evaluation.ground_truth import read_ground_truth
-
-    return read_ground_truth(path)
 
 
 def _hmean(

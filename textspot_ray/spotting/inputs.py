@@ -118,9 +118,8 @@ def _bgr(pixels: NDArray[Any], colours: str) -> NDArray[np.uint8]:
         raise UsageError(f"colours must be bgr or rgb, not {colours!r}")
     shape = pixels.shape
     channels = shape[2] if pixels.ndim == 3 else 1
-    if pixels.dtype != np.uint8 or len(shape) not in (2, 3) or 0 in shape or channels == 2:
-        raise UsageError(f"pixels must be H x W (x 3 or 4) uint8, not {shape} {pixels.dtype}")
-    if channels > 4:
+    is_image = len(shape) in (2, 3) and 0 not in shape and channels in (1, 3, 4)
+    if pixels.dtype != np.uint8 or not is_image:
         raise UsageError(f"pixels must be H x W (x 3 or 4) uint8, not {shape} {pixels.dtype}")
     if channels == 1:
         grey = pixels.reshape(shape[0], shape[1], 1)
