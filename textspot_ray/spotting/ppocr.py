@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from textspot_ray.errors import BundleError, MissingExtraError
+from textspot_ray.errors import MissingExtraError
 from textspot_ray.spotting.bundle import (
     ALL,
     AUTO,
@@ -41,51 +40,20 @@ _DETECTION_THRESHOLD = 0.5
 _ZOOM_BELOW = 12.0
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedLines:
-    """A published model of the family lines.
-
-    Attributes:
-        name: As ``--model`` takes it.
-        reads: The scripts it knows, in words.
-        files: Path below the publisher's root and sha256, by part.
-    """
-
-    name: str
-    reads: str
-    files: Mapping[str, tuple[str, str]]
-
-
 def names() -> tuple[str, ...]:
     """The models' names."""
     return tuple(_facts()["models"])
 
 
-def published(name: str) -> PublishedLines:
-    """The description of a model.
-
-    Raises:
-        BundleError: It is not published.
-    """
-    models = _facts()["models"]
-    if name not in models:
-        raise BundleError(f"no published model {name!r}; there are {', '.join(models)}")
-    facts = models[name]
-    parts = ("detector", "recognizer", "classifier")
-    return PublishedLines(
-        name, facts["reads"], {part: (facts[part]["path"], facts[part]["sha256"]) for part in parts}
-    )
-
-
-def spec_of(model: PublishedLines) -> BundleSpec:
+def spec_of(name: str) -> BundleSpec:
     """The description of a published model's bundle; its files lie beside ``bundle.yaml``."""
     facts = _facts()
     parts = {
         part: PartFiles({"onnx": BundleFile(PurePosixPath(path).name, sha256)})
-        for part, (path, sha256) in model.files.items()
+        for part, (path, sha256) in _files(name).items()
     }
     return BundleSpec(
-        name=model.name,
+        name=name,
         version=str(facts["release"]),
         alphabet=ALL,
         precisions={"f32": ModelFiles(parts)},
@@ -99,9 +67,16 @@ def spec_of(model: PublishedLines) -> BundleSpec:
         provenance={
             "publisher": facts["publisher"],
             "root": facts["root"],
-            "reads": model.reads,
+            "reads": facts["models"][name]["reads"],
         },
     )
+
+
+def _files(name: str) -> dict[str, tuple[str, str]]:
+    """Path below the publisher's root and sha256 of a model's files, by part."""
+    facts = _facts()["models"][name]
+    parts = ("detector", "recognizer", "classifier")
+    return {part: (facts[part]["path"], facts[part]["sha256"]) for part in parts}
 
 
 def undescribed_bundle(folder: Path) -> Bundle | None:
@@ -148,7 +123,7 @@ def installed_bundle(name: str) -> Bundle | None:
     folder = package_folder()
     if folder is None:
         return None
-    spec = spec_of(published(name))
+    spec = spec_of(name)
     files = spec.precisions["f32"].files()
     if not all((folder / file.file).is_file() for file in files):
         return None
@@ -198,16 +173,15 @@ def fetch_lines(
     """
     from textspot_ray.spotting.download import RemoteFile, bring, locked_model
 
-    model = published(name)
     folder = _local_origin(origin)
     root = (origin if origin and folder is None else _facts()["root"]).rstrip("/")
     files = [
         RemoteFile(f"{root}/{path}", PurePosixPath(path).name, sha256)
-        for path, sha256 in model.files.values()
+        for path, sha256 in _files(name).values()
     ]
     with locked_model(name) as target:
         bring(files, target, origin=folder, on_bytes=on_bytes)
-        write_spec(target, spec_of(model))  # last: only a complete bundle has a description
+        write_spec(target, spec_of(name))  # last: only a complete bundle has a description
     return target
 
 
