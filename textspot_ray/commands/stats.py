@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from textspot_ray.commands.table_options import (
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    from textspot_ray.query.stats import compute_stats, stats_json, stats_text
+    from textspot_ray.query.stats import compute_stats, stats_text
 
     kind = None if args.plot is None else Path(args.plot).suffix.lower()
     if kind not in (None, ".svg", ".html"):
@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
         drawn = figures_svg if kind == ".svg" else figures_page
         write_page(drawn(stats, args.table), args.plot)
     if args.json:
-        print(json.dumps(stats_json(stats)))
+        print(json.dumps(asdict(stats)))
     else:
         sys.stdout.write(stats_text(stats))
     return ExitCode.OK

@@ -243,11 +243,6 @@ def stats_text(stats: Stats) -> str:
     return "\n".join(parts)
 
 
-def stats_json(stats: Stats) -> dict[str, Any]:
-    """All statistics as plain values for JSON."""
-    return dataclasses.asdict(stats)
-
-
 def _rounded(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Round times and rates to two decimals: more are noise."""
     return tuple(round(value, 2) if isinstance(value, float) else value for value in row)
