@@ -23,7 +23,7 @@ import duckdb
 import pyarrow as pa
 
 from textspot_ray.errors import MissingExtraError, TextspotError, UsageError, one_line
-from textspot_ray.query.search import Combine, Mode
+from textspot_ray.query.search import Combine, Mode, SearchQuery
 from textspot_ray.query.stats import charts
 from textspot_ray.query.views import sql_reason
 from textspot_ray.web import html
@@ -364,12 +364,15 @@ class _Handlers:
 
 
 def _question(given: Mapping[str, str]) -> Question:
-    return Question(
+    words = SearchQuery(
         terms=tuple(given.get("terms", "").split()),
         mode=Mode(given.get("mode", "exact")),
         combine=Combine(given.get("combine", "phrase")),
         distance=_whole(given, "distance", 1),
         min_confidence=float(given.get("least", "0")),
+    )
+    return Question(
+        words,
         name=given.get("name", "").strip(),
         source=given.get("source", "").strip(),
         status=given.get("status", ""),

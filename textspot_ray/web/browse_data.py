@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import unquote
 
@@ -23,7 +23,7 @@ from textspot_ray.errors import UsageError
 from textspot_ray.query.output import plain
 from textspot_ray.query.pages import Page, read_page, read_some
 from textspot_ray.query.pictures import Picture, Pictures, encode_jpeg
-from textspot_ray.query.search import Combine, Hit, Mode, SearchQuery, search, words_by_image
+from textspot_ray.query.search import Hit, SearchQuery, search, words_by_image
 from textspot_ray.query.source_roots import SourceRoots
 from textspot_ray.query.sql import BATCH_ROWS, SqlError, run_query
 from textspot_ray.query.stats import Stats, compute_stats
@@ -61,22 +61,15 @@ class Question:
     """A search of the live page.
 
     Attributes:
-        terms: Words to find; without any, all images that match the filters.
-        mode: How each term is compared.
-        combine: What several terms mean.
-        distance: Maximal edit distance, for fuzzy.
-        min_confidence: Minimal text confidence of a hit.
+        words: Words to find; without a term, all images that match the filters. Its limit is not
+            used.
         name: Part of the image's id, or a glob on all of it; plain, not percent-encoded.
         source: The same for the archive or file that an image comes from.
         status: A key of `_STATUSES`, or empty.
         script: A key of `WRITING_SYSTEMS`, or empty.
     """
 
-    terms: tuple[str, ...] = ()
-    mode: Mode = Mode.EXACT
-    combine: Combine = Combine.PHRASE
-    distance: int = 1
-    min_confidence: float = 0.0
+    words: SearchQuery = field(default_factory=lambda: SearchQuery(min_confidence=0.0))
     name: str = ""
     source: str = ""
     status: str = ""
@@ -89,6 +82,11 @@ class Question:
             raise UsageError(f"status is one of {', '.join(_STATUSES)}, not {self.status!r}")
         if self.script and self.script not in WRITING_SYSTEMS:
             raise UsageError(f"script is one of {', '.join(WRITING_SYSTEMS)}, not {self.script!r}")
+
+    @property
+    def min_confidence(self) -> float:
+        """Minimal text confidence of a hit."""
+        return self.words.min_confidence or 0.0
 
     @property
     def is_filtered(self) -> bool:
@@ -207,7 +205,7 @@ class BrowseData:
         if not (0 <= offset <= MAX_OFFSET and 1 <= count <= MAX_COUNT):
             raise UsageError(f"offset must be from 0 to {MAX_OFFSET}, count from 1 to {MAX_COUNT}")
         cut = False
-        if question.terms:
+        if question.words.terms:
             found = self._search(question)
             cut = found.cut
             images = words_by_image(found.hits)
@@ -226,7 +224,7 @@ class BrowseData:
     def image(self, image_id: str, question: Question) -> dict[str, Any] | None:
         """One image with the found words marked; None if unknown."""
         marked: list[int] = []
-        if question.terms:
+        if question.words.terms:
             marked = words_by_image(self._search(question).hits).get(image_id, [])
         found = self._described([(image_id, marked)])
         return found[0] if found else None
@@ -239,7 +237,7 @@ class BrowseData:
             as_csv: CSV with a head, else one JSON object a line.
         """
         rows: Iterator[tuple[Any, ...]] = self._every_word(question)
-        if question.terms:
+        if question.words.terms:
             rows = (_hit_row(hit) for hit in self._find(question, MAX_DOWNLOAD).hits)
         if as_csv:
             yield _csv_line(_HIT_COLUMNS)
@@ -391,16 +389,8 @@ class BrowseData:
         return kept
 
     def _find(self, question: Question, limit: int) -> _Found:
-        query = SearchQuery(
-            terms=question.terms,
-            mode=question.mode,
-            combine=question.combine,
-            distance=question.distance,
-            min_confidence=question.min_confidence,
-            limit=limit,
-        )
         with self._asking:
-            found = search(self._tables, query)
+            found = search(self._tables, replace(question.words, limit=limit))
             cut = len(found) >= limit
             if not question.is_filtered or not found:
                 return _Found(found, cut)

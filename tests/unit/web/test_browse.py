@@ -36,6 +36,7 @@ pytest.importorskip("starlette", reason="the extra [browse] is not installed")
 pytest.importorskip("httpx", reason="starlette's test client needs httpx")
 from starlette.testclient import TestClient
 
+from textspot_ray.query.search import SearchQuery
 from textspot_ray.web import browse_data
 from textspot_ray.web.browse import is_loopback, make_app, serve
 from textspot_ray.web.browse_data import BrowseData, Question, Recent
@@ -370,7 +371,7 @@ def test_damage_is_told_on_cards_and_beside_the_errors(make_table: MakeTable) ->
             and f"damaged file: {EVIL}" in image["warnings"]
         )
         assert len(data.images(Question(status="saturated"), 0, 9)["images"]) == 2
-        assert data.images(Question(terms=("x",), status="damaged"), 0, 9)["total"] == 0
+        assert data.images(Question(SearchQuery(("x",)), status="damaged"), 0, 9)["total"] == 0
         assert data.errors(0, 9)["damaged"] == [["b.jpg", EVIL]]
         page = render(tables, sample_ids(tables, 9), ViewSettings())
     assert "Damaged images" in page and "&lt;img src=x" in page
