@@ -128,7 +128,7 @@ class EngineConfig:
     max_deaths: int = 5  # deaths of actors without one finished image in between
     progress_s: float = 2.0  # seconds to the first plain progress line; later ones 60 apart at most
     status_s: float = 10.0  # seconds between status files on the output store
-    log_format: str = "text"  # text | json: one object a line, with slot, shard, image, attempt
+    log_format: str = "text"  # text | json: one object per line, with slot, shard, image, attempt
 
     def __post_init__(self) -> None:
         _choice("engine.kind", self.kind, ("ray", "local"))

@@ -4,7 +4,7 @@
     textspot export tables -f pdf --out searchable.pdf --source "*.jpg"
     textspot export tables -f alto --out alto.zip
 
---out names a folder or .zip (one file an image, called and laid out as the images are) or a file
+--out names a folder or .zip (one file per image, called and laid out as the images are) or a file
 (all images; not for alto, page, icdar and iiif); any fsspec URI. pdf takes a folder or one .pdf,
 crops a folder or a .tar (WebDataset). Failed images are left out, but for jsonl.
 """

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out = parser.add_argument_group("output")
     out.add_argument("--limit", type=int, default=100, metavar="N", help="0: all; default: 100")
     out.add_argument("--images", action="store_true", help="the images with hits, and how many")
-    out.add_argument("--json", action="store_true", help="one JSON object a line")
+    out.add_argument("--json", action="store_true", help="one JSON object per line")
     out.add_argument("--open", action="store_true", help="show the hits as a page in the browser")
     out.add_argument("--html", metavar="FILE", help="write that page")
 

@@ -1,4 +1,4 @@
-"""Ground truth of the ICDAR robust reading format: eight coordinates and a transcription a line."""
+"""Ground truth in the ICDAR robust reading format: eight coordinates and a text per line."""
 
 from __future__ import annotations
 

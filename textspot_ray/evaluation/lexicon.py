@@ -29,7 +29,7 @@ class Lexicon:
 
 
 def read_lexicon(path: str | Path) -> Lexicon:
-    """A text file (one word a line) for all images; a folder, tar or zip of one file per image.
+    """A text file (one word per line) for all images; a folder, tar or zip of one file per image.
 
     Files of a strong lexicon are joined to images as ground truth is: ``voc_img_7.txt`` -> img_7.
 

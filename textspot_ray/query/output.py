@@ -33,7 +33,7 @@ class OutputFormat(StrEnum):
 
     TABLE = "table"
     CSV = "csv"
-    JSON = "json"  # one object a line
+    JSON = "json"  # one object per line
     PARQUET = "parquet"
 
 

@@ -234,7 +234,7 @@ class BrowseData:
 
         Args:
             question: What to look for.
-            as_csv: CSV with a head, else one JSON object a line.
+            as_csv: CSV with a head, else one JSON object per line.
         """
         rows: Iterator[tuple[Any, ...]] = self._every_word(question)
         if question.words.terms:

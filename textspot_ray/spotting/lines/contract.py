@@ -134,7 +134,7 @@ def read_characters(model: Any, where: str, listed: Path | None = None) -> tuple
     else:
         raise BundleError(
             f"{where} has no character list in its metadata: put one into the bundle as "
-            "characters.txt, one character a line in the order of its classes"
+            "characters.txt, one character per line in the order of its classes"
         )
     # not splitlines(): the list itself may hold U+2028 and the like
     characters = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]

@@ -12,7 +12,7 @@ let turn = 0; // answers of overtaken questions are dropped
 async function ask(path, parameters, options) {
   const query = new URLSearchParams(parameters || {});
   const response = await fetch(`${path}?${query}`, options);
-  if (response.status === 403) throw new Error("the server was started anew: open the address that it printed");
+  if (response.status === 403) throw new Error("the server was restarted: open the address that it printed");
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.error || response.statusText);
   return answer;
