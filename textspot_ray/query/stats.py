@@ -5,8 +5,7 @@ DuckDB computes them and only small results come back; they are shown as text, J
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from textspot_ray.query.charts import Bar, Chart, bar_chart, line_chart
@@ -187,60 +186,55 @@ def _copies(tables: TableViews, top: int) -> Copies | None:
 
 def stats_text(stats: Stats) -> str:
     """All statistics as text."""
-    t = stats.figures.totals
-    parts = [
+    figures, t = stats.figures, stats.figures.totals
+    head = (
         f"images  {number(t.images)}: {number(t.with_words)} with words, "
         f"{number(t.empty)} without, {number(t.failed)} failed, {number(t.damaged)} damaged\n"
         f"words   {number(t.words)}; {number(t.below)} below the text threshold; "
         f"{counted(t.unread, 'box', 'boxes')} without text; "
         f"{counted(t.saturated, 'image')} met the box limit\n"
-    ]
-    parts.append(
-        _section(
-            "by source",
-            ("source", "images", "failed", "words"),
-            [dataclasses.astuple(row) for row in stats.sources],
-        )
     )
+    sections: list[tuple[str, tuple[str, ...], list[Any]]] = [
+        ("by source", ("source", "images", "failed", "words"), list(map(astuple, stats.sources)))
+    ]
     if stats.copies is not None:
-        parts[0] += (
+        head += (
             f"copies  {counted(stats.copies.files, 'file')} with the bytes of another "
             f"({counted(stats.copies.contents, 'content')})\n"
         )
-        if stats.copies.largest:
-            copies = [dataclasses.astuple(group) for group in stats.copies.largest]
-            parts.append(_section("files of one content", ("files", "first of them"), copies))
+        if largest := list(map(astuple, stats.copies.largest)):
+            sections.append(("files of one content", ("files", "first of them"), largest))
     if stats.similar is not None:
         alike = [(len(group.image_ids), group.image_ids[0]) for group in stats.similar]
-        parts.append(_section("images that look alike", ("images", "first of them"), alike))
-    if stats.figures.failures:
-        rows = [(bin.label, bin.count) for bin in stats.figures.failures]
-        parts.append(_section("failures", ("stage and kind", "images"), rows))
-    for title, bins in (
-        ("text confidence", stats.figures.confidence),
-        ("word length", stats.figures.word_length),
-        ("words per image", stats.figures.words_per_image),
-    ):
-        most = max((bin.count for bin in bins), default=0) or 1
-        rows_ = [(bin.label, bin.count, "█" * round(40 * bin.count / most)) for bin in bins]
-        parts.append(_section(title, ("", "count", ""), [row for row in rows_ if row[1]]))
-    stages = [(stage, round(1000 * seconds, 1)) for stage, seconds in stats.figures.stage_s]
-    parts.append(_section("mean time of an image", ("stage", "ms"), stages))
-    parts.append(
-        _section(
+        sections.append(("images that look alike", ("images", "first of them"), alike))
+    if failures := list(map(astuple, figures.failures)):
+        sections.append(("failures", ("stage and kind", "images"), failures))
+    sections += [
+        ("text confidence", ("", "count", ""), _histogram(figures.confidence)),
+        ("word length", ("", "count", ""), _histogram(figures.word_length)),
+        ("words per image", ("", "count", ""), _histogram(figures.words_per_image)),
+        (
+            "mean time of an image",
+            ("stage", "ms"),
+            [(stage, round(1000 * seconds, 1)) for stage, seconds in figures.stage_s],
+        ),
+        (
             "runs",
             ("run", "images", "words", "failed", "seconds", "images/s"),
-            [_rounded(row) for row in stats.figures.runs],
-        )
-    )
-    parts.append(
-        _section(
+            list(map(_rounded, figures.runs)),
+        ),
+        (
             "slowest images",
             ("image", "seconds", "width", "height", "words"),
-            [_rounded(dataclasses.astuple(row)) for row in stats.slowest],
-        )
-    )
-    return "\n".join(parts)
+            [_rounded(astuple(row)) for row in stats.slowest],
+        ),
+    ]
+    return "\n".join([head, *(_section(*section) for section in sections)])
+
+
+def _histogram(bins: tuple[Bin, ...]) -> list[tuple[str, int, str]]:
+    most = max((bin.count for bin in bins), default=0)
+    return [(bin.label, bin.count, "█" * round(40 * bin.count / most)) for bin in bins if bin.count]
 
 
 def _rounded(row: tuple[Any, ...]) -> tuple[Any, ...]:
