@@ -68,18 +68,20 @@ def check_output(uri: str, options: Mapping[str, Any] | None = None) -> Iterator
         uri: Folder of the tables.
         options: fsspec options by protocol.
     """
-    missing = _missing_parents(uri)
+    folder = f"{TMP}/doctor-{secrets.token_hex(6)}"
+    missing = _missing_folders(uri, folder)
     try:
         store = open_store(uri, options, retry=_RETRY)
-        yield from _check_store(store)
+        yield from _check_store(store, folder)
     except TextspotError as exc:
         yield _failed("output", exc)
     finally:
-        _remove_empty(uri, missing)
+        for path in missing:  # deepest first; a folder that now holds something stays
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
-def _check_store(store: Store) -> Iterator[CheckResult]:
-    folder = f"{TMP}/doctor-{secrets.token_hex(6)}"
+def _check_store(store: Store, folder: str) -> Iterator[CheckResult]:
     path, data = f"{folder}/probe", secrets.token_bytes(64)
     before_s = time.time()
     store.put(path, data)
@@ -139,24 +141,10 @@ def _failed(check: str, exc: TextspotError) -> CheckResult:
     return CheckResult(check, Level.FAIL, str(exc), "" if hint in str(exc) else hint)
 
 
-def _missing_parents(uri: str) -> list[Path]:
+def _missing_folders(uri: str, folder: str) -> list[Path]:
+    """Folders of this machine that the check will create, the deepest first."""
     protocol, rest = split_uri(uri)
     if protocol != LOCAL:
         return []
-    folder = Path(rest).absolute() / TMP
-    stop = Path(rest).absolute().parent
-    chain = [folder, *folder.parents]
-    return [path for path in chain if not path.exists() and path != stop]
-
-
-def _remove_empty(uri: str, folders: list[Path]) -> None:
-    if split_uri(uri)[0] != LOCAL:
-        return
-    probes = Path(split_uri(uri)[1]).absolute() / TMP
-    with contextlib.suppress(OSError):
-        for probe in probes.glob("doctor-*"):
-            with contextlib.suppress(OSError):
-                probe.rmdir()
-    for folder in folders:  # deepest first
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+    deepest = Path(rest).absolute() / folder
+    return [path for path in (deepest, *deepest.parents) if not path.exists()]
