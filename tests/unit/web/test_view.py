@@ -98,7 +98,7 @@ def test_page_holds_pictures_words_errors_and_figures(real_table: str) -> None:
     assert all(image["src"].startswith("data:image/jpeg;base64,/9j/") for image in images)
     assert [w["t"] for w in images[0]["words"]] == ["exit", "low"]
     assert (images[0]["w"], images[0]["h"]) == (1600, 1200)
-    assert "not_an_image" in page or "corrupt" in page or "truncated" in page
+    assert "truncated" in page
     assert page.count('<figure class="chart">') == 5
     assert [(w["i"], w["l"]) for w in images[0]["words"]] == [(0, 0), (1, 1)]  # reading order
     assert {image["name"] for image in images} == {f"img_{n}.jpg" for n in range(3)}
