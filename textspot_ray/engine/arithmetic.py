@@ -1,4 +1,4 @@
-"""What of a machine changes results, and how far its kind may: one table is of one arithmetic."""
+"""What of a machine changes results: all rows of a table come from one arithmetic."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ INT8_KEY: Final = "int8_arithmetic"
 
 
 def arithmetic_of(precision: str, engine: EngineConfig) -> dict[str, str]:
-    """The part of a table's fingerprint that the machine and its use decide, where it matters.
+    """The part of a table's fingerprint that depends on the machine and how it is used.
 
     In f32 and with the 8-bit dot product, CPUs agree within 0.5 pixels of a coordinate and 0.001 of
-    a confidence. Without that instruction OpenVINO's int8 rounds otherwise: of 111 words of eight
+    a confidence. Without that instruction OpenVINO's int8 rounds differently: of 111 words of eight
     photographs, seven were not found.
     The threads of one inference decide in which order partial sums are added.
 
     Returns:
-        Nothing for what is usual, so that tables of older versions agree.
+        Empty for the usual case, so that tables of older versions agree.
     """
     found = {}
     if engine.threads_per_inference != 1:
@@ -35,10 +35,10 @@ def arithmetic_of(precision: str, engine: EngineConfig) -> dict[str, str]:
 
 
 def check_arithmetic(fingerprint: Mapping[str, str], engine: EngineConfig) -> None:
-    """Whether a slot's machine calculates as the table's fingerprint says.
+    """Check that a slot's machine calculates as the table's fingerprint says.
 
     Raises:
-        UsageError: It does not, so that its rows would not be those of the other machines.
+        UsageError: It does not: its rows would differ from those of the other machines.
     """
     precision = fingerprint.get("precision", "")
     here = arithmetic_of(precision, engine).get(INT8_KEY)

@@ -1,4 +1,4 @@
-"""The parts of a real run: the configured bundle, the archive's reader and listing."""
+"""What a run is made of: the configured model bundle, the reader and the listing."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def components_from(config: RunConfig) -> Components:
     resolved = resolve(settings)  # checks the files' sha256
     spec = resolved.bundle.spec
     family = family_of(spec)
-    # Right checksums only say that the files are those of ``bundle.yaml``. Workers check the
-    # contract as they load, but by then a run has planned and begun to read images.
+    # Checksums only show that the files match ``bundle.yaml``. Workers check the contract when
+    # they load, but by then the run has planned and begun to read images.
     family.check_graphs(resolved)
     return Components(
         Recipe(
@@ -77,7 +77,7 @@ def components_from(config: RunConfig) -> Components:
 
 
 def fingerprint_of(config: RunConfig) -> dict[str, str]:
-    """Everything that changes results, by name: what a table must have in common.
+    """Everything that changes results, by name; all rows of a table share it.
 
     Raises:
         BundleError: The model cannot be used.
@@ -100,12 +100,12 @@ def assemble_result(
     readings: Readings | None,
     make_words: WordsOf,
 ) -> ImageResult:
-    """An image's account, by the spotting room's rules.
+    """The result of a page, as `spotting.spotter.assemble` makes it.
 
     Args:
         encoded: The item and its bytes' facts.
         page: Number within the item, from 0.
-        detected: The detector's account.
+        detected: What the detector found.
         readings: The recogniser's; None where nothing was to be read.
         make_words: How the bundle's readings become words.
     """
@@ -117,11 +117,11 @@ def assemble_result(
 
 
 def estimate_work(data: bytes, rules: ImageConfig) -> PageWork:
-    """What an encoded image will ask of a detector, as its header has it.
+    """How much work an encoded image is for the detector, judged by its header.
 
-    For deadlines and memory only, so the published input size stands for every bundle's. A deadline
-    is 20 times what is usual: no less than a tenth is counted of the passes that a page of very
-    many words takes.
+    Used for deadlines and memory only, so the published input size stands for every bundle's. A
+    deadline is 20 times the usual time; at least a tenth of the passes that a very dense page would
+    take is counted.
 
     Args:
         data: The encoded image.
@@ -140,7 +140,7 @@ def estimate_work(data: bytes, rules: ImageConfig) -> PageWork:
             width, height = image.size
     except Image.DecompressionBombError:  # more than Pillow likes, and maybe within our limit
         width = height = math.isqrt(rules.max_pixels)
-    except Exception:  # the decoder reports what is wrong with it
+    except Exception:  # the decoder reports what is wrong
         return PageWork()
     if width * height > rules.max_pixels:
         return PageWork()  # refused from the header

@@ -1,4 +1,4 @@
-"""What an engine works with: where tasks come from, where reports go, and when to stop."""
+"""The run as an engine sees it: where tasks come from, where reports go, and when to stop."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Control:
         job: What every slot must know.
         dispatch: Where tasks come from.
         stop: Whether the run was asked to stop.
-        turn: To be called several times a second; returns whether more tasks may come.
+        turn: Must be called several times a second; returns whether more tasks may come.
         on_report: Takes a slot's report.
-        on_lost: Told when a slot is gone, with its tasks.
+        on_lost: Called when a slot is gone; its tasks go to others.
     """
 
     job: Job
@@ -40,7 +40,7 @@ class Control:
 
     @property
     def draining(self) -> bool:
-        """Whether no more images may be started; said aloud once."""
+        """Whether no more images may be started; logged the first time."""
         if self._drain_until_s is None and self.stop:
             self._drain_until_s = time.monotonic() + DRAIN_S
             _LOG.warning(

@@ -1,4 +1,4 @@
-"""Which task next: an order of the run's own, compressed tars in sequence, nothing given twice."""
+"""Which task a slot gets next: random order per run, compressed tars in sequence."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from textspot_ray.engine.slot.done_pages import BLOCK_PAGES, LongFile
 from textspot_ray.records import ShardId
 from textspot_ray.tables.plan.plan import Task
 
-_WINDOW = 1024  # groups looked ahead at; bounds memory and still parts two drivers' ways
+_WINDOW = 1024  # groups to choose from: bounds memory, enough to keep two drivers apart
 
 Key = tuple[ShardId, int]
 
 
 class Dispatch:
-    """Hands tasks to slots.
+    """Hands tasks to slots, each task to one slot at a time.
 
-    Two drivers on one output walk in different orders, so that they seldom meet at a shard. Tasks
-    that share an ``affinity`` (a compressed tar) go to one slot, one after the other. A slot begins
-    with one of the smallest, so that words are committed soon. A slot for which
-    there is no task is given blocks of a long file that another slot is at, from the file's end on.
-    Nobody waits for them: what is not there when that slot comes to it, it does itself.
+    Two drivers on one output take shards in different orders, so that they rarely pick the same
+    one. Tasks that share an ``affinity`` (a compressed tar) go to one slot, one after the other. A
+    slot begins with one of the smallest tasks, so that words are committed soon. A slot without a
+    task helps another one with a long file: it gets blocks of pages from the file's end. The owner
+    does not wait for them; blocks that are missing when it gets there it does itself.
     """
 
     def __init__(self, seed: str) -> None:
@@ -31,13 +31,13 @@ class Dispatch:
         self._sources: deque[Iterator[Task]] = deque()
         self._held: Task | None = None  # read from a source, but of the next group
         self._window: list[deque[Task]] = []
-        self._own: dict[int, deque[Task]] = {}  # the rest of the group a slot is at
+        self._own: dict[int, deque[Task]] = {}  # the rest of the group a slot works on
         self._given: dict[int, dict[Key, Task]] = {}
         self._returned: deque[deque[Task]] = deque()
         self._losses: dict[Key, float] = {}
-        self._long: dict[int, list[LongFile]] = {}  # by the slot that has it: what may be given
-        self._helped: dict[Key, dict[str, int]] = {}  # of a shard's files, the first page given
-        self._helps: dict[int, tuple[ShardId, int, str]] = {}  # the file that a slot has read last
+        self._long: dict[int, list[LongFile]] = {}  # by owner: files that others may help with
+        self._helped: dict[Key, dict[str, int]] = {}  # first page given away, by file
+        self._helps: dict[int, tuple[ShardId, int, str]] = {}  # what a slot helped with last
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Append a source of tasks; it is read as needed."""
@@ -45,7 +45,7 @@ class Dispatch:
 
     @property
     def busy(self) -> bool:
-        """Whether any task is left to give, or given and not settled."""
+        """Whether any task is waiting, or handed out and not settled."""
         self._fill()
         left = self._window or self._returned or any(self._own.values())
         return bool(left) or any(self._given.values())
@@ -70,7 +70,7 @@ class Dispatch:
         return any(owner != slot for owner in self._long)
 
     def note_long_files(self, slot: int, files: Iterable[LongFile]) -> None:
-        """Take the long files that a slot is at, with the pages it has not begun."""
+        """Note the long files that a slot works on, with the pages it has not begun."""
         found = [file for file in files if self._block(slot, file) is not None]
         if found:
             self._long[slot] = found
@@ -78,16 +78,19 @@ class Dispatch:
             self._long.pop(slot, None)
 
     def settle(self, slot: int, key: Key) -> Task | None:
-        """A task has come to its end."""
+        """Note that a task is finished."""
         self._helped.pop(key, None)
         return self._given.get(slot, {}).pop(key, None)
 
     def losses(self, slot: int, blame: float = 1.0) -> float:
-        """Count the loss of a slot against its tasks; how often the worst of them was lost.
+        """Count the loss of a slot against its tasks.
 
         Args:
-            slot: That is gone.
-            blame: How much of a loss it counts as: a node that ends is hardly its shards' doing.
+            slot: The slot that is gone.
+            blame: What one loss counts: little where a node ends, which is rarely a shard's fault.
+
+        Returns:
+            The highest count among its tasks.
         """
         given = self._given.get(slot, {})
         for key in given:
@@ -95,7 +98,7 @@ class Dispatch:
         return max((self._losses[key] for key in given), default=0.0)
 
     def give_back(self, slot: int) -> int:
-        """A slot is gone: what it had goes to the next that asks; how many tasks it had begun."""
+        """Take back the tasks of a slot that is gone; returns how many it had begun."""
         given = sorted(
             self._given.pop(slot, {}).values(), key=lambda t: (t.shard.plan, t.shard.index)
         )
@@ -112,7 +115,7 @@ class Dispatch:
         return len(given)
 
     def _block(self, owner: int, file: LongFile) -> tuple[Task, range] | None:
-        """The last block of a file that was not given, unless its owner is about to come to it."""
+        """The last block of a file that is still free, unless its owner is about to reach it."""
         key = file.shard, file.generation
         task = self._given.get(owner, {}).get(key)
         stop = self._helped.get(key, {}).get(file.image_id, file.stop)

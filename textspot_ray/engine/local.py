@@ -32,13 +32,13 @@ from textspot_ray.engine.slot.slot import Slot
 from textspot_ray.import_path import safe_path
 from textspot_ray.records import Stage
 
-_DEBUG: Final = "TEXTSPOT_DEBUG"  # set: let the worker's own output through
-# Not `-m`: the child's records must be named by their module, not by __main__.
+_DEBUG: Final = "TEXTSPOT_DEBUG"  # if set, the worker's own output is shown
+# Not `-m`: the child's classes must be pickled under their module's name, not as __main__.
 _PROGRAM: Final = (
     "import sys, textspot_ray.engine.local_child as c; sys.exit(c.main(int(sys.argv[1])))"
 )
 _KILL_TIMEOUT_S: Final = 10.0
-# Signals that come from outside; a crash in native code is SIGSEGV, SIGBUS, SIGFPE, SIGABRT, ...
+# Sent by others; a crash in native code is SIGSEGV, SIGBUS, SIGFPE, SIGABRT, ...
 _FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
@@ -72,19 +72,19 @@ class ChildWorker:
         self._link = _Link(setup, self._events, self.name, generation)
 
     def detect(self, pages: Sequence[tuple[int, bytes, int]]) -> None:
-        """Ask for pages' boxes, as `ports.Worker` has it."""
+        """Detect the boxes on pages, see `ports.Worker`."""
         if self._link is not None:
             for page in pages:
                 self._link.send_image(*page)
 
     def recognise(self, pages: Sequence[tuple[int, Any]]) -> None:
-        """Ask for the words of pages whose features the child has kept."""
+        """Read the words of pages whose features the child has kept."""
         if self._link is not None:
             for ticket, _ in pages:
                 self._link.send(RecogniseCall(ticket))
 
     def kill(self) -> None:
-        """End the child at once."""
+        """Kill the child."""
         link, self._link = self._link, None
         if link is not None:
             link.kill()
@@ -93,7 +93,7 @@ class ChildWorker:
 class _Link:
     """One child process and the two threads that talk to it.
 
-    Sending has a thread of its own: a stalled child reads nothing, and the runner must not wait.
+    Sending has its own thread: a stalled child reads nothing, and the runner must not wait.
     """
 
     def __init__(self, setup: Setup, events: Events, name: str, generation: int) -> None:
@@ -110,9 +110,9 @@ class _Link:
         with theirs:
             fd = theirs.fileno()
             output = None if os.environ.get(_DEBUG) else subprocess.DEVNULL
-            # A program of its own rather than `multiprocessing`, which would import the caller's
-            # main module again and so break notebooks and scripts without a guard.
-            # -P: `-c` would have it import from the working folder, which holds users' files.
+            # Not `multiprocessing`, which would import the caller's main module again and so break
+            # notebooks and scripts without a guard.
+            # -P: otherwise `-c` imports from the working folder, which holds users' files.
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _PROGRAM, str(fd)],
                 pass_fds=(fd,),
@@ -138,7 +138,7 @@ class _Link:
         self._outbox.put((DetectCall(ticket, page, again), None if again else data))
 
     def kill(self) -> None:
-        """End the child at once."""
+        """Kill the child."""
         self.process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=_KILL_TIMEOUT_S)
@@ -150,7 +150,7 @@ class _Link:
                 self._connection.send(message)
                 if data is not None:
                     self._connection.send_bytes(data)
-                del queued, message, data  # an image is not held while there is nothing to send
+                del queued, message, data  # or the image would be held meanwhile
 
     def _listen(self) -> None:
         try:
@@ -158,7 +158,7 @@ class _Link:
                 self._tell(self._connection.recv())
         except (EOFError, OSError):
             reason, system = _describe(self.process.wait())
-        except Exception as exc:  # what came is no message of ours
+        except Exception as exc:  # not one of our messages
             self.kill()
             reason, system = f"it sent something unreadable ({exc!r})", False
         self._outbox.put(None)
@@ -168,7 +168,7 @@ class _Link:
         if isinstance(message, Reply):
             self._detecting.discard(message.ticket)
             if not self._detecting:
-                self._last = None  # not to be held longer than the runner holds it
+                self._last = None  # hold it no longer than the runner does
         name, generation = self._name, self._generation
         match message:
             case Loaded(None):
@@ -182,7 +182,7 @@ class _Link:
 
 
 def _describe(status: int) -> tuple[str, bool]:
-    """A process's end in words, and whether it came from outside."""
+    """How a process ended, in words, and whether it was killed from outside."""
     if status >= 0:
         return f"exit status {status}", False
     try:
@@ -190,7 +190,7 @@ def _describe(status: int) -> tuple[str, bool]:
     except ValueError:
         name = f"signal {-status}"
     outside = -status in _FROM_OUTSIDE
-    return f"{name}{' from outside or for want of memory' if outside else ''}", outside
+    return f"{name}{' (killed from outside, or out of memory)' if outside else ''}", outside
 
 
 _SLOT: Final = 0

@@ -1,7 +1,7 @@
-"""The local engine's worker process: detector and recogniser, asked over a socket.
+"""The local engine's worker process: detector and recogniser behind a socket.
 
-Several threads detect, so that one image is decoded while another is inferred; one thread reads
-words. Features stay here, under the ticket of their page.
+Several threads detect, so that one image is decoded while inference runs on another; one thread
+reads words. Features stay in this process, under the ticket of their page.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from textspot_ray.engine.slot.ports import Models
-from textspot_ray.engine.slot.process_setup import MemoryGauge, calm_libraries, die_with_parent
+from textspot_ray.engine.slot.process_setup import (
+    MemoryGauge,
+    die_with_parent,
+    limit_library_threads,
+)
 from textspot_ray.errors import TextspotError
 from textspot_ray.records import DetectedPage, Readings
 
@@ -35,8 +39,8 @@ class Setup:
 class DetectCall:
     """Decode a page and find its boxes.
 
-    The image follows as a message of plain bytes, for pickling would copy it. With ``again`` it is
-    the one sent last, for a page behind its first, and does not follow.
+    The image follows as a message of plain bytes, because pickling would copy it. With ``again`` it
+    is the image sent last, for a later page, and does not follow.
     """
 
     ticket: int
@@ -46,14 +50,14 @@ class DetectCall:
 
 @dataclass(frozen=True, slots=True)
 class RecogniseCall:
-    """Read the boxes found under this ticket before."""
+    """Read the boxes found under this ticket."""
 
     ticket: int
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A worker's first answer: it is ready, or why it never will be."""
+    """A worker's first answer: it is ready, or the reason why it never will be."""
 
     error: TextspotError | None = None
     pid: int = 0
@@ -76,7 +80,7 @@ class Child:
         self._connection = connection
         self._send_lock = threading.Lock()
         self._gauge = MemoryGauge()
-        self._features: dict[int, Any] = {}  # by ticket; only the recogniser knows what they are
+        self._features: dict[int, Any] = {}  # by ticket; opaque here
         self._detector = setup.models.detector()
         self._recognizer = setup.models.recognizer()
         self._pages: queue.SimpleQueue[tuple[DetectCall, bytes]] = queue.SimpleQueue()
@@ -96,12 +100,12 @@ class Child:
                     data = self._connection.recv_bytes()
                 self._pages.put((call, data))
                 if not call.page:
-                    data = b""  # what has no more pages is not held
+                    data = b""  # single images are not held
             else:
                 self._boxes.put(call)
 
     def send(self, message: Loaded | Reply) -> None:
-        """Answer; any thread may."""
+        """Send an answer; may be called from any thread."""
         with self._send_lock:
             self._connection.send(message)
 
@@ -120,7 +124,7 @@ class Child:
             page, features = self._detector.detect(data, call.page)
             if page.detections:
                 self._features[call.ticket] = features
-        except Exception as exc:  # a fault of ours: the runner makes it the image's error
+        except Exception as exc:  # a bug: the runner makes it the image's error
             message = f"{type(exc).__name__}: {exc}"
         return Reply(call.ticket, page, message, self._gauge.uss_bytes())
 
@@ -136,13 +140,13 @@ class Child:
 
 def main(fd: int) -> int:
     """Run a child on one end of a socket pair."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
     faulthandler.enable()
     connection = Connection(fd)
     try:
         setup: Setup = connection.recv()
         die_with_parent(setup.parent_pid)
-        calm_libraries()
+        limit_library_threads()
         try:
             child = Child(connection, setup)
         except TextspotError as exc:

@@ -1,4 +1,4 @@
-"""Listing and planning in a thread of their own, so that work starts while a listing goes on."""
+"""Listing and planning in their own thread, so that work starts while a listing goes on."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Planning:
         Raises:
             TextspotError: Listing or planning failed.
         """
-        # Looked at before the queue, so that a segment put just before the end is not missed.
+        # Checked before the queue, so that a segment added just before the end is not missed.
         ended = not self.active
         segments = []
         while not self._segments.empty():
@@ -70,7 +70,7 @@ class Planning:
         return segments
 
     def stop(self) -> None:
-        """List no further; segments that are stored stay."""
+        """Stop listing; stored segments stay."""
         self._stop.set()
 
     def join(self, timeout_s: float) -> None:
@@ -96,7 +96,7 @@ class Planning:
         for entry in self._listing():
             if self._stop.is_set():
                 raise _Stopped
-            if isinstance(entry, Item) and entry.error is not None:  # it goes into the plan
+            if isinstance(entry, Item) and entry.error is not None:  # goes into the plan
                 error = replace(entry.error, message=self._redact(entry.error.message))
                 entry = replace(entry, error=error)
             yield entry

@@ -20,7 +20,7 @@ from textspot_ray.engine.slot.slot_metrics import SlotMetrics
 from textspot_ray.records import Counts
 
 _RATE_WINDOW_S: Final = 60.0
-_WAITING_S: Final = 10.0  # without a slot, until it is said
+_WAITING_S: Final = 10.0  # without a slot, before it is shown
 _SLOWEST_S: Final = 60.0  # between plain lines
 
 
@@ -40,7 +40,7 @@ class Progress:
         elapsed_s: Seconds since the run began.
         planning: Whether sources are still being listed.
         final: Whether this is the last report.
-        waiting_s: Seconds since any slot works; 0 while one does.
+        waiting_s: Seconds without a working slot; 0 while there is one.
         open_items: Items done in shards that are not committed yet.
         failures: Failed images of this run by kind.
         slots: Slots that work, by node.
@@ -105,22 +105,22 @@ class Tally:
         self._helped.update(report.helped)
 
     def begin_again(self, items: int) -> None:
-        """So many items of earlier runs are read once more, and are not done until then."""
+        """Items of earlier runs are read again, and are not done until then."""
         self._items_earlier = max(0, self._items_earlier - items)
 
     def add_others(self, items: int) -> None:
-        """Another driver has done a task of so many items."""
+        """Another driver has finished a task with this many items."""
         self._items_skipped += items
 
     def forget(self, slot: int) -> None:
-        """A slot is gone, with what it had not committed."""
+        """A slot is gone, with everything it had not committed."""
         gone = self._reports.pop(slot, None)
         if gone is not None:
             self._stage_s = _sum(self._stage_s, gone.metrics.stage_s)
             self._retries = _sum(self._retries, gone.metrics.retries)
 
     def count_retries(self, shards: int) -> None:
-        """So many shards are begun again on another slot."""
+        """Shards are begun again on another slot."""
         self._retries = _sum(self._retries, {"shard": shards})
 
     def progress(self, *, planning: bool = False, final: bool = False) -> Progress:
@@ -169,7 +169,7 @@ class Tally:
         return largest
 
     def _pages_ahead(self) -> int:
-        """Pages that others have done of long files, and that the files' slots have not counted."""
+        """Pages of long files done by helpers that the files' own slots have not counted yet."""
         files = {file.key: file for r in self._reports.values() for file in r.long_files}
         self._helped = {block for block in self._helped if block.key in files}
         ahead = [block for block in self._helped if block.start >= files[block.key].start]
@@ -188,13 +188,13 @@ def console(
 ) -> OnProgress:
     """A bar in a terminal that can move its cursor; anywhere else a line now and then.
 
-    Lines come further and further apart, a minute at most, and not while nothing happens: logs of
-    long runs are to be read.
+    Lines get rarer, down to one a minute, and stop while nothing changes, so that logs of long runs
+    stay readable.
 
     Args:
         interval_s: Seconds to the first line.
         stream: Instead of the standard error.
-        log_format: ``text``, or ``json`` for an object a line, on terminals as well.
+        log_format: ``text``, or ``json`` for one object per line, on terminals as well.
     """
     stream = stream or sys.stderr
     moves = stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
@@ -286,7 +286,7 @@ class _Bar:
         atexit.register(self._bars.stop)  # a run that fails ends without a last report
 
     def __call__(self, progress: Progress) -> None:
-        with contextlib.suppress(OSError):  # a terminal that has gone must not end a run
+        with contextlib.suppress(OSError):  # a closed terminal must not end a run
             self._show(progress)
 
     def _show(self, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""A run: found or check the table, plan, hand out tasks, commit, report."""
+"""A run: create or check the table, plan, hand out tasks, take note of commits, report."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run(
 ) -> RunReport:
     """Spot every word in the configured sources and commit the tables.
 
-    What is committed already is not done again: a second run goes on where the first one stopped.
+    Committed shards are not done again: a second run continues where the first one stopped.
 
     Args:
         config: What to read, with which model, where to run and to write.
@@ -84,7 +84,7 @@ def retry(
     on_progress: OnProgress | None = None,
     parts: Components | None = None,
 ) -> RunReport:
-    """Read failed images again and commit the outcome as a new generation of their shards.
+    """Read failed images again and commit the results as a new generation of their shards.
 
     Args:
         config: As of the run that made the table.
@@ -101,7 +101,7 @@ def retry(
 
 
 def _refuse_memory(config: RunConfig) -> None:
-    """What lies in one process's memory is not there for Ray's workers."""
+    """Refuse ``memory://`` with Ray, whose workers cannot see this process's memory."""
     if config.engine.kind != "ray":
         return
     for uri in (config.output.uri, *config.source.uris):
@@ -134,7 +134,7 @@ def _begun(
 
 
 def exit_code(report: RunReport) -> ExitCode:
-    """What a command that made this report exits with."""
+    """The exit code for a command that ends with this report."""
     if report.signal:
         terminated = report.signal == signal.SIGTERM
         return ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
@@ -185,7 +185,7 @@ class _Run:
         self._dispatch = Dispatch(self.run_id)
         self._planning: Planning | None = None
         self._tally = Tally(self.ledger.counts().items)
-        self._again: set[tuple[ShardId, int]] = set()  # of shards that are read a second time
+        self._again: set[tuple[ShardId, int]] = set()  # shards that are read a second time
         self._looked_at = (-1, -1)
         self._refreshed_s = time.monotonic()
         self._shown_s = 0.0
@@ -196,7 +196,7 @@ class _Run:
 
     def __exit__(self, kind: object, value: object, trace: object) -> None:
         self._slot_log.flush()
-        # a fallback: a run that got this far has written how it ended
+        # A fallback: usually the run has already written how it ended.
         reason = self._redact(str(value or "it ended without a report"))
         self._status.close(RunState.FAILED, reason)
         if self._planning is not None:
@@ -205,7 +205,7 @@ class _Run:
         self.plan.close()
 
     def plan_from_sources(self) -> None:
-        """Take what the plan has left to do, and list the sources for more."""
+        """Hand out what the stored plan has left, and list the sources for more."""
         known = self.plan.next_seq
         self.give(task for task in self.plan.tasks(self.ledger) if task.shard.plan < known)
         self._planning = Planning(
@@ -247,9 +247,9 @@ class _Run:
         return self._finish()
 
     def _has_work(self) -> bool:
-        """Find out that a finished table is finished before models and Ray are started.
+        """Whether there is anything to do, found out before models and Ray are started.
 
-        A new table is taken to have work, so that its engine starts while the sources are listed.
+        A new table is assumed to have work, so that its engine starts while sources are listed.
         """
         if self._is_new:
             return True
@@ -272,7 +272,7 @@ class _Run:
         now = time.monotonic()
         if now - self._refreshed_s >= _REFRESH_S:
             self._refreshed_s = now
-            self.ledger.refresh()  # what other drivers have done is not handed out
+            self.ledger.refresh()  # so that what other drivers have done is not handed out
         self._tally.items_planned = self.plan.n_items
         if now - self._shown_s >= _PROGRESS_S:
             self._shown_s = now
@@ -288,7 +288,7 @@ class _Run:
         return (task for task in tasks if task.shard.plan == seq or task.generation > 0)
 
     def _look_again(self) -> None:
-        """All is done as far as we know: take what other drivers planned, and changed items."""
+        """Everything known is done: take what other drivers have planned, and changed items."""
         if self._stop:
             return
         settled = len(self.ledger.settled()), self._tally.shards
@@ -354,7 +354,7 @@ class _Run:
         if self._on_progress is not None:
             self._on_progress(last)
         self._status(last)
-        whole = self._planning is not None and not self._stop  # a retry does not do the rest
+        whole = self._planning is not None and not self._stop  # a retry leaves the rest
         if whole and report.shards_done < report.shards_total:
             raise AbortedError(
                 f"{report.shards_total - report.shards_done} of {report.shards_total} shards are "
@@ -364,7 +364,7 @@ class _Run:
         return report
 
     def _is_through(self) -> bool:
-        """Whether nothing is left to do, so that a signal came too late to stop anything."""
+        """Whether nothing was left to do when the signal came."""
         listed = self._planning is None or self._planning.summary is not None
         return listed and not self._dispatch.busy
 
@@ -377,7 +377,7 @@ class _Run:
 
 
 def _check_ids(store: Store, now: Mapping[str, Any]) -> None:
-    """See to it that images are named as when the table was begun: else all would be new.
+    """Check that images get the same ids as when the table was begun.
 
     Raises:
         FingerprintError: ``--base`` or ``--id-column`` differ.

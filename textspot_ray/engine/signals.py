@@ -32,7 +32,7 @@ class StopRequest:
             signal.signal(number, self._handle)
 
     def rearm(self) -> None:
-        """Handle them again after a library put in handlers of its own, as Ray does."""
+        """Handle them again after a library has installed its own handlers, as Ray does."""
         if self._armed:
             self.arm()
 
@@ -41,7 +41,7 @@ class StopRequest:
             if number == signal.SIGTERM:
                 raise SystemExit(128 + number)
             raise KeyboardInterrupt
-        self.signal = number  # said aloud by the run: a handler must not log
+        self.signal = number  # logged by the run: a handler must not log
 
 
 @contextlib.contextmanager

@@ -75,8 +75,8 @@ def available_cpus() -> float:
 def share_threads(cpus: float, engine: EngineConfig) -> Threads:
     """Threads of a slot with that many cores; the detector's come first.
 
-    The detector does 85-90 % of the work, and the recogniser rests while there is nothing to read,
-    so the two overlap rather than divide the cores.
+    The detector does 85-90 % of the work, and the recogniser is idle while there is nothing to
+    read, so the two share the cores rather than divide them.
     """
     detector = engine.threads or max(1, int(cpus / engine.detectors_per_slot + 0.25))
     streams = max(1, detector // engine.threads_per_inference)

@@ -1,7 +1,7 @@
-"""Writes the driver's status file every so often, from a thread of its own.
+"""Writes the driver's status file regularly, from its own thread.
 
-Storage that is slow or down must neither hold up the run nor end it: a file that cannot be written
-is tried again at the next turn, with the newest figures.
+Slow or failing storage must neither delay nor end the run: if a write fails, the next one is tried
+at its usual time, with the newest figures.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _FIRST_S: Final = 2.0
-_LAST_S: Final = 10.0  # the last file is waited for so long
+_LAST_S: Final = 10.0  # longest wait for the last write
 
 
 class StatusWriter:
     """Keeps ``_textspot/status/<run>.json`` up to date; call it with the run's progress.
 
-    The first files come soon after each other, then further and further apart, so that a run is
-    seen to work from its first seconds.
+    The first writes follow each other quickly, later ones at growing intervals, so that a new run
+    is visible within seconds.
 
     Args:
-        store: The output folder; best one of its own, with few retries.
+        store: The output folder; preferably its own instance, with few retries.
         run_id: The run.
-        interval_s: Seconds between two writes, in the long run.
+        interval_s: Seconds between two writes, after the first few.
     """
 
     def __init__(self, store: Store, run_id: str, interval_s: float) -> None:
@@ -61,13 +61,13 @@ class StatusWriter:
         self._thread.start()
 
     def __call__(self, progress: Progress, *, draining: bool = False) -> None:
-        """Take the newest figures; a mere assignment."""
+        """Take the newest figures; does not block."""
         self._progress = progress
         self._last_loop_at = time.time()
         self._state = RunState.DRAINING if draining else RunState.WORKING
 
     def close(self, state: RunState, note: str = "") -> None:
-        """Write how the run ended, and wait for that as long as it is quick."""
+        """Write how the run ended; waits a few seconds for that at most."""
         if self._end.is_set():
             return
         self._state, self._note = state, " ".join(note.split())
@@ -76,7 +76,7 @@ class StatusWriter:
         self._thread.join(_LAST_S)
 
     def status(self) -> RunStatus:
-        """The account as of now."""
+        """The status now."""
         base = RunStatus(
             run_id=self._run_id,
             state=self._state,
@@ -116,7 +116,7 @@ class StatusWriter:
 
 
 def _with_figures(base: RunStatus, progress: Progress) -> RunStatus:
-    """The account with all figures that progress has under the same names."""
+    """The status with all figures that progress has under the same names."""
     known = {field.name for field in fields(RunStatus)}
     same = [field.name for field in fields(progress) if field.name in known]
     eta_s = progress.eta_s

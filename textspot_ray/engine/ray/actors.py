@@ -1,8 +1,8 @@
 """The actors of a slot: detector, recogniser, and the runner that owns both.
 
-Nothing here is restarted or retried by Ray: which image is to blame must be known before anything
-is tried again, so the runner starts fresh actors itself. Results are task returns, owned by the
-runner, and outlive the actor that made them.
+Ray restarts and retries nothing here: which image is to blame must be known before anything runs
+again, so the runner starts fresh actors itself. Results are task returns, owned by the runner, and
+outlive the actor that made them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from textspot_ray.engine.slot.ports import (
     Started,
     Worker,
 )
-from textspot_ray.engine.slot.process_setup import MemoryGauge, calm_libraries, crash_plainly
+from textspot_ray.engine.slot.process_setup import (
+    MemoryGauge,
+    limit_library_threads,
+    use_default_crash_handlers,
+)
 from textspot_ray.engine.slot.slot import Job, Report, Slot
 from textspot_ray.errors import TextspotError, UsageError
 from textspot_ray.records import DetectedPage, Readings, Stage
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
 
     from textspot_ray.tables.plan.plan import Task
 
-_MAX_BATCH: Final = 8  # pages of a call: what a call costs an image halves up to there
+_MAX_BATCH: Final = 8  # pages per call; up to here a larger batch clearly lowers the cost per image
 # Without task events the GCS does not keep a record of every call (900 bytes per image).
 ALONE: Final[dict[str, Any]] = {
     "max_restarts": 0,
@@ -49,22 +53,22 @@ ALONE: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a call's pages, or what was raised, and the memory of the process."""
+    """The outcome of each page of a call (a string: its exception), and the process's memory."""
 
     values: tuple[DetectedPage | Readings | str, ...]
     uss_bytes: int
 
 
 class _ModelActor:
-    """What both model actors share: loading apart from construction, so that faults have names."""
+    """Base of the model actors; they load after construction, so that errors can be reported."""
 
     def __init__(self, models: Models) -> None:
         self._models = models
         self._gauge = MemoryGauge()
 
     def load(self) -> Loaded:
-        calm_libraries()
-        crash_plainly()
+        limit_library_threads()
+        use_default_crash_handlers()
         try:
             self._load()
         except TextspotError as exc:
@@ -83,18 +87,18 @@ class _ModelActor:
 class DetectorActor(_ModelActor):
     """Decodes and detects; several calls at a time, so that decoding overlaps inference."""
 
-    _file: tuple[str, bytes] | None = None  # Ray's name of it and the bytes
+    _file: tuple[str, bytes] | None = None  # id of Ray's object, and its bytes
 
     def _load(self) -> None:
         self._detector = self._models.detector()
 
     @ray.method(num_returns=2)  # type: ignore[untyped-decorator]
     def detect(self, pages: list[tuple[bytes | list[Any], int]]) -> tuple[Outcome, Any]:
-        """Pages' accounts, and the features of all of them as one return of its own.
+        """Detect pages; their features are a separate return, one for all of them.
 
         Args:
-            pages: The encoded image, and which page of it from 0. Of a file of several pages, a
-                reference to it in a list, which Ray leaves as it is: fetched and parsed once.
+            pages: The encoded image and the number of the page, from 0. Files of several pages
+                come as a reference in a list, which Ray does not resolve: it is fetched once.
         """
         values: list[DetectedPage | Readings | str] = []
         features: list[Any] = []
@@ -103,8 +107,8 @@ class DetectorActor(_ModelActor):
             try:
                 value, found = self._detector.detect(self._bytes_of(data), page)
             except _LOST:
-                raise  # no page of the call is done, and all of them are asked for again
-            except Exception as exc:  # a fault of ours: the runner makes it the image's error
+                raise  # no page of the call counts as done; all of them are repeated
+            except Exception as exc:  # a bug: the runner makes it the image's error
                 value, found = _told(exc), None
             values.append(value)
             features.append(found)
@@ -117,7 +121,7 @@ class DetectorActor(_ModelActor):
             if file is None or file[0] != name:
                 file = name, ray.get(data[0])
             data = file[1]
-        self._file = file  # what has no more pages is not held
+        self._file = file  # single images are not held
         return data
 
 
@@ -131,8 +135,8 @@ class RecognizerActor(_ModelActor):
         """Readings of pages' features.
 
         Args:
-            pages: Which of ``features``, and which of its pages; none stand for blank ones, as a
-                test of health.
+            pages: Index into ``features``, and of the page in it; empty to read a blank region, as
+                a health check.
             features: As `DetectorActor.detect` returned them.
         """
         values: list[DetectedPage | Readings | str] = []
@@ -199,7 +203,7 @@ class ActorWorker:
         self._when_done(self._actor.load.remote(), generation, loaded)
 
     def detect(self, pages: Sequence[tuple[int, bytes, int]]) -> None:
-        """Ask for pages' boxes, as `ports.Worker` has it."""
+        """Detect the boxes on pages, see `ports.Worker`."""
         tickets = [ticket for ticket, _, _ in pages]
         self._detecting.update(tickets)
         sent = [(self._sent(data, page), page) for _, data, page in pages]
@@ -207,7 +211,7 @@ class ActorWorker:
         self._answer(tickets, account, features)
 
     def recognise(self, pages: Sequence[tuple[int, Any]]) -> None:
-        """Ask for the words of features that lie in the node's object store."""
+        """Read the words of features in the node's object store."""
         features: list[Any] = []
         places: list[tuple[int, int]] = []
         for _, handed in pages:
@@ -220,7 +224,7 @@ class ActorWorker:
         self._answer([ticket for ticket, _ in pages], account, None)
 
     def kill(self) -> None:
-        """End the actor's process, even where it is stuck in native code."""
+        """Kill the actor's process, even if it is stuck in native code."""
         actor, self._actor, self._pid = self._actor, None, None
         self._forget([*self._detecting])
         if actor is not None:
@@ -249,7 +253,7 @@ class ActorWorker:
         self._when_done(account, generation, done, tickets)
 
     def _forget(self, tickets: Sequence[int]) -> None:
-        """Hold a file no longer than pages of it are asked for."""
+        """Hold a file no longer than pages of it are being detected."""
         self._detecting.difference_update(tickets)
         if not self._detecting:
             self._file = None
@@ -257,7 +261,7 @@ class ActorWorker:
     def _when_done(
         self, ref: Any, generation: int, done: Callable[[Any], None], tickets: Sequence[int] = ()
     ) -> None:
-        # A callback rather than ray.wait: the runner waits for many things, on one queue.
+        # A callback, not ray.wait: the runner waits for many things on one queue.
         def resolved(future: Any) -> None:
             error = future.exception()
             self._forget(tickets)
@@ -292,14 +296,14 @@ _LOST: Final = (
 
 
 NODE_DIED: Final = "its node died"
-UNREACHABLE: Final = "cannot be reached"  # at first, a node that dies is just silent
+UNREACHABLE: Final = "cannot be reached"  # a node that dies is only silent at first
 
 
 def describe_end(error: BaseException) -> tuple[str, bool]:
-    """A Ray failure in a few words, and whether it came from outside the process."""
+    """A Ray failure in a few words, and whether its cause was outside the process."""
     text = str(error)
     if isinstance(error, ray.exceptions.OutOfMemoryError) or "memory pressure" in text:
-        return "killed for want of memory", True
+        return "killed by Ray: out of memory", True
     if isinstance(error, ray.exceptions.ActorUnavailableError):
         return UNREACHABLE, True
     if isinstance(error, ray.exceptions.NodeDiedError) or _NODE_ENDED.search(text):
@@ -313,7 +317,7 @@ def describe_end(error: BaseException) -> tuple[str, bool]:
 
 
 def not_installed(module: str) -> str:
-    """What to say of a node on which a package is missing."""
+    """The message for a node on which a package is missing."""
     return (
         f"a node of the Ray cluster cannot import {module}: install the same "
         "textspot-ray there as here, or use the image of infra/docker; `textspot doctor --address` "
@@ -322,19 +326,19 @@ def not_installed(module: str) -> str:
 
 
 def missing_module(error: BaseException) -> str:
-    """The package for want of which an actor could not be made; empty if it was not that."""
+    """The missing package that kept an actor from starting; empty if it was something else."""
     found = _NO_MODULE.search(str(error))
     return found[1] if found else ""
 
 
 def first_line(error: BaseException) -> str:
-    """The first telling line of an exception."""
+    """The first non-empty line of an exception."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 class RunnerActor:
-    """One slot's runner; owns the slot's other actors, which end with it.
+    """The runner of a slot; it owns the slot's other actors, which end with it.
 
     Args:
         job: What the run is.
@@ -354,10 +358,10 @@ class RunnerActor:
         Raises:
             TextspotError: They cannot be used.
         """
-        calm_libraries()
-        crash_plainly()
+        limit_library_threads()
+        use_default_crash_handlers()
         node = str(ray.get_runtime_context().get_node_id())
-        # several Ray nodes may be on one machine, and a machine's name says little in a cloud
+        # Several Ray nodes may share a machine, and host names say little in a cloud.
         name = f"{platform.node()}/{node[:8]}"
         self._slot = Slot(self._job, self._make_workers, self._shape.threads, name)
         return node
@@ -368,14 +372,14 @@ class RunnerActor:
         Args:
             tasks: New tasks.
             timeout_s: Longest time to work.
-            more: Whether more tasks are there for the asking.
+            more: Whether the caller has more tasks.
             drain: Start no more images.
         """
         assert self._slot is not None
         return self._slot.step(tasks, timeout_s, more=more, drain=drain)
 
     def close(self) -> None:
-        """End the slot's other actors."""
+        """Kill the slot's other actors."""
         if self._slot is not None:
             self._slot.close()
 
@@ -402,7 +406,7 @@ def in_group(group: Any, index: int, cpus: float) -> dict[str, Any]:
     Args:
         group: The placement group.
         index: Which of its bundles.
-        cpus: That the actor takes of it.
+        cpus: CPUs of the bundle that the actor takes.
     """
     strategy = PlacementGroupSchedulingStrategy(
         placement_group=group, placement_group_bundle_index=index

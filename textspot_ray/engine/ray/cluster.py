@@ -1,4 +1,4 @@
-"""Starting Ray on this machine, or joining a cluster; what a failure means, in one line."""
+"""Starting Ray on this machine or joining a cluster, with every failure explained in one line."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _TOKEN_FILE: Final = Path("~/.ray/auth_token")
 class OwnPathJobConfig(JobConfig):  # type: ignore[misc]
     """A job whose workers do not import from the driver's working folder.
 
-    Ray puts that folder, which may be the very archive that is read, before the workers' own path,
-    unless the job has a working folder in its runtime environment. There is no public
-    name for this; a working folder of our own would be packed, sent and unpacked on every node.
+    Ray puts that folder, which may be the archive being read, first on the workers' path, unless
+    the job has a working folder in its runtime environment. There is no public option for this; a
+    real working folder would be packed, sent and unpacked on every node.
     """
 
     def __init__(self) -> None:
@@ -48,17 +48,17 @@ class OwnPathJobConfig(JobConfig):  # type: ignore[misc]
 
 
 def join(address: str, **options: Any) -> None:
-    """`ray.init` at an address, with every failure one line.
+    """`ray.init` at an address; every failure becomes one line.
 
     Args:
         address: As `ray.init` takes it.
         options: More of its options.
 
     Raises:
-        UsageError: Nothing listens there, the token or a version is wrong, or else Ray's words.
+        UsageError: Nothing listens there, the token or a version is wrong, or Ray refuses.
     """
     check_reachable(address)
-    if not address.startswith("ray://"):  # its server has a working folder of its own
+    if not address.startswith("ray://"):  # its server sets its own working folder
         options["job_config"] = OwnPathJobConfig()
     with capture_stderr() as captured:
         try:
@@ -68,7 +68,7 @@ def join(address: str, **options: Any) -> None:
 
 
 def check_reachable(address: str) -> None:
-    """Find out in seconds whether anything listens; Ray itself tries for minutes.
+    """Check in seconds whether anything listens; Ray itself tries for minutes.
 
     Raises:
         UsageError: Nothing does.
@@ -85,12 +85,12 @@ def check_reachable(address: str) -> None:
 
 
 def joining_fault(address: str, exc: BaseException, captured: str = "") -> UsageError:
-    """What a failure to join means.
+    """The error to raise when joining a cluster failed.
 
     Args:
-        address: Where to.
+        address: Of the cluster.
         exc: What Ray raised.
-        captured: What Ray wrote to the standard error meanwhile, which often says more.
+        captured: What Ray wrote to standard error meanwhile; it often says more.
     """
     text = f"{exc} {captured}"
     pairs = _VERSIONS.findall(str(exc))
@@ -131,9 +131,9 @@ def _token_advice() -> str:
 
 @contextlib.contextmanager
 def capture_stderr() -> Iterator[Callable[[], str]]:
-    """Keep what Ray's native code writes to the standard error, so that one line can say it.
+    """Capture what Ray's native code writes to standard error, for a one-line message.
 
-    Gives a function that returns the text so far. The text is passed on if nothing was raised.
+    Yields a function that returns the text so far. The text is passed on if nothing was raised.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
@@ -173,7 +173,7 @@ class Node:
 
 
 class RayCluster:
-    """The cluster a run works on; leaving the block ends Ray only if it was started here."""
+    """The cluster a run works on; leaving the block stops Ray only if it was started here."""
 
     def __init__(self, engine: EngineConfig, run_id: str) -> None:
         self._engine = engine
@@ -217,8 +217,8 @@ class RayCluster:
                     )
                 return
             except Exception as exc:
-                # On a busy machine Ray gives its own daemons too little time; what it has
-                # started by then it leaves running.
+                # On a busy machine Ray does not wait long enough for its own daemons, and leaves
+                # running what it has started.
                 _end([p for p in psutil.Process().children(recursive=True) if p not in before])
                 if attempt == _START_ATTEMPTS:
                     raise AbortedError(
@@ -257,7 +257,7 @@ class RayCluster:
     def leaving(self) -> frozenset[str]:
         """Ids of nodes that are being drained: preempted, or scaled down."""
         try:
-            # Ray has no public name for this; its own libraries use this one.
+            # Ray has no public function for this; its own libraries use this one.
             from ray._private.state import state
 
             return frozenset(state.get_draining_nodes())
@@ -266,10 +266,10 @@ class RayCluster:
 
 
 def _let_ray_print(yes: bool) -> None:
-    """Whether Ray may print what its nodes report, such as the state of one that died.
+    """Set whether Ray may print what its nodes report, such as the state of one that died.
 
-    It prints that, twenty lines in colours, to the standard output, ``log_to_driver`` or not; what
-    it means for a run is logged by the run. There is no public name for this.
+    It prints that, twenty coloured lines, to standard output even without ``log_to_driver``; the
+    run logs what it means. There is no public option for this.
     """
     from ray._private import worker
 
@@ -278,16 +278,16 @@ def _let_ray_print(yes: bool) -> None:
 
 @contextlib.contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Have the Ray that is started meanwhile listen on the loopback interface alone.
+    """Make a Ray that is started in this block listen on the loopback interface only.
 
-    Ray does so where a node's address is 127.0.0.1, but on Linux takes the machine's own instead,
-    unless this constant says that the node will never be part of a cluster (which is how Ray on
-    macOS and Windows is set; it reads RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER once, when imported).
+    Ray does so where a node's address is 127.0.0.1, but on Linux uses the machine's own instead,
+    unless this constant says that the node will never be part of a cluster (the default on macOS
+    and Windows, where RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER is read once, at import).
     """
     from ray._private import ray_constants
 
     before = getattr(ray_constants, "ENABLE_RAY_CLUSTER", None)
-    if before is None or psutil.MACOS or psutil.WINDOWS:  # a Ray that knows it no more
+    if before is None or psutil.MACOS or psutil.WINDOWS:  # a Ray without the constant
         yield
         return
     ray_constants.ENABLE_RAY_CLUSTER = False
@@ -299,14 +299,14 @@ def _on_loopback() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_unused() -> Iterator[None]:
-    """Leave out daemons that nobody asks: of autoscaling, forwarding of logs, and the dashboard's.
+    """Do not start daemons that are not used: autoscaler, log forwarding and dashboard.
 
-    They cost 2 s of CPU time before the first word is read, and Ray waits for the last even where
-    there is to be no dashboard. It has no public names for this.
+    They cost 2 s of CPU time before the first word is read, and Ray waits for the last one even
+    without a dashboard. There is no public option for this.
     """
     try:
         from ray._private.node import Node as Daemons
-    except ImportError:  # another Ray, which starts what it starts
+    except ImportError:  # another version of Ray: it starts all of them
         yield
         return
 
@@ -333,7 +333,7 @@ def _end(processes: list[psutil.Process]) -> None:
 
 
 def object_store_bytes(engine: EngineConfig) -> int:
-    """Room for what a slot may have in flight, within what the machine has."""
+    """Size of the object store: what slots may have in flight, within what the machine has."""
     slots = engine.slots or 1
     wanted = int(slots * engine.max_bytes_in_flight * 1.25)
     limits = [int(psutil.virtual_memory().available * 0.3)]

@@ -1,8 +1,9 @@
 """A run's figures as Ray metrics, for Prometheus; the names below are part of the interface.
 
-The driver publishes them, so they are whole-run sums whatever dies in between. Ray adds the prefix
-``ray_`` and its own labels; ours is ``out``, the output's URI. All are gauges: a run that resumes
-begins its own counts at zero, while ``items_done`` and ``items_planned`` include earlier runs.
+The driver publishes them, so they are sums over the whole run whatever dies meanwhile. Ray adds
+the prefix ``ray_`` and its own labels; ours is ``out``, the URI of the output. All are gauges:
+a run that resumes begins its own counts at zero, while ``items_done`` and ``items_planned``
+include earlier runs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from textspot_ray.engine.slot.slot_metrics import PARTS, QUEUES, RETRIES, STAGES
 from textspot_ray.redaction import redact_text
 
 INTERVAL_S: Final = 5.0
-_UNKNOWN: Final = -1.0  # a gauge cannot say that it has no value
+_UNKNOWN: Final = -1.0  # a gauge always has a value
 
 Values = Mapping[str, float]
 
@@ -44,7 +45,7 @@ def _one(description: str, value: Callable[[Progress], float]) -> Metric:
 def _by(
     label: str, known: Iterable[str], description: str, values: Callable[[Progress], Values]
 ) -> Metric:
-    """A labelled gauge; the known values of the label are always there, at 0 if need be."""
+    """A labelled gauge; known values of the label are always there, 0 by default."""
     zeros = dict.fromkeys(known, 0.0)
     return Metric(description, lambda p: {**zeros, **values(p)}, label)
 
@@ -126,7 +127,7 @@ class RayMetrics:
         """Publish, if it is time to."""
         now = time.monotonic()
         if self._make is None and not _ray_is_up():
-            return  # not yet, or no more: a run's last report comes after Ray has ended
+            return  # not yet, or no longer: a run's last report comes after Ray has stopped
         if now - self._set_s < self._interval_s and not progress.final:
             return
         self._set_s = now

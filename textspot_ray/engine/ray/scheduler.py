@@ -35,9 +35,9 @@ _TURN_S: Final = 0.25
 _LOOK_S: Final = 10.0  # between two looks at the cluster's nodes
 _LEAVING_S: Final = 2.0  # between two looks for nodes that are being drained
 _CLOSE_S: Final = 5.0
-_MANY: Final = 100  # slots, from which on a turn for each report would be most of the work
+_MANY: Final = 100  # with more slots, a turn for each report would be most of the work
 _GATHER_S: Final = 0.02
-_NODE_BLAME: Final = 0.2  # spot nodes go; but a shard might also be what ends its node
+_NODE_BLAME: Final = 0.2  # spot nodes go away; but a shard might also be what kills its node
 
 
 def run_on_ray(control: Control) -> None:
@@ -59,17 +59,17 @@ class SlotHandle:
     """A slot's place on the cluster.
 
     Attributes:
-        number: Of the slot; never used twice.
-        node: Where it was meant to be; None for anywhere.
-        where: The node it is on; None until its runner is there.
-        ref: The call that is open, if any.
+        number: Of the slot; never reused.
+        node: The node it was made for; None for any.
+        where: The node it is on; None until its runner has started.
+        ref: The open call, if any.
         since_s: When that call was sent.
-        opened: Whether the runner is there.
+        opened: Whether the runner has started.
         placed: Whether its placement group has its resources.
         has_progress: Whether it has finished an image.
         wants: Whether it wants a task.
         idle: Whether it has none.
-        leave_by_s: When it must be gone from a node that is being drained; None while it may stay.
+        leave_by_s: When it must have left its node, which is being drained; None while it may stay.
     """
 
     number: int
@@ -89,7 +89,7 @@ class SlotHandle:
 
 @dataclass(slots=True)
 class Scheduler:
-    """Keeps as many slots as the cluster has room for, and every one of them busy."""
+    """Keeps as many slots as the cluster has room for, and all of them busy."""
 
     control: Control
     cluster: RayCluster
@@ -124,7 +124,7 @@ class Scheduler:
         return step_deadline_s(self.control.job.config.engine.min_deadline_s)
 
     def dismiss(self) -> None:
-        """Let the slots end their workers by themselves, for as long as that is quick."""
+        """Let the slots end their own workers, for a few seconds at most."""
         closing = [slot.runner.close.remote() for slot in self._slots if slot.opened]
         if closing:
             ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_S)
@@ -138,7 +138,7 @@ class Scheduler:
     # Placing slots.
 
     def _place_slots(self) -> None:
-        """Have a slot wherever there should be one: also on nodes that came later."""
+        """Make the slots that are missing, also on nodes that joined later."""
         now = time.monotonic()
         if now - self._looked_s < _LOOK_S:
             return
@@ -159,7 +159,7 @@ class Scheduler:
         self._note_room(room > 0, nodes, now)
 
     def _note_room(self, there_is: bool, nodes: list[Node], now: float) -> None:
-        """Workers may all be gone for a while and come again; wait for them, but not for ever."""
+        """All nodes may be gone for a while: wait for new ones, with a limit."""
         engine = self.control.job.config.engine
         if there_is or any(slot.opened for slot in self._slots):
             self._roomless_s = None
@@ -182,13 +182,13 @@ class Scheduler:
             )
 
     def _forget_gone(self, alive: set[str]) -> None:
-        """Slots that wait for a place on a node that is gone would wait for ever."""
+        """Give up slots that wait for a place on a node that is gone."""
         for slot in list(self._slots):
             if slot.node is not None and not slot.opened and slot.node not in alive:
                 self._remove(slot)
 
     def _drain_leaving(self) -> None:
-        """Drain the slots of leaving nodes: what is whole is committed, the rest goes to others."""
+        """Drain slots on leaving nodes: complete shards are committed, others go to other slots."""
         now = time.monotonic()
         if now - self._leaving_s >= _LEAVING_S:
             self._leaving_s = now
@@ -212,8 +212,7 @@ class Scheduler:
             bundles = [dict(bundle) for bundle in shape.bundles]
             if node is not None:
                 bundles[0][f"node:{node.address}"] = 0.001
-            # The address alone does not do where several Ray nodes share one, the id alone is
-            # only a wish.
+            # Several Ray nodes may share an address, and the id alone is only a preference: both.
             wish = node.id if node is not None else None
             group = placement_group(bundles, "STRICT_PACK", _soft_target_node_id=wish)
             options = in_group(group, 0, bundles[0]["CPU"])
@@ -226,13 +225,13 @@ class Scheduler:
             self._made += 1
 
     def _remove(self, slot: SlotHandle) -> None:
-        """End a slot; what it had goes to others."""
+        """End a slot; its tasks go to others."""
         self._slots.remove(slot)
         _end(slot)
         self.control.on_lost(slot.number)
 
     def _lose(self, slot: SlotHandle, reason: str) -> None:
-        """A slot is gone: its tasks go to others, and a fresh one takes its place."""
+        """A slot is gone: its tasks go to others, and a new slot takes its place."""
         blame = _NODE_BLAME if reason in (NODE_DIED, UNREACHABLE) else 1.0
         losses = self.control.dispatch.losses(slot.number, blame)
         self._remove(slot)
@@ -289,7 +288,7 @@ class Scheduler:
             slot.ref = None
             try:
                 answer = ray.get(ref, timeout=self._silence_s)
-            except Exception as exc:  # the runner's process, its node, or a fault of ours in it
+            except Exception as exc:  # the runner's process, its node, or an error in it
                 if isinstance(fault := getattr(exc, "cause", None), TextspotError):
                     raise fault from None
                 module = missing_module(exc)

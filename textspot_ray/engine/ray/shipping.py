@@ -1,7 +1,7 @@
 """Ships the driver's bundle to nodes that lack it: once per node, through Ray, verified by sha256.
 
-So a published model is fetched on one machine alone, clusters without a way to the publisher work,
-and no node runs other files under the same name than those in the table's fingerprint.
+So a published model is downloaded by one machine only, clusters without internet access work, and
+no node runs files that differ from those in the table's fingerprint.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class ShippedModels:
 
     Attributes:
         models: The recipe on the driver's machine.
-        precision: Resolved; its files are what travels.
-        sha256s: Of these files, by part and suffix: what a node's own bundle must have, too.
+        precision: Resolved; the files of this precision are shipped.
+        sha256s: Of these files, by part and suffix; a node's own bundle must have the same.
         files: References to the files' bytes (uint8) by their path in the bundle.
     """
 
@@ -59,10 +59,10 @@ class ShippedModels:
         return replace(self, models=self.models.sized(threads))
 
     def local(self) -> BundleModels:
-        """The recipe on this node, whose bundle is unpacked if need be.
+        """The recipe on this node; the bundle is unpacked if it is not here.
 
         Raises:
-            BundleError: It cannot be written, or does not arrive as it was sent.
+            BundleError: It cannot be written, or arrives damaged.
         """
         settings = self.models.settings
         if self._is_here(settings.model):
@@ -101,7 +101,7 @@ class ShippedModels:
         return True
 
     def _unpack(self, folder: Path) -> None:
-        """Write the files beside their place, verify them, and move them there."""
+        """Write the files to a temporary folder, verify them, and move them into place."""
         with tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder.parent) as work:
             incoming = Path(work) / "bundle"
             for name, ref in self.files.items():
@@ -114,10 +114,10 @@ class ShippedModels:
 
 
 def ship_bundle(job: Job) -> Job:
-    """The job with its bundle in Ray's object store, from where nodes that lack it take it.
+    """The job with its bundle in Ray's object store, for nodes that lack it.
 
-    The objects live as long as the driver, like the job. Recipes that are not of a bundle (tests
-    have some) are left as they are.
+    The objects live as long as the driver, like the job. Recipes without a bundle (in tests) are
+    returned unchanged.
 
     Raises:
         BundleError: The bundle cannot be read.
@@ -137,7 +137,7 @@ def ship_bundle(job: Job) -> Job:
 
 
 def _files(bundle: Bundle, precision: str) -> list[tuple[str, NDArray[np.uint8]]]:
-    """The bundle's description, which not every folder has as a file, and its files."""
+    """The bundle's description, which not every bundle has as a file, and its files."""
     described = np.frombuffer(spec_text(bundle.spec).encode(), np.uint8)
     files = {file.file: bundle.path(file) for file in bundle.model_files(precision).files()}
     return [

@@ -1,8 +1,8 @@
-"""A token for the Ray that a command starts: without it, any user of the machine may give it work.
+"""A token for the Ray that a command starts: without it, any user of the machine could use it.
 
-Its ports are on the loopback interface (`cluster.RayCluster`), which keeps other machines out, but
-not the other users of this one. Ray reads the token when it is first imported; this module is
-imported before.
+Its ports are on the loopback interface (`cluster.RayCluster`), which keeps out other machines but
+not other users of this one. Ray reads the token when it is first imported; this module is imported
+earlier.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _TOKEN = "RAY_AUTH_TOKEN"
 
 
 def protect_own_ray(engine: EngineConfig) -> bool:
-    """Give the Ray that this process will start a token of its own, in this process's environment.
+    """Set a token for the Ray that this process will start, in this process's environment.
 
-    Only for programs of ours: it holds for every Ray that the process meets afterwards. A user's
-    own setting is left alone, as is a cluster that is joined.
+    Only for our own commands: it applies to every Ray that the process uses afterwards. A user's
+    own setting is left alone, and so is a cluster that is joined.
 
     Returns:
         Whether a token was made.

@@ -1,13 +1,13 @@
-"""Pages of long files that are done, kept beside the table until their shard is committed.
+"""Finished pages of long files, kept beside the table until their shard is committed.
 
-A file of thousands of pages is one item of one shard, whose rows count once all of it is done. Its
-pages are done in blocks of `BLOCK_PAGES`, and a block that is finished is put under
-``_textspot/pages/``: whoever comes to the block next takes it from there. That is the next run,
-where this one is stopped or killed, or the slot that has the shard, where another one that had
-nothing to do has done the block. Blocks are a cache and no part of the table: they hold for the
-same bytes (by sha256) in the same generation of the same shard, readers never look at them, and of
-two that are put for the same pages either will do. A damaged one is passed over: each begins with
-the sha256 of what follows, as damage would otherwise be committed as words.
+A file of thousands of pages is one item of one shard, whose rows count only when all of it is done.
+Its pages are done in blocks of `BLOCK_PAGES`, and each finished block is stored under
+``_textspot/pages/`` for whoever needs it next: the next run if this one is stopped or killed, or
+the slot that owns the shard if an idle slot has done the block for it. Blocks are a cache, not part
+of the table: they are valid for the same bytes (by sha256) in the same generation of the same
+shard, readers never look at them, and of two blocks with the same pages either will do. Each begins
+with the sha256 of its content, and a damaged one is ignored; otherwise damage would be committed as
+words.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from textspot_ray.tables.commit.commit_record import pages_prefix
 from textspot_ray.tables.commit.data_files import delete_pages
 
 _LOG = logging.getLogger(__name__)
-LONG_PAGES: Final = 64  # pages of a file that has more are kept
+LONG_PAGES: Final = 64  # finished pages are kept of files with more
 BLOCK_PAGES: Final = 32
 _JOIN_S: Final = 10.0
 _DIGEST_BYTES: Final = 32
@@ -37,14 +37,14 @@ _NO_ITEM: Final = Item("", "")
 
 @dataclass(frozen=True, slots=True)
 class LongFile:
-    """A long file that a slot is at, or some pages of it.
+    """A long file that a slot works on, or some of its pages.
 
     Attributes:
-        shard: That it belongs to.
+        shard: The shard it belongs to.
         generation: Of the shard.
         image_id: The file's.
         start: The first page, from 0; the first of a block.
-        stop: One more than the last page.
+        stop: The page after the last.
     """
 
     shard: ShardId
@@ -55,7 +55,7 @@ class LongFile:
 
     @property
     def key(self) -> tuple[ShardId, int, str]:
-        """Names the file."""
+        """Identifies the file."""
         return self.shard, self.generation, self.image_id
 
 
@@ -63,9 +63,9 @@ class LongFile:
 class _Block:
     """A block that is being done."""
 
-    left: int  # pages that are not finished
+    left: int  # unfinished pages
     results: list[ImageResult]
-    changed: bool = False  # since it was put
+    changed: bool = False  # since it was stored
 
 
 class DonePages:
@@ -73,8 +73,8 @@ class DonePages:
 
     Args:
         store: The output folder.
-        shard: That they belong to.
-        fingerprint: Digest of the table's.
+        shard: Their shard.
+        fingerprint: Digest of the table's fingerprint.
     """
 
     def __init__(self, store: Store, shard: Shard, fingerprint: str) -> None:
@@ -90,7 +90,7 @@ class DonePages:
         Args:
             encoded: The file.
             start: The block's first page, from 0.
-            stop: One more than the block's last page.
+            stop: The page after the block's last.
 
         Returns:
             The pages that are done already.
@@ -105,7 +105,7 @@ class DonePages:
         return [replace(result, item=encoded.item) for result in done.values()]
 
     def add(self, encoded: Encoded, result: ImageResult) -> bool:
-        """Take a finished page; the last one of a block has it put, in a thread.
+        """Take a finished page; the last one of a block stores the block, in a thread.
 
         Returns:
             Whether it is the last one of its block.
@@ -115,7 +115,7 @@ class DonePages:
         if block is None:
             return False
         block.left -= 1
-        if result.error is None or not result.error.kind.transient:  # else it may pass: tried again
+        if result.error is None or not result.error.kind.transient:  # else tried again
             block.results.append(replace(result, item=_NO_ITEM))
             block.changed = True
         if not block.left:
@@ -129,15 +129,15 @@ class DonePages:
         return not block.left
 
     def flush(self) -> None:
-        """Put what is held: the shard is given up, and somebody else goes on with it."""
+        """Store unfinished blocks: the shard is given up, and another slot will continue it."""
         while self._blocks:
             self._put(*self._blocks.popitem())
         self._join()
 
     def drop(self) -> None:
-        """Delete everything: the shard is committed. What stays is left to vacuum."""
+        """Delete everything: the shard is committed. Leftovers are for vacuum."""
         self._blocks.clear()
-        self._join()  # else the last ones would be put when all is deleted
+        self._join()  # or the last blocks would be stored after the deletion
         with suppress(StorageError):
             delete_pages(self._store, [entry.path for entry in self._store.list(self._prefix)])
 
@@ -169,5 +169,5 @@ class DonePages:
         try:
             packed = msgspec.msgpack.encode(block.results)
             self._store.put(path, sha256(packed).digest() + packed)
-        except StorageError as exc:  # what is lost is some minutes' work, if the run is killed
+        except StorageError as exc:  # costs some minutes of work if the run is killed
             _LOG.warning("pages that are done could not be kept for a later run: %s", exc)

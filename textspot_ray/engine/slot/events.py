@@ -1,6 +1,6 @@
-"""What goes wrong with images, for the log: the image, its shard, the attempt; limited in rate.
+"""Log lines about images that go wrong: image, shard, attempt; limited in rate.
 
-A line is text for people, or a JSON object with the fields ``time``, ``level``, ``message``,
+A line is plain text, or a JSON object with the fields ``time``, ``level``, ``message``,
 ``slot``, ``shard``, ``image`` and ``attempt`` for collectors (``engine.log_format``).
 """
 
@@ -23,12 +23,12 @@ _FIELDS: Final = ("slot", "shard", "image", "attempt")
 
 @dataclass(frozen=True, slots=True)
 class SlotEvent:
-    """Something a slot met with.
+    """Something that went wrong in a slot.
 
     Attributes:
-        message: What.
-        image: The image's id, if it is about one.
-        shard: The shard, as in the names of its files.
+        message: What happened.
+        image: Id of the image concerned, if any.
+        shard: Its shard, as in the names of files.
         attempt: Number of the attempt at the image, from 1.
     """
 
@@ -45,7 +45,7 @@ class SlotEvent:
 
 
 class RateLimitedLog:
-    """Logs slots' events, at most `PER_MINUTE`, and the number of those left out."""
+    """Logs slots' events, at most `PER_MINUTE`, and how many were left out."""
 
     def __init__(self, log: logging.Logger, per_minute: int = PER_MINUTE) -> None:
         self._log = log
@@ -116,26 +116,26 @@ def _json_line(at: float, level: str, message: str, facts: Mapping[str, object])
 def tell(
     message: str, log_format: str, stream: IO[str] | None = None, **facts: float | None
 ) -> None:
-    """Say something that is neither result nor fault, on the standard error.
+    """Print progress or a notice to standard error.
 
     Args:
         message: One line.
         log_format: ``text`` or ``json``, as of the log.
-        stream: Instead of the standard error.
-        facts: Figures that the line is made of; in JSON they have their own keys.
+        stream: Used instead of standard error.
+        facts: The figures in the line; they get their own keys in JSON.
     """
     if log_format == "json":
         message = _json_line(time.time(), "info", message, facts)
-    with contextlib.suppress(OSError):  # that nobody listens any more must not end a run
+    with contextlib.suppress(OSError):  # a closed terminal must not end a run
         print(message, file=stream or sys.stderr, flush=True)
 
 
 def set_up_logging(log_format: str, redact: Callable[[str], str] = redact_text) -> None:
-    """Have a command's log go to the standard error.
+    """Send a command's log to standard error.
 
     Args:
         log_format: ``text`` or ``json``.
-        redact: Takes secrets out of what is logged.
+        redact: Removes secrets from log lines.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines(redact) if log_format == "json" else PlainLines(redact))

@@ -1,10 +1,11 @@
-"""The failure policy: which image is to blame for a worker's end, and when the job must stop.
+"""The failure policy: which image is to blame when a worker dies, and when the job must stop.
 
-A worker's end makes suspects of the images that were with it. Each suspect is run again alone. One
-that ends its worker twice while alone is quarantined. Ends from outside (killed, out of memory,
+When a worker dies, the images it was working on become suspects. Each suspect runs again alone; one
+that kills its worker twice while alone is quarantined. Deaths from outside (killed, out of memory,
 input lost) blame no image, but an image that meets `max_deaths` of them alone is given up as well.
-Ends without a finished image in between stop the job; from the second on, a fresh worker is first
-tried with a blank image, so that many hostile images in a row are not taken for a broken worker.
+Too many deaths without a finished image in between stop the job; from the second on, a fresh worker
+is first tested with a blank image, so that a row of hostile images is not mistaken for a broken
+worker.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class FailurePolicy:
 
     @property
     def wants_probe(self) -> bool:
-        """Whether a fresh worker must show that it can do a blank image."""
+        """Whether a fresh worker must first be tested with a blank image."""
         return self._deaths_in_a_row >= 2
 
     def probed(self) -> None:
@@ -43,7 +44,7 @@ class FailurePolicy:
         self._deaths_in_a_row = 0
 
     def record(self, message: str, task: PageTask | None = None) -> None:
-        """Keep an event for the log, about a page or none."""
+        """Keep an event for the log."""
         self._events.append(SlotEvent(message) if task is None else _about(task, message))
 
     def take_slot_events(self) -> tuple[SlotEvent, ...]:
@@ -53,10 +54,10 @@ class FailurePolicy:
         return events
 
     def finished(self, result: ImageResult) -> None:
-        """An image has come to its end.
+        """Note that an image is finished.
 
         Raises:
-            AbortedError: Too many images in a row failed in a way that is rather ours than theirs.
+            AbortedError: Too many images in a row failed by what looks like a fault of ours.
         """
         error = result.error
         if error is not None and error.kind in _OURS:
@@ -79,21 +80,21 @@ class FailurePolicy:
         alone: bool,
         blame: bool,
     ) -> list[tuple[PageTask, ImageError]]:
-        """A worker has ended with these tasks in it.
+        """Decide what a worker's death means for the tasks it was working on.
 
         Args:
             worker: Its name.
-            reason: Why it ended, in words.
-            kind: Of the error that it may become.
-            tasks: What was in it, and at which stage.
-            alone: Whether images ran one by one.
-            blame: Whether an image can have done it.
+            reason: Why it died, in words.
+            kind: Of the error that a quarantined image gets.
+            tasks: What it was working on, and at which stage.
+            alone: Whether only one image was in flight.
+            blame: Whether an image can be the cause.
 
         Returns:
-            The tasks to quarantine, with their errors; all others are suspects to run again.
+            The tasks to quarantine, with their errors; the others become suspects and run again.
 
         Raises:
-            AbortedError: It ended too often without a finished image in between.
+            AbortedError: Workers died too often without a finished image in between.
         """
         self._deaths_in_a_row += 1
         for task, _ in tasks:
@@ -128,7 +129,7 @@ class FailurePolicy:
             task: The page.
             stage: Where.
             message: What was raised, in one line.
-            lost: Whether its input was lost on the way, which no image causes.
+            lost: Whether its input was lost on the way, which is no image's fault.
         """
         if lost and task.faults_alone < self._max_deaths:
             task.faults_alone += 1

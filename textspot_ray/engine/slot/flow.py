@@ -1,4 +1,4 @@
-"""Pages in motion: which are ready, started or detected, within the window and the byte budget."""
+"""Pages in flight: which are ready, started or detected, within the window and the byte budget."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from textspot_ray.engine.slot.ports import EXPECTED_FEATURE_BYTES, PageWork
 from textspot_ray.engine.slot.worker_pool import WorkerHandle, WorkerPool
 from textspot_ray.records import DetectedPage, Stage
 
-_CALL_BYTES: Final = 64 * 2**20  # encoded, of pixels and of features; a larger page goes alone
+_CALL_BYTES: Final = 64 * 2**20  # encoded bytes, pixels and features; a larger page goes alone
 _READ_CALLS: Final = 2  # one is read while the next is fetched
 
 
 class Flow:
-    """Sends pages to workers, several in a call where a worker takes batches of them.
+    """Sends pages to workers, several per call where a worker takes batches.
 
     What is ready goes as soon as a worker takes a call; nothing waits for a batch to fill. At most
-    ``window`` pages are in motion. Bytes for their features are reserved before they are
-    detected, and given back when they are finished; the recogniser never has to ask, so nothing can
-    wait in a circle. Bytes for pixels and features inside the detector are reserved while it has
-    the page; one that needs more than there is goes when no other is in motion. Suspects go alone.
+    ``window`` pages are in flight. Bytes for their features are reserved before detection and given
+    back when the page is finished; recognition reserves nothing, so there can be no deadlock. Bytes
+    for pixels and features inside the detector are reserved while it has the page; a page that
+    needs more than the whole budget runs when no other is in flight. Suspects run alone.
 
     Args:
         workers: Of the slot.
-        limits: Give calls in motion for each detector, and bytes.
-        weigh: What an encoded image will ask of the detector.
+        limits: Of calls in flight per detector, and of bytes.
+        weigh: Estimates how much work an encoded image is for the detector.
     """
 
     def __init__(
@@ -50,32 +50,32 @@ class Flow:
 
     @property
     def window(self) -> int:
-        """Pages that may be in motion."""
+        """How many pages may be in flight."""
         return self._in_flight * sum(handle.batch for handle in self._workers.detectors)
 
     @property
     def alone(self) -> bool:
-        """Whether only one page is in motion."""
+        """Whether only one page is in flight."""
         return len(self._active) == 1
 
     @property
     def holds_features(self) -> bool:
-        """Whether features lie with workers that nobody has been asked to read."""
+        """Whether workers hold features that have not been sent to a recogniser yet."""
         return bool(self._detected)
 
     @property
     def waiting(self) -> int:
-        """Pages that are not started."""
+        """How many pages are not started."""
         return sum(task.n_pages for task in self.ready)
 
     @property
     def detecting(self) -> int:
-        """Pages with the detector."""
+        """How many pages are with the detector."""
         return sum(task.detected is None for task in self._active.values())
 
     @property
     def recognising(self) -> int:
-        """Pages whose words are being read, or wait for it."""
+        """How many pages are with the recogniser or wait for it."""
         return sum(task.detected is not None for task in self._active.values())
 
     def find(self, ticket: int) -> PageTask | None:
@@ -100,12 +100,12 @@ class Flow:
                 return
 
     def detected(self, task: PageTask, page: DetectedPage, features: Any) -> None:
-        """A page has boxes that must be read.
+        """Take the boxes found on a page; they are read next.
 
         Args:
             task: The page.
-            page: The detector's account.
-            features: What the recogniser reads, as the worker handed it out.
+            page: What the detector found.
+            features: For the recogniser, as the worker handed them out.
         """
         task.detected, task.features = page, features
         self._reserve_detector(task, 0)
@@ -113,7 +113,7 @@ class Flow:
         self._detected.append(task)
 
     def end(self, task: PageTask) -> None:
-        """A page is in motion no longer: finished, or to be run again."""
+        """A page is no longer in flight: finished, or to be run again."""
         self._active.pop(task.ticket, None)
         if task in self._detected:
             self._detected.remove(task)
@@ -122,13 +122,13 @@ class Flow:
         task.features = None
 
     def lost_with(self, handle: WorkerHandle) -> list[tuple[PageTask, Stage]]:
-        """Pages that a worker's end stops, each with the stage it was at."""
+        """Pages that are lost with a worker, each with the stage it was at."""
         tasks = [
             (self._active[ticket], call.stage)
             for ticket, call in handle.calls.items()
             if ticket in self._active
         ]
-        # Features that only the dead process had are gone with it; on Ray they outlive it.
+        # Features kept in the worker's process are lost with it; on Ray they outlive it.
         tasks += [(task, Stage.RECOGNISE) for task in self._detected if task.features is None]
         return tasks
 
@@ -154,7 +154,7 @@ class Flow:
             return False
         room = (self._max_feature_bytes - self._feature_bytes) // EXPECTED_FEATURE_BYTES
         room = min(room, len(tasks), window - len(self._active))
-        # Shared among the calls that could be sent, for each is one thread's work.
+        # Shared among the calls that can be sent now: each call is one thread's work.
         most = min(handle.batch, -(-room // self._workers.free_calls(Stage.DETECT, max_calls)))
         batch: list[PageTask] = []
         n_bytes, weight = 0, 0.0

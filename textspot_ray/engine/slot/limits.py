@@ -1,4 +1,4 @@
-"""What bounds a slot: images, bytes, deaths, and every deadline."""
+"""What limits a slot: images, bytes, deaths, and every deadline."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from textspot_ray.sources.kinds import is_ordered
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a slot.
+    """What limits a slot.
 
-    The fields are those of `EngineConfig`, with one budget, the bytes in flight, divided: half for
-    features, three sixteenths for encoded images until they are done, a sixteenth for what the
-    reader has requested ahead of them, and a quarter for what reading takes besides: the largest
-    single image, and a page of the table that it comes from. Pixels and features inside a detector
-    may take a third of the memory at which it is replaced; the models come on top.
+    The fields are those of `EngineConfig`, except that the budget of bytes in flight is divided:
+    half for features, three sixteenths for encoded images until they are done, one sixteenth for
+    reads requested ahead, and a quarter for the rest of reading: the largest single image, and a
+    page of the table it comes from. Pixels and features inside a detector may take a third of the
+    memory at which it is replaced; the models come on top.
     """
 
     in_flight: int = 3
@@ -38,7 +38,7 @@ class Limits:
 
 
 def limits_from(config: RunConfig, streams: int = 1) -> Limits:
-    """The limits that a configuration sets, for a detector with so many streams."""
+    """The limits that a configuration sets, for a detector with this many streams."""
     engine = config.engine
     sixteenth = engine.max_bytes_in_flight // 16
     return Limits(
@@ -55,8 +55,8 @@ def limits_from(config: RunConfig, streams: int = 1) -> Limits:
     )
 
 
-# One owner of time-outs, the inner ones shorter than the outer ones that wait for them: a request
-# of storage (`sources.reader`: 60 s of silence, tried 4 times) < an item < a step of a slot.
+# All time-outs, each shorter than the next one, which waits for it: a request to storage
+# (`sources.reader`: 60 s of silence, tried 4 times) < an item < a step of a slot.
 _ITEM: Final = 5.0  # times the deadline of a stage
 _STREAMED_ITEM: Final = 60.0
 _SILENCE_S: Final = 300.0
@@ -66,14 +66,14 @@ _SILENCE: Final = 5.0
 def read_deadline_s(item: Item, min_deadline_s: float) -> float:
     """How long one item may take to arrive.
 
-    Storage has time-outs and retries of its own, which must be given time to end by themselves. A
-    compressed tar may have to be streamed past hours of members before the first one arrives.
+    Storage has its own time-outs and retries, which need time to finish. A compressed tar may have
+    to be streamed for a long time before the first wanted member arrives.
     """
     return (_STREAMED_ITEM if is_ordered(item.container) else _ITEM) * min_deadline_s
 
 
 def step_deadline_s(min_deadline_s: float) -> float:
-    """How long a slot on another machine may be silent in a step, storage's retries included."""
+    """How long a remote slot may take for a step, storage's retries included."""
     return max(_SILENCE_S, _SILENCE * min_deadline_s)
 
 
@@ -92,8 +92,8 @@ class _Record:
 class Deadlines:
     """How long a call may take: max(``min_deadline_s``, 20 x median x weight).
 
-    A call's weight is what makes it longer than others by right: the passes of a tiled image, the
-    words of a page. The median is of the time a unit of weight.
+    A call's weight is how much work it is: the passes of a tiled image, the words of a page. The
+    median is of the time per unit of weight.
     """
 
     def __init__(self, min_deadline_s: float) -> None:
@@ -122,13 +122,13 @@ class Deadlines:
 
 
 def weight_of(answer: DetectedPage | Readings) -> float:
-    """How much work an answer stands for: the detector's passes, or the words read."""
+    """How much work an answer was: the detector's passes, or the words read."""
     if isinstance(answer, Readings):
         return len(answer.readings)
     return answer.info.tiles if answer.info is not None else 1.0
 
 
-MAX_STRETCH: Final = 5.0  # times its deadline, a call may take whatever the machine does
+MAX_STRETCH: Final = 5.0  # times its deadline: the most a call may take on a busy machine
 _REFRESH_S: Final = 0.25
 
 
@@ -148,7 +148,7 @@ def run_delays_s(pid: int) -> dict[int, float]:
 
 @dataclass(slots=True)
 class Starving:
-    """How much of its time a process has waited for a core since a look at it."""
+    """How much of its time a process has waited for a core, measured since `begin`."""
 
     pid: int
     since_s: float
@@ -158,16 +158,16 @@ class Starving:
 
     @classmethod
     def begin(cls, pid: int) -> Starving:
-        """Take the first look."""
+        """Begin to measure."""
         return cls(pid, time.monotonic(), run_delays_s(pid))
 
     @property
     def age_s(self) -> float:
-        """Seconds since the first look."""
+        """Seconds since the measurement began."""
         return time.monotonic() - self.since_s
 
     def share(self) -> float:
-        """Share of the time since then that its most delayed thread waited, 0 to 1."""
+        """Share of that time that its most delayed thread waited, 0 to 1."""
         now = time.monotonic()
         if now - self._looked_at_s >= _REFRESH_S:
             self._looked_at_s = now
@@ -186,7 +186,7 @@ class Starving:
 
 
 def allowed_s(limit_s: float, share: float) -> float:
-    """What a deadline becomes for a process that waits for a core for a share of its time.
+    """The deadline of a process that spends a share of its time waiting for a core.
 
     >>> allowed_s(60.0, 0.0), allowed_s(60.0, 0.5), allowed_s(60.0, 1.0)
     (60.0, 120.0, 300.0)

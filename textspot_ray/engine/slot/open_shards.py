@@ -1,4 +1,4 @@
-"""The shards that a slot has open: which pages are done, and commits in the background."""
+"""The shards that a slot works on: which pages are done, and commits in the background."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ class _Entry:
 class OpenShard:
     """A shard, its writer, and what is left to do of it.
 
-    One without a writer is a long file of a shard that another slot has: its pages are only put
-    where that slot finds them, and are counted there.
+    One without a writer is a long file of a shard that another slot owns: finished pages are only
+    stored where that slot finds them, and are counted there.
     """
 
     key: int
     shard: Shard
     writer: ShardWriter | None
-    release: Callable[[int], None]  # gives an item's bytes back to the reader
-    pages: DonePages | None = None  # of long files, for a run that goes on with the shard
+    release: Callable[[int], None]  # an item's bytes are no longer held
+    pages: DonePages | None = None  # keeps those of long files
     n_read: int = 0
     n_done: int = 0
     counts: Counts = field(default_factory=Counts)
     dropped: bool = False
     committing: bool = False
     has_long_files: bool = False
-    stretches: list[range] = field(default_factory=list)  # pages to help with, once it is read
+    requested: list[range] = field(default_factory=list)  # pages to help with, once it is read
     _entries: dict[int, _Entry] = field(default_factory=dict)
 
     @property
     def unread(self) -> int:
-        """Items that have not been read yet, and pages to help with that wait for it."""
-        return len(self.shard.items) - self.n_read + sum(map(len, self.stretches))
+        """Items that have not been read yet, and requested pages that wait for that."""
+        return len(self.shard.items) - self.n_read + sum(map(len, self.requested))
 
     @property
     def complete(self) -> bool:
@@ -77,17 +77,17 @@ class OpenShard:
         self._entries[index].pages = pages
         self.has_long_files = self.has_long_files or pages > LONG_PAGES
 
-    def take_stretches(self) -> tuple[Encoded | None, list[range]]:
-        """The file to help with and the pages that were asked for since; no file: not read yet."""
+    def take_requested(self) -> tuple[Encoded | None, list[range]]:
+        """The file to help with, None until it is read, and pages requested since the last call."""
         entry = self._entries.get(0)
         if entry is None:
             return None, []
-        stretches, self.stretches = self.stretches, []
-        entry.pages = (entry.pages or 0) + sum(map(len, stretches))
-        return entry.encoded, stretches
+        requested, self.requested = self.requested, []
+        entry.pages = (entry.pages or 0) + sum(map(len, requested))
+        return entry.encoded, requested
 
     def keeps_pages(self, index: int) -> bool:
-        """Whether the pages of an item are kept as they are done."""
+        """Whether finished pages of an item are stored before the shard is committed."""
         if self.pages is None or self.writer is None:
             return self.pages is not None
         pages = self._entries[index].pages
@@ -98,7 +98,7 @@ class OpenShard:
         return self._entries[index].pages is not None
 
     def finish(self, index: int, result: ImageResult) -> None:
-        """Take a page's account and pass it on to the writer."""
+        """Take a page's result and pass it on to the writer."""
         counts = self.writer.add(result) if self.writer is not None else None
         entry = self._entries[index]
         entry.n_done += 1
@@ -111,7 +111,7 @@ class OpenShard:
             self.release(len(entry.encoded.data or b""))
 
     def commit(self, events: Events) -> None:
-        """Commit, and post how it ended."""
+        """Commit, and post the outcome."""
         assert self.writer is not None
         try:
             record = self.writer.commit()
@@ -124,17 +124,17 @@ class OpenShard:
 
 @dataclass(slots=True, eq=False)
 class PageTask:
-    """A page, what is known of it so far, and what went wrong with it.
+    """A page, what is known of it so far, and what has gone wrong with it.
 
     Attributes:
-        ticket: Number of the present attempt; late answers carry older ones.
-        work: What it asks of the detector, once that has been looked up.
-        reserved: Bytes of features set aside for it.
-        detector_reserved: Bytes set aside for it inside the detector.
-        superseded: Its account came from what was done before; what comes of it is not used.
-        stop: Set: it stands for all pages from ``page`` to this one, which are begun later.
-        suspect: It was in flight when a worker ended, and must run alone.
-        deaths_alone: How often a worker ended while this was the only image in flight.
+        ticket: Number of the current attempt; late answers carry older ones.
+        work: Estimate for the detector, once it has been made.
+        reserved: Bytes of features reserved for it.
+        detector_reserved: Bytes reserved for it inside the detector.
+        superseded: Its result was already there from an earlier run; the new one is dropped.
+        stop: If set, it stands for all pages from ``page`` up to this one, which begin later.
+        suspect: It was in flight when a worker died, and must run alone.
+        deaths_alone: How often a worker died while this was the only image in flight.
         faults_alone: The same, by faults that no image causes.
         attempt: Number of the attempt, from 1.
     """
@@ -162,12 +162,12 @@ class PageTask:
         return 1 if self.stop is None else self.stop - self.page
 
     def failed(self, error: ImageError) -> ImageResult:
-        """The page's account when it has come to nothing."""
+        """The page's result if it failed."""
         encoded = self.encoded
         return ImageResult(encoded.item, self.page, None, error=error, read_s=encoded.read_s)
 
     def reset(self, ticket: int) -> None:
-        """Forget what was found, for another try."""
+        """Forget what was found, for another attempt."""
         self.ticket = ticket
         self.detected = self.features = None
         self.suspect = True
@@ -178,7 +178,7 @@ class PageTask:
 class ShardOutcome:
     """A shard that is committed now; ``record`` is None where another attempt was faster.
 
-    ``counts`` are of what this runner did, whoever committed.
+    ``counts`` are of this runner's own work, whether or not its commit won.
     """
 
     shard: ShardId
@@ -191,8 +191,8 @@ class OpenShards:
     """Open shards by key.
 
     Args:
-        events: Where the end of a commit is posted.
-        release: Gives an item's bytes back to the reader.
+        events: Where the outcome of a commit is posted.
+        release: Tells the reader that an item's bytes are no longer held.
     """
 
     def __init__(self, events: Events, release: Callable[[int], None]) -> None:
@@ -216,18 +216,18 @@ class OpenShards:
 
     @property
     def counts(self) -> Counts:
-        """What is done in shards that are not committed."""
+        """Counts of finished work in shards that are not committed."""
         return sum((shard.counts for shard in self._shards.values()), Counts())
 
     def add(
         self, shard: Shard, writer: ShardWriter | None, pages: DonePages | None = None
     ) -> OpenShard:
-        """Take on a shard.
+        """Open a shard.
 
         Args:
             shard: Of the plan.
-            writer: Takes its results; None to help with a file of it.
-            pages: Keeps finished pages of long files, so that another attempt need not make them.
+            writer: Takes its results; None to help with one of its files.
+            pages: Keeps finished pages of long files, so that another attempt need not redo them.
         """
         opened = OpenShard(next(self._keys), shard, writer, self._release, pages)
         self._shards[opened.key] = opened
@@ -238,14 +238,14 @@ class OpenShards:
         return self._shards.get(key)
 
     def helped(self, shard: Shard) -> OpenShard | None:
-        """The one that is open to help with this file of a shard, None if there is none."""
+        """The one opened to help with this file of a shard, None if there is none."""
         found = (o for o in self._shards.values() if o.writer is None and o.shard == shard)
         return next(found, None)
 
     def commit_if_complete(self, shard: OpenShard) -> None:
         """Commit a shard whose pages are all there.
 
-        In a thread of its own, so that the next shard's images go on meanwhile.
+        Runs in its own thread, so that the next shard's images go on meanwhile.
         """
         if shard.writer is None:
             if shard.complete:
@@ -258,7 +258,7 @@ class OpenShards:
             thread.start()
 
     def committed(self, event: Committed) -> ShardOutcome:
-        """Take note of a commit's end.
+        """Take the outcome of a commit.
 
         Raises:
             TextspotError: It failed.
@@ -270,7 +270,7 @@ class OpenShards:
         return ShardOutcome(shard.id, shard.generation, event.record, opened.counts)
 
     def drop(self, shard: OpenShard) -> None:
-        """Give up a shard, with all that was done of it."""
+        """Give up a shard and its uncommitted work."""
         shard.dropped = True
         self._shards.pop(shard.key, None)
         if shard.writer is not None:
@@ -293,7 +293,7 @@ class OpenShards:
 
 
 def as_fault(error: BaseException, what: str) -> TextspotError:
-    """A fault as one line for the user; an unforeseen one keeps its cause for the log."""
+    """An exception as one line for the user; an unexpected one is kept as its cause."""
     if isinstance(error, TextspotError):
         return error
     fault = AbortedError(f"{what}: {type(error).__name__}: {error}")

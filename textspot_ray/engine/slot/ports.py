@@ -1,8 +1,8 @@
-"""What the runner asks of a worker process, and what a worker process answers.
+"""The interface between the runner and a worker process.
 
-A worker is one process with models in it: the detector, the recogniser, or both. The runner talks
-to it through `Worker` alone; the engines implement that. Answers arrive as events on one queue,
-so that the runner has a single place to wait.
+A worker is a process with models: the detector, the recogniser, or both. The runner uses it only
+through `Worker`, which the engines implement. Answers arrive as events on one queue, so that the
+runner has a single place to wait.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ EXPECTED_FEATURE_BYTES: Final = 100 * 64 * 28 * 28 * 4
 
 @dataclass(frozen=True, slots=True)
 class PageWork:
-    """What a page is expected to ask of a detector.
+    """The expected work of a page for the detector.
 
     Attributes:
-        passes: Of the model.
-        n_bytes: Of pixels and features, held until the page's features are handed on.
+        passes: Runs of the model.
+        n_bytes: Pixels and features, held until the features are handed on.
     """
 
     passes: float = 1.0
@@ -41,14 +41,14 @@ class PageWork:
 
 
 class Detects(Protocol):
-    """What a worker needs of a `PageDetector`; called from several threads at once."""
+    """What a worker uses of a `PageDetector`; called from several threads at once."""
 
     def detect(self, data: bytes, page: int = 0) -> tuple[DetectedPage, Any]:
-        """Decode a page and find its regions and their features, which only readers understand."""
+        """Decode a page; its regions, and features that only a recogniser understands."""
 
 
 class Reads(Protocol):
-    """What a worker needs of a recogniser."""
+    """What a worker uses of a recogniser."""
 
     def read(self, features: Any) -> Readings:
         """Read each row."""
@@ -92,15 +92,15 @@ class BundleModels:
         return load_recognizer(replace(self.settings, threads=threads, streams=1))
 
     def sized(self, threads: Threads) -> BundleModels:
-        """With the threads of a slot, which need not be on this machine."""
+        """The same models with the inference threads of a slot."""
         settings = replace(self.settings, threads=threads.detector, streams=threads.streams)
         return BundleModels(settings, threads.recognizer)
 
 
 class Worker(Protocol):
-    """A process that can be started, asked and killed; no method waits for it.
+    """A process that can be started, called and killed; no method blocks.
 
-    ``max_batch`` pages may be asked for in one call; each is answered by an event of its own.
+    A call may have up to ``max_batch`` pages; each is answered by its own event.
     """
 
     name: str
@@ -109,23 +109,23 @@ class Worker(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """Its process on this machine, once that is known."""
+        """Its process id on this machine, once it is known."""
 
     def start(self, generation: int) -> None:
         """Start a fresh process; `Started`, `Refused` or `Died` follows."""
 
     def detect(self, pages: Sequence[tuple[int, bytes, int]]) -> None:
-        """Ask for pages' boxes; `Answered`, `Raised` or `Died` follows.
+        """Detect the boxes on pages; `Answered`, `Raised` or `Died` follows.
 
         Args:
             pages: Number of the attempt, the encoded image, and which page of it, from 0.
         """
 
     def recognise(self, pages: Sequence[tuple[int, Any]]) -> None:
-        """Ask for the words of pages' features, in the form that `Answered` handed out."""
+        """Read the words of pages, given their features as `Answered` had them."""
 
     def kill(self) -> None:
-        """End the process at once; nothing more comes from this generation."""
+        """Kill the process; nothing more comes from this generation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A worker cannot load its models, and would not the next time either."""
+    """A worker cannot load its models, and trying again would not help."""
 
     worker: str
     generation: int
@@ -147,7 +147,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One call is done. ``features`` is opaque: what `Worker.recognise` wants to be given."""
+    """A page is done. ``features`` is opaque: it is what `Worker.recognise` takes."""
 
     worker: str
     generation: int
@@ -159,7 +159,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """One call ended in an exception; ``lost``: because its input was lost on the way."""
+    """A page ended in an exception; ``lost``: because its input was lost on the way."""
 
     worker: str
     generation: int
@@ -170,7 +170,7 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The process is gone. ``system``: by a fault that no image causes (killed from outside)."""
+    """The process is gone. ``system``: for a reason that is no image's fault (it was killed)."""
 
     worker: str
     generation: int
@@ -189,7 +189,7 @@ class ItemRead:
 
 @dataclass(frozen=True, slots=True)
 class ReaderFailed:
-    """The reader raised, which it never should: a fault of ours."""
+    """The reader raised an exception, which it never should: a bug."""
 
     reader: int
     error: BaseException
@@ -197,7 +197,7 @@ class ReaderFailed:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A shard's commit came to an end; no record and no error: another attempt was faster."""
+    """A commit ended; without record and error, another attempt was faster."""
 
     shard_key: int
     record: CommitRecord | None
@@ -209,7 +209,7 @@ Events = queue.SimpleQueue[Event]
 
 
 def blank_png(width: int = 1280, height: int = 768) -> bytes:
-    """An all-grey PNG: what a worker is tried with after it died more than once."""
+    """An all-grey PNG: what a worker is tested with after it died more than once."""
     from PIL import Image
 
     out = io.BytesIO()

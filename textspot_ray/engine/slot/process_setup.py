@@ -1,4 +1,4 @@
-"""What every worker process needs: to end with its parent, and to know its own memory."""
+"""Setup of worker processes: end with the parent, limit threads, measure memory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when its parent ends, however that comes about (Linux).
+    """Have the kernel kill this process when its parent ends for any reason (Linux).
 
-    A thread that watches a pipe would not do: a decoder may stall while it holds Python's lock.
+    A thread that watches a pipe is not enough: a decoder may hang while it holds Python's lock.
     """
     if sys.platform != "linux":
         return
@@ -26,21 +26,20 @@ def die_with_parent(parent_pid: int) -> None:
         os._exit(1)
 
 
-def calm_libraries() -> None:
-    """One layer of parallelism owns the cores: inference. All others get one thread."""
+def limit_library_threads() -> None:
+    """Give OpenCV and Arrow one thread each: only inference runs in parallel."""
     import cv2
 
     cv2.setNumThreads(1)
-    if (arrow := sys.modules.get("pyarrow")) is not None:  # few processes need it: not imported
+    if (arrow := sys.modules.get("pyarrow")) is not None:  # not imported where it is not in use
         arrow.set_cpu_count(1)
 
 
-def crash_plainly() -> None:
-    """End at once on a fatal signal, by the system's own way.
+def use_default_crash_handlers() -> None:
+    """End at once on a fatal signal, as the system does by default.
 
-    Ray's handler looks up names for a stack trace first: on a busy machine it was seen to compute
-    for a minute and to take 2.5 GB, for every image that crashes a decoder. Which image it was
-    the runner knows without it.
+    Ray's handler first looks up symbols for a stack trace: on a busy machine that was seen to take
+    a minute and 2.5 GB for every image that crashes a decoder. The runner knows the image anyway.
     """
     libc = ctypes.CDLL(None)
     libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
@@ -49,7 +48,7 @@ def crash_plainly() -> None:
 
 
 class MemoryGauge:
-    """Unique memory (USS) of this process, looked up at most every ``interval_s`` seconds."""
+    """Unique memory (USS) of this process, measured at most every ``interval_s`` seconds."""
 
     def __init__(self, interval_s: float = 2.0) -> None:
         self._interval_s = interval_s

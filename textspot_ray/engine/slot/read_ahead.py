@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """The item that the thread is busy with, and since when (monotonic seconds)."""
+    """The item being read, and since when (monotonic seconds)."""
 
     shard_key: int
     index: int
@@ -27,17 +27,17 @@ class Awaited:
 
 
 class ReadAhead:
-    """Reads shards one after the other in a thread of its own and posts `ItemRead` events.
+    """Reads shards one after the other in its own thread and posts `ItemRead` events.
 
-    One reader serves all shards, so that a compressed tar's stream goes on where the last shard
-    ended. The thread stops ahead of ``max_items`` items not yet decoded and of ``max_bytes`` held;
-    a single larger item is let through alone.
+    One reader serves all shards, so that a compressed tar's stream continues where the last shard
+    ended. The thread waits while ``max_items`` items are not decoded or ``max_bytes`` are held; a
+    single larger item is let through alone.
 
     Args:
         make_reader: Makes the archive reader, in this process.
-        events: Where bytes are posted.
-        max_items: Read and not decoded yet.
-        max_bytes: Of them.
+        events: Where items are posted.
+        max_items: Most items read and not decoded yet.
+        max_bytes: Most bytes held.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ReadAhead:
         self._waiting = 0
         self._held_bytes = 0
         self._awaited: Awaited | None = None
-        self._epoch = 0  # of the thread; an abandoned thread finds a newer one and ends
+        self._epoch = 0  # of the thread; an abandoned one sees that it has changed, and ends
         self._thread: threading.Thread | None = None
         self._reader: Reader | None = None
         self._retries_before = 0  # by readers of older threads
@@ -69,12 +69,12 @@ class ReadAhead:
 
     @property
     def epoch(self) -> int:
-        """Number of the present thread; events of older ones are void."""
+        """Number of the current thread; events of older ones are ignored."""
         return self._epoch
 
     @property
     def awaited(self) -> Awaited | None:
-        """What the thread is waiting for from storage, if it is."""
+        """The item being read from storage now, if any."""
         with self._changed:
             return self._awaited
 
@@ -82,9 +82,9 @@ class ReadAhead:
         """Queue a shard's items from index ``start`` on.
 
         Args:
-            key: What its items are reported under.
-            shard: Whose.
-            start: The first that is wanted.
+            key: Key of its items' events.
+            shard: The shard.
+            start: The first wanted item.
         """
         with self._changed:
             self._shards.append((key, start, shard))
@@ -105,7 +105,7 @@ class ReadAhead:
             self._changed.notify_all()
 
     def abandon(self) -> Awaited | None:
-        """Give up on the item being awaited: a fresh thread and reader go on behind it."""
+        """Give up on the item being read: a fresh thread and reader continue after it."""
         with self._changed:
             stuck = self._awaited
             if stuck is None:
@@ -172,7 +172,7 @@ class ReadAhead:
                 self._waiting += 1
                 self._held_bytes += len(encoded.data or b"")
             self._events.put(ItemRead(key, index, encoded))
-            del encoded  # else it would be held until the next one is here
+            del encoded  # or it would be held until the next one is here
         with self._changed:
             if self._epoch != epoch:
                 return False

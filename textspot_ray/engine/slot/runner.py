@@ -1,8 +1,8 @@
-"""The runner of one slot: reads ahead, keeps images in flight, and writes what comes out.
+"""The runner of one slot: reads ahead, keeps images in flight, and writes the results.
 
-It is the same for every engine: workers, reader and writers are handed in. Everything that happens
-(an item was read, a worker answered or died, a commit ended) is an event on one queue, and `pump`
-takes them in one thread; no wait is without a limit.
+It is the same on every engine: workers, reader and writers are passed in. Everything that happens
+(an item was read, a worker answered or died, a commit ended) is an event on one queue, which `pump`
+handles in one thread; every wait has a limit.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from textspot_ray.tables.commit.writer import ShardWriter
 
 _LOG = logging.getLogger(__name__)
-_RECYCLES_TOLD: Final = 3  # of one worker; a leak comes to that soon
+_RECYCLES_TOLD: Final = 3  # every third one of a worker is reported
 _PROBE: Final = 0  # ticket of the blank image
 _MAX_OPEN_SHARDS: Final = 4  # being read, ending, being committed; the first are small
 _TICK_S: Final = 0.5  # longest wait between two looks at the deadlines
@@ -78,10 +78,10 @@ class ShardRunner:
         workers: Of the slot.
         read_ahead: Where bytes come from.
         events: What all of them post into.
-        assemble: Makes a page's account.
+        assemble: Makes a page's result.
         limits: Of time and memory.
-        weigh: What an encoded image will ask of a detector.
-        redact: Takes secrets out of messages.
+        weigh: Estimates how much work an encoded image is for the detector.
+        redact: Removes secrets from messages.
     """
 
     def __init__(
@@ -111,11 +111,11 @@ class ShardRunner:
         self._image_retries = 0
         self._draining = False
 
-    # What the slot asks.
+    # Used by the slot.
 
     @property
     def wants_shard(self) -> bool:
-        """Whether another shard should be offered now, so that the workers never wait for one."""
+        """Whether another shard should be offered now, so that workers never wait for one."""
         if self._draining or len(self._open) >= _MAX_OPEN_SHARDS:
             return False
         return self._open.unread + self._flow.waiting < 4 * self._flow.window
@@ -127,12 +127,12 @@ class ShardRunner:
 
     @property
     def open_counts(self) -> Counts:
-        """What is done in shards that have no record yet."""
+        """Counts of finished work in shards that are not committed."""
         return self._open.counts
 
     @property
     def long_files(self) -> tuple[LongFile, ...]:
-        """Pages that are begun later, of files that others can help with."""
+        """Pages not begun yet, of files that other slots can help with."""
         return tuple(
             _pages_of(task, task.page, task.stop)
             for task in self._flow.ready
@@ -144,7 +144,7 @@ class ShardRunner:
 
     @property
     def metrics(self) -> SlotMetrics:
-        """What waits and what was done again; node and own memory are the slot's to add."""
+        """What waits and what was repeated; the slot adds its node and own memory."""
         flow = self._flow
         return SlotMetrics(
             stage_s=dict(self._stage_s),
@@ -169,43 +169,43 @@ class ShardRunner:
         return tuple(helped)
 
     def start(self) -> None:
-        """Start the workers, ahead of the first shard."""
+        """Start the workers, before the first shard comes."""
         for handle in self._workers.handles:
             if handle.state is State.DOWN:
                 handle.start()
 
     def offer(self, shard: Shard, writer: ShardWriter, pages: DonePages | None = None) -> None:
-        """Take on a shard.
+        """Take a shard.
 
         Args:
-            shard: It.
+            shard: The shard.
             writer: Takes its results.
-            pages: Keeps finished pages of long files for those who go on with it.
+            pages: Keeps finished pages of its long files.
         """
         opened = self._open.add(shard, writer, pages)
         self._read_ahead.add(opened.key, shard)
         self._open.commit_if_complete(opened)  # it may have no items
 
-    def help(self, shard: Shard, pages: DonePages, stretch: range) -> None:
-        """Do pages of a long file of a shard that another slot has.
+    def help(self, shard: Shard, pages: DonePages, requested: range) -> None:
+        """Do pages of a long file whose shard another slot owns.
 
         Args:
             shard: With that file alone.
-            pages: Puts what is done.
-            stretch: The pages, whole blocks.
+            pages: Stores finished pages.
+            requested: The pages, whole blocks.
         """
         opened = self._open.helped(shard)
         if opened is None:
             opened = self._open.add(shard, None, pages)
             self._read_ahead.add(opened.key, shard)
-        opened.stretches.append(stretch)
-        self._begin_stretches(opened)
+        opened.requested.append(requested)
+        self._begin_requested(opened)
 
     def pump(self, timeout_s: float, *, more: bool = True) -> list[ShardOutcome]:
         """Work until shards are settled, another one is wanted, or the time is up.
 
         Args:
-            timeout_s: Longest time to work; 0 takes one turn.
+            timeout_s: Longest time to work; 0 for one turn.
             more: Whether the caller has another shard to give if one is wanted.
 
         Raises:
@@ -227,19 +227,19 @@ class ShardRunner:
         return settled
 
     def drain(self) -> None:
-        """Start no more images; shards that are whole when those in flight end are committed."""
+        """Start no more images; shards that are complete once those in flight end are committed."""
         self._draining = True
         self._read_ahead.clear()
         self._open.drop_unstarted(task.shard.key for task in self._flow.ready)
         self._flow.ready.clear()
 
     def close(self) -> None:
-        """End the workers and drop what is not committed."""
+        """Kill the workers and drop what is not committed."""
         self._read_ahead.clear()
         self._workers.stop()
         self._open.close()
 
-    # The turn.
+    # One turn.
 
     def _watch(self) -> None:
         for handle in self._workers.handles:
@@ -261,7 +261,7 @@ class ShardRunner:
                 self._on_no_data(stuck.shard_key, stuck.index, Encoded(stuck.item, None, error))
 
     def _recycle(self, handle: WorkerHandle) -> None:
-        """Replace a process that has grown; now and then that is no news."""
+        """Replace a process that has grown too large; reported only if it keeps happening."""
         handle.times_recycled += 1
         grown = f"{handle.name} recycled: it had grown over the memory limit"
         if handle.times_recycled % _RECYCLES_TOLD:
@@ -305,7 +305,7 @@ class ShardRunner:
             case Died(_, _, reason, system):
                 self._on_end(handle, reason, ErrorKind.CRASHED, blame=not system)
 
-    # What happens.
+    # Handlers of events.
 
     def _on_read(self, event: ItemRead) -> None:
         self._policy.read()
@@ -317,7 +317,7 @@ class ShardRunner:
         shard.read(event.index, event.encoded)
         if shard.writer is None:
             self._read_ahead.decoded()
-            self._begin_stretches(shard)
+            self._begin_requested(shard)
             return
         self._flow.ready.append(PageTask(next(self._tickets), shard, event.index, 0, event.encoded))
 
@@ -325,7 +325,7 @@ class ShardRunner:
         shard = self._open.find(shard_key)
         if shard is None:
             return
-        if shard.writer is None:  # whoever has the shard will tell why
+        if shard.writer is None:  # the slot that owns the shard reports it
             self._open.drop(shard)
             return
         shard.read(index, encoded)
@@ -390,16 +390,16 @@ class ShardRunner:
             error = ImageError(Stage.DECODE, ErrorKind.TOO_LARGE, message)
             shard.finish(first.index, over.failed(error))
 
-    def _begin_stretches(self, shard: OpenShard) -> None:
-        """Queue the pages that this slot was asked to help with, if the file is here."""
-        encoded, stretches = shard.take_stretches()
+    def _begin_requested(self, shard: OpenShard) -> None:
+        """Queue the pages that this slot was asked to help with, if the file has been read."""
+        encoded, requested = shard.take_requested()
         if encoded is not None:
             first = PageTask(0, shard, 0, 0, encoded)
-            for stretch in stretches:
-                self._flow.ready.append(self._page_task(first, stretch.start, stretch.stop))
+            for pages in requested:
+                self._flow.ready.append(self._page_task(first, pages.start, pages.stop))
 
     def _begin_pages(self) -> None:
-        """Begin the next blocks of long files, so far as pages may be sent in this turn."""
+        """Begin the next blocks of long files, as far as pages may be sent in this turn."""
         ready, at = self._flow.ready, 0
         while at < min(len(ready), self._flow.window):
             if ready[at].stop is None:
@@ -411,7 +411,7 @@ class ShardRunner:
                 ready.insert(at, begun)
 
     def _begin_block(self, task: PageTask) -> list[PageTask]:
-        """Take the pages of a block that are done already; tasks for the others and the rest."""
+        """Take the pages of a block that are done already; returns tasks for all others."""
         shard, index, start = task.shard, task.index, task.page
         assert task.stop is not None
         stop = min((start // BLOCK_PAGES + 1) * BLOCK_PAGES, task.stop)
@@ -434,12 +434,12 @@ class ShardRunner:
     ) -> ImageResult:
         try:
             return self._assemble(task.encoded, task.page, page, readings)
-        except Exception as exc:  # a fault of ours must cost one image, not days of work
+        except Exception as exc:  # a bug must cost one image, not days of work
             message = f"{type(exc).__name__}: {exc}"
             return task.failed(ImageError(Stage.RECOGNISE, ErrorKind.INTERNAL, message))
 
     def _finish(self, task: PageTask, result: ImageResult) -> None:
-        if result.error is not None:  # drivers' messages hold what they were opened with
+        if result.error is not None:  # storage drivers' messages may hold credentials
             error = replace(result.error, message=self._redact(result.error.message))
             result = replace(result, error=error)
         self._flow.end(task)

@@ -1,7 +1,7 @@
-"""A slot: one runner with its workers, fed with tasks a step at a time.
+"""A slot: one runner with its workers, given tasks one step at a time.
 
-The same on every engine. It loads a task's shard from the stored plan, looks first whether the
-shard is committed already, and reports in small records what came of it.
+It is the same on every engine. For each task it checks whether the shard is committed already,
+loads it from the stored plan, and reports the outcome in small records.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def small_page(data: bytes) -> PageWork:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a slot's parts are made with, in picklable form, wherever they run.
+    """How a slot makes its parts; picklable.
 
     Attributes:
         models: Makes the detector and the recogniser, in their own processes.
         make_reader: Makes the archive reader, in the runner's process.
-        assemble: Puts a page's detections and readings together.
-        weigh: What an encoded image will ask of a detector.
+        assemble: Makes a page's result from detections and readings.
+        weigh: Estimates how much work an encoded image is for the detector.
     """
 
     models: Models
@@ -60,7 +60,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What every slot of a run must know; picklable."""
+    """What every slot of a run needs to know; picklable."""
 
     config: RunConfig
     run_id: str
@@ -70,17 +70,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a step.
+    """The outcome of a step.
 
     Attributes:
-        settled: Shards that are committed now, by this slot or before it came to them.
-        open_counts: What is done in shards that are not committed yet.
+        settled: Shards that are committed now, by this slot or by others before.
+        open_counts: Finished work in shards that are not committed yet.
         wants: Whether the slot wants another task.
         idle: Whether it has none left.
         events: What went wrong, for the log.
         metrics: Where the slot runs, what waits in it and its memory.
-        long_files: Long files that it is at, with the pages that it has not begun.
-        helped: Blocks of other slots' long files that it has done since the last report.
+        long_files: Long files that it works on, with the pages it has not begun.
+        helped: Blocks of other slots' long files done since the last report.
     """
 
     settled: tuple[ShardOutcome, ...]
@@ -98,9 +98,9 @@ class Slot:
 
     Args:
         job: What the run is.
-        make_workers: Makes the slot's workers, given where they put their answers.
-        threads: What its workers run with.
-        node: What the place is called in reports; default the machine's name.
+        make_workers: Makes the slot's workers, given the queue for their answers.
+        threads: Of its workers.
+        node: Name of the machine in reports; default its host name.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Slot:
         Args:
             tasks: New tasks.
             timeout_s: Longest time to work.
-            more: Whether more tasks are there for the asking.
+            more: Whether the caller has more tasks.
             drain: Start no more images.
 
         Raises:
@@ -171,7 +171,7 @@ class Slot:
         )
 
     def close(self) -> None:
-        """End the workers."""
+        """Kill the workers."""
         self._runner.close()
         self._plan.close()
 
@@ -189,7 +189,7 @@ class Slot:
         shard = self._plan.load(task)
         pages = DonePages(self._store, shard, self._digest)
         if task.help_pages is not None:
-            if shard.items:  # else it was forgotten meanwhile
+            if shard.items:  # else the image was forgotten meanwhile
                 self._runner.help(shard, pages, range(*task.help_pages))
             return None
         writer = ShardWriter(

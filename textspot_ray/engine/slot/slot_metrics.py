@@ -25,7 +25,7 @@ class SlotMetrics:
             detector, waiting for the recogniser, being committed.
         memory_bytes: Unique memory of the slot's processes, by `PARTS`; of several of one kind,
             the largest.
-        retries: What was done again, by `RETRIES`.
+        retries: What was repeated, by `RETRIES`.
     """
 
     node: str = ""

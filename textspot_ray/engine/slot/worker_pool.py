@@ -1,4 +1,4 @@
-"""The workers of a slot as the runner sees them: who is up, and who does what."""
+"""The workers of a slot as the runner sees them: their state and their open calls."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from textspot_ray.engine.slot.limits import MAX_STRETCH, Deadlines, Starving, al
 from textspot_ray.engine.slot.ports import Worker
 from textspot_ray.records import Stage
 
-_MIN_CALLS_BEFORE_RECYCLE = 20  # a limit below what the models need must not stop the work
+_MIN_CALLS_BEFORE_RECYCLE = 20  # so that a limit below the models' own size does not stop work
 _LEAST_LOOK_S = 5.0
-# Of work in one call: beyond it, what a call itself costs is little, and the others wait for long.
+# Work in one call: with more, the cost of a call hardly matters, and the other pages wait.
 _CALL_S = 0.1
 _SHORTEST_S = 1e-3
 
@@ -29,7 +29,7 @@ class State(StrEnum):
 
 @dataclass(slots=True)
 class Call:
-    """A question a worker has not answered yet."""
+    """A page that a worker has not answered yet."""
 
     stage: Stage
     since_s: float
@@ -39,7 +39,7 @@ class Call:
 
 @dataclass(slots=True)
 class WorkerHandle:
-    """One worker, its present process and its open calls by ticket."""
+    """One worker, its current process and its open calls by ticket."""
 
     worker: Worker
     state: State = State.DOWN
@@ -51,7 +51,7 @@ class WorkerHandle:
     times_recycled: int = 0
     uss_bytes: int = 0
     pace_s: float = _CALL_S  # of a page, lately
-    starving: Starving | None = None  # looked at from half of a deadline on
+    starving: Starving | None = None  # measured from half of a deadline on
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class WorkerHandle:
 
     @property
     def may_recycle(self) -> bool:
-        """Whether it has outgrown its limit and nothing is being done in it."""
+        """Whether it has outgrown its limit and is idle."""
         return self.recycle and not self.calls and self.state is State.READY
 
     def start(self) -> None:
@@ -80,7 +80,7 @@ class WorkerHandle:
         self.worker.start(self.generation)
 
     def stop(self) -> None:
-        """End the process; calls that are open are forgotten."""
+        """Kill the process; open calls are forgotten."""
         self.state = State.DOWN
         self.calls.clear()
         self.worker.kill()
@@ -88,8 +88,8 @@ class WorkerHandle:
     def takes(self, stage: Stage, max_calls: int) -> bool:
         """Whether a call of this stage can be sent now.
 
-        One that takes batches has no more than ``max_calls`` open: what is ready meanwhile goes
-        together.
+        A worker that takes batches has at most ``max_calls`` open; what becomes ready meanwhile
+        goes together.
         """
         if self.state is not State.READY or stage not in self.worker.stages:
             return False
@@ -105,11 +105,11 @@ class WorkerHandle:
 
     @property
     def batch(self) -> int:
-        """Pages for one call, by the time they take; slow ones go one by one."""
+        """Pages for one call, by the time they take; slow pages go one by one."""
         return max(1, min(self.worker.max_batch, int(_CALL_S / self.pace_s)))
 
     def note_pace(self, seconds: float) -> None:
-        """Note how long it worked on a page."""
+        """Note how long a page took."""
         self.pace_s += (max(seconds, _SHORTEST_S) - self.pace_s) / 8
 
     def open(self, tickets: Sequence[int], stage: Stage, weight: float) -> None:
@@ -139,9 +139,9 @@ class WorkerHandle:
         return call
 
     def overdue(self, deadlines: Deadlines, start_timeout_s: float) -> str | None:
-        """Why this worker must be killed now, if it must.
+        """Why this worker must be killed now; None if it need not be.
 
-        The time that its process waited for a core does not count, up to a bound.
+        Time that its process spent waiting for a core does not count, up to a limit.
         """
         now = time.monotonic()
         late = False
@@ -168,7 +168,7 @@ class WorkerHandle:
             return False
         if open_s > MAX_STRETCH * limit_s or self.worker.pid is None:
             return True
-        # A runner that was starved itself has not looked in time.
+        # A runner that was short of CPU itself has not measured in time.
         if self.starving is None or self.starving.age_s < min(_LEAST_LOOK_S, limit_s / 4):
             return False
         return open_s > allowed_s(limit_s, self.starving.share())
@@ -181,7 +181,7 @@ class WorkerPool:
         self.handles = [WorkerHandle(worker) for worker in workers]
 
     def find(self, name: str, generation: int) -> WorkerHandle | None:
-        """The worker whose present process sent an event; None if it has been replaced since."""
+        """The worker whose current process sent an event; None if it has been replaced since."""
         for handle in self.handles:
             if handle.name == name:
                 return handle if handle.generation == generation else None
@@ -193,7 +193,7 @@ class WorkerPool:
         return min(able, key=lambda handle: len(handle.calls), default=None)
 
     def free_calls(self, stage: Stage, max_calls: int) -> int:
-        """How many calls of this stage could be sent now, by those who take one: at least 1."""
+        """How many calls of this stage could be sent now; at least 1."""
         able = [handle for handle in self.handles if handle.takes(stage, max_calls)]
         return max(1, sum(max_calls - handle.n_calls for handle in able))
 
@@ -204,7 +204,7 @@ class WorkerPool:
 
     @property
     def memory_bytes(self) -> dict[str, int]:
-        """Memory of the largest process of each kind, as it last said itself."""
+        """Memory of the largest process of each kind, as last reported."""
         largest: dict[str, int] = {}
         for handle in self.handles:
             kind = handle.name.partition(" ")[0]  # ``detector 2``
@@ -212,6 +212,6 @@ class WorkerPool:
         return largest
 
     def stop(self) -> None:
-        """End every process."""
+        """Kill every process."""
         for handle in self.handles:
             handle.stop()

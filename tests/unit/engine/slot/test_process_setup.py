@@ -10,10 +10,10 @@ import pytest
 
 _CRASH = """
 import faulthandler, os, sys, threading
-from textspot_ray.engine.slot.process_setup import crash_plainly
+from textspot_ray.engine.slot.process_setup import use_default_crash_handlers
 faulthandler.enable()  # stands for any handler of fatal signals
 if sys.argv[2] == "plainly":
-    thread = threading.Thread(target=crash_plainly)  # as an actor's method runs
+    thread = threading.Thread(target=use_default_crash_handlers)  # as an actor's method runs
     thread.start()
     thread.join()
 os.kill(os.getpid(), int(sys.argv[1]))
