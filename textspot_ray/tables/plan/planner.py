@@ -94,7 +94,7 @@ def update_plan(
     """
     plan.refresh()
     plan.index()
-    update = _Update(plan, output, run_id, on_changed, dry_run, on_segment)
+    update = _Update(plan, output, run_id, on_changed == "redo", dry_run, on_segment)
     batch: list[Item] = []
     batch_bytes = 0
     for entry in listing:
@@ -116,30 +116,24 @@ def _with_clean_id(item: Item) -> Item:
     return item if name == item.image_id else replace(item, image_id=name)
 
 
+@dataclass(slots=True)
 class _Update:
-    def __init__(
-        self,
-        plan: Plan,
-        output: OutputConfig,
-        run_id: str,
-        on_changed: str,
-        dry_run: bool,
-        on_segment: Callable[[Segment], None] | None,
-    ) -> None:
-        self._plan = plan
-        self._output = output
-        self._run_id = run_id
-        self._redo = on_changed == "redo"
-        self._dry_run = dry_run
-        self._on_segment = on_segment
-        self._cutter: ShardPlanner | None = None
-        self._pending: list[Item] = []
-        self._pending_ids: set[str] = set()
-        self._pending_bytes = 0
-        self._changed: dict[int, Item] = {}  # by ordinal
-        self._changed_bytes = 0
-        self._skipped: Counter[str] = Counter()
-        self._n: Counter[str] = Counter()  # by the names of `PlanSummary`
+    """An update of the plan that is under way."""
+
+    plan: Plan
+    output: OutputConfig
+    run_id: str
+    redo: bool
+    dry_run: bool
+    on_segment: Callable[[Segment], None] | None
+    _shards: ShardPlanner | None = None
+    _pending: list[Item] = field(default_factory=list)
+    _pending_ids: set[str] = field(default_factory=set)
+    _pending_bytes: int = 0
+    _changed: dict[int, Item] = field(default_factory=dict)  # by ordinal
+    _changed_bytes: int = 0
+    _skipped: Counter[str] = field(default_factory=Counter)
+    _n: Counter[str] = field(default_factory=Counter)  # by the names of `PlanSummary`
 
     def skip(self, entry: Skipped) -> None:
         self._skipped[entry.reason] += 1
@@ -150,7 +144,7 @@ class _Update:
             return
         self._n["listed"] += len(batch)
         batch = [_with_clean_id(item) for item in batch]
-        found = self._plan.index().find(*hash_ids(item.image_id for item in batch))
+        found = self.plan.index().find(*hash_ids(item.image_id for item in batch))
         known = np.flatnonzero(found >= 0)
         for row in np.flatnonzero(found < 0):
             item = batch[row]
@@ -179,23 +173,23 @@ class _Update:
         return PlanSummary(**self._n, skipped=dict(self._skipped))
 
     def _compare(self, ordinals: np.ndarray, items: list[Item]) -> None:
-        before = self._plan.index().tags(ordinals)
+        before = self.plan.index().tags(ordinals)
         now = hash_tags(item.content_tag for item in items)
         # A store that tells no tag says nothing about a change.
         for row in np.flatnonzero((before != now) & (before != 0) & (now != 0)):
             self._n["changed"] += 1
-            if self._redo:
+            if self.redo:
                 self._changed[int(ordinals[row])] = items[row]
                 self._changed_bytes += len(items[row].extra or "")
 
     def _flush(self, last: bool) -> None:
-        if self._cutter is None:
-            self._cutter = ShardPlanner(self._output, total=len(self._pending) if last else None)
+        if self._shards is None:
+            self._shards = ShardPlanner(self.output, total=len(self._pending) if last else None)
         while self._pending:
             items = self._pending
-            seq = self._plan.next_seq
-            cuts = self._cutter.cut(seq, items)
-            won = self._dry_run or self._put("new", seq, cuts, items)
+            seq = self.plan.next_seq
+            cuts = self._shards.cut(seq, items)
+            won = self.dry_run or self._put("new", seq, cuts, items)
             if won:
                 self._n["new"] += len(items)
                 self._n["broken"] += sum(item.error is not None for item in items)
@@ -206,10 +200,10 @@ class _Update:
                 self._pending = []
                 break
             # Another driver's segment took the number: what it lists is no longer new.
-            found = self._plan.index().find(*hash_ids(item.image_id for item in items))
+            found = self.plan.index().find(*hash_ids(item.image_id for item in items))
             self._pending = [item for item, at in zip(items, found, strict=True) if at < 0]
         self._pending_bytes = 0
-        if not self._dry_run:
+        if not self.dry_run:
             self._pending_ids.clear()
 
     def _flush_changed(self) -> None:
@@ -219,34 +213,34 @@ class _Update:
             items = [item for _, item in rows]
             cuts: list[ShardSlice] = []
             for row, (ordinal, item) in enumerate(rows):
-                shard, size = self._plan.shard_at(ordinal), item.size or 0
+                shard, size = self.plan.shard_at(ordinal), item.size or 0
                 if cuts and cuts[-1].shard == shard:
                     size, start = size + cuts[-1].bytes, cuts.pop().start
                 else:
                     start = row
                 cuts.append(ShardSlice(shard, start, row + 1, size, None))
-            if self._dry_run or self._put("redo", self._plan.next_seq, cuts, items):
+            if self.dry_run or self._put("redo", self.plan.next_seq, cuts, items):
                 self._n["redone"] += len(items)
                 self._n["segments"] += 1
                 self._changed = {}
                 break
-            tags = self._plan.index().tags(np.array([ordinal for ordinal, _ in rows]))
+            tags = self.plan.index().tags(np.array([ordinal for ordinal, _ in rows]))
             now = hash_tags(item.content_tag for item in items)
             self._changed = {o: i for (o, i), a, b in zip(rows, tags, now, strict=True) if a != b}
 
     def _put(self, kind: str, seq: int, cuts: list[ShardSlice], items: list[Item]) -> bool:
-        head = build_segment(seq, new_attempt(), self._run_id, kind, time.time(), cuts)
+        head = build_segment(seq, new_attempt(), self.run_id, kind, time.time(), cuts)
         data = encode_segment(head, items)
         fault("before_segment")
-        won = put_once(self._plan.store, segment_path(seq), data)
+        won = put_once(self.plan.store, segment_path(seq), data)
         fault("after_segment")
         if not won:
-            self._plan.refresh()
+            self.plan.refresh()
             return False
         ids = hash_ids(item.image_id for item in items)
-        self._plan.add_segment(head, *ids, hash_tags(item.content_tag for item in items))
-        if self._on_segment is not None:
-            self._on_segment(head)
+        self.plan.add_segment(head, *ids, hash_tags(item.content_tag for item in items))
+        if self.on_segment is not None:
+            self.on_segment(head)
         return True
 
 
