@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from textspot_ray.config import RunConfig, config_to_dict, redactor_of
 from textspot_ray.engine.components import Components, components_from
-from textspot_ray.engine.control import Control
+from textspot_ray.engine.control import Control, StopRequest, stop_on_signals
 from textspot_ray.engine.dispatch import Dispatch
 from textspot_ray.engine.planning import Planning
 from textspot_ray.engine.progress import OnProgress, Progress, Tally
-from textspot_ray.engine.signals import StopRequest, stop_on_signals
 from textspot_ray.engine.slot.events import RateLimitedLog
 from textspot_ray.engine.slot.slot import Job, Report
 from textspot_ray.engine.status_writer import StatusWriter
