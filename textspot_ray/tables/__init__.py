@@ -1,4 +1,4 @@
-"""What comes out, and how it is committed.
+"""The output tables, and how they are committed.
 
 An output folder::
 
@@ -10,11 +10,11 @@ An output folder::
         plan/<seq>.parquet           items and how they are cut into shards (`segment`, `plan`)
         done/<plan>-<shard>.<gen>.json   one record per shard and generation (`commit_record`)
         snap/<n>.json                snapshots, and the manifests they name (`snapshot`)
-        runs/<run_id>.json           what each run was asked, and what it did
-        tmp/                         files on their way
+        runs/<run_id>.json           configuration and report of each run
+        tmp/                         files being written
 
-Everything that decides (table, segments, records, snapshots) is put if absent: of several writers
-one wins, and a writer that is killed has either won or left litter. Data files count only when a
-record or the latest snapshot names them. The way of a shard: `Plan.tasks` → `Plan.load` →
-`ShardWriter.add` → `ShardWriter.commit` → `Ledger.note`; of a reader: `open_tables`.
+All files that decide (table, segments, records, snapshots) are put only if absent: of several
+writers one wins, and a writer that is killed has either won or left litter. Data files count only
+if a record or the latest snapshot names them. A shard goes through `Plan.tasks` → `Plan.load` →
+`ShardWriter.add` → `ShardWriter.commit` → `Ledger.note`; a reader begins with `open_tables`.
 """

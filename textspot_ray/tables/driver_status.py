@@ -1,8 +1,8 @@
-"""What a driver tells of itself while it works: a small file on the output store, written over.
+"""The status of a running driver: a small file on the output store, overwritten regularly.
 
 ``_textspot/status/<run>.json`` decides nothing: the tables are what records and snapshots say. It
-shows people what no record can: who works now, how fast, and what is done but not committed yet.
-Each driver has a file of its own; `read_statuses` gives them all and `fold_statuses` one sum.
+shows what they cannot: who works now, how fast, and what is done but not committed yet. Each driver
+has its own file; `read_statuses` reads them all and `fold_statuses` sums them up.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ STATUS: Final = f"{STATE}/status/"
 VERSION: Final = 1
 MAX_NODES: Final = 40  # named one by one
 MAX_NOTE: Final = 300  # characters
-_MISSED: Final = 3  # files that a living driver may be late with
+_MISSED: Final = 3  # writes that a live driver may miss
 _KEEP_S: Final = 3600.0
-_CLOCK_S: Final = 60.0  # that a process's start may be off by, in another clock
-_LATE_S: Final = 60.0  # a driver takes a turn several times a second
+_CLOCK_S: Final = 60.0  # tolerance for a process's start time, by another clock
+_LATE_S: Final = 60.0  # a driver normally takes several turns a second
 
 
 class RunState(StrEnum):
@@ -43,13 +43,13 @@ class RunState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether no more is to come of this run."""
+        """Whether the run is over."""
         return self in (RunState.DONE, RunState.STOPPED, RunState.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """A driver's own account.
+    """A driver's status, as written by itself.
 
     Attributes:
         run_id: The run.
@@ -59,8 +59,8 @@ class RunStatus:
             containers may share a host name. Empty if unknown.
         started_at: Unix time, seconds, by the driver's clock.
         written_at: When this was written.
-        turned_at: When the driver last had a look at its work; long before ``written_at`` it hangs.
-        every_s: Seconds until the next is written.
+        turned_at: When the driver's loop last ran; if that is long before ``written_at``, it hangs.
+        every_s: Seconds until the next write.
         planning: Whether sources are still being listed.
         items_planned, items_done: Of the whole plan, as the driver knows it.
         open_items: Items of ``items_done`` whose shards are not committed yet.
@@ -68,7 +68,7 @@ class RunStatus:
         failures: Failed images of this run by kind.
         images_per_s: Over the last minute.
         eta_s: Seconds to go at that rate, None if unknown.
-        waiting_s: Seconds since any slot works; 0 while one does.
+        waiting_s: Seconds without a working slot; 0 while there is one.
         shards_done: Committed by this run.
         slots: Slots by node; the first `MAX_NODES` by name.
         n_slots, n_nodes: All of them.
@@ -109,11 +109,11 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class SeenStatus:
-    """A driver's account, and how old it is.
+    """A driver's status, and how old it is.
 
     Attributes:
-        status: The account.
-        age_s: Seconds since it was written, by the store's clock where it tells times.
+        status: The status.
+        age_s: Seconds since it was written, by the store's clock where it has one.
     """
 
     status: RunStatus
@@ -121,12 +121,12 @@ class SeenStatus:
 
     @property
     def gone(self) -> bool:
-        """Whether a driver that says it works was a process of this system that is no more."""
+        """Whether a driver that claims to work was a process of this system that has ended."""
         return not self.status.state.ended and _is_gone(self.status)
 
     @property
     def stale(self) -> bool:
-        """Whether a driver that says it works has been silent for too long or is gone."""
+        """Whether a driver that claims to work has been silent for too long or is gone."""
         if self.gone:
             return True
         limit_s = _MISSED * self.status.every_s + 10.0  # a put may be tried again for a while
@@ -134,12 +134,12 @@ class SeenStatus:
 
     @property
     def live(self) -> bool:
-        """Whether the driver is at work, as far as can be told."""
+        """Whether the driver is working, as far as is known."""
         return not self.status.state.ended and not self.stale
 
     @property
     def hangs(self) -> bool:
-        """Whether the driver's process lives but does not look at its work."""
+        """Whether the driver's process is alive but its loop does not run."""
         quiet_s = self.status.written_at - self.status.turned_at
         working = self.status.state in (RunState.WORKING, RunState.DRAINING)
         return self.live and working and quiet_s > _LATE_S
@@ -147,7 +147,7 @@ class SeenStatus:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """All drivers that are at work on one output, as one.
+    """All drivers that work on one output, summed up.
 
     Attributes:
         drivers, slots, nodes: How many. Drivers may share a node, which then counts once.
@@ -165,7 +165,7 @@ class Live:
 
 
 def this_system() -> str:
-    """Where this process's number means something: a boot and a namespace; empty if unknown."""
+    """The boot and namespace in which this process's id is valid; empty if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -174,27 +174,27 @@ def this_system() -> str:
 
 
 def is_finished(seen: Iterable[SeenStatus], *, planned: bool) -> bool:
-    """Whether the sources were listed to their end, as far as the drivers' accounts tell.
+    """Whether the sources were listed completely, judged by the drivers' statuses.
 
-    A plan whose shards are all committed is not the whole archive while a driver works, or where
-    the last one ended before it had listed everything.
+    Even if all planned shards are committed, the plan may not cover the whole archive: a driver may
+    still be listing, or the last one may have ended before it had listed everything.
 
     Args:
-        seen: The accounts.
+        seen: The statuses.
         planned: Whether anything is planned; if not, only a run that came to its end has finished.
     """
-    accounts = sorted(seen, key=lambda one: one.status.started_at)
-    for one in reversed(accounts):
+    ordered = sorted(seen, key=lambda one: one.status.started_at)
+    for one in reversed(ordered):
         status = one.status
         if status.state is RunState.DONE:
-            return True  # it has listed anew whatever those before it left
+            return True  # it has listed everything again
         if one.live or status.state.ended or status.planning or not status.items_planned:
             return False
     return planned
 
 
 def _is_gone(status: RunStatus) -> bool:
-    """Whether the driver's process was on this machine and is no more."""
+    """Whether the driver's process was on this machine and has ended."""
     if status.host != platform.node() or not status.system or status.system != this_system():
         return False
     try:
@@ -203,11 +203,11 @@ def _is_gone(status: RunStatus) -> bool:
         return True
     except psutil.Error:
         return False
-    return bool(created_at > status.started_at + _CLOCK_S)  # another process got its number
+    return bool(created_at > status.started_at + _CLOCK_S)  # another process got its id
 
 
 def put_status(store: Store, status: RunStatus) -> None:
-    """Write a driver's account over its last one.
+    """Write a driver's status over its last one.
 
     Raises:
         StorageError: It cannot be written.
@@ -226,7 +226,7 @@ def status_to_json(status: RunStatus) -> bytes:
 
 
 def read_statuses(store: Store, now: float | None = None) -> list[SeenStatus]:
-    """Every driver's account, the newest first; what cannot be read as one is left out.
+    """Every driver's status, the newest first; unreadable files are left out.
 
     Raises:
         StorageError: The store cannot be listed.
@@ -236,14 +236,14 @@ def read_statuses(store: Store, now: float | None = None) -> list[SeenStatus]:
     for entry in list(store.list(STATUS)):
         status = _read(store, entry)
         if status is not None:
-            # The store's stamp: it and we are more likely to agree than some driver's clock.
+            # The store's time stamp: its clock is closer to ours than some driver's.
             age_s = max(0.0, moment - (entry.mtime or status.written_at))
             seen.append(SeenStatus(status, age_s))
     return sorted(seen, key=lambda one: (one.age_s, one.status.run_id))
 
 
 def fold_statuses(seen: Iterable[SeenStatus]) -> Live:
-    """The drivers that are at work, as one."""
+    """The drivers that are working, summed up."""
     live = [one.status for one in seen if one.live]
     named = {node for status in live for node in status.slots}
     unnamed = sum(max(0, status.n_nodes - len(status.slots)) for status in live)
@@ -258,9 +258,9 @@ def fold_statuses(seen: Iterable[SeenStatus]) -> Live:
 
 
 def prune_statuses(store: Store, keep_s: float = _KEEP_S) -> int:
-    """Delete accounts of runs that ended or fell silent long ago; how many there were.
+    """Delete statuses of runs that ended or fell silent long ago; returns how many.
 
-    A driver that was only cut off writes its own again.
+    A driver that was only cut off will write its status again.
     """
     old = [one for one in read_statuses(store) if not one.live and one.age_s > keep_s]
     for one in old:
@@ -274,4 +274,4 @@ def _read(store: Store, entry: Entry) -> RunStatus | None:
     try:
         return msgspec.json.decode(store.read(entry.path), type=RunStatus)
     except (FileNotFoundError, UnicodeDecodeError, msgspec.MsgspecError):
-        return None  # gone meanwhile, or another version's: it decides nothing
+        return None  # deleted meanwhile, or of another version; it decides nothing

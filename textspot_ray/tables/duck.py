@@ -1,4 +1,4 @@
-"""What all who ask DuckDB need: Ctrl-C while it works, and rows in batches."""
+"""DuckDB helpers: Ctrl-C while a statement runs, and rows in batches."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pyarrow as pa
 
 T = TypeVar("T")
 _LOOK_S = 0.2
-_START_S = 5.0  # a thread that Ctrl-C has kept from starting is waited for no longer
+_START_S = 5.0  # longest wait for a thread that Ctrl-C kept from starting
 
 
 def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
-    """Do DuckDB's work in a thread, so that the main thread hears Ctrl-C and stops it.
+    """Run DuckDB's work in a thread, so that Ctrl-C in the main thread can stop it.
 
-    Python hears signals only between its own steps.
+    Python handles signals only between its own instructions.
 
     Args:
         connection: What ``work`` runs on.
@@ -28,7 +28,7 @@ def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) 
         KeyboardInterrupt: The user stopped it; the statement has ended.
     """
     if threading.current_thread() is not threading.main_thread():
-        return work()  # signals go to the main thread: whoever runs that interrupts this one
+        return work()  # signals go to the main thread, which interrupts this one
     results: list[T] = []
     faults: list[BaseException] = []
     begun = threading.Event()
@@ -45,11 +45,11 @@ def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) 
 
     try:
         threading.Thread(target=run, name="textspot-sql", daemon=True).start()
-        while not done.wait(_LOOK_S):  # a signal just before a wait without end is seen after it
+        while not done.wait(_LOOK_S):  # an endless wait could miss a signal
             pass
     except KeyboardInterrupt:
         while begun.wait(_START_S) and not done.wait(_LOOK_S):
-            with contextlib.suppress(duckdb.Error):  # closed meanwhile, and opened anew
+            with contextlib.suppress(duckdb.Error):  # closed meanwhile, and reopened
                 connection.interrupt()  # once may be too early: before the statement has begun
         raise
     if faults:
@@ -58,7 +58,7 @@ def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) 
 
 
 def arrow_reader(relation: duckdb.DuckDBPyRelation, rows: int) -> pa.RecordBatchReader:
-    """A relation's rows in batches of at most so many; the statement runs now, where it must."""
+    """A relation's rows in batches of at most ``rows``; the statement may run now."""
     make: Any = getattr(relation, "to_arrow_reader", None)  # DuckDB renamed it
     if make is None:
         make = relation.fetch_record_batch

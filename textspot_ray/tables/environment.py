@@ -1,4 +1,4 @@
-"""What a record says about the machine that made its rows."""
+"""What a commit record says about the machine that made its rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from textspot_ray._version import __version__
 from textspot_ray.machine import cpu_flags
 
 _PACKAGES = ("openvino", "opencv-python-headless", "numpy", "pyarrow", "ray")
-# The instruction sets that decide which kernels run, and so the last digits of confidences.
+# Instruction sets that decide which kernels run, and so the last digits of confidences.
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 

@@ -1,7 +1,7 @@
 """Named points in the commit protocol where tests kill the process.
 
 ``TEXTSPOT_FAULT=before_marker:2`` ends the process, without any clean-up, the second time that
-point is passed: the nearest a test comes to ``kill -9`` at a chosen instruction. Without the
+point is passed: as close as a test can get to ``kill -9`` at a chosen instruction. Without the
 variable a point costs one look-up.
 """
 
@@ -28,11 +28,11 @@ POINTS: Final = (
     "compact_parts",
 )
 
-_passed: Counter[str] = Counter()  # only ever touched when a test has armed a point
+_passed: Counter[str] = Counter()  # used only when a test has armed a point
 
 
 def fault(name: str) -> None:
-    """Die here if a test asked for it."""
+    """End the process here if a test asked for it."""
     armed = os.environ.get(VARIABLE)
     if not armed:
         return

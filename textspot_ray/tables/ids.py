@@ -50,11 +50,11 @@ class _Run:
         self.hi, self.lo, self.ordinal = hi[order], lo[order], ordinal[order]
 
     def find(self, hi: U64, lo: U64, found: I64) -> None:
-        """Set ``found`` to the ordinal of each hash that is here."""
+        """Set ``found`` to the ordinal of each hash in this run."""
         size = len(self.hi)
         at = np.searchsorted(self.hi, hi)
         open_ = np.flatnonzero((found < 0) & (at < size))
-        while len(open_):  # a second turn only where two ids share their high 64 bits
+        while len(open_):  # a second round only where two ids share their high 64 bits
             here = at[open_]
             same_hi = self.hi[here] == hi[open_]
             hit = same_hi & (self.lo[here] == lo[open_])

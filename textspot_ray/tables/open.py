@@ -1,4 +1,4 @@
-"""Opening a table for reading: the files that count, and what else its ledger says of it."""
+"""Opening a table for reading: its committed files, and what the ledger knows of it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Tables:
         store: The folder the tables lie in.
         data_files: Every committed file, by table; ``words_by_text`` is the slim copy that compact
             makes for look-ups.
-        recent_words: Files of ``words`` whose rows ``words_by_text`` does not have: a look-up reads
+        recent_words: Files of ``words`` whose rows are not in ``words_by_text``: a look-up reads
             both.
-        fingerprint: What the table was made with.
+        fingerprint: The settings the table was made with.
         version: Oldest table version that a file may be of.
         commit_records: Gives the newest commit record of every shard.
-        state: What the ledger had found; another one means that others have changed the table,
-            if only by a fold, which replaces manifests and no file of rows.
+        state: The ledger's state; it differs once others have changed the table, even by a fold,
+            which replaces manifests and no file of rows.
         storage_options: fsspec options by protocol.
     """
 
@@ -73,16 +73,16 @@ class Tables:
 
     @property
     def alphabet(self) -> str | None:
-        """The characters that the table's model gives; None where the table does not say."""
+        """The characters that the table's model can output; None where the table does not say."""
         found = self.fingerprint.get("alphabet", "")
-        # large alphabets are named there, not spelled out
+        # Large alphabets are stored by name, not spelled out.
         return found if len(found) > _LEAST_ALPHABET and len(set(found)) == len(found) else None
 
     @functools.cached_property
     def text_threshold(self) -> float:
-        """The bundle's: words read with less are left out unless asked for; 0 if nobody knows it.
+        """The bundle's: words below it are left out unless asked for; 0 if it is not known.
 
-        The table says it, or the newest run that recorded it.
+        It is in the fingerprint, or else in the record of the newest run that has it.
         """
         found = self.fingerprint.get(THRESHOLD_KEY)
         if found is None:

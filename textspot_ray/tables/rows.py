@@ -1,4 +1,4 @@
-"""From finished images to rows: column buffers of the three tables, and the sums over them."""
+"""From finished images to rows: column buffers of the three tables, and their counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RowBuffer:
     """Rows of finished images, kept as columns until they are taken as Arrow tables.
 
     Args:
-        run_id: The run that writes them.
+        run_id: The run that writes the rows.
         shard: Name of their shard.
     """
 

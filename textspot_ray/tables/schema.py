@@ -1,10 +1,9 @@
-"""Columns of the three tables, and how names and text are made fit for them.
+"""Columns of the three tables, and how names and texts are made valid for them.
 
 Every data file of a table has exactly the schema of its version, so that any engine can read any
-set of files as one table. Files of an older version lack the columns of `ADDED`, which read as
-nulls (`conform`). Columns passed through from a source list therefore travel as one JSON
-object in ``images.extra`` (lists differ from run to run, part schemas must not); query them with
-``extra->>'column'`` in DuckDB.
+set of files as one table. Files of an older version lack the columns of `ADDED`, which are read as
+nulls (`conform`). For the same reason, columns passed through from a source list are stored as one
+JSON object in ``images.extra``; query them with ``extra->>'column'`` in DuckDB.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ IMAGES = _schema(
         ("extra", pa.string()),
         ("run_id", pa.string()),
         ("shard", pa.string()),  # <plan>-<index>, as commit records are named
-        ("damage", pa.string()),  # what a decoder complained of although it gave pixels
+        ("damage", pa.string()),  # a decoder's complaint about an image that it read all the same
         ("content_sha256", pa.string()),  # of the encoded bytes
     ],
 )
@@ -126,7 +125,7 @@ _DICTIONARY = {
     "words": ["image_id", "text", "text_key"],
     "images": ["source", "format", "status", "extra", "run_id", "shard", "damage"],
     "errors": ["stage", "kind", "message"],
-    "words_by_text": ["text_key", "text"],  # its image_ids hardly repeat within a row group
+    "words_by_text": ["text_key", "text"],  # its image_ids rarely repeat within a row group
 }
 
 
@@ -203,7 +202,7 @@ def _text_keys(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def parquet_options(table: str) -> dict[str, Any]:
-    """Arguments of `pyarrow.parquet.ParquetWriter` that all parts of a table share."""
+    """Arguments of `pyarrow.parquet.ParquetWriter` that all files of a table share."""
     statistics = [f.name for f in schema_of(table) if not pa.types.is_list(f.type)]
     return {
         "compression": "zstd",
@@ -224,17 +223,17 @@ def item_id(image_id: str, page: int) -> str:
 
 
 def item_names(image_id: str) -> tuple[str, ...]:
-    """What an item may be called that has this ``image_id`` for one of its pages.
+    """The possible ids of the item with this ``image_id`` for one of its pages.
 
-    Where the page is not known: an id that ends in ``#page=N`` is mostly a later page's, but ids
-    that users give (``--id-column``) may end so as well.
+    An id that ends in ``#page=N`` mostly means a later page, but ids from users (``--id-column``)
+    may end like that as well.
     """
     head, mark, page = image_id.rpartition("#page=")
     return (image_id, head) if mark and head and page.isdigit() else (image_id,)
 
 
 def to_bytes(text: str) -> bytes:
-    """Exact bytes of a name that may hold bytes that are no UTF-8 (as surrogate escapes)."""
+    """Exact bytes of a name that may hold invalid UTF-8 (as surrogate escapes)."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -247,7 +246,7 @@ def from_bytes(data: bytes) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Valid UTF-8 for a text column: every byte that is none becomes ``%XX``."""
+    """Valid UTF-8 for a text column: every invalid byte becomes ``%XX``."""
     if text.isascii():
         return text
     decoded = from_bytes(to_bytes(text))
@@ -261,7 +260,7 @@ def clean_message(text: str) -> str:
 
 
 def clean_extra(extra: str | None) -> str | None:
-    """Pass-through columns as JSON that every engine parses: no lone surrogates, no NaN."""
+    """Pass-through columns as JSON that every engine can parse: no lone surrogates, no NaN."""
     if extra is None:
         return None
     if extra.isascii() and "\\ud" not in extra and "NaN" not in extra and "Infinity" not in extra:

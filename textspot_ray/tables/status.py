@@ -1,4 +1,4 @@
-"""How far a job is, told from its output folder alone, while it runs or afterwards."""
+"""How far a job is, judged by its output folder alone, while it runs or afterwards."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class TableStatus:
 
     Attributes:
         uri: The output folder.
-        fingerprint: The table's setting.
+        fingerprint: The table's settings.
         items_planned: Items in the plan.
-        bytes_planned: Their size as far as known.
+        bytes_planned: Their size, as far as known.
         shards_total: Shards in the plan.
         shards_done: Shards committed.
         redo_shards: Committed shards with changed items that wait to be read again.
@@ -39,7 +39,7 @@ class TableStatus:
         images_per_s: Rate over the last ten minutes of work, None before the first commit.
         eta_s: Seconds to the end at that rate, None if unknown.
         last_commit_s: Seconds since the last commit, None before the first.
-        forgotten: Images taken out for good.
+        forgotten: Images removed for good.
         run_ids: Runs on record, oldest first.
     """
 
@@ -129,7 +129,7 @@ def read_run(store: Store, run_id: str) -> dict[str, Any]:
 
 
 def run_records(store: Store) -> list[dict[str, Any]]:
-    """What the runs recorded about themselves, oldest first; damaged records are passed over."""
+    """The records of runs, oldest first; damaged ones are skipped."""
     records = []
     for run_id in run_ids(store):
         with suppress(TableError, StorageError):
@@ -156,10 +156,10 @@ def damaged_rows(ledger: Ledger) -> Iterator[dict[str, str]]:
 
 
 def _streamed(ledger: Ledger, table: str, columns: list[str] | None) -> Iterator[dict[str, Any]]:
-    """Rows of a table; from the latest state, as long as none has been handed out.
+    """Rows of a table; if files disappear before the first row, the latest state is read instead.
 
     Raises:
-        AbortedError: Files went that hold more of what was handed out.
+        AbortedError: Files disappeared later.
     """
     first: list[dict[str, Any]] = []
     rest: Iterator[dict[str, Any]] = iter(())
@@ -167,7 +167,7 @@ def _streamed(ledger: Ledger, table: str, columns: list[str] | None) -> Iterator
     def rows() -> Iterator[dict[str, Any]]:
         for part in list(ledger.files(table)):
             for found in read_data_file(ledger.store, part, columns):
-                if columns is not None:  # of millions of images few have anything to say
+                if columns is not None:  # few of millions of images have one
                     found = found.filter(found.column(columns[-1]).is_valid())
                 yield from found.to_pylist()
 
@@ -204,7 +204,7 @@ def _rate(ledger: Ledger) -> tuple[float | None, float | None]:
     last = float(finished.max())
     recent = finished > last - RATE_WINDOW_S
     begin = max(float(started[recent].min()), last - RATE_WINDOW_S)
-    # A shard that began before the window brings only the share that falls into it.
+    # A shard that began before the window counts with the share that falls into it.
     lasted = np.maximum(finished[recent] - started[recent], 1e-3)
     share = (finished[recent] - np.maximum(started[recent], begin)) / lasted
     span = last - begin

@@ -1,7 +1,7 @@
-"""State files: their stored form, and the put by which one of several writers wins.
+"""State files: their stored form, and the put that lets one of several writers win.
 
-Small ones are JSON with a version, read strictly. Keys that a later release has added are passed
-over; a file of a later table version is refused.
+Small ones are JSON with a version, read strictly. Keys added by later releases are ignored; a file
+of a later table version is refused.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ T = TypeVar("T")
 
 
 def put_once(store: Store, path: str, data: bytes) -> bool:
-    """Put a file that several writers may put at once; the first one's stays.
+    """Put a file that several writers may put at once; the first one wins.
 
     Args:
         store: The output folder.
-        path: Where.
-        data: Bytes that no other writer has: they hold the random name of an attempt. So a put
-            whose reply was lost on the way knows its own file again.
+        path: Its path.
+        data: Bytes that no other writer has, because they contain the random name of an attempt. So
+            a put whose reply was lost recognises its own file.
 
     Returns:
         Whether the file that lies there now is this one.
 
     Raises:
         StorageError: Storage refuses, and there is no such file.
-        FileNotFoundError: Somebody's was there and is gone, so nothing tells whose it was.
+        FileNotFoundError: A file was there and is gone, so that it is unknown whose it was.
     """
     try:
         if store.put_if_absent(path, data):
@@ -58,8 +58,8 @@ def decode_record(data: bytes, kind: type[T], where: str, what: str) -> T:
     Args:
         data: The file's bytes.
         kind: The record's class.
-        where: The file, for the message.
-        what: What it is, likewise.
+        where: The file's place, for messages.
+        what: What the file is, for messages.
 
     Raises:
         TableError: It is damaged, or of a newer version.
@@ -72,7 +72,7 @@ def decode_record(data: bytes, kind: type[T], where: str, what: str) -> T:
                 f"reads up to {TABLE_VERSION}): upgrade textspot-ray"
             )
         return msgspec.json.decode(data, type=kind)
-    except TableError as exc:  # of a newer version, or names what is no file of a table
+    except TableError as exc:  # a newer version, or a file name that is not ours
         raise exc if where in str(exc) else TableError(f"{where}: {exc}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise TableError(f"{where} is a damaged {what} ({exc}); run textspot verify") from exc

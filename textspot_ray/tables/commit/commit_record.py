@@ -1,7 +1,7 @@
 """Commit records: the small JSON files that make a shard's data files part of the table.
 
-A shard's rows exist for readers from the moment its record does. Records are put if absent, one a
-shard and generation, and never changed; the highest generation wins.
+Readers see a shard's rows as soon as its record exists. Records are put only if absent, one per
+shard and generation, and never changed; the highest generation counts.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class DataFile:
     sha256: str
 
     def __post_init__(self) -> None:
-        """Refuse a path that leads elsewhere: records may be damaged, or somebody's who is hostile.
+        """Refuse paths outside the table: records may be damaged or forged.
 
         Raises:
             TableError: It is no file of the table.
@@ -61,14 +61,14 @@ class CommitRecord:
     Attributes:
         shard: The shard.
         generation: Generation: 0 for the first run, one more for each retry or redo.
-        attempt: Random name of the writing attempt; tells one's own put from another's.
+        attempt: Random name of the writing attempt; no other record has it.
         run_id: The run that wrote it.
         reason: ``run``, ``retry`` or ``redo``.
         fingerprint: Digest of the table's fingerprint.
         counts: Sums over the whole shard, rows kept from older generations included.
         files: Every file that holds rows of the shard, those kept from older generations included.
         redo: The newest redo segment of the plan whose items this generation holds, else -1.
-        compaction: Number of the one whose files hold the shard's other rows, else -1.
+        compaction: Number of the compaction whose files hold the shard's other rows, else -1.
         environment: Versions, CPU flags, node.
         started_at: Unix time, seconds.
         finished_at: Unix time, seconds.
@@ -111,7 +111,7 @@ def data_file_path(table: str, shard: ShardId, generation: int, attempt: str) ->
 
     Args:
         table: Its table.
-        shard: Whose rows it holds.
+        shard: The shard whose rows it holds.
         generation: Of the shard.
         attempt: Of the writer.
     """
@@ -119,12 +119,12 @@ def data_file_path(table: str, shard: ShardId, generation: int, attempt: str) ->
 
 
 def empty_path(table: str) -> str:
-    """Path of the file without rows that a table without rows has, for engines that match names."""
+    """Path of the empty file that a table without rows gets, so that a pattern matches it."""
     return f"{table}/{EMPTY_NAME}"
 
 
 def pages_prefix(shard: ShardId, gen: int) -> str:
-    """Where finished pages of a shard's long files lie until it is committed."""
+    """Folder of the finished pages of a shard's long files, until it is committed."""
     return f"{PAGES}{shard}.{gen:02d}/"
 
 
@@ -146,12 +146,12 @@ def parse_data_file_path(path: str) -> tuple[ShardId, int, str] | None:
     return (ShardId(int(match[1]), int(match[2])), int(match[3]), match[4]) if match else None
 
 
-# of a commit record's file: older than the names here
+# Keys in the file that are older than the names used here.
 _STORED_KEYS = {"generation": "gen", "compaction": "base"}
 
 
 class _Stored(msgspec.Struct, rename=_STORED_KEYS):
-    """What a commit record's file holds."""
+    """The content of a commit record's file."""
 
     plan: int
     shard: int
@@ -199,8 +199,8 @@ def read_commit_record(store: Store, shard: ShardId, generation: int) -> CommitR
 
     Args:
         store: The output folder.
-        shard: Whose.
-        generation: Which.
+        shard: The shard.
+        generation: Its generation.
     """
     path = record_path(shard, generation)
     try:
@@ -210,7 +210,7 @@ def read_commit_record(store: Store, shard: ShardId, generation: int) -> CommitR
 
 
 def put_commit_record(store: Store, record: CommitRecord) -> bool:
-    """Put a record if its place is free: the one act that makes a shard's data files count.
+    """Put a record if it is absent: the single act that makes a shard's data files count.
 
     Returns:
         Whether the record that lies there now is this one.

@@ -1,4 +1,4 @@
-"""Which shards are settled, and by which generation: two bytes per shard."""
+"""Which shards are committed, and in which generation: two bytes per shard."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _NONE: Final = np.int16(-1)  # generation of a shard that is not committed
 class CommittedShards(Mapping[ShardId, int]):
     """Newest committed generation of every settled shard.
 
-    One array a plan segment, indexed by shard: the four million shards of a billion images take
-    8 MB. As a mapping it answers ``shard in settled`` and ``settled[shard]`` (the generation).
+    It has one array per plan segment, indexed by shard: the four million shards of a billion images
+    take 8 MB. As a mapping it gives ``shard in settled`` and ``settled[shard]`` (the generation).
     """
 
     def __init__(self) -> None:
@@ -52,8 +52,8 @@ class CommittedShards(Mapping[ShardId, int]):
         """Note a generation; False if that or a newer one was known.
 
         Args:
-            shard: Which.
-            generation: That is committed.
+            shard: The shard.
+            generation: The committed generation.
             redo: The newest redo segment that it holds, else -1.
         """
         generations = _room(self._generations, shard.plan, shard.index, _NONE)
@@ -66,7 +66,7 @@ class CommittedShards(Mapping[ShardId, int]):
         return True
 
     def is_compacted(self, shard: ShardId) -> bool:
-        """Whether rows of the shard are in files that compact has made of many shards'."""
+        """Whether rows of the shard are in files that compact has merged from many shards."""
         return bool(_at(self._compacted, shard, np.False_))
 
     def note_redo(self, shard: ShardId, redo: int) -> None:

@@ -1,11 +1,11 @@
 """What a new generation of a shard takes over from the one before.
 
 A retry or redo reads only some of a shard's items again. The rows of the others are copied, so
-that a generation needs no file of another.
+that a generation does not depend on files of an older one.
 
-Where compact has merged the shard's rows with those of others into base files, nothing is
-rewritten here: the new generation holds the new rows alone, and `absorb_pending` (in `rewrite`)
-takes the old ones out of the base when it makes the generation visible.
+If compact has merged the shard's rows with others into base files, nothing is copied: the new
+generation holds only the new rows, and `absorb_pending` (in `rewrite`) removes the old ones from
+the base when it makes the generation visible.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class ImageRow:
 
 @dataclass(frozen=True, slots=True)
 class CarriedRows:
-    """What stays of the previous generation; to be closed.
+    """What stays of the previous generation; must be closed.
 
     Attributes:
-        compaction: Number of the one whose files hold the rows that stay, -1 if none.
+        compaction: Number of the compaction whose files hold the rows that stay, -1 if none.
         counts: Sums over all rows that stay.
-        dropped: ``image_id`` values whose rows go.
+        dropped: ``image_id`` values whose rows are dropped.
     """
 
     compaction: int
@@ -81,7 +81,7 @@ class CarriedRows:
 def carry_over(store: Store, previous: CommitRecord, item_ids: Iterable[str]) -> CarriedRows | None:
     """Split a generation's rows into those of some items, which go, and the others, which stay.
 
-    All files are opened and checked at once: others may take them away a moment later.
+    All files are opened and checked at once, because others may delete them a moment later.
 
     Args:
         store: The output folder.
@@ -111,7 +111,7 @@ def carry_over(store: Store, previous: CommitRecord, item_ids: Iterable[str]) ->
 
 
 def _as_it_stands(store: Store, snapshot: Snapshot, previous: CommitRecord) -> CommitRecord | None:
-    """The same generation as it is now, rewritten or moved perhaps; None if a newer one counts."""
+    """The generation's record now (its rows may have moved); None if a newer one counts."""
     absorbed = find_commit_record(store, snapshot.manifests, previous.shard)
     if absorbed is not None and absorbed.generation > previous.generation:
         return None
@@ -130,8 +130,8 @@ def _carried(
         counts = now.counts - gone
         return CarriedRows(now.compaction, counts, frozenset(), store, (), ExitStack())
     with ExitStack() as stack:
-        # Words are copied as well, though few change: a file kept by its name alone could be
-        # replaced and deleted before the record that names it is there.
+        # Words are copied as well, though few change: a file that is only named could be replaced
+        # and deleted before the record that names it exists.
         files = [(p, stack.enter_context(open_data_file(store, p, whole=True))) for p in now.files]
         rows = _images_of(store, files, ids)
         return CarriedRows(
@@ -172,7 +172,7 @@ def _images_of(
     firsts = pa.array(sorted(item_ids), pa.string())
     found: list[ImageRow] = []
     for rows in read("images", ["image_id", "page", "status", "n_words", "damage"]):
-        # Only first pages bear the item's own id; the few others are looked at one by one.
+        # Only first pages have the item's own id; the few others are compared one by one.
         likely = pc.or_(
             pc.is_in(rows.column("image_id"), firsts), pc.greater(rows.column("page"), 0)
         )

@@ -1,4 +1,4 @@
-"""Part files on their way into storage: written locally in row groups, then uploaded whole."""
+"""Data files: written locally in row groups, uploaded whole, read with checks."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ T = TypeVar("T")
 class DataFileWriter:
     """One Parquet file of a table, growing by row groups in a local file.
 
-    On a local output the file grows in the output's own temporary folder, so that a full disk is
-    the output's and the upload a rename; otherwise in the system's temporary folder.
+    On a local output the file grows in the output's own temporary folder, so that it needs space
+    only there and the upload is a rename; otherwise in the system's temporary folder.
 
     Args:
         store: The output folder.
         table: The rows' table.
-        path: Where the file is to lie.
+        path: Path of the finished file.
     """
 
     def __init__(self, store: Store, table: str, path: str) -> None:
@@ -52,7 +52,7 @@ class DataFileWriter:
         return self._rows
 
     def write(self, rows: pa.Table) -> None:
-        """Append rows as a row group; none is fine.
+        """Append rows as a row group; there may be none.
 
         Raises:
             StorageError: The disk is full, read-only or broken.
@@ -89,7 +89,7 @@ class DataFileWriter:
         self._scratch = self._writer = None
 
     def _open(self, file: Path, given: pa.Schema) -> pq.ParquetWriter:
-        """A writer of the table's schema that takes strings as dictionaries where they come so."""
+        """A writer of the table's schema that also takes strings as dictionaries."""
         schema = schema_of(self._table)
         kinds = pa.schema(
             [
@@ -98,7 +98,7 @@ class DataFileWriter:
             ]
         )
         writer = pq.ParquetWriter(file, kinds, store_schema=False, **parquet_options(self._table))
-        # What readers are to know of types, as Arrow stores it of a table without dictionaries.
+        # The types for readers, as Arrow stores them for a table without dictionaries.
         types = b64encode(schema.serialize().to_pybytes())
         writer.add_key_value_metadata({**schema.metadata, b"ARROW:schema": types})
         return writer
@@ -116,7 +116,7 @@ class DataFileWriter:
 
 
 class _Scratch:
-    """The local file behind a part, and the folder made for it if one was."""
+    """The local file of a data file being written, and its temporary folder, if any."""
 
     def __init__(self, store: Store, path: str) -> None:
         name = path.replace("/", "-")
@@ -148,17 +148,17 @@ def read_data_file(
     dictionaries: Sequence[str] = (),
     whole: bool = False,
 ) -> Iterator[pa.Table]:
-    """Rows of a part, some ten thousand at a time, with the columns of this version (`conform`).
+    """Rows of a file in batches, with the columns of this version (`conform`).
 
-    Pages are compared with their checksums where the file has them (from version 2 on).
+    Pages are checked against their checksums, which files have from version 2 on.
 
     Args:
         store: The output folder.
         part: The file.
-        columns: Those to give; default: all.
-        dictionaries: Columns of strings to give as dictionaries, which spares making the strings.
-        whole: Compare the whole file with its sha256 before the first row: for all that writes
-            the rows again, as damage would get a new, right checksum on the way.
+        columns: Columns to return; default: all.
+        dictionaries: String columns to return as dictionaries, which avoids making the strings.
+        whole: Compare the whole file with its sha256 before the first row. For whatever writes the
+            rows again: otherwise damage would get a new, valid checksum.
 
     Raises:
         MissingFileError: The file is not there.
@@ -181,12 +181,12 @@ def read_rows(
         parquet = pq.ParquetFile(
             file, read_dictionary=dictionaries, page_checksum_verification=True
         )
-        # Handing columns to Arrow's threads costs half as much again as reading them here.
+        # With Arrow's threads this takes half as long again.
         for batch in parquet.iter_batches(
             READ_ROWS, columns=_needed(parquet.schema_arrow, columns), use_threads=False
         ):
             yield conform(pa.Table.from_batches([batch]), part.table, columns)
-    except FileNotFoundError as exc:  # stores elsewhere are asked as rows are read
+    except FileNotFoundError as exc:  # remote files are fetched as rows are read
         raise _missing(store, part) from exc
     except (pa.ArrowException, OSError) as exc:
         raise StorageError(
@@ -196,12 +196,12 @@ def read_rows(
 
 @contextmanager
 def open_data_file(store: Store, part: DataFile, whole: bool) -> Iterator[IO[bytes]]:
-    """A part's bytes; ``whole``: compared with its sha256 first, and fetched only once for both.
+    """A file's bytes, compared with its sha256 first if ``whole``, and fetched only once for both.
 
     Args:
         store: The output folder.
         part: The file.
-        whole: Whether its bytes are checked first.
+        whole: Whether the bytes are checked first.
 
     Raises:
         MissingFileError: The file is not there.
@@ -231,7 +231,7 @@ def open_data_file(store: Store, part: DataFile, whole: bool) -> Iterator[IO[byt
 
 
 def sha256_of(file: IO[bytes]) -> str:
-    """Hex digest of what is left of a file."""
+    """Hex digest of the rest of a file."""
     digest = sha256()
     while chunk := file.read(_COPY_BYTES):
         digest.update(chunk)
@@ -245,7 +245,7 @@ def _missing(store: Store, part: DataFile) -> MissingFileError:
 
 
 def _needed(schema: pa.Schema, columns: list[str] | None) -> list[str] | None:
-    """What to read of a file for some columns; a missing key is made from the text."""
+    """The columns to read for those wanted; a missing text_key is made from the text."""
     if columns is None:
         return None
     needed = [name for name in columns if name in schema.names]
@@ -255,19 +255,19 @@ def _needed(schema: pa.Schema, columns: list[str] | None) -> list[str] | None:
 
 
 def empty_file(table: str) -> bytes:
-    """A Parquet file of the table's schema without rows, and without row groups of none."""
+    """A Parquet file of the table's schema without rows and row groups."""
     sink = io.BytesIO()
     pq.ParquetWriter(sink, schema_of(table)).close()
     return sink.getvalue()
 
 
 def file_version(schema: pa.Schema) -> int:
-    """Table version in a part's metadata, 0 if there is none."""
+    """Table version in a file's metadata, 0 if there is none."""
     return int((schema.metadata or {}).get(VERSION_KEY, 0))
 
 
 def delete_pages(store: Store, paths: Iterable[str]) -> None:
-    """Delete finished pages of long files, and the folders that then hold nothing."""
+    """Delete finished pages of long files, and folders that become empty."""
     found = list(paths)
     delete_files(store, found)
     for folder in {path.rpartition("/")[0] for path in found}:
@@ -276,7 +276,7 @@ def delete_pages(store: Store, paths: Iterable[str]) -> None:
 
 
 def delete_files(store: Store, paths: Iterable[str]) -> None:
-    """Delete files that do not count; one that cannot be deleted is litter, not a fault."""
+    """Delete files that do not count; one that cannot be deleted is left to vacuum."""
     for path in paths:
         with suppress(StorageError):
             store.delete(path)

@@ -1,7 +1,7 @@
 """The ledger of an output folder: its fingerprint, and which shards are committed.
 
-``_textspot/table.json`` is put before anything else and never changed. What is committed is the
-latest snapshot plus the commit records it has not absorbed; nothing else counts.
+``_textspot/table.json`` is put first and never changed. Committed is what the latest snapshot holds
+plus the commit records that it has not absorbed; nothing else counts.
 """
 
 from __future__ import annotations
@@ -59,21 +59,21 @@ TABLE_FILE = f"{STATE}/table.json"
 RUNS = f"{STATE}/runs/"
 FOLD_AT = 1000  # unabsorbed records
 _TRIES = 10
-_SUM = "sha256 "  # how the names of a bundle's checksums begin
+_SUM = "sha256 "  # prefix of the names of a bundle's checksums
 _TELLING = ("bundle", "precision")
-_NAMED = 2  # differences that a message names
-_READERS = 16  # records are tiny: on object stores their latency counts, not their bytes
+_NAMED = 2  # differences named in a message
+_READERS = 16  # records are tiny: on object stores latency matters, not bytes
 
 
 def open_ledger(
     store: Store, fingerprint: Mapping[str, str] | None = None, create: bool = True
 ) -> Ledger:
-    """Open the ledger of an output folder, or found one.
+    """Open the ledger of an output folder, or create one.
 
     Args:
         store: The output folder.
         fingerprint: Everything that changes results, by name; None to read whatever is there.
-        create: Found a table where there is none (needs a fingerprint).
+        create: Create a table if there is none (needs a fingerprint).
 
     Raises:
         FingerprintError: The table was made with other settings; the message names them.
@@ -98,13 +98,13 @@ def open_ledger(
 
 
 def stored_fingerprint(store: Store) -> Mapping[str, str]:
-    """What the table in an output folder was made with; nothing where there is no table."""
+    """The fingerprint of the table in an output folder; empty where there is no table."""
     found = _read_table(store)
     return {} if found is None else found.fingerprint
 
 
 def fingerprint_digest(fingerprint: Mapping[str, str]) -> str:
-    """Sixteen hex digits that stand for a fingerprint in records."""
+    """Sixteen hex digits that identify a fingerprint in records."""
     text = json.dumps(dict(fingerprint), sort_keys=True, separators=(",", ":"))
     return sha256(text.encode()).hexdigest()[:16]
 
@@ -112,13 +112,13 @@ def fingerprint_digest(fingerprint: Mapping[str, str]) -> str:
 class Ledger:
     """What is committed in one output folder.
 
-    State is as of the last `refresh`, plus what was noted since. Everything here survives other
-    drivers' work on the same folder; refresh to see it.
+    State is as of the last `refresh`, plus what was noted since. Other drivers may work on the same
+    folder; refresh to see what they did.
 
     Args:
         store: The output folder.
         fingerprint: Everything that changes results, by name.
-        version: Table version that the folder was founded with: no file of it is older.
+        version: Table version that the folder was created with: no file of it is older.
     """
 
     def __init__(
@@ -138,8 +138,8 @@ class Ledger:
     def refresh(self) -> None:
         """Read the latest snapshot and the records that it has not absorbed.
 
-        The result is one moment's state: if anything moves between the reads (a snapshot absorbs
-        records, vacuum takes absorbed ones away), they are done again.
+        The result is a consistent state: if anything changes between the reads (a snapshot absorbs
+        records, vacuum deletes absorbed ones), they are repeated.
 
         Raises:
             TableError: A snapshot or a record is damaged, or a manifest is missing.
@@ -167,22 +167,21 @@ class Ledger:
         raise TableError(f"{self.store.uri} cannot be read in one state ({missing})")
 
     def state(self) -> State:
-        """What `refresh` has found, to be compared with what a later one finds."""
+        """The state that `refresh` has found, for comparison with a later one."""
         return self.snapshot.n, frozenset((m.shard, m.generation) for m in self._live.values())
 
     def on_latest(self, action: Callable[[], T]) -> T:
-        """Do something with what is committed; again if files went meanwhile.
+        """Run an action on what is committed; again if files disappeared meanwhile.
 
-        Compact, forget and retries replace files that others are just reading: then the state
-        they left is taken instead. A file that the latest state names and that is not there is a
-        fault.
+        Compact, forget and retries replace files that others may be reading; then the action runs
+        again on the new state. If a file named by the latest state is missing, that is an error.
 
         Args:
-            action: What to do; changes nothing before it has read all it needs.
+            action: Must not change anything before it has read all it needs.
 
         Raises:
             MissingFileError: A file that counts is not there.
-            AbortedError: Files keep going away.
+            AbortedError: Files keep disappearing.
         """
         for _ in range(_TRIES):
             state = self.state()
@@ -193,14 +192,14 @@ class Ledger:
         raise AbortedError(f"{self.store.uri}: other drivers keep changing it; run again")
 
     def expect_move(self, since: State, exc: FileNotFoundError | MissingFileError) -> None:
-        """Refresh, and go on if others have changed the table; for what cannot begin anew.
+        """Refresh, and check that a file is missing because others have changed the table.
 
         Args:
-            since: The state that the missing file was named by.
-            exc: What was raised for want of it.
+            since: The state that named the missing file.
+            exc: What was raised when it was missing.
 
         Raises:
-            MissingFileError: Nobody has: the latest state names a file that is not there.
+            MissingFileError: Nothing has changed: the latest state names a file that is missing.
         """
         if self.has_moved(since):
             return
@@ -212,7 +211,7 @@ class Ledger:
         ) from exc
 
     def has_moved(self, state: State) -> bool:
-        """Refresh; whether others have changed the table since that state was found."""
+        """Refresh; whether others have changed the table since that state."""
         self.refresh()
         return self.state() != state
 
@@ -223,17 +222,17 @@ class Ledger:
     def is_pending(self, shard: ShardId) -> bool:
         """Whether the shard's newest generation waits for the next snapshot to be seen.
 
-        That is so after a retry or redo of a compacted shard, whose old rows are still in files
-        shared with other shards; until then it gets no further generation.
+        That is the case after a retry or redo of a compacted shard, whose old rows are still in
+        files shared with other shards; until then it gets no further generation.
         """
         return shard in self._live and self._absorbed.is_compacted(shard)
 
     def note(self, record: CommitRecord) -> bool:
-        """Take note of a record that some process committed.
+        """Take note of a record that was committed.
 
         Returns:
-            Whether it counts: a record that was put after a snapshot had absorbed its generation
-            (and the record in its place was vacuumed) does not.
+            Whether it counts. A record does not if a snapshot had absorbed its generation before it
+            was put (and vacuum had deleted the absorbed record).
         """
         if self._absorbed.get(record.shard, -1) >= record.generation:
             return False
@@ -268,12 +267,12 @@ class Ledger:
         return None
 
     def commit_records(self) -> Iterator[CommitRecord]:
-        """The record of every settled shard that readers go by, streamed.
+        """The record of every settled shard that readers use, streamed.
 
         Raises:
             FileNotFoundError: A newer snapshot has replaced a manifest; see `on_latest`.
         """
-        unabsorbed = self.unabsorbed()  # now: a fold may come while the caller iterates
+        unabsorbed = self.unabsorbed()  # read now: a fold may come while the caller iterates
         for manifest in self.snapshot.manifests:
             for record in read_commit_records(self.store, manifest):
                 shard = record.shard
@@ -283,7 +282,7 @@ class Ledger:
         yield from unabsorbed
 
     def unabsorbed(self) -> list[CommitRecord]:
-        """Commit records that readers go by and that no snapshot has absorbed yet."""
+        """Commit records that readers use and that no snapshot has absorbed yet."""
         return [m for m in self._live.values() if not self.is_pending(m.shard)]
 
     def pending(self) -> list[CommitRecord]:
@@ -313,7 +312,7 @@ class Ledger:
                 yield file
 
     def forgotten(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Hashes of the image_ids that were taken out for good."""
+        """Hashes of the image_ids that were removed for good."""
         if self.snapshot.forgotten_file is None:
             return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
         return read_forgotten(self.store, self.snapshot.forgotten_file)
@@ -329,13 +328,13 @@ class Ledger:
             return False
         try:
             snapshot = fold(self.store, self.snapshot, records)
-        except FileNotFoundError:  # another driver has folded and vacuumed: it was first
+        except FileNotFoundError:  # another driver was first, and has vacuumed
             snapshot = None
         self.refresh()
         return snapshot is not None
 
     def record_run(self, run_id: str, facts: Mapping[str, Any]) -> None:
-        """Store what a run was asked and what it did (no secrets), over an earlier record."""
+        """Store a run's configuration (without secrets) and report, over an earlier record."""
         data = json.dumps(dict(facts), indent=1, default=str).encode()
         self.store.put(f"{RUNS}{run_id}.json", data)
 
@@ -357,7 +356,7 @@ class Ledger:
         return newest
 
     def _fetch(self, newest: Mapping[ShardId, int]) -> dict[ShardId, CommitRecord] | None:
-        """Read records, side by side, but for those known; None if one is gone."""
+        """Read records in parallel, except known ones; None if one is gone."""
         known = {s: r for s, r in self._live.items() if newest.get(s) == r.generation}
         unread = [shard for shard in newest if shard not in known]
 
@@ -398,10 +397,10 @@ def _check_fingerprint(uri: str, there: Mapping[str, str], now: Mapping[str, str
     if not differing:
         return
     sums = [key for key in differing if key.startswith(_SUM)]
-    # another bundle or precision has other files: their checksums say nothing more
+    # Another bundle or precision has other files anyway: their checksums add nothing.
     if {"bundle", "precision"} & set(differing):
         differing = [key for key in differing if key not in sums]
-    differing.sort(key=lambda key: (key not in _TELLING, key))  # the rest mostly follows from them
+    differing.sort(key=lambda key: (key not in _TELLING, key))  # they explain most others
     named = "; ".join(
         f"{key}: {_short(key, there.get(key))} there, {_short(key, now.get(key))} now"
         for key in differing[:_NAMED]

@@ -1,7 +1,7 @@
-"""Manifests: many commit records in one Parquet file, as snapshots name them.
+"""Manifests: many commit records in one Parquet file, named by snapshots.
 
-A record as JSON is some 1.5 KB and one object to list; in a manifest it is a row of about 150
-bytes, and the four columns that resuming needs take a few bytes per shard.
+As JSON a record takes some 1.5 KB and is one object to list; in a manifest it is a row of about 150
+bytes, and the columns that resuming needs take a few bytes per shard.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ROWS_PER_GROUP = 16_384
 _INDEX_COLUMNS = ("plan", "shard", "gen", "redo", "base")
 _LATER = ("damaged",)  # counts that manifests of earlier versions lack
 _COUNTS = ("items", "images", "with_words", "empty", "failed", "words", *_LATER)
-# columns that hold a field of the record as it is, which may have a newer name
+# Columns with a field of the record as it is; its name may be newer than the column's.
 _PLAIN = {
     "gen": "generation",
     "redo": "redo",
@@ -79,7 +79,7 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
-    """One manifest, as a snapshot names it."""
+    """A manifest, as a snapshot names it."""
 
     path: str
     rows: int
@@ -99,7 +99,7 @@ class ManifestIndex:
 
 
 def manifest_path(n: int) -> str:
-    """A fresh path for a manifest of snapshot ``n``; the number tells vacuum what is litter."""
+    """A new path for a manifest of snapshot ``n``; by the number vacuum recognises litter."""
     return f"{SNAPSHOTS}manifest-{n:08d}-{new_attempt()}.parquet"
 
 
@@ -149,10 +149,10 @@ def read_counts(store: Store, manifest: ManifestFile) -> pa.Table:
 
 
 def read_manifest(store: Store, manifest: ManifestFile) -> pa.Table:
-    """All of a manifest, for writing it again.
+    """A whole manifest, for writing it again.
 
     Raises:
-        StorageError: Its bytes are not those that its snapshot names.
+        StorageError: Its bytes have changed since it was written.
     """
     data = store.read(manifest.path)
     if sha256(data).hexdigest() != manifest.sha256:
@@ -165,7 +165,7 @@ def read_manifest(store: Store, manifest: ManifestFile) -> pa.Table:
 
 @contextmanager
 def _opened(store: Store, path: str) -> Iterator[IO[bytes]]:
-    """A manifest's file; damage that shows in reading becomes one line."""
+    """A manifest's file; damage found while reading becomes one line."""
     try:
         with store.open_read(path) as file:
             yield file
@@ -189,12 +189,12 @@ def read_commit_records(store: Store, manifest: ManifestFile) -> Iterator[Commit
 def find_commit_record(
     store: Store, manifests: Sequence[ManifestFile], shard: ShardId
 ) -> CommitRecord | None:
-    """The newest generation of one shard, or None; row groups that cannot hold it stay unread.
+    """The newest generation of a shard, or None; row groups that cannot hold it are not read.
 
     Args:
         store: The output folder.
         manifests: Where to look.
-        shard: Which.
+        shard: The shard.
     """
     newest: CommitRecord | None = None
     for manifest in manifests:
@@ -211,7 +211,7 @@ def find_commit_record(
 
 
 def write_forgotten(store: Store, n: int, hi: NDArray[np.uint64], lo: NDArray[np.uint64]) -> str:
-    """Put the hashes of the ids that were taken out for good, for snapshot ``n``.
+    """Put the hashes of ids that were removed for good, for snapshot ``n``.
 
     Args:
         store: The output folder.
@@ -235,7 +235,7 @@ def read_forgotten(store: Store, path: str) -> tuple[NDArray[np.uint64], NDArray
 
 
 def newest_only(table: pa.Table) -> pa.Table:
-    """Drop rows that a higher generation of the same shard in the same table replaces."""
+    """Drop rows that are replaced by a higher generation of the same shard."""
     plan, shard, generation = (_numpy(table, n) for n in ("plan", "shard", "gen"))
     order = np.lexsort((generation, shard, plan))
     plan, shard = plan[order], shard[order]
@@ -261,13 +261,13 @@ def sum_counts(table: pa.Table) -> Counts:
 
 
 def _read(file: IO[bytes], columns: list[str] | None = None) -> pa.Table:
-    # Most manifests are small: starting threads for their columns costs more than reading them.
+    # Most manifests are small: starting threads would cost more than reading them.
     parquet = pq.ParquetFile(file, page_checksum_verification=True)
     return parquet.read(columns=columns, use_threads=False)
 
 
 def _with_later(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Rows with the counts that their manifest may lack, as zeros."""
+    """Rows with counts that older manifests lack, as zeros."""
     for name in set(_LATER) - set(table.column_names):
         table = table.append_column(name, pa.array(np.zeros(table.num_rows, np.int64)))
     return table.select(columns)
@@ -308,6 +308,6 @@ def _record(row: dict[str, Any]) -> CommitRecord:
 
 @lru_cache(maxsize=256)
 def _parse(text: str) -> dict[str, Any]:
-    # Environments repeat; records share one parsed copy and nobody changes it.
+    # Environments repeat; records share one parsed copy, which is never changed.
     data: dict[str, Any] = json.loads(text)
     return data

@@ -1,12 +1,12 @@
 """Snapshots: the state of a table as one small file that names manifests and base files.
 
-``_textspot/snap/<n>.json`` is put if absent at n+1, so of two that fold at once one wins and the
-other throws its work away. Manifests are merged when they are of similar size: every record is
-rewritten once a tier, not once a fold, and a snapshot names a few dozen manifests at most, however
-many shards there are.
+The next snapshot, ``_textspot/snap/<n>.json``, is put only if absent: of two drivers that fold at
+once one wins, and the other discards its work. Manifests of similar size are merged, so that a
+record is rewritten once per tier and not once per fold, and a snapshot names a few dozen manifests
+at most, however many shards there are.
 
-A reader takes the latest snapshot and the records that it has not absorbed. Whatever a snapshot
-has replaced stays for a grace period, for readers that opened the one before.
+A reader uses the latest snapshot and the records that it has not absorbed. What a snapshot has
+replaced stays for a grace period, for readers that opened the one before.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ _NAME = re.compile(r"(\d{8,})\.json$")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The table's state but for the records put since.
+    """The table's state, without the records put since.
 
     Attributes:
         n: Its number; the highest counts.
-        attempt: Tells one's own put from another's.
+        attempt: Random name of the writing attempt; no other snapshot has it.
         created_at: Unix time, seconds.
         manifests: The absorbed records.
         base: Files of the tables that hold rows of many shards, made by compact.
-        by_text: Files of ``words_by_text``: the base's words, slim, sorted by text.
+        by_text: Files of ``words_by_text``: the base's words with fewer columns, sorted by text.
         compaction: Number of the compaction that made the base, -1 before the first.
         replaced: Base files of older snapshots that wait to be deleted.
         rewritten: How often compact, forget or a retry after compact has replaced files.
         counts: Sums over the absorbed records.
         shards: How many shards are absorbed.
-        forgotten: How many items were taken out for good.
+        forgotten: How many items were removed for good.
         forgotten_file: Path of the file with the hashes of their ids.
     """
 
@@ -83,7 +83,7 @@ def snapshot_path(n: int) -> str:
 
 
 def snapshot_numbers(store: Store) -> list[int]:
-    """Numbers of the snapshots there are, in order."""
+    """Numbers of the existing snapshots, in order."""
     names = (_NAME.search(entry.path) for entry in store.list(SNAPSHOTS))
     return sorted(int(match[1]) for match in names if match)
 
@@ -94,7 +94,7 @@ def latest_snapshot(store: Store) -> Snapshot:
         numbers = snapshot_numbers(store)
         try:
             return read_snapshot(store, numbers[-1]) if numbers else Snapshot()
-        except FileNotFoundError:  # a newer one has come, and this one was vacuumed
+        except FileNotFoundError:  # vacuumed since a newer one has come
             continue
     raise StorageError(f"{store.uri}: snapshots come and go: is it being deleted?")
 
@@ -110,9 +110,9 @@ def read_snapshot(store: Store, n: int) -> Snapshot:
 
 
 def put_snapshot(store: Store, snapshot: Snapshot) -> bool:
-    """Make a snapshot the one that counts, unless another has its number already."""
+    """Make a snapshot the current one, unless another has its number already."""
     fault("before_snapshot")
-    # Old snapshots are deleted: a free number may be one that was taken long ago.
+    # Old snapshots are deleted, so a free number may have been used before.
     numbers = snapshot_numbers(store)
     if numbers and numbers[-1] >= snapshot.n:
         return False
@@ -161,7 +161,7 @@ def swapped(
     replaced: Iterable[str],
     **more: Any,
 ) -> Snapshot:
-    """The next snapshot, in which compact, forget or a retry has put other files for some.
+    """The next snapshot after compact, forget or a retry has replaced files.
 
     Args:
         store: The output folder.
@@ -169,7 +169,7 @@ def swapped(
         manifests: The absorbed records.
         base: Files with rows of many shards.
         by_text: The sorted copy of their words.
-        replaced: Paths that count no more; older ones stay noted until they are deleted.
+        replaced: Paths that no longer count; older ones stay listed until they are deleted.
         more: Further fields.
     """
     counts, shards = count_rows(store, manifests)
@@ -187,7 +187,7 @@ def swapped(
 
 
 def count_rows(store: Store, manifests: Sequence[ManifestFile]) -> tuple[Counts, int]:
-    """Sums and number of shards over manifests, each shard by its newest generation."""
+    """Sums over manifests and their number of shards, each by its newest generation."""
     tables = [read_counts(store, manifest) for manifest in manifests]
     if not tables:
         return Counts(), 0

@@ -1,6 +1,6 @@
-"""The writer of one shard: results in, data files out, and last the commit record.
+"""The writer of one shard: it takes results, writes data files, and finally the commit record.
 
-The record is put by `commit_record.put_commit_record`, when all data files (parts) are stored.
+The record is put by `commit_record.put_commit_record` once all data files are stored.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class ShardWriter:
     """Collects the results of one shard and commits them.
 
     Results may come in any order; rows are written in the order of the shard's items, as far as
-    `MAX_HELD_RESULTS` allows. Use as a context manager: leaving it without a commit throws away
-    whatever was written.
+    `MAX_HELD_RESULTS` allows. Use it as a context manager: leaving it without a commit discards
+    what was written.
 
     Args:
         store: The output folder.
@@ -117,11 +117,11 @@ class ShardWriter:
         return counts
 
     def commit(self) -> CommitRecord | None:
-        """Write parts, then the record: from here on the shard counts.
+        """Write the data files, then the record: from then on the shard counts.
 
         Returns:
-            The record; None if another attempt had committed this generation before (its rows
-            count, this writer's parts are deleted).
+            The record; None if another attempt has committed this generation (its rows count, this
+            writer's files are deleted).
 
         Raises:
             StorageError: Storage refuses; nothing of this attempt counts.
@@ -141,7 +141,7 @@ class ShardWriter:
         if record is None:
             self.discard()
             return None
-        # If the record's put fails its fate may be unknown: parts that it may name must stay.
+        # If the put fails, the record may still be there: files that it may name must stay.
         self._closed = True
         if put_commit_record(self._store, record):
             return record
@@ -149,7 +149,7 @@ class ShardWriter:
         return None
 
     def discard(self) -> None:
-        """Throw away what was written; nothing of it ever counted."""
+        """Discard what was written; none of it ever counted."""
         if self._closed:
             return
         self._closed = True
@@ -170,7 +170,7 @@ class ShardWriter:
         self.discard()
 
     def _write_parts(self) -> CommitRecord | None:
-        """Upload the rows; None if another attempt has committed this generation."""
+        """Upload the data files; None if another attempt has committed this generation."""
         for ready in self._order.rest():
             self._rows.add(ready)
         self._flush()
@@ -208,7 +208,7 @@ class ShardWriter:
         )
 
     def _without_forgotten(self, record: CommitRecord) -> CommitRecord:
-        """The same without the rows of images that were forgotten while they were worked on."""
+        """The record without rows of images that were forgotten while the shard was in work."""
         names = [item.image_id for item in self._shard.items]
         gone = self._forgotten().find(*hash_ids(names)) >= 0
         items = frozenset(clean_text(n) for n, g in zip(names, gone, strict=True) if g)
@@ -233,7 +233,7 @@ class ShardWriter:
         return replace(record, counts=counts, files=tuple(self._uploaded))
 
     def _forgotten(self) -> IdIndex:
-        """Hashes of all items that were ever taken out for good."""
+        """Hashes of all items that were ever removed for good."""
         index = IdIndex()
         while (file := latest_snapshot(self._store).forgotten_file) is not None:
             try:
@@ -250,9 +250,9 @@ class ShardWriter:
 
 
 class _ItemOrder:
-    """Hands results on in the order of items and pages, holding back those that come early.
+    """Passes results on in the order of items and pages, holding back those that come early.
 
-    How many pages an item has is told by its pages; one that told too few is not waited for.
+    Each page says how many its item has; if that is too few, the others are not waited for.
     """
 
     def __init__(self, n_items: int) -> None:

@@ -1,10 +1,10 @@
-"""Compacting: many part files into few, by a snapshot.
+"""Compacting: merge many data files into few, by a snapshot.
 
-Rows are copied in the order of the plan, so that images of one folder or archive stay together;
-then the new files, their sorted copy of words and the list of shards they hold become the table by
-one put. Until then nothing that readers or a running job use has changed, and afterwards the old
-files stay for a grace period. What shards commit meanwhile is not touched and simply remains
-beside the base.
+Rows are copied in the order of the plan, so that images of a folder or archive stay together. Then
+the new files, their sorted copy of words and the list of shards they hold become the table by one
+put. Until then nothing that readers or a running job use has changed, and afterwards the old files
+stay for a grace period. Shards that are committed meanwhile are not touched and stay beside the
+base files.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from textspot_ray.tables.maintenance.compacted_files import (
 from textspot_ray.tables.maintenance.rewrite import TRIES, absorb_pending
 from textspot_ray.tables.schema import TABLES, WORDS_BY_TEXT, with_values
 
-MEMORY_BYTES = 5 * 2**27  # twice as much is no faster at ten million words, and takes 0.6 GiB more
+MEMORY_BYTES = 5 * 2**27  # twice as much is no faster at ten million words, and needs 0.6 GiB more
 _REPEATED = ["text", "image_id"]  # of words, read as dictionaries
 
 
@@ -52,7 +52,7 @@ class CompactReport:
         shards: Shards whose rows are now in base files.
         files_before: Files that the table had, the sorted copy of words included.
         files_after: Files that it has, likewise.
-        replaced: Files that no longer count, but stay for the grace period of `vacuum.finish`.
+        replaced: Files that no longer count but stay for the grace period of `vacuum.finish`.
         words: Rows of ``words`` in base files.
         elapsed_s: Seconds taken.
     """
@@ -67,7 +67,7 @@ class CompactReport:
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """Base files made from one state of the table, and which shards they hold."""
+    """Base files made from one state of the table, and the shards they hold."""
 
     base: tuple[DataFile, ...]
     by_text: tuple[DataFile, ...]
@@ -84,12 +84,12 @@ def compact(
 
     Args:
         ledger: The ledger of the output folder.
-        memory_bytes: Limit of the sort; the process as a whole needs some 400 MB more.
+        memory_bytes: Limit of the sort; the whole process needs some 400 MB more.
         rows_per_file: Rows after which a new file is begun.
 
     Raises:
         StorageError: Storage refuses or a committed file is damaged; nothing has changed.
-        AbortedError: Others compacted, forgot or retried all the while.
+        AbortedError: Others kept compacting, forgetting or retrying.
     """
     start = time.monotonic()
     for _ in range(TRIES):
@@ -104,7 +104,7 @@ def compact(
 def _compact(
     ledger: Ledger, memory_bytes: int, rows_per_file: int, start: float
 ) -> CompactReport | None:
-    """Compact the state that the ledger has; None if it has changed too much meanwhile."""
+    """Compact the ledger's state; None if that has been replaced meanwhile."""
     before = _paths(ledger)
     records = sorted(ledger.commit_records(), key=lambda m: (m.shard.plan, m.shard.index))
     if not any(record.files for record in records):
@@ -124,8 +124,8 @@ def _build(
     ledger: Ledger, records: Sequence[CommitRecord], memory_bytes: int, rows_per_file: int
 ) -> _Built:
     store, head = ledger.store, ledger.snapshot
-    # Base files that are large already stay as they are: compacting a growing table again and
-    # again must not copy all of it each time.
+    # Large base files stay as they are: compacting a growing table must not copy all of it each
+    # time.
     kept = tuple(part for part in head.base if 2 * part.rows >= rows_per_file)
     small = [part for part in head.base if part not in kept]
     parts = [*small, *(part for record in records for part in record.files)]
@@ -161,13 +161,13 @@ def _words(
     kept: Sequence[DataFile],
     writer: CompactedFileWriter,
 ) -> Generator[pa.Table, None, None]:
-    """Words for the sort: those of ``parts`` are copied on the way, so that they are read once."""
+    """Words for the sort; those of ``parts`` are copied on the way, so that they are read once."""
     yield from writer.copy(read_data_files(store, _once(parts, "words"), None, _REPEATED))
     yield from read_data_files(store, _once(kept, "words"), WORDS_BY_TEXT.names, _REPEATED)
 
 
 def _publish(ledger: Ledger, built: _Built) -> bool:
-    """Swap the files in by a snapshot; False if the state they were made from is gone."""
+    """Make the files count by a snapshot; False if the state they were made from is gone."""
     store, rewritten = ledger.store, ledger.snapshot.rewritten
     for _ in range(TRIES):
         head = ledger.snapshot
@@ -187,7 +187,7 @@ def _publish(ledger: Ledger, built: _Built) -> bool:
         if put_snapshot(store, snapshot):
             ledger.refresh()
             return True
-        # A running job has folded its records meanwhile: the same files, with its snapshot.
+        # A running job has folded its records meanwhile: the same files, after its snapshot.
         delete_files(store, [m.path for m in manifests])
         ledger.refresh()
     return False
@@ -196,14 +196,14 @@ def _publish(ledger: Ledger, built: _Built) -> bool:
 def _still_holds(ledger: Ledger, built: _Built) -> bool:
     """Whether no fold has absorbed a newer generation of a shard than the files hold.
 
-    A newer generation that is only a record so far does no harm: it waits as pending.
+    A newer generation that is only a record so far does no harm: it stays pending.
     """
     absorbed = ledger.absorbed()
     return all(absorbed.get(shard, held) <= held for shard, held in built.shards.items())
 
 
 def _mark(ledger: Ledger, head: Snapshot, built: _Built, number: int) -> Iterator[ManifestFile]:
-    """Manifests that say of each shard in the base that its rows are there."""
+    """Manifests that mark each shard whose rows are in the base files."""
     absorbed = ledger.absorbed()
     in_base = {"base": number, "files": []}
     live = [record for record in built.live if absorbed.get(record.shard, -1) < record.generation]

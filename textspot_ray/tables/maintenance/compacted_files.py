@@ -23,7 +23,7 @@ from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.schema import BY_TEXT, WORDS_BY_TEXT
 
 ROWS_PER_FILE = 8_000_000
-ROWS_PER_GROUP = 61_440  # a look-up reads one or two groups; half of what DuckDB works on at a time
+ROWS_PER_GROUP = 61_440  # a look-up reads one or two groups; half of DuckDB's own row groups
 
 
 class CompactedFileWriter:
@@ -32,7 +32,7 @@ class CompactedFileWriter:
     Args:
         store: The output folder.
         table: ``words``, ``images``, ``errors`` or ``words_by_text``.
-        n: Number of the snapshot that is to name the files.
+        n: Number of the snapshot that will name the files.
         rows_per_file: Rows after which a new file is begun.
     """
 
@@ -55,7 +55,7 @@ class CompactedFileWriter:
             self._write_group()
 
     def copy(self, rows: Generator[pa.Table, None, None]) -> Iterator[pa.Table]:
-        """Append all rows; the same rows, each handed on once it is written."""
+        """Append all rows; yields the same rows once they are written."""
         with closing(rows):
             for table in rows:
                 self._add(table)
@@ -65,7 +65,7 @@ class CompactedFileWriter:
             yield self._write_group()
 
     def finish(self) -> list[DataFile]:
-        """Write out the rest; the files."""
+        """Write the rest; returns the files."""
         if self._buffered:
             self._write_group()
         self._roll()
@@ -84,7 +84,7 @@ class CompactedFileWriter:
 
     def _write_group(self) -> pa.Table:
         rows = pa.concat_tables(self._buffer)
-        # Parts bring a dictionary each; a row group has one.
+        # Each file read has its own dictionary; a row group has one.
         group = rows.slice(0, ROWS_PER_GROUP).unify_dictionaries()
         rest = rows.slice(ROWS_PER_GROUP)
         self._buffer = [rest] if rest.num_rows else []
@@ -112,7 +112,7 @@ def read_data_files(
     columns: list[str] | None = None,
     dictionaries: Sequence[str] = (),
 ) -> Generator[pa.Table, None, None]:
-    """Rows of several files, one after another, each checked whole first; see `read_data_file`.
+    """Rows of several files in turn, each checked whole first; see `read_data_file`.
 
     Args:
         store: The output folder.
@@ -134,17 +134,17 @@ def write_by_text(
     memory_bytes: int,
     rows_per_file: int = ROWS_PER_FILE,
 ) -> list[DataFile]:
-    """Write the slim copy of some rows of words, sorted by ``text_key`` and ``text``.
+    """Write the columns of ``words_by_text`` of some words, sorted by ``text_key`` and ``text``.
 
-    An external sort (DuckDB's): beyond ``memory_bytes`` it spills to a temporary folder, on the
-    output's own disk where that is local. Rows of one text come in any order: to sort by image as
-    well takes half as long again and helps no look-up.
+    DuckDB's external sort: beyond ``memory_bytes`` it spills to a temporary folder, on the output's
+    own disk if that is local. Rows of the same text come in any order: sorting by image as well
+    takes half as long again and helps no look-up.
 
     Args:
         store: The output folder.
-        words: Rows of ``words``, with further columns or without. They are taken as the sort goes
-            on, by its thread: one that reads and copies them on the way costs no second reading.
-        n: Number of the snapshot that is to name the files.
+        words: Rows of ``words``, maybe with further columns. They are consumed during the sort, in
+            its thread, so that a generator can copy them on the way.
+        n: Number of the snapshot that will name the files.
         memory_bytes: Limit of the sort.
         rows_per_file: Rows after which a new file is begun.
 
@@ -173,7 +173,7 @@ def _sorted(
             for rows in words:
                 yield from rows.select(columns).cast(WORDS_BY_TEXT).to_batches()
         except Exception as exc:
-            faults.append(exc)  # DuckDB would hand on nothing but its text
+            faults.append(exc)  # DuckDB passes on only its text
             raise
 
     def start() -> pa.RecordBatchReader:

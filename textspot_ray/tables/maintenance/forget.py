@@ -1,7 +1,7 @@
-"""Taking images and their words out for good, as erasure requests ask for.
+"""Removing images and their words for good, for erasure requests.
 
-One snapshot swaps every file that holds rows of the images for a copy without them, and names the
-hashes of their ids, so that the rows are accounted for. Then the plan's own lines about them are
+One snapshot replaces every file that holds rows of the images by a copy without them, and names the
+hashes of their ids, so that the rows are accounted for. Then the plan's rows about them are
 blanked: later runs still know the hash, and neither bring the images back nor list them as lost.
 """
 
@@ -40,13 +40,13 @@ from textspot_ray.tables.schema import item_names
 
 @dataclass(frozen=True, slots=True)
 class ForgetReport:
-    """What was taken out.
+    """What was removed.
 
     Attributes:
         items: Items of the plan that were asked for and are now forgotten.
-        images: Rows of ``images`` taken out (every page of an item is one).
-        words: Rows of ``words`` taken out.
-        unknown: Names asked for that the plan does not have.
+        images: Rows of ``images`` removed (every page of an item is one).
+        words: Rows of ``words`` removed.
+        unknown: Ids asked for that are not in the plan.
     """
 
     items: int
@@ -56,20 +56,20 @@ class ForgetReport:
 
 
 def forget(ledger: Ledger, plan: Plan, image_ids: Iterable[str]) -> ForgetReport:
-    """Take images out for good.
+    """Remove images for good.
 
-    Shards that are under way leave out what was forgotten meanwhile; what they still bring is
-    taken out again. A busy job changes the table all the time: stop it first.
+    Shards in work leave out what was forgotten meanwhile; rows that they still bring are removed
+    again. A busy job changes the table all the time: stop it first.
 
-    An ``image_id`` of one page takes out the whole item. May be repeated, and repeated after a
-    kill: what was done stays done. Old files are deleted at once, so a reader that has them open
-    on an object store fails and has to open the table again. Snapshots of the storage itself
-    (bucket versioning, backups) are not ours to clean.
+    An ``image_id`` of one page removes the whole item. The call may be repeated, also after a kill:
+    what was done stays done. Old files are deleted at once, so a reader that has them open on an
+    object store fails and has to open the table again. Copies kept by the storage itself (bucket
+    versioning, backups) are not cleaned.
 
     Args:
         ledger: Of the output folder.
         plan: Of the same.
-        image_ids: Images to take out.
+        image_ids: Images to remove.
 
     Raises:
         StorageError: Storage refuses.
@@ -82,7 +82,7 @@ def forget(ledger: Ledger, plan: Plan, image_ids: Iterable[str]) -> ForgetReport
     known: dict[str, ShardId] = {}
     unknown: list[str] = []
     for image_id, candidates in asked.items():
-        # An item of that very name goes before the item that it would be a page of.
+        # An item with exactly that id comes before the item that it would be a page of.
         planned = ((name, places[name]) for name in candidates)
         name, shard = next((pair for pair in planned if pair[1] is not None), (image_id, None))
         if shard is None:
@@ -102,7 +102,7 @@ def forget(ledger: Ledger, plan: Plan, image_ids: Iterable[str]) -> ForgetReport
         rows += taken_out
         ledger.refresh()
         blank_items(plan.store, plan.seqs, sorted(known))
-        for shard in set(known.values()):  # words of long files that are not done
+        for shard in set(known.values()):  # finished pages of long files
             kept = plan.store.list(f"{PAGES}{shard}.")
             delete_pages(plan.store, [entry.path for entry in kept])
         plan.reload()
@@ -116,7 +116,7 @@ def forget(ledger: Ledger, plan: Plan, image_ids: Iterable[str]) -> ForgetReport
 
 
 def _came_back(ledger: Ledger, items: frozenset[str]) -> bool:
-    """Whether a shard that was under way has brought rows of the items once more."""
+    """Whether a shard in work has committed rows of the items meanwhile."""
     ledger.refresh()
 
     def find() -> list[ImageRow]:
@@ -127,7 +127,7 @@ def _came_back(ledger: Ledger, items: frozenset[str]) -> bool:
 
 
 def _take_out(ledger: Ledger, items: dict[str, ShardId]) -> list[ImageRow] | None:
-    """Swap files by a snapshot; the rows taken out, or None if another snapshot came first."""
+    """Replace files by a snapshot; the removed rows, or None if another snapshot came first."""
     store, head = ledger.store, ledger.snapshot
     found = [find_commit_record(store, head.manifests, shard) for shard in set(items.values())]
     records = [record for record in found if record is not None]
@@ -159,7 +159,7 @@ def _take_out(ledger: Ledger, items: dict[str, ShardId]) -> list[ImageRow] | Non
 def _replace_rows(
     store: Store, head: Snapshot, records: Sequence[CommitRecord]
 ) -> tuple[tuple[ManifestFile, ...], list[ManifestFile]]:
-    """Manifests in which the given records stand for their shards; and which of them are new."""
+    """Manifests in which the given records replace those of their shards, and the new ones."""
     shards = {record.shard for record in records}
     kept: list[ManifestFile] = []
     fresh: list[ManifestFile] = []

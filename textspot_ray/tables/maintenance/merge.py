@@ -1,6 +1,6 @@
-"""Two outputs of one setting into one: plans joined, rows copied as by compact.
+"""Merging two tables of the same settings: plans are joined, rows copied as by compact.
 
-Nothing counts before the new folder's ``table.json`` is there, which is put last; a merge that was
+Nothing counts before the new folder's ``table.json`` exists, which is put last; a merge that was
 killed is simply run again.
 """
 
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
     Hashes = tuple[NDArray[np.uint64], NDArray[np.uint64]]
 
-MERGED = f"{STATE}/merged.json"  # what the table was made of
+MERGED = f"{STATE}/merged.json"  # sources and report of the merge
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ class MergeReport:
 
     Attributes:
         counts: Sums of the new table.
-        overlap: Items that both plans had; one of the two was taken.
-        shards_left: Shards of either that were not committed, and are still to be run.
+        overlap: Items that were in both plans; one of each pair was taken.
+        shards_left: Shards of both that are not committed yet.
     """
 
     counts: Counts
@@ -79,14 +79,14 @@ class MergeReport:
 
 
 class _Side:
-    """One of the two tables, and which of its items stay behind."""
+    """One of the two tables, and which of its items are dropped."""
 
     def __init__(self, ledger: Ledger, offset: int) -> None:
         absorb_pending(ledger)
         ledger.refresh()
         self.ledger = ledger
         self.state = ledger.state()
-        self.offset = offset  # of plan numbers in the new table
+        self.offset = offset  # added to plan numbers in the new table
         self.plan = Plan(ledger.store)
         self.plan.refresh()
         self.index = self.plan.index()
@@ -102,7 +102,7 @@ class _Side:
         return ShardId(shard.plan + self.offset, shard.index)
 
     def dropped_index(self) -> IdIndex:
-        """The hashes of the items that stay behind."""
+        """The hashes of the dropped items."""
         hi, lo = self.hashes
         index = IdIndex()
         index.add(hi[self.dropped], lo[self.dropped])
@@ -123,11 +123,11 @@ class _Side:
 def merge(first: Ledger, second: Ledger, out: Store) -> MergeReport:
     """Write a new table with the rows of two.
 
-    An item that both plan is taken once: from the table that has it committed, from the first if
-    both or neither do. An item that one of them was told to forget stays forgotten. What neither
-    has committed stays planned, and `run` on the new folder goes on with it.
+    An item in both plans is taken once: from the table that has it committed, from the first if
+    both or neither do. An item that one of them has forgotten stays forgotten. What neither has
+    committed stays planned, and `run` on the new folder continues with it.
 
-    A merge that was killed is simply run again, after its last step too.
+    A merge that was killed can be run again at any point, even after its last step.
 
     Args:
         first: The one table's ledger.
@@ -208,7 +208,7 @@ def _merge(one: _Side, two: _Side, out: Store, sources: Sequence[str]) -> MergeR
 
 
 def _merged_before(out: Store, sources: Sequence[str]) -> MergeReport:
-    """What an earlier merge of the same states of the same tables reported."""
+    """The report of an earlier merge of the same states of the same tables."""
     try:
         facts = json.loads(out.read(MERGED))
         if facts["sources"] == list(sources):
@@ -219,7 +219,7 @@ def _merged_before(out: Store, sources: Sequence[str]) -> MergeReport:
 
 
 def _digest(ledger: Ledger) -> str:
-    """Sixteen hex digits that stand for what a table holds."""
+    """Sixteen hex digits that identify a table's content."""
     files = sorted(part.sha256 for part in ledger.on_latest(lambda: list(ledger.files())))
     return sha256("".join(files).encode()).hexdigest()[:16]
 
@@ -237,7 +237,7 @@ def _check_settings(first: Ledger, second: Ledger) -> None:
 
 
 def _choose(one: _Side, two: _Side) -> int:
-    """Decide for each item that both plan which side drops it."""
+    """Decide for each item in both plans which side drops it; returns how many there are."""
     at = one.index.find(*two.hashes)
     in_two = np.flatnonzero(at >= 0)
     in_one = at[in_two]

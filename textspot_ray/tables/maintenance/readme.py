@@ -1,8 +1,8 @@
-"""What lies in a table's folder for people and engines that do not know us.
+"""Files in a table's folder for people and tools that do not know this package.
 
-``README.md`` tells what is what; its head is what the Hugging Face Hub's `datasets` reads (its
-``configs``), so that ``load_dataset(folder, "words")`` works. A table without a row has an empty
-file, so that ``errors/*.parquet`` always matches something.
+``README.md`` explains the folder; its header (``configs``) is for Hugging Face's `datasets`, so
+that ``load_dataset(folder, "words")`` works. A table without rows has an empty file, so that
+``errors/*.parquet`` always matches something.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ files count. Do not delete or change files by hand.
 
 
 def describe_table(ledger: Ledger) -> None:
-    """Put what is not there yet; a README that somebody has changed stays."""
+    """Put the files that are missing; an existing README is not changed."""
     store = ledger.store
     if not store.exists(README):
         store.put_if_absent(README, _TEXT.encode())

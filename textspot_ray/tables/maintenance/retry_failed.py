@@ -1,4 +1,4 @@
-"""Trying failed images again: which shards, and which of their items."""
+"""Retrying failed images: which shards, and which of their items."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def retry_tasks(
 ) -> Iterator[Task]:
     """Tasks that read failed items again, one per shard, as its next generation.
 
-    All pages of an item with a failed page are read again. Shards that are not settled yet, or
-    that have changed items waiting to be redone, are left to the run.
+    All pages of an item with a failed page are read again. Shards that are not committed yet, or
+    that have changed items waiting to be redone, are left to `run`.
 
     Args:
         plan: The plan, refreshed.
         ledger: The ledger, refreshed.
-        kinds: Which failures; by default those that may pass.
+        kinds: Which failures; by default transient ones.
     """
     plan.refresh()
     absorb_pending(ledger)
@@ -62,8 +62,8 @@ def retry_tasks(
         ]
 
     for _ in range(TRIES):
-        # Whoever takes the tasks may refresh the ledger meanwhile, which then has moved on from
-        # the state that the files in hand were named by.
+        # The consumer of the tasks may refresh the ledger meanwhile: this is the state that named
+        # the files read here.
         state = ledger.state()
         try:
             for record in candidates():

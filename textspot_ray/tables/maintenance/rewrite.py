@@ -1,4 +1,4 @@
-"""Taking the rows of some images out of files that hold others too, by copying the rest."""
+"""Removing the rows of some images from shared files, by copying the other rows."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ TRIES = 8
 
 
 class Rewrite:
-    """A next snapshot whose files lack the rows of some images; the other files stay, by name.
+    """A next snapshot whose files lack the rows of some images; files without them stay.
 
     Args:
         store: The output folder.
         head: The latest snapshot, whose base and sorted words are rewritten at once.
-        image_ids: Whose rows go.
+        image_ids: Images whose rows are removed.
     """
 
     def __init__(self, store: Store, head: Snapshot, image_ids: frozenset[str]) -> None:
@@ -64,14 +64,14 @@ class Rewrite:
         return tuple(result)
 
     def publish(self, manifests: tuple[ManifestFile, ...], **more: Any) -> bool:
-        """Make it the table by one put.
+        """Make it the current state by one put.
 
         Args:
             manifests: The absorbed records, with their rewritten files.
             more: Further fields of the snapshot.
 
         Returns:
-            Whether it counts. If another snapshot came first, what was written is deleted.
+            Whether it counts; if another snapshot came first, what was written is deleted.
         """
         snapshot = swapped(
             self._store, self._head, manifests, self._base, self._by_text, self._replaced, **more
@@ -95,9 +95,9 @@ class Rewrite:
 def absorb_pending(ledger: Ledger) -> int:
     """Make the retries and redos of compacted shards visible.
 
-    Their new rows are committed, but the old rows of the same images are in base files: these are
-    rewritten without them, and one snapshot swaps both. A kill at any moment leaves the state
-    before or after; the next run absorbs again what is left.
+    Their new rows are committed, but the old rows of the same images are in base files. These are
+    rewritten without them, and one snapshot replaces both. A kill at any moment leaves the state
+    before or after it; the next run absorbs what is left.
 
     Returns:
         How many shards have become visible.
@@ -123,7 +123,7 @@ def _absorb(ledger: Ledger, pending: Sequence[CommitRecord]) -> bool:
     records: list[CommitRecord] = []
     for record in pending:
         previous = before[record.shard]
-        # Rows of earlier retries that this one has not repeated stay beside its own.
+        # Rows of earlier retries that this one did not repeat stay beside its own.
         kept = () if previous is None or record.compaction < 0 else rewrite.files(previous.files)
         number = head.compaction if previous is None else previous.compaction
         records.append(replace(record, compaction=number, files=(*kept, *record.files)))

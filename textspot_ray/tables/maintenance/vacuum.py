@@ -1,8 +1,8 @@
-"""Deleting what does not count: parts of lost attempts, replaced files, absorbed records.
+"""Deleting what does not count: files of lost attempts, replaced files, absorbed records.
 
-A file goes only when it can never count again: a part when its shard is settled, in its own or a
-newer generation, and the committed state does not name it; a record when a snapshot has absorbed
-it. What might belong to work that is still going on is left to `clean`, which goes by age.
+A file is deleted only when it can never count again: a shard's data file when its generation or a
+newer one is committed and the committed state does not name it; a record when a snapshot has
+absorbed it. What might belong to work in progress is left to `clean`, which goes by age.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from textspot_ray.tables.failpoints import fault
 from textspot_ray.tables.maintenance.readme import describe_table
 from textspot_ray.tables.maintenance.rewrite import absorb_pending
 
-GRACE_S = 600.0  # readers that opened the state before a compact have this long to finish
+GRACE_S = 600.0  # time for readers that opened the state before a compact
 SNAPSHOT_AGE_S = 3600.0
 CLEAN_AGE_S = 86_400.0  # no attempt at a shard takes a day
 _NUMBERED = re.compile(r"(?:manifest|base)-(\d{8,})-[0-9a-f]{12}(?:-\d+)?\.parquet$")
@@ -39,7 +39,7 @@ _SNAPSHOT = re.compile(r"/(\d{8,})\.json$")
 
 @dataclass(frozen=True, slots=True)
 class VacuumReport:
-    """What was deleted, and how many files that count no more wait for readers to end."""
+    """What was deleted, and how many files that no longer count are kept for readers."""
 
     files: int = 0
     bytes: int = 0
@@ -59,8 +59,8 @@ def is_numbered(path: str) -> bool:
 def finish(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
     """Vacuum after a run that ended cleanly: then ``words/*.parquet`` is the words table.
 
-    Retries and redos of compacted shards become visible (see `absorb_pending`). Files that a
-    retry or redo has replaced go at once, for the sake of that promise; files that compact has
+    Retries and redos of compacted shards become visible (see `absorb_pending`). To keep that
+    promise, files that a retry or redo has replaced are deleted at once; files that compact has
     replaced stay for the grace period.
     """
     absorb_pending(ledger)
@@ -75,13 +75,13 @@ def finish(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
 def clean(
     ledger: Ledger, older_than_s: float = CLEAN_AGE_S, grace_s: float = GRACE_S
 ) -> VacuumReport:
-    """Vacuum, and delete litter of killed attempts at shards that are still to be done.
+    """Vacuum, and delete litter of killed attempts at shards that are not committed.
 
     Args:
         ledger: The ledger of the output folder.
-        older_than_s: Age from which a file of unknown fate is litter; must be longer than any
-            attempt at a shard lasts.
-        grace_s: For how long files that compact has replaced stay.
+        older_than_s: Age from which a file that may belong to an attempt is litter; must be longer
+            than any attempt at a shard lasts.
+        grace_s: How long files that compact has replaced stay.
     """
     ledger.refresh()
     report = ledger.on_latest(
@@ -96,7 +96,7 @@ def clean(
 
 
 def vacuum_state(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
-    """Delete absorbed records, old snapshots and manifests; cheap, so a long job does it too."""
+    """Delete absorbed records, old snapshots and manifests; cheap enough for a running job."""
     store = ledger.store
     report = _delete(store, store.list(PAGES), lambda entry: _pages_are_old(ledger, entry))
     retained = _retained(ledger, grace_s)
@@ -104,9 +104,9 @@ def vacuum_state(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
         return report
     try:
         snapshots = [_state(ledger, n) for n in retained]
-        # Commit records that even the oldest state still in use has absorbed are read by nobody.
+        # Records absorbed even by the oldest state in use are no longer read.
         absorbed = ledger.absorbed(snapshots[0] if len(snapshots) > 1 else None)
-    except FileNotFoundError:  # another driver is at it, and has a newer state
+    except FileNotFoundError:  # another driver is vacuuming, with a newer state
         return report
     named = {m.path for snapshot in snapshots for m in snapshot.manifests}
     named.update(s.forgotten_file for s in snapshots if s.forgotten_file is not None)
@@ -117,11 +117,11 @@ def vacuum_state(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
 
     def state_is_old(entry: Entry) -> bool:
         if match := _SNAPSHOT.search(entry.path):
-            # Kept for a while in any case: nobody may take a number twice (see `put_snapshot`).
+            # Kept for a while in any case, so that no number is used twice (see `put_snapshot`).
             aged = entry.mtime < time.time() - SNAPSHOT_AGE_S
             return int(match[1]) < retained[0] and aged
         numbered = _NUMBERED.search(entry.path)
-        # A manifest of a number to come belongs to a fold that is going on.
+        # A manifest with a later number belongs to a fold in progress.
         return (
             numbered is not None
             and int(numbered[1]) <= ledger.snapshot.n
@@ -133,13 +133,13 @@ def vacuum_state(ledger: Ledger, grace_s: float = GRACE_S) -> VacuumReport:
 
 
 def _pages_are_old(ledger: Ledger, entry: Entry) -> bool:
-    """Whether the shard is committed that finished pages were kept for."""
+    """Whether these are finished pages of a shard that is committed."""
     found = parse_pages_path(entry.path)
     return found is not None and ledger.settled().get(found[0], -1) >= found[1]
 
 
 def _retained(ledger: Ledger, grace_s: float) -> list[int]:
-    """Numbers of the snapshots that readers may be using: replaced less than the grace ago."""
+    """Numbers of snapshots that readers may be using: not replaced, or within the grace period."""
     if ledger.snapshot.n == 0:
         return []
     retained = [ledger.snapshot.n]
@@ -168,15 +168,15 @@ def _vacuum_files(ledger: Ledger, grace_s: float, older_than_s: float | None) ->
     named = {part.path for part in ledger.files()}
     named.update(part.path for part in snapshot.by_text)
     named.update(part.path for record in ledger.pending() for part in record.files)
-    # Files without rows are of no use any more where rows have come.
+    # Empty files are superfluous once a table has rows.
     empty = {empty_path(table) for table in {path.split("/")[0] for path in named}}
     replaced = frozenset(snapshot.replaced)
-    in_use: set[str] = set()  # by readers of older states, as far as we can tell
+    in_use: set[str] = set()  # by readers of older states, as far as is known
     rewritten = False  # whether a reader may still use files that compact or forget replaced
     for n in _retained(ledger, grace_s)[:-1]:
         try:
             older = _state(ledger, n)
-        except FileNotFoundError:  # too old by now for another driver's vacuum
+        except FileNotFoundError:  # deleted by another driver's vacuum
             continue
         rewritten = rewritten or older.rewritten != snapshot.rewritten
         in_use.update(part.path for part in (*older.base, *older.by_text))
@@ -188,9 +188,9 @@ def _vacuum_files(ledger: Ledger, grace_s: float, older_than_s: float | None) ->
         if entry.path in empty:
             return True
         numbered, part = _NUMBERED.search(entry.path), parse_data_file_path(entry.path)
-        if entry.path in named or (numbered is None and part is None):  # what we did not write
+        if entry.path in named or (numbered is None and part is None):  # not written by us
             return False
-        if part is None:  # of a compact: one that is still going on, unless a snapshot says so
+        if part is None:  # of a compact, maybe one in progress
             counts_no_more, kept = entry.path in replaced, entry.path in in_use
         else:
             counts_no_more = settled.get(part[0], -1) >= part[1]
@@ -209,7 +209,7 @@ def _vacuum_files(ledger: Ledger, grace_s: float, older_than_s: float | None) ->
 def _delete(
     store: Store, entries: Iterator[Entry], is_litter: Callable[[Entry], bool]
 ) -> VacuumReport:
-    # Listed first: deleting while a listing is streamed makes some stores skip entries.
+    # Listed first: some stores skip entries if files are deleted during a listing.
     litter = [entry for entry in entries if is_litter(entry)]
     for entry in litter:
         fault("before_delete")

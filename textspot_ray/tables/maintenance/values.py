@@ -1,6 +1,6 @@
-"""What is wrong with the values of rows: for `verify --deep`, which reads every one of them.
+"""Checks of the values in rows, for `verify --deep`, which reads all of them.
 
-Each function gives pairs of a message and a mask of the rows that it fits.
+Each function yields pairs of a message and a mask of the rows it applies to.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-# Confidences are float32 products and means of softmax values: a last bit above 1 is no damage.
+# Confidences are float32 products and means of softmax values: slightly above 1 is no damage.
 _ABOVE_ONE = 1e-5
 _OUTSIDE_PX = 1.0  # boxes are rounded to float32, sizes are whole
 _NULLS_ALLOWED = {
@@ -98,7 +98,7 @@ def error_faults(rows: pa.Table) -> Iterator[tuple[str, Mask]]:
 
 
 def null_faults(rows: pa.Table, table: str) -> Iterator[tuple[str, Mask]]:
-    """Values that must be there, of any table."""
+    """Nulls in columns that must have values, of any table."""
     for name in rows.column_names:
         if name not in _NULLS_ALLOWED[table] and rows[name].null_count:
             yield f"has no {name}", _mask(pc.is_null(rows[name]))
@@ -130,7 +130,7 @@ def _mask(found: pa.Array | pa.ChunkedArray) -> Mask:
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    """Numbers; null is 0, for `null_faults` tells of it."""
+    """Numbers; null is 0, because `null_faults` reports it."""
     return np.asarray(pc.fill_null(column, 0).to_numpy())
 
 
@@ -139,7 +139,7 @@ def _not_share(values: NDArray[np.float32]) -> Mask:
 
 
 def _any_of(lists: pa.ListArray, wrong: Any) -> Mask:
-    """Lists that have a value which is wrong."""
+    """Lists with a wrong value."""
     found = np.zeros(len(lists), dtype=bool)
     values = _floats(pc.list_flatten(lists))
     parents = pc.list_parent_indices(lists).to_numpy()

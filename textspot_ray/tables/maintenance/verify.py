@@ -1,6 +1,6 @@
-"""Checking an output folder against itself: checksums, counts, sums, plan.
+"""Checking an output folder for consistency: checksums, counts, sums, plan.
 
-Reads every byte once and keeps 40 bytes per image, whatever the number of words.
+It reads every byte once and keeps 40 bytes per image, however many words there are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAX_NAMED = 5  # of one kind of fault in one file
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something that `verify` has to say.
+    """A finding of `verify`.
 
     Attributes:
         severity: ``error`` (the tables are wrong) or ``note`` (worth knowing, nothing is wrong).
@@ -49,7 +49,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was checked and found."""
+    """What was checked, and the findings."""
 
     files: int
     bytes: int
@@ -65,20 +65,20 @@ class VerifyReport:
 def verify(ledger: Ledger, plan: Plan, checksums: bool = True, deep: bool = False) -> VerifyReport:
     """Check everything that can be checked without the sources.
 
-    That every file that counts is there, whole and of the right schema; that image_ids are unique;
-    that each image's words, its ``n_words``, its status and its error row agree; that rows agree
-    with the records' counts, and images with the plan: each item of a settled shard has its row,
-    and no row is of an item that is not planned or not settled.
+    It checks that every file that counts exists, is complete and has the right schema; that
+    image_ids are unique; that each image's words, its ``n_words``, its status and its error row
+    agree; that rows agree with the records' counts, and images with the plan: each item of a
+    committed shard has a row, and no row belongs to an item that is not planned or not committed.
 
     Args:
         ledger: The ledger of the output folder.
         plan: Its plan.
         checksums: Compare sha256 as well, not only size and row count.
-        deep: Read every value, and check that it can be: numbers are finite and in their range,
-            boxes within their images, texts valid and not empty, keys those of the texts.
+        deep: Check every value as well: numbers are finite and in range, boxes within their images,
+            texts valid and not empty, keys those of the texts.
 
-    A job that works on the table, or compact, moves what is being checked; then it is checked
-    again, and an error is only told if two looks in a row have found it.
+    A running job or compact changes what is being checked. Then the check is repeated, and an error
+    is reported only if two checks in a row have found it.
     """
     before: frozenset[tuple[str, str]] | None = None
     for _ in range(TRIES):
@@ -115,7 +115,7 @@ def verify(ledger: Ledger, plan: Plan, checksums: bool = True, deep: bool = Fals
 
 @dataclass
 class _Tally:
-    """What the rows themselves say, image by image."""
+    """Sums over the rows themselves, image by image."""
 
     index: IdIndex = field(default_factory=IdIndex)
     n_words: list[np.ndarray] = field(default_factory=list)
@@ -157,7 +157,7 @@ class _Check:
         self.findings.append(Violation(severity, code, where, message))
 
     def _file(self, part: DataFile) -> bool:
-        """Whether a file is what its record says; its rows are only looked at if so."""
+        """Whether a file is what its record says; only then are its rows read."""
         store = self._ledger.store
         self.n_files += 1
         try:
@@ -191,7 +191,7 @@ class _Check:
         return True
 
     def _rows(self, part: DataFile, columns: list[str]) -> Iterator[pa.Table]:
-        """Rows of a part; all their values are looked at on the way if that is wanted."""
+        """Rows of a file; if ``deep``, their values are checked on the way."""
         try:
             for rows in read_data_file(self._ledger.store, part, None if self._deep else columns):
                 if self._deep:
@@ -216,7 +216,7 @@ class _Check:
         else:
             codes, names = _codes(rows.column("image_id"))
             sizes = np.concatenate([*self._sizes, np.full((2, 1), -1)], axis=1)
-            # An image without a row is found at -1, which is the size of none.
+            # Words without an image get index -1: the last entry, of unknown size.
             width, height = sizes[:, self.tally.index.find(*hash_ids(names))[codes]]
             faults += values.word_faults(rows, width, height)
         for message, wrong in faults:
@@ -252,7 +252,7 @@ class _Check:
             known = (self.tally.index.find(hi, lo) >= 0) | ~first
             self._name("duplicate", part.path, ids, known, "is there more than once")
             wrong = (with_words != (n_words > 0)) | (n_words < 0)
-            self._name("status", part.path, ids, wrong, "has a status unlike its n_words")
+            self._name("status", part.path, ids, wrong, "has a status at odds with n_words")
             new = ~known
             self.tally.index.add(hi[new], lo[new])
             if self._deep:

@@ -1,7 +1,7 @@
 """The plan of an output folder: which items there are, in which shards, and what is left to do.
 
-The plan only grows, a segment at a time (see `segment`), and lives in storage: resuming reads it
-and looks at what is committed. It never asks the sources.
+The plan only grows, one segment at a time (see `segment`), and is stored in the output folder:
+resuming reads it and checks what is committed, without listing the sources.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _OPEN_FILES = 4  # segments kept open: their footers serve many shards
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A shard to be worked on; small, picklable, and enough for `Plan.load` on any machine.
+    """A shard to be done; small, picklable, and enough for `Plan.load` on any machine.
 
     Attributes:
-        shard: Which shard.
+        shard: The shard.
         generation: Generation to commit.
         reason: ``run``, ``retry`` or ``redo``.
         items: How many items will be read.
-        bytes: Their size as far as known.
+        bytes: Their size, as far as known.
         affinity: Source that one reader should stream through, shards in order; else None.
         redo: The newest redo segment with items of the shard, else -1.
         previous: Commit record of the generation before, for generations above 0.
         only: ``image_id`` of the items to read (retry); None for all of the generation's.
-        help_pages: First page and end of a stretch of the one item in ``only``: they are done for
-            the slot that has the shard, and nothing is committed. None for the shard itself.
+        help_pages: Start and end of a range of pages of the one item in ``only``: they are done for
+            the slot that owns the shard, without a commit. None for the shard itself.
     """
 
     shard: ShardId
@@ -59,7 +59,7 @@ class Task:
 
 
 class Plan:
-    """The plan as stored; `refresh` sees segments that others have added."""
+    """The stored plan; `refresh` reads segments that others have added."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -75,13 +75,13 @@ class Plan:
         self._start_seqs: list[int] = []
 
     def refresh(self) -> None:
-        """Read the heads of segments that were added since."""
+        """Read the heads of new segments."""
         for seq in segment_seqs(self.store):
             if seq not in self._segments:
                 self._note(self._open(seq).head)
 
     def reload(self) -> None:
-        """Forget what was read: segments have been rewritten (by `forget`)."""
+        """Read everything again: segments have been rewritten (by `forget`)."""
         self.close()
         self._clear()
         self.refresh()
@@ -114,14 +114,14 @@ class Plan:
     def tasks(self, ledger: Ledger) -> Iterator[Task]:
         """What is left to do, in the order of the plan: shards not settled, and changed items.
 
-        As the ledger and the plan were last refreshed; streamed, so that millions of shards need
-        no memory. Shards with the same ``affinity`` follow each other in the order of the source.
+        As of the last refresh of ledger and plan; streamed, so that millions of shards need no
+        memory. Shards with the same ``affinity`` follow each other in the order of the source.
         """
         for segment in self._new_segments():
             yield from self.tasks_of(segment.seq, ledger)
 
     def tasks_of(self, seq: int, ledger: Ledger) -> Iterator[Task]:
-        """What is left to do of one segment: of its shards, or of those it says to redo."""
+        """What is left to do of one segment: of its own shards, or of those it lists to redo."""
         segment = self._segments[seq]
         for at in range(len(segment)):
             shard = ShardId(int(segment.shards[at, 0]), int(segment.shards[at, 1]))
@@ -190,12 +190,12 @@ class Plan:
         return self._index
 
     def has(self, shard: ShardId) -> bool:
-        """Whether the plan has such a shard."""
+        """Whether the plan has this shard."""
         segment = self._segments.get(shard.plan)
         return segment is not None and segment.kind == "new" and 0 <= shard.index < len(segment)
 
     def settled_rows(self, settled: Mapping[ShardId, int]) -> NDArray[np.bool_]:
-        """For every item, by ordinal in the index, whether its shard is settled."""
+        """For every item, by its ordinal in the index, whether its shard is settled."""
         self.index()
         rows = [
             np.repeat([ShardId(seq, i) in settled for i in range(len(segment))], segment.rows)
@@ -210,7 +210,7 @@ class Plan:
         lo: NDArray[np.uint64],
         tags: NDArray[np.uint64],
     ) -> None:
-        """Take in a segment that this process has just put.
+        """Add a segment that this process has just put.
 
         Args:
             head: Of the segment.
@@ -253,7 +253,7 @@ class Plan:
             return Task(shard, 0, "run", items, cut.bytes, cut.affinity, redo)
         if redo <= settled.redo(shard) or ledger.is_pending(shard):
             return None
-        # Listing records does not tell which redo they hold: read this one.
+        # A listing does not show which redo a record holds: read it.
         previous = ledger.commit_record(shard)
         if previous is None:
             return None

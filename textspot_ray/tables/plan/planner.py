@@ -1,4 +1,4 @@
-"""Growing the plan from a listing: what is new is cut into shards, what changed may be redone."""
+"""Growing the plan from a listing: new items are cut into shards, changed ones may be redone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from textspot_ray.tables.schema import clean_text
 MAX_SEGMENT_ITEMS = 100_000
 _FIRST_SEGMENTS = (2_048, 16_384)  # small, so that work starts while a long listing goes on
 _BATCH = 2_048
-# Pass-through columns are held until their segment is stored: of large ones it gets fewer items.
+# Pass-through columns are held until their segment is stored: large ones make it shorter.
 _BATCH_BYTES = 8 << 20
 _MAX_SEGMENT_BYTES = 32 << 20
 
@@ -42,10 +42,10 @@ class PlanSummary:
         listed: Items listed, known ones included.
         new: Items that no earlier segment had.
         changed: Known items whose content tag differs from the plan's.
-        redone: Those of them that were put down to be read again.
+        redone: Those of them that are planned to be read again.
         duplicates: Items listed twice in this listing (the second is dropped).
-        broken: New items that are known to be unreadable already.
-        skipped: What is no image, counted by reason.
+        broken: New items already known to be unreadable.
+        skipped: What is not an image, counted by reason.
         segments: Segments added.
         shards: Shards added.
         bytes: Bytes of the new items, as far as known.
@@ -82,7 +82,7 @@ def update_plan(
 
     Args:
         plan: The plan of the output folder.
-        listing: Items, and what was listed but is no image.
+        listing: Items, and skipped entries.
         output: How shards are cut.
         run_id: Name of the run, stored with the segments.
         on_changed: ``keep`` counts items whose content has changed, ``redo`` plans them again.
@@ -111,7 +111,7 @@ def update_plan(
 
 
 def _with_clean_id(item: Item) -> Item:
-    """The item under the name that the tables will have: ids that users give may be no UTF-8."""
+    """The item under its name in the tables: ids from users may be invalid UTF-8."""
     name = clean_text(item.image_id)
     return item if name == item.image_id else replace(item, image_id=name)
 
@@ -139,7 +139,7 @@ class _Update:
         self._skipped[entry.reason] += 1
 
     def take(self, batch: list[Item]) -> None:
-        """Sort a batch into known, changed and new; flush what makes a segment."""
+        """Sort a batch into known, changed and new items; flush when a segment is full."""
         if not batch:
             return
         self._n["listed"] += len(batch)
@@ -175,7 +175,7 @@ class _Update:
     def _compare(self, ordinals: np.ndarray, items: list[Item]) -> None:
         before = self.plan.index().tags(ordinals)
         now = hash_tags(item.content_tag for item in items)
-        # A store that tells no tag says nothing about a change.
+        # Without a tag nothing is known about a change.
         for row in np.flatnonzero((before != now) & (before != 0) & (now != 0)):
             self._n["changed"] += 1
             if self.redo:
@@ -199,7 +199,7 @@ class _Update:
                 self._n["unsized"] += sum(item.size is None for item in items)
                 self._pending = []
                 break
-            # Another driver's segment took the number: what it lists is no longer new.
+            # Another driver's segment has the number: what it lists is no longer new.
             found = self.plan.index().find(*hash_ids(item.image_id for item in items))
             self._pending = [item for item, at in zip(items, found, strict=True) if at < 0]
         self._pending_bytes = 0
@@ -244,23 +244,23 @@ class _Update:
         return True
 
 
-UNSIZED_BYTES = 2**20  # assumed of an item whose size the listing does not tell
+UNSIZED_BYTES = 2**20  # assumed for an item of unknown size
 _STEP = 8  # shards of one size before the size doubles
 _FEWEST = 4  # images; smaller shards cost more in commits than they give in balance
 
 
 class ShardPlanner:
-    """Cuts consecutive items, in the order listed, so that a shard's reads lie close together.
+    """Cuts items into shards in the order listed, so that a shard's reads are close together.
 
-    The first shards are small, so that every slot soon has one and words are committed within
+    The first shards are small, so that every slot gets one soon and words are committed within
     seconds; then sizes double every eight shards up to ``max_shard_items`` (2–5 minutes of work
-    with the default of 256). A byte cap ends a shard early, and members of a compressed tar are
+    with the default of 256). A byte limit ends a shard early, and members of a compressed tar are
     never mixed with other sources, because one reader has to stream through it.
 
     Args:
-        output: Sizes and caps.
-        total: How many items there are, if that is known; fewer than eight minimal shards are
-            cut into eight all the same, so that a small source still feeds several slots.
+        output: Sizes and limits.
+        total: How many items there are, if known; fewer than eight minimal shards are cut into
+            eight all the same, so that a small source still feeds several slots.
     """
 
     def __init__(self, output: OutputConfig, total: int | None = None) -> None:

@@ -1,9 +1,9 @@
 """Plan segments: Parquet files that list items and say how they are cut into shards.
 
-A segment is put if absent and then stays as it is. It lists either items that no earlier segment
-lists (kind ``new``), or newer versions of items whose content has changed (kind ``redo``), ordered
-by the shard they belong to. The cuts are in the file's metadata, so that a driver learns a hundred
-thousand items' shards from the footer alone.
+A segment is put only if absent and then never changed. It lists either items that no earlier
+segment lists (kind ``new``), or newer versions of items whose content has changed (kind ``redo``),
+ordered by shard. The cuts are in the file's metadata, so that a driver gets the shards of a hundred
+thousand items from the footer alone.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _BLANK = {"image_id": b"", "source": b"", "container": "file", "tag": 0}  # the 
 
 @dataclass(frozen=True, slots=True)
 class ShardSlice:
-    """One shard's stretch of a segment's rows.
+    """One shard's range of a segment's rows.
 
     ``affinity`` is set for members of an archive without random access: the source that one
     reader should stream through, taking the shards in order.
@@ -81,7 +81,7 @@ class ShardSlice:
 
 @dataclass(frozen=True)
 class Segment:
-    """What a segment's footer tells. Cuts are arrays: a billion images have four million."""
+    """The content of a segment's footer. Cuts are arrays: a billion images have four million."""
 
     seq: int
     attempt: str
@@ -136,7 +136,7 @@ def build_segment(
         run_id: The run.
         kind: ``new`` or ``redo``.
         created_at: Unix time, seconds.
-        cuts: Its shards' stretches, in order.
+        cuts: Its shards' ranges, in order.
     """
     sources = sorted({cut.affinity for cut in cuts if cut.affinity is not None})
     number = {source: i for i, source in enumerate(sources)}
@@ -162,7 +162,7 @@ def encode_segment(segment: Segment, items: Sequence[Item]) -> bytes:
 
 
 def blank_items(store: Store, seqs: Iterable[int], image_ids: Sequence[str]) -> int:
-    """Blank some items' lines in all segments; their hashes stay. Returns how many lines.
+    """Blank the rows of some items in all segments; their hashes stay. Returns how many rows.
 
     Args:
         store: The output folder.
@@ -247,7 +247,7 @@ class SegmentFile:
 
     Raises:
         TableError: It is no segment, or of a newer version.
-        DamagedTableError: It cannot be read as it was written; so do all methods that read.
+        DamagedTableError: It is damaged; all methods that read may raise this.
     """
 
     def __init__(self, store: Store, seq: int) -> None:
@@ -312,7 +312,7 @@ class SegmentFile:
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
-        """Whatever goes wrong in reading becomes one line that names the file."""
+        """Any error while reading becomes one line that names the file."""
         try:
             yield
         except FileNotFoundError:
