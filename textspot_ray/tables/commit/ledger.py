@@ -92,8 +92,11 @@ def open_ledger(
         found = _read_table(store)
         if found is None:
             raise StorageError(f"{store.uri}/{TABLE_FILE} was written but cannot be read back")
-    if fingerprint is not None:
-        _check_fingerprint(store.uri, found.fingerprint, fingerprint)
+    if fingerprint is not None and (named := differences(found.fingerprint, fingerprint)):
+        raise FingerprintError(
+            f"{store.uri} holds a table of other settings ({named}): take the same, or another "
+            "folder"
+        )
     return Ledger(store, found.fingerprint, found.version)
 
 
@@ -242,10 +245,6 @@ class Ledger:
         self._settled.add(record.shard, record.generation, record.redo)
         return True
 
-    def is_absorbed(self, shard: ShardId) -> bool:
-        """Whether a snapshot has absorbed some generation of the shard."""
-        return shard in self._absorbed
-
     def absorbed(self, older: Snapshot | None = None) -> CommittedShards:
         """What a snapshot has absorbed: the latest, or an older one."""
         if older is None:
@@ -310,6 +309,11 @@ class Ledger:
             if (table is None or file.table == table) and file.path not in seen:
                 seen.add(file.path)
                 yield file
+
+    def paths(self) -> set[str]:
+        """Paths of all files that count: also of pending records and of the sorted words."""
+        pending = (file for record in self.pending() for file in record.files)
+        return {file.path for file in chain(self.files(), self.snapshot.by_text, pending)}
 
     def forgotten(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Hashes of the image_ids that were removed for good."""
@@ -392,24 +396,28 @@ def _read_table(store: Store) -> _TableFile | None:
     return decode_record(data, _TableFile, f"{store.uri}/{TABLE_FILE}", "table file")
 
 
-def _check_fingerprint(uri: str, there: Mapping[str, str], now: Mapping[str, str]) -> None:
-    differing = sorted(key for key in {*there, *now} if there.get(key) != now.get(key))
-    if not differing:
-        return
+def differences(
+    one: Mapping[str, str], other: Mapping[str, str], where: tuple[str, str] = ("there", "now")
+) -> str:
+    """How two fingerprints differ, in a few words; empty if they do not.
+
+    Args:
+        one: The one fingerprint.
+        other: The other.
+        where: Said after each one's values.
+    """
+    differing = sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
     sums = [key for key in differing if key.startswith(_SUM)]
     # Another bundle or precision has other files anyway: their checksums add nothing.
     if {"bundle", "precision"} & set(differing):
         differing = [key for key in differing if key not in sums]
     differing.sort(key=lambda key: (key not in _TELLING, key))  # they explain most others
-    named = "; ".join(
-        f"{key}: {_short(key, there.get(key))} there, {_short(key, now.get(key))} now"
+    named = [
+        f"{key}: {_short(key, one.get(key))} {where[0]}, {_short(key, other.get(key))} {where[1]}"
         for key in differing[:_NAMED]
-    )
+    ]
     more = len(differing) - _NAMED
-    named += f"; {more} more" if more > 0 else ""
-    raise FingerprintError(
-        f"{uri} holds a table of other settings ({named}): take the same, or another folder"
-    )
+    return "; ".join([*named, f"{more} more"] if more > 0 else named)
 
 
 def _short(key: str, value: str | None) -> str:

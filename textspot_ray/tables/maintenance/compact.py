@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import pyarrow as pa
 
@@ -105,7 +104,7 @@ def _compact(
     ledger: Ledger, memory_bytes: int, rows_per_file: int, start: float
 ) -> CompactReport | None:
     """Compact the ledger's state; None if that has been replaced meanwhile."""
-    before = _paths(ledger)
+    before = ledger.paths()
     records = sorted(ledger.commit_records(), key=lambda m: (m.shard.plan, m.shard.index))
     if not any(record.files for record in records):
         return _report(ledger, before, start)
@@ -226,14 +225,9 @@ def _once(parts: Sequence[DataFile], table: str) -> Iterable[DataFile]:
     return {part.path: part for part in parts if part.table == table}.values()
 
 
-def _paths(ledger: Ledger) -> set[str]:
-    parts = chain(ledger.files(), ledger.snapshot.by_text)
-    return {part.path for part in parts}
-
-
 def _report(ledger: Ledger, before: set[str], start: float) -> CompactReport:
     head = ledger.snapshot
-    after = _paths(ledger)
+    after = ledger.paths()
     return CompactReport(
         shards=head.shards,
         files_before=len(before),

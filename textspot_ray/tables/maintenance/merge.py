@@ -32,7 +32,7 @@ from textspot_ray.tables.commit.commit_record import (
 )
 from textspot_ray.tables.commit.copy_on_write import ImageRow, find_images, sum_images, without
 from textspot_ray.tables.commit.data_files import delete_files, read_data_file
-from textspot_ray.tables.commit.ledger import RUNS, TABLE_FILE, Ledger, open_ledger
+from textspot_ray.tables.commit.ledger import RUNS, TABLE_FILE, Ledger, differences, open_ledger
 from textspot_ray.tables.commit.manifest import to_table, write_forgotten, write_manifest
 from textspot_ray.tables.commit.snapshot import Snapshot, put_snapshot, successor
 from textspot_ray.tables.failpoints import fault
@@ -139,7 +139,10 @@ def merge(first: Ledger, second: Ledger, out: Store) -> MergeReport:
         TableError: There is another table at ``out`` already.
         StorageError: Storage refuses, or a committed file is damaged.
     """
-    _check_settings(first, second)
+    if named := differences(first.fingerprint, second.fingerprint, ("in the one", "in the other")):
+        raise FingerprintError(
+            f"{first.store.uri} and {second.store.uri} were made with different settings ({named})"
+        )
     for _ in range(TRIES):
         states = first.state(), second.state()
         try:
@@ -222,18 +225,6 @@ def _digest(ledger: Ledger) -> str:
     """Sixteen hex digits that identify a table's content."""
     files = sorted(part.sha256 for part in ledger.on_latest(lambda: list(ledger.files())))
     return sha256("".join(files).encode()).hexdigest()[:16]
-
-
-def _check_settings(first: Ledger, second: Ledger) -> None:
-    there, now = first.fingerprint, second.fingerprint
-    differing = sorted(key for key in {*there, *now} if there.get(key) != now.get(key))
-    if differing:
-        named = "; ".join(
-            f"{k}: {there.get(k, 'absent')} and {now.get(k, 'absent')}" for k in differing
-        )
-        raise FingerprintError(
-            f"{first.store.uri} and {second.store.uri} were made with different settings ({named})"
-        )
 
 
 def _choose(one: _Side, two: _Side) -> int:

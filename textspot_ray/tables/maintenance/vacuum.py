@@ -165,11 +165,9 @@ def _state(ledger: Ledger, n: int) -> Snapshot:
 
 def _vacuum_files(ledger: Ledger, grace_s: float, older_than_s: float | None) -> VacuumReport:
     snapshot, settled = ledger.snapshot, ledger.settled()
-    named = {part.path for part in ledger.files()}
-    named.update(part.path for part in snapshot.by_text)
-    named.update(part.path for record in ledger.pending() for part in record.files)
+    named = ledger.paths()
     # Empty files are superfluous once a table has rows.
-    empty = {empty_path(table) for table in {path.split("/")[0] for path in named}}
+    empty = {empty_path(path.split("/")[0]) for path in named}
     replaced = frozenset(snapshot.replaced)
     in_use: set[str] = set()  # by readers of older states, as far as is known
     rewritten = False  # whether a reader may still use files that compact or forget replaced
@@ -194,7 +192,7 @@ def _vacuum_files(ledger: Ledger, grace_s: float, older_than_s: float | None) ->
             counts_no_more, kept = entry.path in replaced, entry.path in in_use
         else:
             counts_no_more = settled.get(part[0], -1) >= part[1]
-            kept = rewritten and ledger.is_absorbed(part[0])
+            kept = rewritten and part[0] in ledger.absorbed()
         if limit is not None and 0 < entry.mtime < limit and entry.path not in in_use:
             return True
         waiting += counts_no_more and kept

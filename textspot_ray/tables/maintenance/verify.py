@@ -151,7 +151,7 @@ class _Check:
             self._by_text(by_text)
         self._commit_records()
         self._plan_rows()
-        self._litter({p.path for found in parts.values() for p in found})
+        self._litter()
 
     def _say(self, code: str, where: str, message: str, severity: str = "error") -> None:
         self.findings.append(Violation(severity, code, where, message))
@@ -358,9 +358,8 @@ class _Check:
         if left:
             self._say("unfinished", "plan", f"still to be done: {counted(left, 'shard')}", "note")
 
-    def _litter(self, named: set[str]) -> None:
-        named |= {part.path for part in self._ledger.snapshot.by_text}
-        named |= {p.path for record in self._ledger.pending() for p in record.files}
+    def _litter(self) -> None:
+        named = self._ledger.paths()
         for folder in FOLDERS:
             entries = self._ledger.store.list(f"{folder}/")
             litter = [e for e in entries if e.path not in named and e.path != empty_path(folder)]

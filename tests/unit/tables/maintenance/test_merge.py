@@ -119,7 +119,7 @@ def test_what_was_forgotten_in_one_stays_forgotten(folder):
 def test_other_settings_and_a_taken_folder_are_refused(folder):
     one, two = folder("a", make_items(5)), folder("b")
     other = open_ledger(two, {**FINGERPRINT, "precision": "int8"})
-    with pytest.raises(FingerprintError, match="precision: f32 and int8"):
+    with pytest.raises(FingerprintError, match="precision: f32 in the one, int8 in the other"):
         merge(found(one), other, folder("c"))
     with pytest.raises(TableError, match="empty folder"):
         merge(found(one), found(one), one)
