@@ -1,8 +1,8 @@
-"""How long a run will take: a sample of its items is spotted as a slot would, and scaled up.
+"""How long a run will take: a sample of its items is processed as in a slot, and scaled up.
 
-Items cost very different times (a page of small print some fifty times a street photo), so they are
-divided into strata by container and size in bytes, and the next one to spot is drawn where it
-narrows the interval most (Neyman's allocation; Cochran, Sampling Techniques, 1977, section 5.5).
+Items take very different times (a page of small print some fifty times a street photo), so they are
+divided into strata by container and size in bytes, and the next one is drawn from the stratum where
+it narrows the interval most (Neyman's allocation; Cochran, Sampling Techniques, 1977, section 5.5).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     from textspot_ray.config import RunConfig
 
 Spot: TypeAlias = Callable[[bytes], "PageInfo | None"]
-Stratum: TypeAlias = tuple[str, int]
+Key: TypeAlias = tuple[str, int]  # container, and the logarithm of the size
 _KEPT = 64  # candidates of a stratum
 _T_90 = 1.7  # Student's t for an interval of 90 % with some twenty observations
-# What a run differs by beside the sample: of five mixed archives it took 0.94 to 1.10 of the middle
-# in three, 1.03 in one of large photos, 1.25 to 1.37 in a Parquet table of pages and photos. That
-# last one is most likely the draw: rows have no size to divide them by, and a page costs thirty
-# photos.
+# How far a run differs for other reasons than sampling: of five mixed archives it took 0.94 to 1.10
+# of the middle in three, 1.03 in one of large photos, 1.25 to 1.37 in a Parquet table of pages and
+# photos. The last is most likely the draw: rows have no size to divide them by, and a page takes as
+# long as thirty photos.
 _MACHINE = 0.25
-_NARROW = 0.08  # a sampling error below which no more is spotted
+_NARROW = 0.08  # a sampling error small enough to stop
 _LEAST_SPOTTED = 8
 _TYPICAL_SPREAD = 1.0  # standard deviation by mean where a stratum has one observation
 _READ_AHEAD = 2  # items that are being read while others are spotted
-# Processes, models, Ray. Local: 93 photos took 15.3 s, of which 13 s were work; Ray: README's demo
-# of 12 images reports 7.6 s, of which some 1 s is work, and 1.5 s of imports come before (two
+# Start of processes, models, Ray. Local: 93 photos took 15.3 s, of which 13 s were work; Ray:
+# README's demo of 12 images reports 7.6 s, of which some 1 s is work, after 1.5 s of imports (two
 # cores, models compiled before).
 START_S = {"local": 2.5, "ray": 8.0}
 _START_SPREAD = 1.5  # machines and caches differ; all of the interval of an archive of few images
@@ -72,8 +72,8 @@ class Estimate:
 
 
 @dataclass(slots=True)
-class _Class:
-    """A stratum: how many items there are, some of them, and what was seen of them."""
+class _Stratum:
+    """A stratum: how many items it has, some of them, and what was measured of them."""
 
     items: int = 0
     candidates: list[Item] = field(default_factory=list)
@@ -90,7 +90,7 @@ class _Class:
         return (self.items * self.deviation(spread)) ** 2 / (n * (n + 1))
 
     def deviation(self, spread: float) -> float:
-        """Standard deviation of an item's work, s; ``spread`` by mean where it is not known."""
+        """Standard deviation of an item's work, s; ``spread`` times the mean if unknown."""
         mean = sum(self.work_s) / len(self.work_s)
         if len(self.work_s) < 3:
             return spread * mean
@@ -104,34 +104,34 @@ class _Class:
 
 
 class Sample:
-    """Takes note of listed items, and keeps some of each stratum."""
+    """Counts listed items, and keeps some of each stratum."""
 
     def __init__(self) -> None:
         self._random = random.Random(0)
-        self._classes: dict[Stratum, _Class] = {}
+        self._strata: dict[Key, _Stratum] = {}
         self.items = 0
 
     def add(self, item: Item) -> None:
-        """Note an item; it is kept by reservoir sampling."""
+        """Add an item; which ones are kept is decided by reservoir sampling."""
         size = -1 if item.size is None else int(2 * math.log2(max(1, item.size)))
-        kind = self._classes.setdefault((item.container, size), _Class())
+        stratum = self._strata.setdefault((item.container, size), _Stratum())
         self.items += 1
-        kind.items += 1
-        if len(kind.candidates) < _KEPT:
-            kind.candidates.append(item)
-        elif (at := self._random.randrange(kind.items)) < _KEPT:
-            kind.candidates[at] = item
+        stratum.items += 1
+        if len(stratum.candidates) < _KEPT:
+            stratum.candidates.append(item)
+        elif (at := self._random.randrange(stratum.items)) < _KEPT:
+            stratum.candidates[at] = item
 
     def estimate(
         self, config: RunConfig, items: int, most: int = 64, seconds: float = 30.0
     ) -> Estimate | None:
-        """Spot some of the items and scale up.
+        """Process some of the items and scale up.
 
         Args:
             config: Of the run.
             items: How many items the run will spot.
-            most: Items to spot at most.
-            seconds: After which no more are begun.
+            most: Most items to process.
+            seconds: Time after which no more are begun.
 
         Returns:
             The estimate; None if there is nothing to do, or nothing could be spotted.
@@ -143,48 +143,51 @@ class Sample:
         threads = shape.threads
         settings = settings_from(config, threads=threads.detector, streams=threads.streams)
         spot = _loaded(settings, threads.recognizer)
-        for kind in self._classes.values():
-            self._random.shuffle(kind.candidates)
+        for stratum in self._strata.values():
+            self._random.shuffle(stratum.candidates)
         with Reader(config.source, config.image) as reader:
-            work = _Work(spot, reader, self._classes, threads.detect_calls)
+            work = _Work(spot, reader, self._strata, threads.detect_calls)
             speed, failed = work.run(most, seconds, self._narrow)
-        seen = [kind for kind in self._classes.values() if kind.work_s]
-        if not any(kind.passes for kind in seen):
+        seen = self._seen()
+        if not any(stratum.passes for stratum in seen):
             return None
         total, error = self._total()
         run_s = total * speed / slots * items / self.items
         start_s = START_S[config.engine.kind]
         off = math.sqrt((_T_90 * error / total) ** 2 + _MACHINE**2) if total else 0.0
-        covered = sum(kind.items for kind in seen)
+        covered = sum(stratum.items for stratum in seen)
         passes = sum(k.items * float(np.mean(k.passes or [0])) for k in seen) / covered
         return Estimate(
             low_s=start_s / _START_SPREAD + run_s / (1 + off),
             high_s=start_s * _START_SPREAD + run_s * (1 + off),
-            spotted=sum(len(kind.work_s) for kind in seen) - failed,
+            spotted=sum(len(stratum.work_s) for stratum in seen) - failed,
             item_s=run_s / items,
             passes=passes,
             failed=failed,
         )
 
+    def _seen(self) -> list[_Stratum]:
+        return [stratum for stratum in self._strata.values() if stratum.work_s]
+
     def _total(self) -> tuple[float, float]:
         """Work of all items and its standard error, s."""
-        seen = [kind for kind in self._classes.values() if kind.work_s]
+        seen = self._seen()
         spread = _spread(seen)
         work = sum(k.items * sum(k.work_s) / len(k.work_s) for k in seen)
-        share = self.items / sum(k.items for k in seen)  # strata that nobody came to
+        share = self.items / sum(k.items for k in seen)  # adds strata without an observation
         error = math.sqrt(sum(k.variance(spread) for k in seen))
         return work * share, error * share + work * (share - 1)
 
     def _narrow(self) -> bool:
-        seen = [kind for kind in self._classes.values() if kind.work_s]
-        if len(seen) < len(self._classes) or sum(len(k.work_s) for k in seen) < _LEAST_SPOTTED:
+        seen = self._seen()
+        if len(seen) < len(self._strata) or sum(len(k.work_s) for k in seen) < _LEAST_SPOTTED:
             return False
         total, error = self._total()
         return _T_90 * error < _NARROW * total
 
 
 def _loaded(settings: SpotterSettings, recognizer_threads: int) -> Spot:
-    """Detector and recogniser with a slot's threads, ready: what they compile late is compiled."""
+    """Detector and recogniser with a slot's threads, warmed up."""
     cv2.setNumThreads(1)  # as in a slot's processes: large photos are resized on one core
     models = BundleModels(settings, recognizer_threads)
     detector, recognizer = models.detector(), models.recognizer()
@@ -203,7 +206,7 @@ def _loaded(settings: SpotterSettings, recognizer_threads: int) -> Spot:
 
 @dataclass(frozen=True, slots=True)
 class _Spotted:
-    """An item's turn on the clock, s, its pages, and the passes of one; none if it failed."""
+    """When an item was processed, s, its pages, and the passes of one page; 0 if it failed."""
 
     began_s: float = 0.0
     ended_s: float = 0.0
@@ -212,26 +215,24 @@ class _Spotted:
 
 
 class _Work:
-    """Spots items the way a slot does: as many at a time as it has calls in work.
+    """Processes items as a slot does: as many at a time as it has calls in flight.
 
-    Others are read meanwhile, and the first one is spotted once more before: what compiles only
-    with the first words is no part of an item's time.
+    Others are read meanwhile. The first one is processed once before the clock starts, because some
+    parts compile only with the first words.
     """
 
-    def __init__(
-        self, spot: Spot, reader: Reader, classes: dict[Stratum, _Class], calls: int
-    ) -> None:
+    def __init__(self, spot: Spot, reader: Reader, strata: dict[Key, _Stratum], calls: int) -> None:
         self._spot_page = spot
         self._reader = reader
-        self._classes = classes
+        self._strata = strata
         self._calls = calls
         self._turns = threading.Semaphore(calls)
         self._failed = 0
 
     def run(self, most: int, seconds: float, enough: Callable[[], bool]) -> tuple[float, int]:
-        """Seconds on the clock by seconds of work, and how many items failed."""
+        """Wall-clock seconds per second of work, and how many items failed."""
         began = time.perf_counter()
-        running: dict[Future[_Spotted], _Class] = {}
+        running: dict[Future[_Spotted], _Stratum] = {}
         begun = 0
         turns: list[_Spotted] = []
         chosen = self._choose()
@@ -247,37 +248,36 @@ class _Work:
                     picked = next(chosen, None)
                     if picked is None:
                         break
-                    kind, item = picked
-                    running[pool.submit(self._spot, item)] = kind
+                    stratum, item = picked
+                    running[pool.submit(self._spot, item)] = stratum
                     begun += 1
                 if not running:
                     break
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
-                    kind, turn = running.pop(future), future.result()
-                    kind.work_s.append((turn.ended_s - turn.began_s) * turn.pages)
+                    stratum, turn = running.pop(future), future.result()
+                    stratum.work_s.append((turn.ended_s - turn.began_s) * turn.pages)
                     turns.append(turn)
                     if turn.passes:
-                        kind.passes.append(turn.passes)
+                        stratum.passes.append(turn.passes)
                     else:
                         self._failed += 1
         return _speed(turns), self._failed
 
-    def _choose(self) -> Iterator[tuple[_Class, Item]]:
+    def _choose(self) -> Iterator[tuple[_Stratum, Item]]:
         while True:
-            seen = [kind for kind in self._classes.values() if kind.work_s]
-            spread = _spread(seen)
-            # of strata that nobody has looked at, the one with the most bytes first
+            spread = _spread(self._strata.values())
+            # Among strata without an observation, the one with the most bytes comes first.
             best = max(
-                self._classes.values(),
-                key=lambda kind: (kind.gain(spread), kind.items * _bytes(kind)),
+                self._strata.values(),
+                key=lambda stratum: (stratum.gain(spread), stratum.items * _bytes(stratum)),
             )
             if not best.gain(spread):
                 return
             yield best, best.candidates.pop()
 
     def _spot(self, item: Item) -> _Spotted:
-        """Read and spot an item; a file's pages cost as its first."""
+        """Read and process an item; pages of a file are assumed to cost as much as its first."""
         encoded = next(iter(self._reader.read([item])))
         if encoded.data is None:
             return _Spotted()
@@ -291,9 +291,9 @@ class _Work:
 
 
 def _speed(turns: list[_Spotted]) -> float:
-    """Seconds on the clock by seconds of work, as long as there was work for all calls.
+    """Wall-clock seconds per second of work, while all calls had work.
 
-    At the end some are idle, which they are not in a long run; waiting for reads is no work.
+    At the end some are idle, which they are not in a long run; waiting for reads is not work.
     """
     worked = sorted((t for t in turns if t.ended_s > t.began_s), key=lambda turn: turn.began_s)
     if not worked:
@@ -310,12 +310,12 @@ def _speed(turns: list[_Spotted]) -> float:
     return clock_s / work_s
 
 
-def _spread(seen: list[_Class]) -> float:
-    """Standard deviation by mean of strata with several observations; a typical one at least."""
-    known = [k for k in seen if len(k.work_s) > 2 and sum(k.work_s) > 0]
+def _spread(strata: Iterable[_Stratum]) -> float:
+    """Median of deviation / mean over strata with several observations, or a typical value."""
+    known = [k for k in strata if len(k.work_s) > 2 and sum(k.work_s) > 0]
     ratios = [float(np.std(k.work_s, ddof=1) / np.mean(k.work_s)) for k in known]
     return float(np.median(ratios)) if len(ratios) > 2 else _TYPICAL_SPREAD
 
 
-def _bytes(kind: _Class) -> int:
-    return kind.candidates[0].size or 1 if kind.candidates else 0
+def _bytes(stratum: _Stratum) -> int:
+    return stratum.candidates[0].size or 1 if stratum.candidates else 0

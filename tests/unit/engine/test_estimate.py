@@ -120,7 +120,7 @@ def test_of_any_number_of_items_few_are_kept() -> None:
     for n in range(20_000):
         sample.add(Item(str(n), "x", size=1 << (n % 8)))
     assert sample.items == 20_000
-    assert sum(len(kind.candidates) for kind in sample._classes.values()) <= 8 * estimate._KEPT
+    assert sum(len(stratum.candidates) for stratum in sample._strata.values()) <= 8 * estimate._KEPT
 
 
 def test_speed_is_that_of_full_work() -> None:
