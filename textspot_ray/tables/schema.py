@@ -93,22 +93,12 @@ ERRORS = _schema(
 )
 
 # A slim copy of words, sorted by text_key and text, that compact makes for look-ups.
-WORDS_BY_TEXT = _schema(
-    "words_by_text",
-    [
-        ("text_key", pa.string()),
-        ("text", pa.string()),
-        ("text_confidence", pa.float32()),
-        ("image_id", pa.string()),
-        ("word_index", pa.int32()),
-        ("x_min", pa.float32()),
-        ("y_min", pa.float32()),
-        ("x_max", pa.float32()),
-        ("y_max", pa.float32()),
-        ("angle_deg", pa.float32()),
-    ],
-)
 BY_TEXT = "words_by_text"
+_BY_TEXT_COLUMNS = (
+    *("text_key", "text", "text_confidence", "image_id", "word_index"),
+    *("x_min", "y_min", "x_max", "y_max", "angle_deg"),
+)
+WORDS_BY_TEXT = _schema(BY_TEXT, [(name, WORDS.field(name).type) for name in _BY_TEXT_COLUMNS])
 
 SCHEMAS: dict[str, pa.Schema] = {"words": WORDS, "images": IMAGES, "errors": ERRORS}
 
@@ -125,7 +115,7 @@ _DICTIONARY = {
     "words": ["image_id", "text", "text_key"],
     "images": ["source", "format", "status", "extra", "run_id", "shard", "damage"],
     "errors": ["stage", "kind", "message"],
-    "words_by_text": ["text_key", "text"],  # its image_ids rarely repeat within a row group
+    BY_TEXT: ["text_key", "text"],  # its image_ids rarely repeat within a row group
 }
 
 

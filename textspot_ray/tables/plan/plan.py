@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from textspot_ray.tables.commit.commit_record import CommitRecord
     from textspot_ray.tables.commit.ledger import Ledger
+    from textspot_ray.tables.plan.segment import Hashes
 
 _OPEN_FILES = 4  # segments kept open: their footers serve many shards
 
@@ -185,8 +186,7 @@ class Plan:
         """All planned ids and their newest content tags; read once, then kept up to date."""
         if len(self._indexed) < len(self._segments):
             for seq in sorted(self._segments.keys() - self._indexed):
-                hi, lo, tags = self._open(seq).hashes()
-                self._add_to_index(self._segments[seq], hi, lo, tags)
+                self._add_to_index(self._segments[seq], self._open(seq).hashes())
         return self._index
 
     def has(self, shard: ShardId) -> bool:
@@ -203,23 +203,10 @@ class Plan:
         ]
         return np.concatenate([*rows, np.zeros(0, np.bool_)]).astype(np.bool_)
 
-    def add_segment(
-        self,
-        head: Segment,
-        hi: NDArray[np.uint64],
-        lo: NDArray[np.uint64],
-        tags: NDArray[np.uint64],
-    ) -> None:
-        """Add a segment that this process has just put.
-
-        Args:
-            head: Of the segment.
-            hi: High halves of its ids' hashes.
-            lo: Low halves.
-            tags: Hashes of the content tags.
-        """
+    def add_segment(self, head: Segment, hashes: Hashes) -> None:
+        """Add a segment that this process has just put."""
         self._note(head)
-        self._add_to_index(head, hi, lo, tags)
+        self._add_to_index(head, hashes)
 
     def shard_at(self, ordinal: int) -> ShardId:
         """The shard of the item with this ordinal in the index."""
@@ -294,13 +281,8 @@ class Plan:
                 cut = head.cut(i)
                 self._redo.setdefault(cut.shard, []).append((head.seq, cut.start, cut.stop))
 
-    def _add_to_index(
-        self,
-        head: Segment,
-        hi: NDArray[np.uint64],
-        lo: NDArray[np.uint64],
-        tags: NDArray[np.uint64],
-    ) -> None:
+    def _add_to_index(self, head: Segment, hashes: Hashes) -> None:
+        hi, lo, tags = hashes
         self._indexed.add(head.seq)
         if head.kind == "redo":
             found = self._index.find(hi, lo)

@@ -237,8 +237,8 @@ class _Update:
         if not won:
             self.plan.refresh()
             return False
-        ids = hash_ids(item.image_id for item in items)
-        self.plan.add_segment(head, *ids, hash_tags(item.content_tag for item in items))
+        hi, lo = hash_ids(item.image_id for item in items)
+        self.plan.add_segment(head, (hi, lo, hash_tags(item.content_tag for item in items)))
         if self.on_segment is not None:
             self.on_segment(head)
         return True

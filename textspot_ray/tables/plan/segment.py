@@ -33,6 +33,8 @@ from textspot_ray.tables.schema import TABLE_VERSION, VERSION_KEY, from_bytes, t
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Hashes = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]
+
 PLAN = f"{STATE}/plan/"
 ROWS_PER_GROUP = 4096
 _HEAD_KEY = b"textspot.segment"
@@ -283,7 +285,7 @@ class SegmentFile:
                 sources=tuple(from_bytes(bytes.fromhex(source)) for source in head["sources"]),
             )
 
-    def hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
+    def hashes(self) -> Hashes:
         """High and low half of every id's hash, and the tags' hashes."""
         with self._damage():
             table = self._file.read(columns=["id_hi", "id_lo", "tag"])
