@@ -367,15 +367,11 @@ class Ledger:
         def fetch(shard: ShardId) -> CommitRecord | None:
             return read_commit_record(self.store, shard, newest[shard])
 
-        if len(unread) > 1:
-            with ThreadPoolExecutor(_READERS) as pool:
-                fetched = list(pool.map(fetch, unread))
-        else:
-            fetched = [fetch(shard) for shard in unread]
-        read = dict(zip(unread, fetched, strict=True))
-        found = {shard: read[shard] if shard in read else known[shard] for shard in newest}
-        records = {shard: record for shard, record in found.items() if record is not None}
-        return records if len(records) == len(found) else None
+        with ThreadPoolExecutor(_READERS) as pool:
+            read = dict(zip(unread, pool.map(fetch, unread), strict=True))
+        found = ((shard, known.get(shard) or read[shard]) for shard in newest)
+        records = {shard: record for shard, record in found if record is not None}
+        return records if len(records) == len(newest) else None
 
 
 class _TableFile(msgspec.Struct):

@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -55,11 +54,6 @@ from textspot_ray.tables.plan.segment import (
 )
 from textspot_ray.tables.schema import TABLES, WORDS_BY_TEXT
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Hashes = tuple[NDArray[np.uint64], NDArray[np.uint64]]
-
 MERGED = f"{STATE}/merged.json"  # sources and report of the merge
 
 
@@ -90,7 +84,7 @@ class _Side:
         self.plan = Plan(ledger.store)
         self.plan.refresh()
         self.index = self.plan.index()
-        self.hashes = _hashes(self.plan)
+        self.hashes = self.plan.hashes()
         self.settled = self.plan.settled_rows(ledger.settled())
         self.forgotten = np.zeros(len(self.index), np.bool_)
         at = self.index.find(*ledger.forgotten())
@@ -308,13 +302,3 @@ def _copy_plan(side: _Side, out: Store) -> None:
         kept = rows.filter(pa.array(stays))
         out.put(segment_path(fresh.seq), encode_rows(fresh, kept))
         file.close()
-
-
-def _hashes(plan: Plan) -> Hashes:
-    """Both halves of every id's hash, by ordinal."""
-    halves = list(plan.hashes())
-    empty = np.zeros(0, np.uint64)
-    return (
-        np.concatenate([empty, *(hi for hi, _ in halves)]),
-        np.concatenate([empty, *(lo for _, lo in halves)]),
-    )

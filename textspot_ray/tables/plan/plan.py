@@ -175,12 +175,12 @@ class Plan:
         """Names of a shard's items."""
         return [item.image_id for item in self._shard_items(shard)]
 
-    def hashes(self) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
+    def hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Both halves of the hashes of all ids, in the order of the index."""
         self.index()
-        for seq in self._start_seqs:
-            hi, lo, _ = self._open(seq).hashes()
-            yield hi, lo
+        halves = [self._open(seq).hashes()[:2] for seq in self._start_seqs]
+        hi, lo = np.concatenate([np.zeros((2, 0), np.uint64), *map(np.stack, halves)], axis=1)
+        return hi, lo
 
     def index(self) -> IdIndex:
         """All planned ids and their newest content tags; read once, then kept up to date."""
