@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support import table_data
 from tests.support.table_data import found, make_item, make_items
 from tests.support.table_job import OUTPUT, work
 from textspot_ray.errors import TableError
@@ -31,7 +32,7 @@ def commit(ledger, index, started, finished, images=8):
         ShardId(0, index), 0, f"{index:012x}", "r", "run", ledger.digest, counts, (),
         started_at=started, finished_at=finished,
     )  # fmt: skip
-    assert ledger.commit(record)
+    assert table_data.commit(ledger, record)
 
 
 def test_before_anything_is_done(store):
