@@ -32,8 +32,8 @@ from textspot_ray.engine.ray import scheduler
 from textspot_ray.engine.ray.cluster import Node
 from textspot_ray.engine.slot.open_shards import ShardOutcome
 from textspot_ray.engine.slot.slot import Recipe, Report
-from textspot_ray.engine.slot.slot_metrics import PARTS, QUEUES, STAGES, SlotMetrics
-from textspot_ray.records import Counts
+from textspot_ray.engine.slot.slot_metrics import PARTS, QUEUES, SlotMetrics
+from textspot_ray.records import TIMED_STAGES, Counts
 from textspot_ray.storage.stores import open_store
 from textspot_ray.tables.commit.commit_record import put_commit_record
 from textspot_ray.tables.commit.ledger import fingerprint_digest
@@ -82,7 +82,7 @@ class FakeRunner:
         n = int(self._done)
         metrics = SlotMetrics(
             self._node,
-            dict.fromkeys(STAGES, 1.5),
+            dict.fromkeys(TIMED_STAGES, 1.5),
             dict.fromkeys(QUEUES, 2),
             dict.fromkeys(PARTS, 2**28),
             {"image": 0, "storage": 1},

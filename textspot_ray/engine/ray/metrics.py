@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from textspot_ray.engine.progress import OnProgress, Progress
-from textspot_ray.engine.slot.slot_metrics import PARTS, QUEUES, RETRIES, STAGES
+from textspot_ray.engine.slot.slot_metrics import PARTS, QUEUES, RETRIES
+from textspot_ray.records import TIMED_STAGES
 from textspot_ray.redaction import redact_text
 
 INTERVAL_S: Final = 5.0
@@ -79,7 +80,7 @@ METRICS: Final[dict[str, Metric]] = {
     "textspot_nodes": _one("Nodes with a slot that works", lambda p: len(p.slots)),
     "textspot_stage_seconds": _by(
         "stage",
-        STAGES,
+        TIMED_STAGES,
         "Seconds of work by stage, summed over this run's images",
         lambda p: p.stage_s,
     ),

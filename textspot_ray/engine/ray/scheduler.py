@@ -64,7 +64,6 @@ class SlotHandle:
         where: The node it is on; None until its runner has started.
         ref: The open call, if any.
         since_s: When that call was sent.
-        opened: Whether the runner has started.
         placed: Whether its placement group has its resources.
         has_progress: Whether it has finished an image.
         wants: Whether it wants a task.
@@ -79,12 +78,16 @@ class SlotHandle:
     ref: Any
     since_s: float
     placed: bool = False
-    opened: bool = False
     has_progress: bool = False
     wants: bool = True
     idle: bool = True
     where: str | None = None
     leave_by_s: float | None = None
+
+    @property
+    def opened(self) -> bool:
+        """Whether its runner has started."""
+        return self.where is not None
 
 
 @dataclass(slots=True)
@@ -300,8 +303,7 @@ class Scheduler:
 
     def _take(self, slot: SlotHandle, answer: Report | str) -> None:
         if isinstance(answer, str):
-            slot.opened = slot.placed = True
-            slot.where = answer
+            slot.placed, slot.where = True, answer
             return
         if answer.settled or answer.open_counts.images or answer.helped:
             slot.has_progress = True

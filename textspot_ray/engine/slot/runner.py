@@ -43,9 +43,10 @@ from textspot_ray.engine.slot.ports import (
     blank_png,
 )
 from textspot_ray.engine.slot.read_ahead import ReadAhead
-from textspot_ray.engine.slot.slot_metrics import STAGES, SlotMetrics
+from textspot_ray.engine.slot.slot_metrics import SlotMetrics
 from textspot_ray.engine.slot.worker_pool import State, WorkerHandle, WorkerPool
 from textspot_ray.records import (
+    TIMED_STAGES,
     Counts,
     DetectedPage,
     Encoded,
@@ -107,7 +108,7 @@ class ShardRunner:
         self._open = OpenShards(events, read_ahead.release)
         self._settled: list[ShardOutcome] = []
         self._helped: list[LongFile] = []
-        self._stage_s = dict.fromkeys(STAGES, 0.0)
+        self._stage_s = dict.fromkeys(TIMED_STAGES, 0.0)
         self._image_retries = 0
         self._draining = False
 
@@ -443,7 +444,7 @@ class ShardRunner:
             error = replace(result.error, message=self._redact(result.error.message))
             result = replace(result, error=error)
         self._flow.end(task)
-        for stage in STAGES:
+        for stage in TIMED_STAGES:
             self._stage_s[stage] += getattr(result, f"{stage}_s")
         self._policy.finished(result)
         shard = task.shard

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from textspot_ray.records import TIMED_STAGES
-
-STAGES: Final = TIMED_STAGES
 QUEUES: Final = ("read", "detect", "detecting", "recognise", "commit")
 PARTS: Final = ("driver", "runner", "detector", "recogniser", "spotter")
 RETRIES: Final = ("image", "shard", "storage")
@@ -20,7 +17,7 @@ class SlotMetrics:
 
     Attributes:
         node: Name of the machine, and of the Ray node if there is one.
-        stage_s: Seconds per stage, summed over the slot's images, by `STAGES`.
+        stage_s: Seconds per stage, summed over the slot's images, by `records.TIMED_STAGES`.
         waiting: Images (shards for ``commit``) by `QUEUES`: to be read, read and not begun, in the
             detector, waiting for the recogniser, being committed.
         memory_bytes: Unique memory of the slot's processes, by `PARTS`; of several of one kind,
