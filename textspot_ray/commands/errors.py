@@ -7,11 +7,12 @@ wrong with the file.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 
 from textspot_ray.commands.table_options import add_folder_argument, add_kind_option, table_ledger
 from textspot_ray.errors import ExitCode, UsageError, printable
+
+_COLUMNS = ("image_id", "stage", "kind", "attempts", "message")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,21 +33,15 @@ def main(args: argparse.Namespace) -> int:
     """
     from textspot_ray.tables.status import damaged_rows, error_rows
 
-    if args.damaged:
-        if args.kind:
-            raise UsageError("--kind is a kind of failure: leave it out with --damaged")
-        for damaged in damaged_rows(table_ledger(args)):
-            if args.json:
-                print(json.dumps(damaged, ensure_ascii=False))
-            else:
-                print(damaged["image_id"], damaged["damage"], sep="\t")
-        return ExitCode.OK
-    for row in error_rows(table_ledger(args)):
-        if args.kind and row.kind not in args.kind:
+    if args.damaged and args.kind:
+        raise UsageError("--kind is a kind of failure: leave it out with --damaged")
+    ledger = table_ledger(args)
+    columns = ("image_id", "damage") if args.damaged else _COLUMNS
+    for row in damaged_rows(ledger) if args.damaged else error_rows(ledger):
+        if args.kind and row["kind"] not in args.kind:
             continue
         if args.json:
-            print(json.dumps(dataclasses.asdict(row), ensure_ascii=False))
+            print(json.dumps(row, ensure_ascii=False))
         else:
-            cells = (row.image_id, row.stage, row.kind, str(row.attempts), row.message)
-            print("\t".join(printable(str(cell)) for cell in cells))
+            print("\t".join(printable(str(row[column])) for column in columns))
     return ExitCode.OK

@@ -63,17 +63,6 @@ class TableStatus:
         return self.shards_done == self.shards_total and not self.redo_shards
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorRow:
-    """A row of ``errors``."""
-
-    image_id: str
-    stage: str
-    kind: str
-    message: str
-    attempts: int
-
-
 def table_status(ledger: Ledger, plan: Plan, now: float | None = None) -> TableStatus:
     """Read the state of a job; both arguments are refreshed.
 
@@ -137,26 +126,28 @@ def run_records(store: Store) -> list[dict[str, Any]]:
     return records
 
 
-def error_rows(ledger: Ledger) -> Iterator[ErrorRow]:
+def error_rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
     """The rows of ``errors``, streamed.
 
     Raises:
         StorageError: A file is damaged.
         AbortedError: The table was rewritten meanwhile.
     """
-    for row in _streamed(ledger, "errors", None):
-        yield ErrorRow(**row)
+    return _streamed(ledger, "errors", None)
 
 
-def damaged_rows(ledger: Ledger) -> Iterator[dict[str, str]]:
+def damaged_rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
     """``image_id`` and ``damage`` of images that were read although their file is damaged."""
-    for row in _streamed(ledger, "images", ["image_id", "damage"]):
-        if row["damage"] is not None:
-            yield row
+    return _streamed(ledger, "images", ["image_id", "damage"])
 
 
 def _streamed(ledger: Ledger, table: str, columns: list[str] | None) -> Iterator[dict[str, Any]]:
     """Rows of a table; if files disappear before the first row, the latest state is read instead.
+
+    Args:
+        ledger: Of the table.
+        table: Which.
+        columns: Those to return, of rows that have a value in the last; None: all, of all rows.
 
     Raises:
         AbortedError: Files disappeared later.

@@ -72,7 +72,7 @@ def test_a_finished_job_and_its_errors(store):
     assert status.done and status.eta_s == 0
     rows = list(error_rows(ledger))
     assert len(rows) == status.counts.failed == sum(status.counts.failures.values()) > 0
-    assert {row.kind for row in rows} == set(status.counts.failures)
+    assert {row["kind"] for row in rows} == set(status.counts.failures)
 
 
 def test_changed_items_waiting_to_be_redone_are_told(store):
