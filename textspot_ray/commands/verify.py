@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from textspot_ray.commands.table_options import add_folder_argument, table_ledger, table_plan
-from textspot_ray.errors import ExitCode
+from textspot_ray.errors import ExitCode, printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,8 @@ def main(args: argparse.Namespace) -> int:
     ledger = table_ledger(args)
     report = verify(ledger, table_plan(ledger), checksums=not args.quick, deep=args.deep)
     for finding in report.findings:
-        print(f"{finding.severity}: {finding.code}: {finding.where}: {finding.message}")
+        said = f"{finding.severity}: {finding.code}: {finding.where}: {finding.message}"
+        print(printable(said))  # ids that users gave may hold anything
     print(f"{'sound' if report.sound else 'NOT SOUND'}: {counted(report.files, 'file')}, ", end="")
     print(byte_size(report.bytes))
     for line in counts_lines(report.counts, ledger.store.uri):

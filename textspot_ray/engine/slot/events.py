@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Final
 
+from textspot_ray.errors import printable
 from textspot_ray.redaction import redact_text
 
 PER_MINUTE: Final = 60  # lines; an archive may hold a million images that end their worker
@@ -77,7 +78,7 @@ class RateLimitedLog:
 
 
 class PlainLines(logging.Formatter):
-    """A line of text, without the secrets of the configuration."""
+    """A line of text, without the secrets of the configuration and without control characters."""
 
     def __init__(self, redact: Callable[[str], str]) -> None:
         super().__init__("textspot: %(message)s")
@@ -85,7 +86,8 @@ class PlainLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record."""
-        return self._redact(super().format(record))
+        lines = self._redact(super().format(record)).split("\n")  # a trace has several
+        return "\n".join(map(printable, lines))
 
 
 class JsonLines(logging.Formatter):

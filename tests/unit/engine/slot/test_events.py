@@ -10,7 +10,7 @@ import pytest
 from tests.support.inprocess import Bench
 from textspot_ray.config import EngineConfig
 from textspot_ray.engine.slot import events as notes
-from textspot_ray.engine.slot.events import JsonLines, RateLimitedLog, SlotEvent
+from textspot_ray.engine.slot.events import JsonLines, PlainLines, RateLimitedLog, SlotEvent
 from textspot_ray.errors import ConfigError
 
 LOG = logging.getLogger("textspot_ray.tests.notes")
@@ -49,6 +49,14 @@ def test_a_note_as_json(caplog: pytest.LogCaptureFixture) -> None:
     }
     assert set(second) == {"time", "level", "message"}
     assert second["message"] == "no node is left; waiting for 5 s"
+
+
+def test_text_of_a_file_cannot_move_the_cursor() -> None:
+    told = SlotEvent("a decoder said \x1b[2J", image="\x1b]0;title\x07.jpg")
+    record = logging.LogRecord("x", logging.WARNING, "x.py", 1, "slot 0: %s\nmore", (told,), None)
+    assert PlainLines(str).format(record) == (
+        "textspot: slot 0: a decoder said \\x1b[2J (\\x1b]0;title\\x07.jpg)\nmore"
+    )
 
 
 def test_a_trace_stays_within_its_line() -> None:
