@@ -6,6 +6,7 @@ import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from textspot_ray.engine.slot.done_pages import BLOCK_PAGES, LongFile
 from textspot_ray.records import ShardId
@@ -28,8 +29,7 @@ class Dispatch:
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)
-        self._sources: deque[Iterator[Task]] = deque()
-        self._held: Task | None = None  # read from a source, but of the next group
+        self._sources: deque[Iterator[deque[Task]]] = deque()
         self._window: list[deque[Task]] = []
         self._own: dict[int, deque[Task]] = {}  # the rest of the group a slot works on
         self._given: dict[int, dict[Key, Task]] = {}
@@ -41,7 +41,7 @@ class Dispatch:
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Append a source of tasks; it is read as needed."""
-        self._sources.append(iter(tasks))
+        self._sources.append(_groups(tasks))
 
     @property
     def busy(self) -> bool:
@@ -155,17 +155,17 @@ class Dispatch:
 
     def _fill(self) -> None:
         while self._sources and len(self._window) < _WINDOW:
-            task, self._held = self._held, None
-            if task is None:
-                task = next(self._sources[0], None)
-            if task is None:
+            group = next(self._sources[0], None)
+            if group is None:
                 self._sources.popleft()
-                continue
-            group = deque([task])
-            while task.affinity is not None:
-                following = next(self._sources[0], None)
-                if following is None or following.affinity != task.affinity:
-                    self._held = following
-                    break
-                group.append(following)
-            self._window.append(group)
+            else:
+                self._window.append(group)
+
+
+def _groups(tasks: Iterable[Task]) -> Iterator[deque[Task]]:
+    """Tasks that one slot must do in sequence; most are alone."""
+    for affinity, group in groupby(tasks, lambda task: task.affinity):
+        if affinity is None:
+            yield from (deque([task]) for task in group)
+        else:
+            yield deque(group)
