@@ -32,7 +32,7 @@ from textspot_ray.storage.abandonable import AbandonableFuture, AbandonablePool
 from textspot_ray.storage.faults import Fault, RetryPolicy, error_kind, fault_of, reason_of
 from textspot_ray.storage.filesystem import WEB
 from textspot_ray.storage.urls import UrlSecrets
-from textspot_ray.storage.volume import SLOWEST_BYTES_S, Grow, Volume
+from textspot_ray.storage.volume import SLOWEST_BYTES_S, Grow, Volume, steady
 from textspot_ray.storage.volumes import Volumes
 
 T = TypeVar("T")
@@ -375,7 +375,7 @@ class _Fetcher:
         spans = [access.span(item) for item in items]
         start, stop = spans[0][0], max(stop for _, stop in spans)
         if access.reads_more and len(items) == 1 and stop - start > _GROUP_BYTES:
-            stop = start + _HEAD_BYTES
+            return [self._large(access, items[0], start, beat)]
         try:
             volume, path = self.place(items[0])
             block = self._call(beat, lambda: volume.read(path, start, stop))
@@ -398,6 +398,26 @@ class _Fetcher:
                 )
             )
         return fetched
+
+    def _large(self, access: Ranged, item: Item, start: int, beat: Beat) -> _Read:
+        """An item whose header is read first, and then its data: of one state of the source."""
+
+        def attempt() -> _Read:
+            volume, path = self.place(item)
+
+            def read() -> bytes:
+                head = memoryview(volume.read(path, start, start + _HEAD_BYTES))
+
+                def more(begin: int, end: int) -> bytes:
+                    beat()
+                    return volume.read(path, begin, end)
+
+                return access.content(item, head, more, self.max_bytes)
+
+            beat()
+            return _whole(steady(path, read, lambda: volume.stamp(path)))
+
+        return self.guarded(item, lambda: self.retry.call(attempt))
 
     def guarded(self, item: Item, read: Callable[[], _Read]) -> _Read:
         """What a read gives, or why it gives nothing."""

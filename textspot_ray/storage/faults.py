@@ -106,8 +106,21 @@ def fault_of(exc: BaseException) -> Fault:
     return Fault.MISSING if missing else Fault.OTHER
 
 
+class SourceChangedError(OSError):
+    """A file was written to, or replaced, while it was read; reading it again may do.
+
+    Args:
+        path: Driver's path of the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.EBUSY, "it changed while it was read", path)
+
+
 def error_kind(exc: BaseException) -> ErrorKind:
     """What a driver's exception is called in the errors table."""
+    if any(isinstance(link, SourceChangedError) for link in _chain(exc)):
+        return ErrorKind.CHANGED
     return _ERROR_KINDS.get(fault_of(exc), ErrorKind.STORAGE)
 
 

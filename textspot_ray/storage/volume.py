@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 
+from textspot_ray.storage.faults import SourceChangedError
 from textspot_ray.storage.filesystem import LOCAL, content_tag, is_memory, walk_remote
 
 T = TypeVar("T")
@@ -22,6 +23,11 @@ Descend = Callable[[str], bool]
 Grow = Callable[[int], None]
 _MAX_AT_ONCE = 2**30  # Linux reads at most 2 GiB in a call
 SLOWEST_BYTES_S = 1e6  # a transfer may take this long on top of the longest silence
+# Drivers of object stores fetch what is smaller by one request, which gives one version of the
+# object. Of larger ones s3fs and gcsfs ask for parts beside each other, of whichever version.
+_ONE_REQUEST_BYTES = 4 << 20
+_OBJECT_STORES = frozenset({"s3", "gs", "az", "abfs"})
+_ONE_PACKET_BYTES = 32 << 10  # of SFTP; other drivers' are larger
 
 
 def no_growth(size: int) -> None:
@@ -47,6 +53,26 @@ class SkippedEntry:
     fault: OSError | None = None
 
 
+def steady(path: str, read: Callable[[], bytes], stamp: Callable[[], object]) -> bytes:
+    """Bytes of a file that others may write to: of one state of it, never of two.
+
+    What is appended behind them, as to a tar that is being written, does no harm.
+
+    Args:
+        path: The file, for the error.
+        read: Reads them.
+        stamp: Changes when the file does.
+
+    Raises:
+        SourceChangedError: They changed while they were read.
+    """
+    before = stamp()
+    data = read()
+    if stamp() != before and read() != data:
+        raise SourceChangedError(path)
+    return data
+
+
 class Volume:
     """A place that sources are read from."""
 
@@ -55,6 +81,11 @@ class Volume:
     def info(self, path: str) -> FileInfo:
         """What is at a path; `FileNotFoundError` if nothing is."""
         raise NotImplementedError
+
+    def stamp(self, path: str) -> object:
+        """What tells two states of a file apart, if its store tells anything."""
+        info = self.info(path)
+        return info.size, info.tag
 
     def walk(
         self, root: str, descend: Descend = lambda _: True
@@ -74,6 +105,9 @@ class Volume:
             path: Driver's path.
             start: First byte.
             stop: Byte after the last; None: the end.
+
+        Raises:
+            SourceChangedError: They changed while they were read.
         """
         raise NotImplementedError
 
@@ -88,6 +122,9 @@ class Volume:
                 listed.
             grow: Called with the bytes that are about to be held, or that have just come; may
                 wait until there is room for them.
+
+        Raises:
+            SourceChangedError: The file changed while it was read.
         """
         raise NotImplementedError
 
@@ -149,9 +186,13 @@ class LocalVolume(Volume):
 
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
         descriptor = _open_regular(path)
-        try:
+
+        def read() -> bytes:
             size = os.fstat(descriptor).st_size
             return _pread(descriptor, start, size if stop is None else min(stop, size))
+
+        try:
+            return steady(path, read, lambda: _local_info(path, os.fstat(descriptor)))
         finally:
             os.close(descriptor)
 
@@ -165,7 +206,10 @@ class LocalVolume(Volume):
             if size > max_bytes:
                 return None, info
             grow(size)
-            return _pread(descriptor, 0, size), info
+            data = _pread(descriptor, 0, size)
+            if _local_info(path, os.fstat(descriptor)) != info or len(data) != size:
+                raise SourceChangedError(path)
+            return data, info
         finally:
             os.close(descriptor)
 
@@ -193,10 +237,20 @@ class RemoteVolume(Volume):
             yield self._info(entry.path, entry.info)
 
     def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
-        if start == 0 and stop is None:
-            return bytes(self._fs.cat_file(path))
         if stop is not None and stop <= start:
             return b""
+        if stop is not None and self._in_one_act(stop - start):
+            return self._read(path, start, stop)
+        return steady(path, lambda: self._read(path, start, stop), lambda: self.stamp(path))
+
+    def _in_one_act(self, size: int) -> bool:
+        """Whether the driver fetches so many bytes at once, so that they are of one state."""
+        at_once = _ONE_REQUEST_BYTES if self.protocol in _OBJECT_STORES else _ONE_PACKET_BYTES
+        return size <= at_once
+
+    def _read(self, path: str, start: int, stop: int | None) -> bytes:
+        if start == 0 and stop is None:
+            return bytes(self._fs.cat_file(path))
         try:
             return bytes(self._fs.cat_file(path, start=start, end=stop))
         except OSError:
@@ -220,6 +274,8 @@ class RemoteVolume(Volume):
         data = bytes(self._fs.cat_file(path))
         if len(data) != info.size:
             raise OSError(errno.EIO, f"got {len(data)} of {info.size} bytes", path)
+        if not self._in_one_act(info.size) and self.info(path) != info:
+            raise SourceChangedError(path)
         return data, info
 
     def _read_bounded(self, path: str, max_bytes: int, grow: Grow) -> bytes | None:

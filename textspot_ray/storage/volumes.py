@@ -83,6 +83,9 @@ class TimedVolume(Volume):
     def info(self, path: str) -> FileInfo:
         return self.timed(lambda: self._volume.info(path))
 
+    def stamp(self, path: str) -> object:
+        return self.timed(lambda: self._volume.stamp(path))
+
     def walk(
         self, root: str, descend: Descend = lambda _: True
     ) -> Iterator[FileInfo | SkippedEntry]:

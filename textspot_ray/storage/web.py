@@ -60,6 +60,17 @@ class WebVolume(Volume):
         _, size = self._run(path, lambda url: self._get(url, 0, 1, no_growth))
         return FileInfo(path, size, None)
 
+    def stamp(self, path: str) -> object:
+        """Size and date: a mirror or proxy may give each request another ETag."""
+        from aiohttp import ClientResponseError
+
+        try:
+            return self._run(path, self._head_stamp)
+        except ClientResponseError as exc:
+            if exc.status not in _NO_HEAD:
+                raise
+        return self.info(path).size
+
     def walk(
         self, root: str, descend: Descend = lambda _: True
     ) -> Iterator[FileInfo | SkippedEntry]:
@@ -130,10 +141,14 @@ class WebVolume(Volume):
         return await session.request(method, self._fs.encode_url(url), **options)
 
     async def _head(self, url: str) -> int | None:
+        size, _ = await self._head_stamp(url)
+        return size
+
+    async def _head_stamp(self, url: str) -> tuple[int | None, str | None]:
         answer = await self._request("HEAD", url, **{"Accept-Encoding": "identity"})
         async with answer:
             answer.raise_for_status()
-            return _length(answer)
+            return _length(answer), answer.headers.get("Last-Modified")
 
     async def _get(
         self,

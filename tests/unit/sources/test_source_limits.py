@@ -305,6 +305,63 @@ def test_twenty_broken_urls_end_soon(serve: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("patient")
+def test_a_body_that_is_cut_short_is_no_image(serve: Any, tmp_path: Path) -> None:
+    """With a length that promises more, and in chunks without the last."""
+    whole = picture(3, size=(300, 300))
+    tries: list[str] = []
+
+    def answer(handler: Any) -> None:
+        if handler.command == "HEAD":
+            send(handler, whole)
+            return
+        tries.append(handler.path)
+        half = len(whole) // 2
+        if tries.count(handler.path) > 1:
+            send(handler, whole)
+        elif "chunks" in handler.path:
+            handler.protocol_version = "HTTP/1.1"
+            handler.send_response(200)
+            handler.send_header("Transfer-Encoding", "chunked")
+            handler.end_headers()
+            handler.wfile.write(b"%x\r\n%s\r\n" % (half, whole[:half]))
+            handler.close_connection = True
+        else:
+            send(handler, whole[:half], **{"Content-Length": len(whole)})
+
+    url = serve(answer)
+    items, _ = listed(f"{url}/length.jpg", f"{url}/chunks.jpg")
+    got = read_all(items)
+    assert [e.error for e in got] == [None, None], tries
+    assert [e.data for e in got] == [whole, whole] and len(tries) == 4
+
+
+def test_a_member_is_not_made_of_two_tars_of_a_server(serve: Any) -> None:
+    tars = [tar_bytes([("a.jpg", b"\xff\xd8\xff" + letter * (9 << 20))]) for letter in (b"o", b"n")]
+    state = {"tar": 0, "reads": 0, "armed": 0}
+
+    def answer(handler: Any) -> None:
+        data, date = tars[state["tar"]], f"Sat, 28 Nov 2026 10:00:0{state['tar']} GMT"
+        span = handler.headers.get("Range")
+        if span is None or handler.command == "HEAD":
+            send(handler, data, Last_Modified=date)
+            return
+        first, _, last = span.removeprefix("bytes=").partition("-")
+        stop = min(int(last or len(data)), len(data) - 1) + 1
+        part = data[int(first) : stop]
+        told = f"bytes {first}-{stop - 1}/{len(data)}"
+        send(handler, part, 206, Content_Range=told, Last_Modified=date)
+        state["reads"] += state["armed"]
+        if state["reads"] == 1:
+            state["tar"] = 1
+
+    url = serve(answer)
+    items, _ = listed(f"{url}/a.tar")
+    assert items[0].offset == 512
+    state["armed"] = 1
+    (got,) = read_all(items)
+    assert got.data == tars[1][512:][: items[0].size]
+
+
 def test_a_host_that_answers_again_gets_its_time_back(serve: Any) -> None:
     slow = [True]
 

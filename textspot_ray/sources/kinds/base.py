@@ -13,6 +13,7 @@ faults of storage are the driver's own exceptions. All become rows of the errors
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from textspot_ray.images.formats import NameKind, is_image_head, name_kind
 from textspot_ray.records import ErrorKind, ImageError, Item, Skipped, Stage
 from textspot_ray.sources.identity import RepeatedNames, member_id, member_text
 from textspot_ray.sources.selection import NESTED, NOT_AN_IMAGE
-from textspot_ray.storage.faults import error_kind, reason_of
+from textspot_ray.storage.faults import SourceChangedError, error_kind, reason_of
 from textspot_ray.storage.filesystem import LOCAL
 from textspot_ray.storage.volume import FileInfo, Volume
 
@@ -146,6 +147,24 @@ class SourceFile:
         if self.known is None:
             self.known = self.volume.info(self.path)
         return self.known
+
+    def stamp(self) -> object:
+        """What tells two states of it apart; asked anew each time."""
+        return self.volume.stamp(self.path)
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """For what lists it: sees to it that the file is the same behind the block as before.
+
+        Raises:
+            SourceChangedError: It is not.
+        """
+        known = self.known
+        is_told = known is not None and known.tag is not None
+        before = (known.size, known.tag) if known is not None and is_told else self.stamp()
+        yield
+        if self.stamp() != before:
+            raise SourceChangedError(self.path)
 
     def read(self, start: int, stop: int) -> bytes:
         """Bytes from ``start`` to ``stop``, fewer if the file ends before."""
@@ -288,7 +307,8 @@ class ArchiveKind(Kind):
         try:
             if archive.file.info().size == 0:
                 raise ContainerError("the file is empty (0 bytes)")
-            yield from self.members(archive)
+            with archive.file.unchanged():
+                yield from self.members(archive)
         except ContainerError as exc:
             yield archive.broken(exc.kind, str(exc))
         except MissingExtraError as exc:

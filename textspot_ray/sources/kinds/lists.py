@@ -43,8 +43,10 @@ class ListKind(Kind):
 
     def list(self, source: Source, lister: Lister) -> Iterator[Item | Skipped]:
         name = file_name(source.protocol, source.path)
+        file = lister.file(source)
         try:
-            yield from lister.rows(source, _rows(lister.file(source).open, name, lister))
+            with file.unchanged():
+                yield from lister.rows(source, _rows(file.open, name, lister))
         except (OSError, TimeoutError) as exc:
             raise SourceError(f"cannot read list {lister.uri(source)}: {reason_of(exc)}") from exc
 

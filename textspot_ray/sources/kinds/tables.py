@@ -38,7 +38,7 @@ from textspot_ray.sources.kinds.base import (
 )
 from textspot_ray.sources.kinds.lists import extra_json, table_rows
 from textspot_ray.sources.uris import file_name
-from textspot_ray.storage.faults import Fault, fault_of, reason_of
+from textspot_ray.storage.faults import Fault, SourceChangedError, fault_of, reason_of
 
 _IMAGE_NAMES: Final = (
     "image", "images", "image_bytes", "bytes", "img", "jpg", "jpeg", "png", "webp", "content",
@@ -200,7 +200,8 @@ def _uris(archive: Archive, table: ImageTable) -> Iterator[Item | Skipped]:
     ]
     try:
         rows = table_rows(table.records(columns), name, archive.lister)
-        yield from archive.lister.rows(archive.source, rows)
+        with archive.file.unchanged():
+            yield from archive.lister.rows(archive.source, rows)
     except ContainerError as exc:
         raise SourceError(f"{name}: {exc}") from exc
     except OSError as exc:
@@ -299,27 +300,45 @@ class TableAccess(Streamed):
         self._kind = kind
 
     def open(self, file: IO[bytes], source: SourceFile, item: Item, beat: Beat) -> ItemStream:
-        info = source.info()
-        if item.content_tag is not None and info.tag != item.content_tag:
+        watched = _Watched(file, beat, source)
+        if item.content_tag is not None and source.info().tag != item.content_tag:
             raise changed(f"the {self._kind.label} file is another one")
-        beating = cast("IO[bytes]", _Beating(file, beat))
-        return _TableItems(self._kind.open_table(beating, source.max_bytes), source)
+        table = self._kind.open_table(cast("IO[bytes]", watched), source.max_bytes)
+        return _TableItems(table, source, watched)
 
     def bytes_held(self, item: Item) -> int | None:
         return None
 
 
-class _Beating:
-    """A file that gives a sign of life with every read: unpacking a gigabyte takes its time."""
+class _Watched:
+    """A file that gives a sign of life with every read, and knows if others write to it.
 
-    def __init__(self, file: IO[bytes], beat: Beat) -> None:
+    Unpacking a gigabyte takes its time. Pages of Parquet and batches of Arrow seldom have
+    checksums, so that parts of two states would make an image that nobody ever stored.
+    """
+
+    def __init__(self, file: IO[bytes], beat: Beat, source: SourceFile) -> None:
         self._file = file
         self._beat = beat
+        self._source = source
+        self._stamp = source.stamp()
+        self._was_read = False
 
     def read(self, size: int = -1) -> bytes:
         data = self._file.read(size)
         self._beat()
+        self._was_read = True
         return data
+
+    def check(self) -> None:
+        """See to it that all reads so far were of one state of the file.
+
+        Raises:
+            SourceChangedError: They were not.
+        """
+        if self._was_read and self._source.stamp() != self._stamp:
+            raise SourceChangedError(self._source.path)
+        self._was_read = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
@@ -328,9 +347,10 @@ class _Beating:
 class _TableItems(ItemStream):
     """Rows of one table; the last one read is held, for lists."""
 
-    def __init__(self, table: ImageTable, source: SourceFile) -> None:
+    def __init__(self, table: ImageTable, source: SourceFile, watched: _Watched) -> None:
         self._table = table
         self._source = source
+        self._watched = watched
         column = find_image_column(table, source.image_column)
         if column is None:
             raise ContainerError("no column of image bytes")
@@ -340,6 +360,15 @@ class _TableItems(ItemStream):
         self._held: Any = None
 
     def read(self, item: Item) -> bytes:
+        try:
+            data = self._read(item)
+        except (ContainerError, MemberError):
+            self._watched.check()  # else it is damage
+            raise
+        self._watched.check()
+        return data
+
+    def _read(self, item: Item) -> bytes:
         row_text, _, place = (item.member or "0").partition("#image=")
         row = int(row_text)
         if row != self._next - 1:
