@@ -19,8 +19,15 @@ from textspot_ray.images.headers import (
     jpegxl_header,
     jpegxr_size,
 )
+from textspot_ray.images.pdf_streams import JPEG2000_BYTES, JPEG_BYTES, large_images
 from textspot_ray.images.pixels import bands, from_pillow, real_scale, value_range
-from textspot_ray.images.raster import DecodeJob, Raster, RefusedError, unsupported
+from textspot_ray.images.raster import (
+    MAX_DECODE_BYTES,
+    DecodeJob,
+    Raster,
+    RefusedError,
+    unsupported,
+)
 from textspot_ray.images.readers import decode_jpeg_stream, from_integers
 from textspot_ray.records import ErrorKind
 
@@ -33,6 +40,7 @@ _PDFIUM = threading.Lock()  # PDFium is not thread-safe
 _POINT_DPI = 72
 _PAGE_SHARE = 0.9  # of a PDF page's sides that an image must cover to be its scan
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})  # SOF markers: all coefficients at once
+_LARGE_BYTES = MAX_DECODE_BYTES // 8  # to unpack an image; smaller ones fit beside any page
 _SCAN_DEPTH = 3  # of groups in groups in which a scan is looked for
 _SMALL_PREVIEW = 0.5  # of the sensor's longer side; a smaller preview is not used
 
@@ -123,12 +131,29 @@ def read_pdf(job: DecodeJob, header: Header, found: Format) -> Raster:
                 raise BrokenHeaderError("a PDF without pages")
             if job.page >= pages:
                 raise RefusedError(ErrorKind.CORRUPT, f"page {job.page} of a PDF of {pages} pages")
-            return _draw(job, document[job.page], pages, pypdfium2)
+            return _draw(job, document, pypdfium2)
         finally:
             document.close()
 
 
-def _draw(job: DecodeJob, page: Any, pages: int, library: Any) -> Raster:
+def _large_images(job: DecodeJob, document: Any, library: Any) -> dict[tuple[int, int], float]:
+    """Images anywhere in the file that take much to unpack, and how many bytes."""
+    large: dict[tuple[int, int], float] | None
+    large = None if job.memory is None else job.memory.found(job.data)
+    if large is None:
+        data = job.data
+        if b"/Encrypt" in data:  # without a password to open it, but nothing can be seen in it
+            plain = io.BytesIO()
+            document.save(plain, flags=library.raw.FPDF_REMOVE_SECURITY)
+            data = plain.getvalue()
+        large = large_images(data, _LARGE_BYTES)
+        if job.memory is not None:
+            job.memory.keep(job.data, large)
+    return large
+
+
+def _draw(job: DecodeJob, document: Any, library: Any) -> Raster:
+    page = document[job.page]
     wide, high = page.get_size()  # points, turned
     images = list(page.get_objects(filter=[library.raw.FPDF_PAGEOBJ_IMAGE]))
     scans = [image for image in images if image.level < _SCAN_DEPTH]
@@ -143,6 +168,10 @@ def _draw(job: DecodeJob, page: Any, pages: int, library: Any) -> Raster:
     job.reserve((width, height), per_pixel, "a PDF page")
     for image in images:
         _reserve_image(job, image, per_pixel * width * height)
+    # Any page may use it: as a soft mask, in a pattern, a font, an annotation or a deep form.
+    for size, needed in _large_images(job, document, library).items():
+        what = f"a PDF with an image of {size[0]} x {size[1]} pixels"
+        job.reserve(size, 0, what, beside=per_pixel * width * height + needed)
     bitmap = library.PdfBitmap.new_native(width, height, library.raw.FPDFBitmap_BGRx)
     try:
         # Into the size that was asked for: PdfPage.render rounds up, and a scan would be resampled.
@@ -157,7 +186,7 @@ def _draw(job: DecodeJob, page: Any, pages: int, library: Any) -> Raster:
     finally:
         bitmap.close()
         page.close()
-    return Raster(out, out.shape[1], out.shape[0], Format.PDF, pages=pages)
+    return Raster(out, out.shape[1], out.shape[0], Format.PDF, pages=len(document))
 
 
 def _reserve_image(job: DecodeJob, image: Any, drawn: float) -> None:
@@ -178,11 +207,12 @@ def _reserve_image(job: DecodeJob, image: Any, drawn: float) -> None:
         if packed == ["DCTDecode"]:
             start = max(0, data.find(b"\xff\xd8"))  # PDFium skips what stands before it
             header = jpeg_header(data[start:], lambda *size: sizes.append(size))
-            each = 2.0 * max(header.channels, 1) if header.process in _PROGRESSIVE else 0.0
+            samples = JPEG_BYTES * max(header.channels, 1)
+            each = samples if header.process in _PROGRESSIVE else 0.0
         else:
             header = jpeg2000_header(data)
             sizes.append(header.size)
-            each = 4.0 * header.channels + 4
+            each = JPEG2000_BYTES * (header.channels + 1)
     except (CutError, BrokenHeaderError):
         each = 8.0  # PDFium reports it, if there is a size at all
     for size in sizes[-1:]:
