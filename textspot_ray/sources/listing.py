@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator
 
 from textspot_ray.config import ImageConfig, SourceConfig
-from textspot_ray.errors import MissingExtraError, SourceError, UsageError
+from textspot_ray.errors import MissingExtraError, SourceError, StorageError, UsageError
 from textspot_ray.images.formats import NameKind, name_kind
 from textspot_ray.records import ErrorKind, ImageError, Item, Skipped, Stage
 from textspot_ray.sources.identity import (
@@ -118,6 +118,10 @@ def _shared_id(item: Item, lister: Lister) -> str:
     )
 
 
+class _UnreachableError(StorageError):
+    """The server of a list's row is not to be reached; those of other rows may be."""
+
+
 class SameUrlError(SourceError):
     """Two URLs that differ only in what is not stored."""
 
@@ -224,6 +228,8 @@ class Lister:
                 raise
             except UsageError as exc:
                 yield self._bad_row(base, row, ErrorKind.UNSUPPORTED, str(exc))
+            except _UnreachableError as exc:
+                yield self._bad_row(base, row, ErrorKind.STORAGE, str(exc))
 
     def _bad_row(self, base: Source, row: ListRow, kind: ErrorKind, problem: str) -> Item:
         uri = self.uri(base)
@@ -256,7 +262,10 @@ class Lister:
                 Source(FOLDER, protocol, path, is_named=True, given_as=public_url(row.uri))
             )
             return
-        self.volumes.get(protocol)  # an unknown scheme is this row's error
+        try:
+            self.volumes.get(protocol)  # an unknown scheme is this row's error
+        except StorageError as exc:
+            raise _UnreachableError(str(exc)) from exc
         yield from self.expand(Source(kind or FILE, protocol, path, info, row=row))
 
     def _stat(self, path: str) -> FileInfo | None:

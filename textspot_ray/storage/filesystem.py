@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from textspot_ray.errors import ConfigError, MissingExtraError, StorageError, UsageError
+from textspot_ray.storage.faults import reason_of
 
 LOCAL = "file"
 WEB = ("http", "https")
@@ -64,7 +65,8 @@ def open_filesystem(protocol: str, options: Mapping[str, Any] | None = None) -> 
 
     Raises:
         MissingExtraError: The driver is not installed.
-        UsageError: No such protocol.
+        UsageError: No such protocol, or its driver needs other options.
+        StorageError: The driver cannot reach its server.
         ConfigError: Options are not nested by protocol.
     """
     chosen: dict[str, Any] = {}
@@ -96,6 +98,11 @@ def open_filesystem(protocol: str, options: Mapping[str, Any] | None = None) -> 
         if "not known" not in str(exc):
             raise StorageError(f"cannot open {protocol}://: {exc}") from exc
         raise UsageError(f"unknown scheme {protocol}:// (s3, gs, az, https, file, ...)") from exc
+    except TypeError as exc:  # of a driver's __init__: an option is missing, or it knows no such
+        said = str(exc).partition("() ")[2] or str(exc)
+        raise UsageError(f"storage_options.{protocol}: {said}") from exc
+    except Exception as exc:  # some drivers connect at once
+        raise StorageError(f"cannot open {protocol}://: {reason_of(exc)}") from exc
 
 
 def native_path(protocol: str, rest: str) -> str:

@@ -266,3 +266,22 @@ def test_values_nested_without_end_cost_their_row_at_most(folder: Path, depth: i
     assert len(items) == 3 and items[1].error is not None and items[2].error is None
     items, _ = listed(write(folder / "l.txt", f"in/a.jpg\t{deep}\nin/c.png\n"))
     assert names(items) == ["a.jpg", "c.png"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # fsspec's own
+def test_a_driver_that_cannot_be_made_costs_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FTP's wants a host among its options, and connects as it is made."""
+    (tmp_path / "a.jpg").write_bytes(picture(1))
+    path = tmp_path / "list.txt"
+    path.write_text("ftp://me:hunter2@127.0.0.1:9/z.jpg\na.jpg\n")
+    for options, kind, said in [
+        ({}, ErrorKind.UNSUPPORTED, "storage_options.ftp: missing 1 required"),
+        ({"ftp": {"host": "127.0.0.1", "port": 9}}, ErrorKind.STORAGE, "cannot open ftp://"),
+    ]:
+        items, _ = listed(path, storage_options=options)
+        assert [item.error is None for item in items] == [False, True]
+        error = items[0].error
+        assert error is not None and error.kind is kind and said in error.message
+        assert "hunter2" not in error.message
