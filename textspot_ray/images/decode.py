@@ -14,6 +14,7 @@ import numpy as np
 
 from textspot_ray.errors import one_line
 from textspot_ray.images import extras, readers
+from textspot_ray.images.avif import check_avif
 from textspot_ray.images.formats import (
     SNIFF_BYTES,
     Format,
@@ -288,6 +289,13 @@ def _ico_kind(job: DecodeJob, found: Format) -> tuple[Header, ImageKind]:
     return Header(0, 0), ImageKind(found)
 
 
+def _avif_kind(job: DecodeJob, found: Format) -> tuple[Header, ImageKind]:
+    """The library that reads it checks what the container says; this, the code streams."""
+    for size in check_avif(job.data):
+        job.check(*size)
+    return Header(0, 0), ImageKind(found)
+
+
 def _no_header(job: DecodeJob, found: Format) -> tuple[Header, ImageKind]:
     """The library that reads it reads the header, and checks the size before it decodes."""
     return Header(0, 0), ImageKind(found)
@@ -300,6 +308,7 @@ _HEADERS: dict[Format, Callable[[DecodeJob, Format], tuple[Header, ImageKind]]] 
     Format.JPEG2000: _jpeg2000_kind,
     Format.PNM: _pnm_kind,
     Format.ICO: _ico_kind,
+    Format.AVIF: _avif_kind,
 }
 # each takes what is asked for, what the header says, and the format by magic bytes
 READERS: dict[str, Callable[[DecodeJob, Header, Format], Raster]] = {

@@ -359,3 +359,22 @@ def test_cut_lossless_jpeg_and_endless_tiles_are_refused_at_once() -> None:
     data[at + 8 : at + 16] = struct.pack(">II", 7000, 7000)
     data[at + 24 : at + 32] = struct.pack(">II", 1, 1)
     assert "tiles" in refused(bytes(data), ErrorKind.CORRUPT)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (640, 384), (320, 191)])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
+def test_a_container_that_says_another_size_is_told(
+    kind: str, mode: str, size: tuple[int, int]
+) -> None:
+    """libavif would scale the picture to it without a word."""
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    picture = Image.fromarray(words(320, 192)).convert(mode)
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, quality=95)
+    data = buffer.getvalue()
+    assert read(data).width == 320
+    right, wrong = struct.pack(">II", 320, 192), struct.pack(">II", *size)
+    assert data.count(b"ispe\0\0\0\0" + right) >= 1
+    refused(data.replace(b"ispe\0\0\0\0" + right, b"ispe\0\0\0\0" + wrong), ErrorKind.CORRUPT)
