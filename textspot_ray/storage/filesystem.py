@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from textspot_ray.errors import ConfigError, MissingExtraError, StorageError, UsageError
-from textspot_ray.storage.faults import reason_of
+from textspot_ray.storage.faults import hint_for, reason_of
 
 LOCAL = "file"
 WEB = ("http", "https")
@@ -102,7 +102,9 @@ def open_filesystem(protocol: str, options: Mapping[str, Any] | None = None) -> 
         said = str(exc).partition("() ")[2] or str(exc)
         raise UsageError(f"storage_options.{protocol}: {said}") from exc
     except Exception as exc:  # some drivers connect at once
-        raise StorageError(f"cannot open {protocol}://: {reason_of(exc)}") from exc
+        hint = hint_for(exc)
+        tail = f" ({hint})" if hint else ""
+        raise StorageError(f"cannot open {protocol}://: {reason_of(exc)}{tail}") from exc
 
 
 def native_path(protocol: str, rest: str) -> str:

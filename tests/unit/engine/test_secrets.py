@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -71,15 +73,44 @@ def leaky_parts(folder: Path) -> Components:
 
 
 def files_that_tell(folder: Path) -> list[str]:
-    """Files with a mark in their bytes, or in what Parquet has packed."""
-    import pyarrow.parquet as pq
-
+    """Files with a mark in their bytes, or in what Parquet and zip have packed."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
-    found = [path.name for path in files if MARK.encode() in path.read_bytes()]
-    tables = [path for path in files if path.suffix == ".parquet"]
-    found += [path.name for path in tables if MARK in str(pq.read_table(path).to_pylist())]
-    return found
+    return [path.name for path in files if tells(path.read_bytes())]
+
+
+def tells(data: bytes) -> bool:
+    """Whether a mark is in a file: rows, statistics and metadata of a table, members of a zip."""
+    import pyarrow.parquet as pq
+
+    if MARK.encode() in data:
+        return True
+    if data.startswith(b"PAR1"):
+        table = pq.ParquetFile(io.BytesIO(data))
+        schema = table.schema_arrow  # base64 in the file
+        seen = [table.read().to_pylist(), table.metadata.to_dict(), table.metadata.metadata]
+        return MARK in str([*seen, schema.metadata, *(field.metadata for field in schema)])
+    if data.startswith(b"PK\3\4"):
+        packed = zipfile.ZipFile(io.BytesIO(data))
+        return any(MARK in name or tells(packed.read(name)) for name in packed.namelist())
+    return False
+
+
+def test_the_search_finds_marks_wherever_they_are(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = {
+        "row": pa.table({"a": [f"x{MARK}"] * 99}),
+        "field": pa.table([[1]], pa.schema([pa.field("a", pa.int64(), metadata={"k": MARK})])),
+        "schema": pa.table({"a": [1]}).replace_schema_metadata({"k": MARK}),
+        "none": pa.table({"a": ["x"]}),
+    }
+    for name, table in tables.items():
+        pq.write_table(table, tmp_path / name, compression="zstd")
+    with zipfile.ZipFile(tmp_path / "zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(tmp_path / "row", "a")
+    assert sorted(files_that_tell(tmp_path)) == ["field", "row", "schema", "zip"]
 
 
 @pytest.fixture
@@ -127,6 +158,32 @@ def test_nothing_written_or_printed_by_a_run_and_a_retry(
     messages = open_tables(str(tmp_path / "out")).read("errors").column("message").to_pylist()
     assert any(message.startswith("403 for ***") for message in messages)
     assert files_that_tell(tmp_path / "out") == []
+
+
+def test_nor_by_the_commands_that_read_its_tables(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_images(tmp_path / "in", plain_scripts(12))
+    for name in ("a", "b"):
+        out = tmp_path / name
+        run(secret_config(out, progress_s=0.1), parts=leaky_parts(folder))
+    capfd.readouterr()
+    a, b, made = str(tmp_path / "a"), str(tmp_path / "b"), tmp_path / "made"
+    made.mkdir()
+    commands = [
+        ["status", a], ["errors", a], ["stats", a], ["verify", a], ["query", a, "FROM errors"],
+        ["diff", a, b], ["diff", a, b, "--html", str(made / "diff.html")],
+        ["export", a, "--format", "jsonl", "--out", str(made / "x.jsonl")],
+        ["export", a, "--format", "alto", "--out", str(made / "x.zip")],
+        ["merge", a, b, "--out", str(tmp_path / "merged")], ["compact", a], ["clean", a],
+    ]  # fmt: skip
+    codes = [main(command) for command in commands]
+    shown = capfd.readouterr()
+    assert MARK not in shown.out + shown.err
+    assert "403 for ***" in shown.out
+    told = [" ".join(c) for c, code in zip(commands, codes, strict=True) if code not in (0, 3)]
+    assert not told, shown.err
+    assert files_that_tell(tmp_path) == []
 
 
 @pytest.mark.parametrize("where", ["listing", "model"])
