@@ -37,8 +37,8 @@ def spots(clock: Clock):
 class Archive:
     """Photos that cost 0.1 s, and pages of the same container that cost 20 times as much."""
 
-    def __init__(self, photos: int, pages: int, spread: float) -> None:
-        chance = random.Random(1)
+    def __init__(self, photos: int, pages: int, spread: float, seed: int = 1) -> None:
+        chance = random.Random(seed)
         costs = [0.1] * photos + [2.0] * pages
         chance.shuffle(costs)
         self.costs = [cost * chance.uniform(1 - spread, 1 + spread) for cost in costs]
@@ -84,6 +84,74 @@ def test_the_interval_holds_the_time_and_is_narrow(
     assert found.high_s / found.low_s > 1.3, "nobody knows it better"
     assert found.passes == 2 and found.failed == 0
     assert found.spotted <= 64
+
+
+class Table(Archive):
+    """The same as rows of a table: how large they are is only known when they are read.
+
+    Bytes tell of costs, but loosely: those of a page cost twice as much as those of a photo.
+    """
+
+    read_s = 0.0
+
+    def __init__(self, clock: Clock, photos: int, pages: int, seed: int = 1) -> None:
+        super().__init__(photos, pages, spread=0.4, seed=seed)
+        self._clock = clock
+
+    def items(self) -> list[Item]:
+        return [Item(str(n), "x", "parquet", member=str(n)) for n in range(len(self.costs))]
+
+    def read(self, items: list[Item]):
+        rows = [int(item.image_id) for item in items]
+        assert rows == sorted(rows), "rows are read rising"
+        for item, row in zip(items, rows, strict=True):
+            self._clock.now += self.read_s
+            cost = self.costs[row]
+            size = round(1000 * cost if cost > 1 else 2000 * cost)
+            yield Encoded(item, str(cost).encode().ljust(size))
+
+    def estimate(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> estimate.Estimate:
+        monkeypatch.setattr(time, "perf_counter", self._clock)
+        monkeypatch.setattr(estimate, "_loaded", spots(self._clock))
+        monkeypatch.setattr(estimate, "ThreadPoolExecutor", OneByOne)
+        monkeypatch.setattr(estimate, "Reader", self)
+        sample = Sample()
+        for item in self.items():
+            sample.add(item)
+        found = sample.estimate(RunConfig(), len(self.costs), seconds=seconds)
+        assert found is not None
+        return found
+
+
+def test_rows_of_a_table_are_estimated_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    middles, holds = [], 0
+    for seed in range(40):
+        table = Table(Clock(), photos=2700, pages=300, seed=seed)
+        found = table.estimate(monkeypatch, seconds=30.0)
+        work_s = sum(table.costs)
+        middles.append(work_s / (found.item_s * len(table.costs)))
+        holds += found.low_s < estimate.START_S["ray"] + work_s < found.high_s
+    # by the rows alone, whatever their bytes, 30 are within it
+    assert sum(1 / 1.3 < middle < 1.3 for middle in middles) >= 38, sorted(middles)
+    assert holds >= 36, "an interval of 90 %"
+
+
+def test_few_pages_among_rows_of_photos_are_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(Clock(), photos=2900, pages=100)
+    found = table.estimate(monkeypatch, seconds=1e9)
+    assert found.spotted >= estimate._LEAST_UNSIZED
+    assert found.low_s < estimate.START_S["ray"] + sum(table.costs) < found.high_s
+
+
+def test_a_table_too_slow_to_be_read_for_sizes_is_estimated_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    table = Table(clock, photos=240, pages=60)
+    table.read_s = 1.0
+    found = table.estimate(monkeypatch, seconds=30.0)
+    assert found.spotted > 8
+    assert clock.now < 30 + estimate._SIZING_S + 8
 
 
 class OneByOne:
