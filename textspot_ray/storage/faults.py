@@ -180,13 +180,18 @@ class Contact:
 
     Its address may be wrong, and the user should not wait minutes to learn that.
 
+    Args:
+        name: Of the storage, for people.
+        check: Called before the first request; raises if it would be in vain.
+
     Attributes:
         has_answered: It has, if only by a refusal.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, check: Callable[[], None] | None = None) -> None:
         self.has_answered = False
         self._name = name
+        self._check = check
         self._was_told = False
 
     def watch(self, function: Callable[[], T]) -> Callable[[], T]:
@@ -194,7 +199,12 @@ class Contact:
 
         def watched() -> T:
             try:
+                if self._check is not None and not self.has_answered:
+                    self._check()
+                self._check = None
                 done = function()
+            except SilentHostError:
+                raise
             except Exception as exc:
                 if not fault_of(exc).is_transient:
                     self.has_answered = True

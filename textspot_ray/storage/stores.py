@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import secrets
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
 from textspot_ray.errors import StorageError
+from textspot_ray.storage.connection import check_connection
 from textspot_ray.storage.faults import (
     Contact,
     Fault,
@@ -60,12 +62,19 @@ class Store:
 
     Missing files raise `FileNotFoundError`; any other fault that retries do not cure raises
     `StorageError` with one line. Bytes are never seen half-written under their final name.
+
+    Args:
+        uri: As the user gave it.
+        retry: How transient faults are tried again.
+        check: As of `Contact`.
     """
 
-    def __init__(self, uri: str, retry: RetryPolicy) -> None:
+    def __init__(
+        self, uri: str, retry: RetryPolicy, check: Callable[[], None] | None = None
+    ) -> None:
         self.uri = uri
         self._retry = retry
-        self._contact = Contact(uri)
+        self._contact = Contact(uri, check)
 
     @property
     def retries(self) -> int:
@@ -324,10 +333,14 @@ class RemoteStore(Store):
         fs: The fsspec file system.
         root: Driver's path of the folder.
         retry: How transient faults are tried again.
+        is_patient: Begin with all tries of ``retry``, although nothing has answered yet.
     """
 
-    def __init__(self, uri: str, fs: Any, root: str, retry: RetryPolicy) -> None:
-        super().__init__(uri, retry)
+    def __init__(
+        self, uri: str, fs: Any, root: str, retry: RetryPolicy, is_patient: bool = False
+    ) -> None:
+        check = None if is_patient else functools.partial(check_connection, fs)
+        super().__init__(uri, retry, check)
         self._fs = fs
         self._root = root
 
@@ -435,6 +448,7 @@ def open_store(
     options: Mapping[str, Any] | None = None,
     create: bool = False,
     retry: RetryPolicy | None = None,
+    is_patient: bool = False,
 ) -> Store:
     """Open a folder for reading and writing whole files.
 
@@ -443,6 +457,8 @@ def open_store(
         options: fsspec options by protocol, for example ``{"s3": {"endpoint_url": ...}}``.
         create: Make the folder (object stores have none to make).
         retry: How transient faults are tried again.
+        is_patient: For workers of a run, whose driver has reached the store before: no address is
+            wrong there, and an outage passes.
 
     Raises:
         UsageError: Unknown scheme or missing driver (`MissingExtraError`).
@@ -458,7 +474,7 @@ def open_store(
     else:
         fs = open_filesystem(protocol, options)
         root = native_path(protocol, rest)
-        store = RemoteStore(uri.rstrip("/"), fs, root, retry or RetryPolicy())
+        store = RemoteStore(uri.rstrip("/"), fs, root, retry or RetryPolicy(), is_patient)
     if create:
         store.mkdir()
     return store

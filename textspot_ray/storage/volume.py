@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 
+from textspot_ray.storage.connection import check_connection
 from textspot_ray.storage.faults import SourceChangedError
 from textspot_ray.storage.filesystem import LOCAL, content_tag, is_memory, walk_remote
 
@@ -77,6 +78,13 @@ class Volume:
     """A place that sources are read from."""
 
     protocol: str
+
+    def check_connection(self) -> None:
+        """Find out in seconds whether there is anybody to ask; those who list do so first.
+
+        Raises:
+            SilentHostError: There is nobody.
+        """
 
     def info(self, path: str) -> FileInfo:
         """What is at a path; `FileNotFoundError` if nothing is."""
@@ -223,6 +231,9 @@ class RemoteVolume(Volume):
     def __init__(self, protocol: str, fs: Any) -> None:
         self.protocol = protocol
         self._fs = fs
+
+    def check_connection(self) -> None:
+        check_connection(self._fs)
 
     def info(self, path: str) -> FileInfo:
         found = self._fs.info(path)

@@ -76,7 +76,7 @@ class TimedVolume(Volume):
         self.protocol = volume.protocol
         self._volume = volume
         self._retry = retry
-        self._contact = Contact(f"{volume.protocol}://")
+        self._contact = Contact(f"{volume.protocol}://", volume.check_connection)
         self._timeout_s = timeout_s
         self._pool = AbandonablePool(1, "textspot-list")
 

@@ -115,7 +115,7 @@ class Slot:
         output = job.config.output
         self._job = job
         check_arithmetic(job.fingerprint, job.config.engine)
-        self._store = open_store(output.uri, output.storage_options)
+        self._store = open_store(output.uri, output.storage_options, is_patient=True)
         self._digest = fingerprint_digest(job.fingerprint)
         self._plan = Plan(self._store)
         self._environment = describe_environment()
