@@ -204,11 +204,12 @@ class SpotResult:
         return out.getvalue()
 
     def __repr__(self) -> str:
+        of = f"page {self.page + 1} of {self.pages}, " if self.pages > 1 else ""
         if self.record.error is not None:
-            return f"SpotResult({self.source!r}, failed: {self.error})"
+            return f"SpotResult({self.source!r}, {of}failed: {self.error})"
         n = len(self.words)
         size = f"{self.width}x{self.height}"
-        return f"SpotResult({self.source!r}, {size}, {n} word{'' if n == 1 else 's'})"
+        return f"SpotResult({self.source!r}, {of}{size}, {n} word{'' if n == 1 else 's'})"
 
     def _page(self) -> Page:
         from textspot_ray.query.pages import Page, PageWord
@@ -483,7 +484,8 @@ def _check_names(options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in ReadOptions.__annotations__:
             known = ", ".join(ReadOptions.__annotations__)
-            raise TypeError(f"there is no option {name!r}; there are {known}")
+            hint = did_you_mean(name, ReadOptions.__annotations__)
+            raise TypeError(f"there is no option {name!r}{hint or f'; there are {known}'}")
 
 
 @functools.lru_cache(maxsize=2)

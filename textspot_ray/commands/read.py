@@ -96,6 +96,9 @@ class _Outcome:
                     from textspot_ray.storage.faults import reason_of
 
                     raise UsageError(f"cannot write {self._draw}: {reason_of(exc)}") from exc
+                if result.pages > 1:
+                    shown = f"textspot: {self._draw} shows page 1 of {result.pages}"
+                    print(printable(shown), file=sys.stderr)
             yield result
 
 

@@ -384,6 +384,9 @@ class TextSpotter:
         self._recognizer = load_recognizer(settings)
         self._words_of = words_of(settings)
 
+    def __repr__(self) -> str:
+        return f"TextSpotter({self._settings.model!r})"
+
     @property
     def text_threshold(self) -> float:
         """The bundle's threshold: words below it are wrong as often as right."""
