@@ -89,6 +89,7 @@ def _fetched(
         )
     volume = open_volume(protocol, options)
     try:
+        volume.check_connection()
         data, _ = volume.read_tagged(path, max_bytes)
     except UsageError:
         raise

@@ -112,9 +112,14 @@ def test_a_check_that_succeeds_is_made_once() -> None:
     assert call() == call() == "done" and checks == [1]
 
 
-@pytest.mark.parametrize(
-    "command", [["status", "s3://b/t"], ["plan", "s3://b/in/", "--probe", "0"]]
-)
+COMMANDS = [
+    ["status", "s3://b/t"],
+    ["plan", "s3://b/i/", "--probe", "0"],
+    ["read", "s3://b/photo.jpg"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_says_so_in_one_line(
     command: list[str],
     dead: str,
@@ -126,7 +131,7 @@ def test_a_command_says_so_in_one_line(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     began_s = time.monotonic()
-    assert main(command) in (ExitCode.USAGE, ExitCode.ABORTED)
+    assert main(command) in (ExitCode.USAGE, ExitCode.ABORTED, ExitCode.FAILED_IMAGES)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and f"Cannot connect to {dead}: Connection refused" in lines[0]
     assert "check storage_options" in lines[0]
