@@ -24,12 +24,6 @@ THIN_FROM_PX = (80.0, 160.0)
 THINNED = 1e4  # taken off the logit of a cell left out: it comes last
 MIN_VOTE_IOU = 0.3
 MIN_VOTE_SCORE = 0.3
-# A cell in one half of a wide word does not see the end of the other half, and its box has too
-# little in common with boxes from there to be asked by one vote. So words that a vote leaves wider
-# than this (px) are voted on again: of 776 words of clean rendered scenes 96.0 % then have both
-# ends within 0.35 heights instead of 95.1; narrower ones, asked again, grow into their neighbours.
-WIDE_PX = 300.0
-FURTHER_VOTES = 2
 # Before and after the vote. Words of photos hardly overlap: on the validation photos 0.15 and 0.1
 # found 1.5 points of F1 more than 0.3 and 0.3; this pair beside it was not measured.
 FIRST_NMS_IOU = 0.2
@@ -95,22 +89,7 @@ def _thinned(cells: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def vote(kept: Tensor, voters: Tensor) -> Tensor:
-    """Refine kept words [K, 8] by all candidates [N, 8]; wide ones step by step.
-
-    Returns:
-        [K, 6], as of `vote_once`; wide words come last.
-    """
-    words = vote_once(kept, voters)
-    wide = words[:, 2] > WIDE_PX
-    usual = words.index_select(0, torch.nonzero(~wide)[:, 0])
-    grown = words.index_select(0, torch.nonzero(wide)[:, 0])
-    for _ in range(FURTHER_VOTES):
-        grown = vote_once(grown, voters)
-    return torch.cat([usual, grown])
-
-
-def vote_once(kept: Tensor, voters: Tensor) -> Tensor:
-    """Refine kept words [K, >=6] by all candidates [N, 8] that agree with them.
+    """Refine kept words [K, 8] by all candidates [N, 8] that agree with them.
 
     A voter agrees if its box, seen in the kept word's frame, overlaps by an IoU of `MIN_VOTE_IOU`,
     runs the same way and scores above `MIN_VOTE_SCORE`. Sides are weighted means; a voter counts

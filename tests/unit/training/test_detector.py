@@ -258,21 +258,3 @@ def test_wide_crops_show_words_that_the_usual_ones_cut() -> None:
 def test_every_fourth_batch_is_of_wide_crops() -> None:
     mixed = detector_train.alternating(itertools.repeat("usual"), itertools.repeat("wide"))
     assert list(itertools.islice(mixed, 8)) == ["usual", "usual", "usual", "wide"] * 2
-
-
-def test_a_wide_word_grows_to_the_ends_that_none_of_its_cells_sees_both_of() -> None:
-    # a word from 0 to 1000; each cell sees no further than 300 px, the surest one near the left end
-    at = torch.arange(20.0, 1000.0, 20.0)
-    left, right = (at - 300).clamp(min=0), (at + 300).clamp(max=1000)
-    score = torch.where(at < 50, 0.99, 0.9)
-    flat = torch.zeros_like(at)
-    voters = torch.stack(
-        [(left + right) / 2, flat, right - left, flat + 100, flat, score, at, flat], 1
-    )
-    beside = torch.tensor([[1250.0, 0, 200, 100, 0, 0.95, 1250, 0]])
-    (word, other) = sorted(
-        vote(torch.cat([voters[:1], beside]), torch.cat([voters, beside])).tolist()
-    )
-    assert word[0] - word[2] / 2 == pytest.approx(0, abs=30)
-    assert word[0] + word[2] / 2 > 750
-    assert other[:4] == pytest.approx([1250, 0, 200, 100], abs=1)
