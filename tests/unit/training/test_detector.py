@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,7 @@ torch.set_num_threads(1)
 
 from jobs.training.data import datasets
 from jobs.training.detector import scores as detector_scores
-from jobs.training.detector import train as detector_train
-from jobs.training.detector.batches import Source
-from jobs.training.detector.crops import CropRules, target_maps
+from jobs.training.detector.crops import target_maps
 from jobs.training.detector.network import (
     HINT,
     MAP_CHANNELS,
@@ -238,23 +235,3 @@ def test_detection_scores_follow_the_protocol() -> None:
 def test_corners_run_clockwise_from_the_top_left() -> None:
     rects = torch.tensor([[10.0, 20, 8, 4, 0]])
     assert corners(rects)[0].tolist() == [[6, 18], [14, 18], [14, 22], [6, 22]]
-
-
-def test_wide_crops_show_words_that_the_usual_ones_cut() -> None:
-    image = np.full((800, 1400, 3), 90, np.uint8)
-    word = datasets.PhotoWord(datasets.rect_corners((700, 400), (900, 120), 0), "wide")
-    photo = datasets.Photo(Path("none.jpg"), (word,))
-    usual = Source([photo], 1.0, CropRules(size_px=576, by_word=0.0), cache={0: image})
-    (wide,) = detector_train.wide_sources([usual], 1152)
-    assert isinstance(wide, Source) and wide.cache is usual.cache
-
-    def legible(source: Source) -> float:
-        rng = np.random.default_rng(0)
-        return float(np.mean([any(w.legible for w in source.draw(rng)[1]) for _ in range(40)]))
-
-    assert legible(usual) < 0.3 < legible(wide)
-
-
-def test_every_fourth_batch_is_of_wide_crops() -> None:
-    mixed = detector_train.alternating(itertools.repeat("usual"), itertools.repeat("wide"))
-    assert list(itertools.islice(mixed, 8)) == ["usual", "usual", "usual", "wide"] * 2
