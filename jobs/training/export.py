@@ -35,13 +35,7 @@ from jobs.training.detector.graph import (
     convert_refiner,
     convert_trunk,
 )
-from jobs.training.detector.network import (
-    ENLARGEMENT,
-    HINT,
-    INPUT_SHAPES,
-    MAX_STRETCH,
-    DetectorTrunk,
-)
+from jobs.training.detector.network import ENLARGEMENT, INPUT_SHAPES, MAX_STRETCH
 from jobs.training.detector.selection import MAX_WORDS
 from jobs.training.detector.train import PAGE_SETS
 from jobs.training.detector.weights import load_trunk, save_weights
@@ -63,7 +57,6 @@ from textspot_ray.spotting.int8 import outside_trunk
 from textspot_ray.spotting.runtime import shared_core
 
 GRAPH_THRESHOLD = 0.3
-HINT_BIAS = 0.0
 # Words lower than this are read better after a cut (see the model card for what it brought).
 ZOOM_BELOW_PX = 14.0
 CALIBRATION_PHOTOS = 36
@@ -86,13 +79,6 @@ class Weights:
     detector: Path
     reader: Path
     refiner: Path | None = None
-
-
-def with_hint_bias(trunk: DetectorTrunk) -> DetectorTrunk:
-    """Shift the hint map, in place, so that `coarse_to_fine.HINT_SCORE` is where it should be."""
-    with torch.no_grad():
-        trunk.head.bias[HINT] += HINT_BIAS
-    return trunk
 
 
 def convert_encoder(encoder: Encoder) -> ov.Model:
@@ -268,8 +254,7 @@ def export(
     """
     out.mkdir(parents=True, exist_ok=True)
     loaded = load_trunk(weights.detector)
-    kept_weights = {name: w.clone() for name, w in loaded.state_dict().items()}
-    trunk = convert_trunk(with_hint_bias(loaded))
+    trunk = convert_trunk(loaded)
     encoder, decoder = load_reader(weights.reader)
     encoder_model, decoder_model = convert_encoder(encoder), convert_decoder(decoder)
     # assembling takes the trunk's graph over, so INT8 works on a copy
@@ -284,7 +269,7 @@ def export(
     save(convert_augmentation(), out / "augmentation.xml")
     # to train on from: --init weights/detector.npz, and the reader's own option
     (out / "weights").mkdir(exist_ok=True)
-    save_weights(kept_weights, out / "weights" / "detector.npz")
+    save_weights(loaded.state_dict(), out / "weights" / "detector.npz")
     keep_weights(weights.reader, out / "weights" / "reader.npz")
     if weights.refiner:
         keep_weights(weights.refiner, out / "weights" / "refiner.npz")

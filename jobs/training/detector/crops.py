@@ -19,10 +19,7 @@ MIN_HEIGHT_PX = 7.0  # lower words than this, as the trunk sees them, are ignore
 CORE_HEIGHT = 0.5
 RIM_HEIGHT = 0.8  # between core and this the score is not trained
 END_CUT = 0.25
-MIN_HINT_PX = 2.7  # lower words than this are no hints of text either
-# score, its weight, 4 distances, cos, sin, geometry weight, hint, its weight
-TARGET_CHANNELS = 11
-LABELLED = (0, 1, 8, 9, 10)  # of these, truths and weights, which are 0 where nothing is said
+TARGET_CHANNELS = 9  # score, score weight, 4 distances, cos, sin, geometry weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,15 +229,13 @@ def target_maps(words: Sequence[PhotoWord], size_px: int) -> FloatArray:
         size_px: Side of the crop.
 
     Returns:
-        [11, size/4, size/4]: score; its weight; distances to top, right, bottom, left in the word's
+        [9, size/4, size/4]: score; its weight; distances to top, right, bottom, left in the word's
         frame (pixels); cos; sin; geometry weight (0 outside cores; small words weigh more per
-        pixel, so that words count rather than pixels); hint, which words lower than
-        `MIN_HEIGHT_PX` have too; its weight.
+        pixel, so that words count rather than pixels).
     """
     cells = size_px // STRIDE_PX
     maps = np.zeros((TARGET_CHANNELS, cells, cells), np.float32)
     maps[1] = 1.0
-    maps[10] = 1.0
     # large words first: where words overlap, the smaller one owns the pixel
     rects = [(rect_of_quad(w.quad), w.legible) for w in words]
     for rect, legible in sorted(rects, key=lambda r: -r[0].width * r[0].height):
@@ -256,11 +251,10 @@ def target_maps(words: Sequence[PhotoWord], size_px: int) -> FloatArray:
         half_w, half_h = rect.width / 2, rect.height / 2
         window = maps[:, y0:y1, x0:x1]
         inside = (np.abs(u) <= half_w) & (np.abs(v) <= half_h)
-        found = legible and min(rect.height, rect.width) >= MIN_HEIGHT_PX
-        if not found:
-            for channel in LABELLED:
-                window[channel][inside] = 0
-        if not legible or min(rect.height, rect.width) < MIN_HINT_PX:
+        if not legible or rect.height < MIN_HEIGHT_PX or rect.width < MIN_HEIGHT_PX:
+            window[0][inside] = 0
+            window[1][inside] = 0
+            window[8][inside] = 0
             continue
         # every word owns at least the pixels within 0.55 strides of its middle line
         core_v = max(CORE_HEIGHT * half_h, 0.55 * STRIDE_PX)
@@ -268,16 +262,13 @@ def target_maps(words: Sequence[PhotoWord], size_px: int) -> FloatArray:
         core_u = max(core_u, 0.55 * STRIDE_PX)
         rim = (np.abs(u) <= half_w) & (np.abs(v) <= max(RIM_HEIGHT * half_h, core_v))
         core = (np.abs(u) <= core_u) & (np.abs(v) <= core_v)
-        for channel in LABELLED:
-            window[channel][rim] = 0
+        window[0][rim] = 0
+        window[1][rim] = 0
+        window[8][rim] = 0
         count = int(core.sum())
         if not count:
             continue
         weight = float(np.clip(np.sqrt(60.0 / count), 0.3, 3.0))
-        window[9][core] = 1
-        window[10][core] = weight
-        if not found:
-            continue
         window[0][core] = 1
         window[1][core] = weight
         window[2][core] = (v + half_h)[core]

@@ -26,11 +26,9 @@ INPUT_SHAPES = ((1600, 960), (960, 1600), (1280, 1280))
 # A picture of nearly the input's aspect fills it: 3:2 is stretched by a ninth. On photos 801-900,
 # which are 3:2, weights trained before had 59.0 % of word spotting without and 61.1 with it.
 MAX_STRETCH = 1.12
-MAP_CHANNELS = 8  # score logit, log distances top right bottom left, cos, sin, hint logit
-HINT = 7  # this channel also lights up on words too low to be found
+MAP_CHANNELS = 7  # score logit, log distances top right bottom left, cos, sin
 DISTANCE_UNIT_PX = 16.0
 MIN_POSITIVES = 50.0  # an image's loss is divided by no less than this
-HINT_WEIGHT = 0.3  # of its loss beside the score's: it must not bend the features of the others
 
 
 class _Conv(nn.Sequential):
@@ -104,11 +102,10 @@ class DetectorTrunk(nn.Module):
         nn.init.zeros_(self.head.bias)
         with torch.no_grad():
             self.head.bias[0] = -3.0
-            self.head.bias[HINT] = -3.0
             self.head.bias[5] = 1.0
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map an image [B, 3, H, W] (BGR, 0..255; H, W multiples of 32) to [B, 8, H/4, W/4]."""
+        """Map an image [B, 3, H, W] (BGR, 0..255; H, W multiples of 32) to [B, 7, H/4, W/4]."""
         x = self.stem(image)
         c4 = self.s4(x)
         c8 = self.s8(c4)
@@ -161,21 +158,19 @@ class DetectorLoss:
     score: Tensor
     overlap: Tensor
     angle: Tensor
-    hint: Tensor
 
     @property
     def total(self) -> Tensor:
         """Weighted sum that is minimised."""
-        return self.score + self.overlap + 4.0 * self.angle + HINT_WEIGHT * self.hint
+        return self.score + self.overlap + 4.0 * self.angle
 
 
 def detector_loss(maps: Tensor, target: Tensor) -> DetectorLoss:
-    """Compare raw maps [B, 8, h, w] with target maps [B, 11, h, w] (see `target_maps`).
+    """Compare raw maps [B, 7, h, w] with target maps [B, 9, h, w] (see `target_maps`).
 
     Score: dice plus cross-entropy over all pixels, per positive; with all negatives in, the score
     stays near a probability (three hard negatives a positive made every score about 0.9).
     Sides: IoU loss in the word's frame (Yu et al. 2016). Direction: 1 - cos of the difference.
-    Hint: cross-entropy, as of the score.
     """
     logit, truth, weight = maps[:, 0], target[:, 0], target[:, 1]
     score = torch.sigmoid(logit)
@@ -199,12 +194,8 @@ def detector_loss(maps: Tensor, target: Tensor) -> DetectorLoss:
     iou_loss = -torch.log((inter + 1) / (union + 1))
     direction = F.normalize(maps[:, 5:7], dim=1, eps=1e-4)
     angle = 1 - (direction * target[:, 6:8]).sum(1)
-    hint = F.binary_cross_entropy_with_logits(maps[:, HINT], target[:, 9], reduction="none")
-    hint = (hint * target[:, 10]).sum() / (target[:, 9] * target[:, 10]).sum().clamp(
-        min=MIN_POSITIVES * maps.shape[0]
-    )
     return DetectorLoss(
-        dice + entropy, (iou_loss * geometry).sum() / norm, (angle * geometry).sum() / norm, hint
+        dice + entropy, (iou_loss * geometry).sum() / norm, (angle * geometry).sum() / norm
     )
 
 

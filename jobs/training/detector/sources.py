@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.training.data import datasets
@@ -33,8 +33,6 @@ class Mixture:
         icdar2003: Photos of large words.
         backgrounds: Photos without text.
         scene_uses: Crops taken from a rendered scene.
-        small_text: For each crop of photos and pages, so many more in which text is too low to be
-            found, for the hint map.
     """
 
     icdar2015: Share
@@ -43,7 +41,6 @@ class Mixture:
     icdar2003: Share | None = None
     backgrounds: Share | None = None
     scene_uses: int = 6
-    small_text: float = 0.0
     worlds: Mapping[str, Share] = field(default_factory=dict)
     """Documents, web graphics and plates below ``--data``, by folder."""
 
@@ -68,15 +65,8 @@ def sources_of(args: argparse.Namespace, mixture: Mixture) -> list[Source | Scen
     """
     sources: list[Source | SceneSource] = []
 
-    def add(photos: list[Photo], share: Share, small: bool = True) -> None:
-        source = Source(photos, share.share, share.rules)
-        sources.append(source)
-        if mixture.small_text and small:
-            rules = replace(
-                share.rules, scale_range=(0.15, 0.7), by_word=0.6, height_range_px=(2.7, 11.0)
-            )
-            share_of_small = share.share * mixture.small_text
-            sources.append(Source(photos, share_of_small, rules, source.cache))
+    def add(photos: list[Photo], share: Share) -> None:
+        sources.append(Source(photos, share.share, share.rules))
 
     if args.icdar2015:
         add(datasets.icdar2015_training(args.icdar2015), mixture.icdar2015)
@@ -86,7 +76,7 @@ def sources_of(args: argparse.Namespace, mixture: Mixture) -> list[Source | Scen
         add(datasets.mlt_photos(args.mlt), mixture.mlt)
     for folder, share in mixture.worlds.items() if args.data else ():
         if (args.data / folder).is_dir():
-            add(load_world(args.data / folder), share, not folder.startswith("plates"))
+            add(load_world(args.data / folder), share)
     if mixture.backgrounds and args.backgrounds:
         add(datasets.background_photos(args.backgrounds), mixture.backgrounds)
     if args.scenes:

@@ -33,7 +33,7 @@ from jobs.training.loop.ema import Averaged
 from jobs.training.loop.feed import feed
 from jobs.training.loop.log import Panel, append_row, draw_curve
 
-LOSSES = ("loss", "score", "overlap", "angle", "hint")  # columns of the log
+LOSSES = ("loss", "score", "overlap", "angle")  # columns of the log
 FIGURES = ("threshold", "precision", "recall", "f1")
 PAGE_SETS = ("pdf_pages_train", "forms_train", "receipts_words")
 CURVE = (
@@ -66,11 +66,10 @@ def mixture(size_px: int) -> Mixture:
     )
     web = CropRules(size_px=size_px, scale_range=(0.4, 1.3), by_word=0.6, tilt_deg=5.0)
     return Mixture(
-        small_text=0.2,
         icdar2015=Share(0.55, CropRules(size_px=size_px, scale_range=(0.7, 1.5), by_word=0.25)),
         icdar2003=Share(0.1, near),
         mlt=Share(0.25, near),
-        backgrounds=Share(0.07, CropRules(size_px=size_px, scale_range=(0.25, 1.5))),
+        backgrounds=Share(0.05, CropRules(size_px=size_px, scale_range=(0.3, 1.5))),
         scenes=CropRules(size_px=size_px, scale_range=(0.5, 1.5), by_word=0.35),
         worlds={
             "pdf_pages_train": Share(0.12, page),
@@ -124,7 +123,7 @@ def train(args: argparse.Namespace) -> None:
     )
     saved = logged = minutes
     scored = minutes if step else minutes - args.validate_every + 6
-    sums = np.zeros(5)
+    sums = np.zeros(4)
     count = 0
     model.train()
     began, first = time.monotonic(), step
@@ -145,7 +144,7 @@ def train(args: argparse.Namespace) -> None:
             if bool(torch.isfinite(norm)):
                 optimiser.step()
                 averaged.update(model)
-            parts = (loss.total, loss.score, loss.overlap, loss.angle, loss.hint)
+            parts = (loss.total, loss.score, loss.overlap, loss.angle)
             sums += [float(x.detach()) for x in parts]
             count += 1
             step += 1

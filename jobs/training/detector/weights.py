@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from jobs.training.detector.network import DISTANCE_UNIT_PX, ENLARGEMENT, HINT, DetectorTrunk
+from jobs.training.detector.network import DISTANCE_UNIT_PX, ENLARGEMENT, DetectorTrunk
 from jobs.training.detector.thin import ranks_of, thin
 from jobs.training.loop.checkpoints import (
     as_tensors,
@@ -45,21 +44,13 @@ def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     save_arrays(path, weights, SETTINGS)
 
 
-def with_hint(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give weights without a hint map one, which begins as the score map."""
-    for name in ("head.weight", "head.bias"):
-        if name in weights and len(weights[name]) == HINT:
-            weights[name] = torch.cat([weights[name], weights[name][:1]])
-    return weights
-
-
 def load_trunk(path: Path) -> DetectorTrunk:
     """Build the trunk with the weights of a checkpoint or an .npz, in eval mode.
 
     Raises:
         UsageError: the file holds weights of another network, or none.
     """
-    weights = with_hint(load_weights(path))
+    weights = load_weights(path)
     trunk = thin(DetectorTrunk(), ranks_of(weights))
     fill(trunk, weights, path)
     trunk.eval()

@@ -12,8 +12,6 @@ from jobs.training.data import datasets
 from jobs.training.detector import scores as detector_scores
 from jobs.training.detector.crops import target_maps
 from jobs.training.detector.network import (
-    HINT,
-    MAP_CHANNELS,
     DetectorTrunk,
     count_macs,
     detector_loss,
@@ -29,7 +27,7 @@ from textspot_ray.errors import UsageError
 def perfect_maps(words: list[datasets.PhotoWord], size: int) -> torch.Tensor:
     """Raw maps that say exactly what the targets want."""
     target = torch.from_numpy(target_maps(words, size))[None]
-    maps = torch.zeros(1, MAP_CHANNELS, size // 4, size // 4)
+    maps = torch.zeros(1, 7, size // 4, size // 4)
     maps[:, 0] = target[:, 0] * 16 - 8
     maps[:, 1:5] = torch.log(target[:, 2:6].clamp(min=0.3) / 16)
     maps[:, 5:7] = target[:, 6:8]
@@ -125,7 +123,7 @@ def test_voters_that_disagree_or_score_low_are_not_heard() -> None:
 
 
 def test_candidates_are_the_best_pixels_of_their_cells_and_sorted() -> None:
-    maps = torch.full((1, MAP_CHANNELS, 64, 64), -6.0)
+    maps = torch.full((1, 7, 64, 64), -6.0)
     maps[0, 0, 11, 21] = 3
     maps[0, 0, 10, 20] = 2  # same cell, weaker
     maps[0, 0, 40, 40] = 4
@@ -138,7 +136,7 @@ def test_candidates_are_the_best_pixels_of_their_cells_and_sorted() -> None:
 
 def test_huge_words_leave_room_for_small_and_fainter_ones() -> None:
     # a picture full of huge, surely found words: more cells than the list is long
-    maps = torch.full((1, MAP_CHANNELS, 240, 400), -6.0)
+    maps = torch.full((1, 7, 240, 400), -6.0)
     maps[0, 1:5] = float(np.log(85 / 16))
     maps[0, 5] = 1
     maps[0, 0, :200] = 8 + torch.rand(200, 400, generator=torch.Generator().manual_seed(0))
@@ -162,37 +160,6 @@ def test_the_loss_falls_to_nothing_at_the_truth_and_ignores_what_is_ignored() ->
     noisy = perfect_maps(WORDS, 256)
     noisy[:, 0] = torch.where(target[:, 1] == 0, torch.tensor(8.0), noisy[:, 0])
     assert float(detector_loss(noisy, target).score) == pytest.approx(float(right.score), abs=1e-3)
-
-
-def test_words_too_low_to_be_found_are_hints_and_nothing_else() -> None:
-    low = datasets.PhotoWord(datasets.rect_corners((70, 50), (60, 5), 0), "low")
-    dust = datasets.PhotoWord(datasets.rect_corners((70, 150), (20, 2), 0), "dust")
-    unread = datasets.PhotoWord(datasets.rect_corners((180, 50), (60, 20), 0), "?", legible=False)
-    maps = target_maps([low, dust, unread, WORDS[3]], 256)
-    score, weight, hint, hint_weight = (maps[i] for i in (0, 1, 9, 10))
-    for word, found, hinted in ((low, 0, 1), (dust, 0, 0), (unread, 0, 0), (WORDS[3], 1, 1)):
-        x, y = (word.quad.mean(0) / 4).astype(int)
-        assert (score[y, x], hint[y, x]) == (found, hinted)
-        assert bool(weight[y, x]) == bool(found), "nothing is said of words that are not found"
-        assert bool(hint_weight[y, x]) == bool(hinted)
-    target = torch.from_numpy(maps)[None]
-    blind = perfect_maps([low, dust, unread, WORDS[3]], 256)
-    blind[:, HINT] = torch.where(target[:, 9] > 0, -8.0, blind[:, HINT])
-    seen = perfect_maps([low, dust, unread, WORDS[3]], 256)
-    seen[:, HINT] = target[:, 9] * 16 - 8
-    parts = detector_loss(seen, target), detector_loss(blind, target)
-    assert float(parts[0].hint) < 0.02 and float(parts[1].hint) > 5
-    assert float(parts[0].score) == float(parts[1].score)
-
-
-def test_weights_without_a_hint_map_begin_with_the_score(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    state = DetectorTrunk().state_dict()
-    before = state | {name: state[name][:HINT] for name in ("head.weight", "head.bias")}
-    save_weights(before, tmp_path / "before.npz")
-    maps = load_trunk(tmp_path / "before.npz")(torch.rand(1, 3, 64, 64) * 255)
-    assert maps.shape[1] == MAP_CHANNELS
-    torch.testing.assert_close(maps[:, HINT], maps[:, 0])
 
 
 def test_rotated_suppression_keeps_neighbours_and_drops_doubles() -> None:

@@ -22,8 +22,6 @@ HIDDEN = 256
 # A tensor anywhere in a one-stage detector's graph, [1, C, h, w]: its first channel is the logit
 # of lying inside a word. Detectors without it cannot say where text too low to be found may be.
 SCORE_MAP = "maps"
-# Of this many channels the last is the logit of lying inside a word or text too low to be found.
-CHANNELS_WITH_HINTS = 8
 
 
 @dataclass(frozen=True, slots=True)

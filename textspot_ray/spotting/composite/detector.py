@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from textspot_ray.errors import BundleError
 from textspot_ray.spotting.composite.contract import (
-    CHANNELS_WITH_HINTS,
     DetectorPorts,
     detector_ports,
     show_score_map,
@@ -272,9 +271,8 @@ class Detector:
         )
 
     def _evidence(self, request: Any, used_x: float, used_y: float) -> NDArray[np.float32]:
-        """The part of the hint or score map that lies over the picture, as probabilities."""
-        maps = request.get_output_tensor(self._map).data[0]
-        logits = maps[-1 if len(maps) == CHANNELS_WITH_HINTS else 0]
+        """The part of the score map that lies over the picture, as probabilities."""
+        logits = request.get_output_tensor(self._map).data[0, 0]
         rows, columns = math.ceil(logits.shape[0] * used_y), math.ceil(logits.shape[1] * used_x)
         logits = logits[:rows, :columns].astype(np.float32).clip(-30, 30)
         return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
