@@ -362,6 +362,7 @@ def test_a_member_is_not_made_of_two_tars_of_a_server(serve: Any) -> None:
     assert got.data == tars[1][512:][: items[0].size]
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_host_that_answers_again_gets_its_time_back(serve: Any) -> None:
     slow = [True]
 
