@@ -1,6 +1,6 @@
 """Feed a thousand slots from one driver, with Ray's transport replaced by a fake in this process.
 
-    python tests/slow/feed_scale.py --slots 1000 --images 1000000
+    python tests/slow/feed_scale.py --slots 1000 --images 1000000 --out DIR
 
 Plan, ledger, dispatcher, scheduler, progress and status file are the real ones. A fake slot
 finishes a shard after as many reports as a real one would send in the time that a shard takes
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--images-per-s", type=float, default=2.5, help="of one slot")
     parser.add_argument("--ready", type=int, default=20, help="reports that are there at a turn")
-    parser.add_argument("--out", default="memory://feed")
+    parser.add_argument("--out", required=True, metavar="DIR", help="an empty folder")
     args = parser.parse_args()
     config = config_from_dict({"output": {"uri": args.out}})
     scheduler.ray = FakeRay(config, args.images_per_s, args.ready)  # type: ignore[assignment]
