@@ -17,6 +17,7 @@ from textspot_ray.errors import BundleError
 from textspot_ray.images.decode import Decoded
 from textspot_ray.spotting.bundle import BundleSpec, describe_files, write_spec
 from textspot_ray.spotting.catalogue import load_bundle
+from textspot_ray.spotting.composite.contract import SCORE_MAP
 from textspot_ray.spotting.composite.detector import Detector, pyramid
 from textspot_ray.spotting.settings import SpotterSettings, resolve, result_fingerprint
 from textspot_ray.spotting.spotter import PageDetector
@@ -24,7 +25,7 @@ from textspot_ray.spotting.spotter import PageDetector
 SHAPES = ((1280, 768), (768, 1280), (1024, 1024))
 
 
-def shape_telling_detector() -> ov.Model:
+def shape_telling_detector(*, score_map: bool = False) -> ov.Model:
     """One row, the whole input: x_max and y_max are its width and height."""
     image = ops.parameter([1, 3, 768, 1280], np.float32, name="image")
     image.output(0).set_names({"image"})
@@ -33,7 +34,10 @@ def shape_telling_detector() -> ov.Model:
     def at(index: int) -> ov.Node:
         return ops.gather(size, np.array([index], np.int64), np.int64(0))
 
-    light = ops.reshape(ops.reduce_max(image, np.array([0, 1, 2, 3])), np.array([1]), False)
+    brightest = ops.reduce_max(image, np.array([1]), keep_dims=True)
+    if score_map:
+        brightest.output(0).set_names({SCORE_MAP})
+    light = ops.reshape(ops.reduce_max(brightest, np.array([0, 1, 2, 3])), np.array([1]), False)
     score = ops.add(ops.multiply(light, np.float32(0)), np.float32(0.9))
     zero = np.zeros(1, np.float32)
     row = ops.unsqueeze(ops.concat([zero, zero, at(3), at(2), score], 0), np.int64(0))
@@ -96,6 +100,34 @@ def test_a_picture_takes_the_shape_that_shows_it_largest(
     assert found.boxes[0, 2:] == pytest.approx((shape[0] / scale, shape[1] / scale), rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        (
+            (640, 480),
+            (1024, 768),
+        ),  # 4:3: as large as in 1280 x 768, a fifth of which would be empty
+        ((480, 640), (768, 1024)),
+        ((1280, 720), (1280, 768)),
+        ((700, 600), (1024, 1024)),
+    ],
+)
+def test_no_more_of_the_input_is_empty_than_need_be(
+    folder: Path, tmp_path: Path, size: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    other = tmp_path / "mapped"
+    shutil.copytree(folder, other)
+    model = shape_telling_detector(score_map=True)
+    ov.save_model(model, str(other / "detector.xml"), compress_to_fp16=False)
+    spec = load_bundle(str(folder)).spec
+    names = {part: (f"{part}.xml", f"{part}.bin") for part in ("detector", "encoder", "decoder")}
+    write_spec(other, replace(spec, precisions={"f32": describe_files(other, names)}))
+    detector = detector_of(PageDetector(SpotterSettings(str(other))))
+    found = detector.detect(np.zeros((size[1], size[0], 3), np.uint8))
+    largest = max(min(w / size[0], h / size[1]) for w, h in SHAPES)
+    assert found.boxes[0, 2:] == pytest.approx((shape[0] / largest, shape[1] / largest), rel=0.01)
+
+
 def test_a_picture_nearly_of_its_shape_fills_it(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "filling"
     shutil.copytree(folder, other)
@@ -106,7 +138,7 @@ def test_a_picture_nearly_of_its_shape_fills_it(folder: Path, tmp_path: Path) ->
         # the row is the whole input: no larger than the window where that fills it
         assert (tuple(found.boxes[0, 2:]) == pytest.approx(size)) == filled
     told = result_fingerprint(resolve(SpotterSettings(str(other)), verify=False))["resize"]
-    assert told.endswith("stretch 1.12")
+    assert told.endswith("stretch 1.12 smallest")
 
 
 def test_an_enlarged_pyramid_changes_neither_tiles_nor_coordinates(
@@ -125,7 +157,7 @@ def test_an_enlarged_pyramid_changes_neither_tiles_nor_coordinates(
         # the row is the whole of what the graph sees: the picture, and below it half as much
         assert found.boxes[0, 2:] == pytest.approx((width, height * 1.5))
     told = result_fingerprint(resolve(SpotterSettings(str(other)), verify=False))["resize"]
-    assert told.endswith("enlarged 1.25")
+    assert told.endswith("enlarged 1.25 smallest")
 
 
 def test_a_pyramid_holds_the_picture_and_its_copies() -> None:
@@ -162,7 +194,7 @@ def test_strips_are_tiled_before_they_are_too_small(folder: Path) -> None:
 
 def test_shapes_are_in_the_fingerprint(folder: Path, tmp_path: Path) -> None:
     found = result_fingerprint(resolve(SpotterSettings(str(folder)), verify=False))
-    assert found["resize"] == "keep_aspect linear 1280x768 768x1280 1024x1024"
+    assert found["resize"] == "keep_aspect linear 1280x768 768x1280 1024x1024 smallest"
     assert "cut by saturation" in found["tiles"]
     off = SpotterSettings(str(folder), image=ImageConfig(tiles="off"))
     assert result_fingerprint(resolve(off, verify=False))["tiles"] == "off"

@@ -170,9 +170,12 @@ class Detector:
                 them is taken, and the map of scores is given as well.
         """
         shape = self.input_size_for(window.shape[1], window.shape[0])
+        stretch = stretch and self._spec.resize == "stretch"
         if hold is not None:
             shape = self._smallest(hold, shape)
-        stretch = stretch and self._spec.resize == "stretch"
+        elif not stretch:
+            scale = min(shape[0] / window.shape[1], shape[1] / window.shape[0])
+            shape = self._smallest((window.shape[1] * scale, window.shape[0] * scale), shape)
         shown = self._enlarged(shape)
         image, used_width, used_height = self._fit(window, shown, stretch, hold is not None)
         rows = image.shape[0] * 3 // 2 if self._spec.pyramid else image.shape[0]

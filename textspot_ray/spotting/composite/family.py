@@ -86,6 +86,8 @@ class CompositeFamily:
             shapes += f" stretch {spec.max_stretch:g}"
         if spec.enlargement > 1:
             shapes += f" enlarged {spec.enlargement:g}"
+        if spec.shapes:  # older tables took whole inputs for all pictures
+            shapes += " smallest"
         low, high = spec.augment_between
         return {
             "max_steps": str(resolved.max_steps),
