@@ -1,0 +1,1 @@
+"""Parts rectangles that the detector laid around several words."""
