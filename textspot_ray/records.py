@@ -162,17 +162,12 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One kept box before reading; fields as in `Word`.
-
-    ``part_of`` is the number, among the same detections, of a box of which this may be a part: of
-    both what is read more surely becomes words.
-    """
+    """One kept box before reading; fields as in `Word`."""
 
     confidence: float
     box: tuple[float, float, float, float]
     polygon: tuple[float, ...]
     angle_deg: float
-    part_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

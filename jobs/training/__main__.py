@@ -18,7 +18,6 @@ PARTS = {
     "detector": "jobs.training.detector.train",
     "thin": "jobs.training.detector.thin",
     "refiner": "jobs.training.refiner.train",
-    "splitter": "jobs.training.splitter.train",
     "render": "jobs.training.render.worlds",
     "teacher": "jobs.training.teacher.label",
     "labels": "jobs.training.data.pseudo_labels",

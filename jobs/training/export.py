@@ -29,11 +29,10 @@ from jobs.training.data import datasets
 from jobs.training.data.datasets import ByteArray, Photo
 from jobs.training.detector.graph import (
     INPUT_SHAPE,
-    Patches,
+    RefinerPatches,
     assemble_detector,
     convert,
     convert_refiner,
-    convert_splitter,
     convert_trunk,
 )
 from jobs.training.detector.network import ENLARGEMENT, INPUT_SHAPES, MAX_STRETCH
@@ -50,9 +49,7 @@ from jobs.training.measure import (
 )
 from jobs.training.reader.augmentation import BETWEEN, Augmentation
 from jobs.training.reader.network import ALPHABET, MAX_SYMBOLS, Decoder, Encoder, load_reader
-from jobs.training.refiner.network import REFINER_PATCH, load_refiner
-from jobs.training.refiner.rectification import PatchShape
-from jobs.training.splitter.network import SPLITTER_PATCH, load_splitter
+from jobs.training.refiner.network import load_refiner
 from textspot_ray.errors import MissingExtraError, UsageError
 from textspot_ray.spotting.bundle import AUTO, BundleSpec, ModelFiles, describe_files, write_spec
 from textspot_ray.spotting.composite.detector import pyramid
@@ -77,13 +74,11 @@ class Weights:
         detector: Checkpoint or weights file of the detector.
         reader: The reader's .npz.
         refiner: The refiner's .npz, or None for rectangles as the trunk gives them.
-        splitter: The splitter's .npz, or None for no parting of rectangles around several words.
     """
 
     detector: Path
     reader: Path
     refiner: Path | None = None
-    splitter: Path | None = None
 
 
 def convert_encoder(encoder: Encoder) -> ov.Model:
@@ -158,12 +153,6 @@ def quantise(model: ov.Model, samples: Sequence[np.ndarray[Any, Any]], keep: Seq
     )
 
 
-def quantise_part(part: ov.Model, shape: PatchShape, photos: Sequence[Photo]) -> Any:
-    """Refiner or splitter in INT8, but for what levels its pixels and the first convolution."""
-    keep = [*outside_trunk(part), *convolutions(part)[:1]]
-    return quantise(part, patch_inputs(shape, photos, CALIBRATION_WORDS), keep)
-
-
 def convolutions(model: ov.Model) -> list[str]:
     """Friendly names of a model's convolutions, in order of execution."""
     return [
@@ -214,10 +203,8 @@ def word_inputs(
     return features[:count]
 
 
-def patch_inputs(
-    shape: PatchShape, photos: Sequence[Photo], count: int
-) -> list[np.ndarray[Any, Any]]:
-    """Inputs of refiner or splitter: words of photos at their true places, up to eight a photo."""
+def refiner_inputs(photos: Sequence[Photo], count: int) -> list[np.ndarray[Any, Any]]:
+    """Refiner inputs: words of photos at their true places, up to eight a photo."""
     patches: list[np.ndarray[Any, Any]] = []
     for photo in photos:
         image = photo.pixels()
@@ -227,7 +214,7 @@ def patch_inputs(
         scale = min(INPUT_SHAPE[3] / image.shape[1], INPUT_SHAPE[2] / image.shape[0])
         stem_map = torch.from_numpy(pyramid(canvas(image))[None]).float()
         with torch.no_grad():
-            seen = Patches(shape)(torch.tensor(np.stack(words) * scale).float(), stem_map)
+            seen = RefinerPatches()(torch.tensor(np.stack(words) * scale).float(), stem_map)
         patches += [row[None] for row in seen.numpy()]
     return patches[:: max(1, len(patches) // count)][:count]
 
@@ -273,8 +260,7 @@ def export(
     # assembling takes the trunk's graph over, so INT8 works on a copy
     quantisable = trunk.clone()
     refiner = convert_refiner(load_refiner(weights.refiner)) if weights.refiner else None
-    splitter = convert_splitter(load_splitter(weights.splitter)) if weights.splitter else None
-    detector_model = assemble_detector(trunk, GRAPH_THRESHOLD, refiner, splitter)
+    detector_model = assemble_detector(trunk, GRAPH_THRESHOLD, refiner)
     for stale in [*out.glob("*.xml"), *out.glob("*.bin")]:
         stale.unlink()
     save(detector_model, out / "detector.xml")
@@ -287,8 +273,6 @@ def export(
     keep_weights(weights.reader, out / "weights" / "reader.npz")
     if weights.refiner:
         keep_weights(weights.refiner, out / "weights" / "refiner.npz")
-    if weights.splitter:
-        keep_weights(weights.splitter, out / "weights" / "splitter.npz")
     parts = ("detector", "encoder", "decoder", "augmentation")
     plain = {p: (f"{p}.xml", f"{p}.bin") for p in parts}
     named = {"f32": plain}
@@ -305,12 +289,10 @@ def export(
         shown += photo_inputs(pages, CALIBRATION_PAGES) if pages else []
         small = quantise(quantisable, shown, ops[-1:])
         if refiner is not None:
-            refiner = quantise_part(refiner, REFINER_PATCH, [*photos[::12], *pages[::8]])
-        if splitter is not None:
-            splitter = quantise_part(splitter, SPLITTER_PATCH, [*photos[::12], *pages[::8]])
-        save(
-            assemble_detector(small, GRAPH_THRESHOLD, refiner, splitter), out / "detector-int8.xml"
-        )
+            patches = refiner_inputs([*photos[::12], *pages[::8]], CALIBRATION_WORDS)
+            keep = [*outside_trunk(refiner), *convolutions(refiner)[:1]]
+            refiner = quantise(refiner, patches, keep)
+        save(assemble_detector(small, GRAPH_THRESHOLD, refiner), out / "detector-int8.xml")
         names = plain | {"detector": ("detector-int8.xml", "detector-int8.bin")}
         if int8_encoder:
             mixed = [p for pair in zip(photos, pages, strict=False) for p in pair] or photos
@@ -355,7 +337,6 @@ def export(
             "detector_weights": datasets.file_sha256(weights.detector),
             "reader_weights": datasets.file_sha256(weights.reader),
             "refiner_weights": datasets.file_sha256(weights.refiner) if weights.refiner else "",
-            "splitter_weights": datasets.file_sha256(weights.splitter) if weights.splitter else "",
             "frameworks": f"torch {torch.__version__}, openvino {ov.__version__}",
         },
     )
@@ -398,15 +379,15 @@ def with_figures(
     for precision in sorted(spec.precisions, reverse=True):
         seen = detect_all(out, precision, photos, pages)
         if chosen is None:
-            temperature = best_temperature(judge_all(*read_all(out, precision, seen)))
+            temperature = best_temperature(judge_all(seen, read_all(out, precision, seen)))
             files = save_decoder(temperature)
             provenance = {**spec.provenance, "temperature": temperature}
             spec = replace(spec, precisions=files, provenance=provenance)
             write_spec(out, spec)
-        kept, read = read_all(out, precision, seen)
-        figures[precision] = measure_read(kept, read, chosen)
+        read = read_all(out, precision, seen)
+        figures[precision] = measure_read(seen, read, chosen)
         if chosen is None:
-            draw_reliability(out / "reliability.png", reliability_of(kept, read))
+            draw_reliability(out / "reliability.png", reliability_of(seen, read))
         chosen = chosen or figures[precision]
     assert chosen is not None
     measured_on = "ICDAR2015 training photos 801-900"
@@ -443,11 +424,10 @@ def arguments() -> argparse.ArgumentParser:
     """Build the command line."""
     parser = argparse.ArgumentParser(prog="export", description="Weights to a bundle folder.")
     add = parser.add_argument
-    add("--work", type=Path, help="folder with detector/, reader/, refiner/, splitter/")
+    add("--work", type=Path, help="folder with detector/best.pt, reader/reader.npz, refiner/")
     add("--detector", type=Path, help="detector checkpoint, instead of the one in --work")
     add("--reader", type=Path, help="reader weights (.npz), instead of those in --work")
     add("--refiner", type=Path, help="refiner weights (.npz), instead of those in --work")
-    add("--splitter", type=Path, help="splitter weights (.npz), instead of those in --work")
     add("--out", type=Path, required=True, help="the bundle's folder")
     add("--icdar2015", type=Path, help="folder with images/ and gt/: calibration, thresholds")
     add("--data", type=Path, help="folder of further data sets: documents to calibrate, choose by")
@@ -458,24 +438,19 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def _if_there(path: Path) -> Path | None:
-    return path if path.is_file() else None
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     args = arguments().parse_args(argv)
-    detector, reader = args.detector, args.reader
-    refiner, splitter = args.refiner, args.splitter
+    detector, reader, refiner = args.detector, args.reader, args.refiner
     if args.work is not None:
-        refiner = refiner or _if_there(args.work / "refiner" / "refiner.npz")
-        splitter = splitter or _if_there(args.work / "splitter" / "splitter.npz")
+        beside = args.work / "refiner" / "refiner.npz"
+        refiner = refiner or (beside if beside.is_file() else None)
         detector = detector or args.work / "detector" / "best.pt"
         reader = reader or args.work / "reader" / "reader.npz"
     if detector is None or reader is None:
         raise UsageError("give --work, or both --detector and --reader")
     spec = export(
-        Weights(detector, reader, refiner, splitter),
+        Weights(detector, reader, refiner),
         args.out,
         icdar2015=args.icdar2015,
         data=args.data,

@@ -23,10 +23,9 @@ from textspot_ray.evaluation.ground_truth import DONT_CARE, GtWord, Predicted
 from textspot_ray.evaluation.matching import Figures, measure, score
 from textspot_ray.evaluation.rules import Rules, ScoringTask
 from textspot_ray.images.decode import Decoded
-from textspot_ray.records import Detection, Reading
+from textspot_ray.records import Reading
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.recognizer import Recognizer
-from textspot_ray.spotting.parts import chosen
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.spotter import PageDetector
 
@@ -67,7 +66,6 @@ class Seen:
         quads: [N, 4, 2] in pixels of the file.
         scores: [N] of the detector.
         features: [N, 64, 28, 28], half precision: they are pixels.
-        detections: N, as the spotter has them.
         is_page: A document; its words are counted as a bag.
     """
 
@@ -75,7 +73,6 @@ class Seen:
     quads: FloatArray
     scores: FloatArray
     features: NDArray[np.float16]
-    detections: tuple[Detection, ...]
     is_page: bool = False
 
 
@@ -108,7 +105,6 @@ def detect_all(
                 np.array(polygons, np.float32).reshape(-1, 4, 2),
                 np.array([d.confidence for d in found.detections], np.float32),
                 features.astype(np.float16),
-                found.detections,
                 is_page=len(seen) >= len(photos),
             )
         )
@@ -117,28 +113,10 @@ def detect_all(
 
 def read_all(
     folder: Path, precision: str, seen: Sequence[Seen], threads: int = 2
-) -> tuple[list[Seen], list[tuple[Reading, ...]]]:
-    """Run a bundle's reader over what `detect_all` found.
-
-    Returns:
-        What becomes words, see `textspot_ray.spotting.parts`, without its features; its readings.
-    """
+) -> list[tuple[Reading, ...]]:
+    """Run a bundle's reader over what `detect_all` found."""
     reader = Recognizer(SpotterSettings(str(folder), precision=precision, threads=threads))
-    kept, read = [], []
-    for s in seen:
-        readings = reader.read(s.features.astype(np.float32)).readings
-        rows = np.flatnonzero(chosen(s.detections, readings))
-        read.append(tuple(readings[i] for i in rows))
-        kept.append(
-            replace(
-                s,
-                quads=s.quads[rows],
-                scores=s.scores[rows],
-                features=s.features[:0],
-                detections=tuple(s.detections[i] for i in rows),
-            )
-        )
-    return kept, read
+    return [reader.read(s.features.astype(np.float32)).readings for s in seen]
 
 
 def judge_all(

@@ -19,7 +19,6 @@ from textspot_ray.images.decode import Decoded, decode
 from textspot_ray.images.raster import FileMemory, Fit
 from textspot_ray.records import (
     DetectedPage,
-    Detection,
     ErrorKind,
     ImageError,
     ImageResult,
@@ -49,7 +48,6 @@ from textspot_ray.spotting.family import (
 )
 from textspot_ray.spotting.geometry import polygon_box
 from textspot_ray.spotting.inputs import image_content
-from textspot_ray.spotting.parts import chosen, with_parts
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.tiling import Seen, TileWindow, cut, merge, plan_passes
 
@@ -141,14 +139,11 @@ class PageDetector:
         decoded = pixels.decoded
         seen: list[Seen] = []
         for window, found in made:
-            first = len(seen)
-            seen += [Seen(d, window, first + i) for i, d in enumerate(_numbered(found, first))]
-        wholes = [s for s in seen if s.detection.part_of is None]
+            seen += [Seen(d, window, len(seen) + i) for i, d in enumerate(found.detections)]
         if len(made) > 1:
-            wholes = merge(wholes, width, height, joins=self._regions.joins_pieces)
-        kept = self._regions.fitting(wholes)
-        saturated = lost or len(kept) < len(wholes)
-        kept = with_parts(kept, seen)
+            seen = merge(seen, width, height, joins=self._regions.joins_pieces)
+        kept = self._regions.fitting(seen)
+        saturated = lost or len(kept) < len(seen)
         info = _info(decoded, tiles=len(made), saturated=saturated)
         findings = [found for _, found in made]
         made.clear()  # so that each window's features go as soon as they are copied
@@ -358,12 +353,8 @@ def assemble(
     read = readings.readings if readings is not None else ()
     found: list[tuple[Word, ...]] = []
     if detected.error is None:
-        boxes = zip(detected.detections, read, chosen(detected.detections, read), strict=True)
-        found = [
-            make_words(number, detection, reading)
-            for number, (detection, reading, is_chosen) in enumerate(boxes)
-            if is_chosen
-        ]
+        pairs = zip(detected.detections, read, strict=True)
+        found = [make_words(i, detection, reading) for i, (detection, reading) in enumerate(pairs)]
     return ImageResult(
         item=item,
         page=page,
@@ -491,13 +482,6 @@ class TextSpotter:
             detected, features = self._pages.detect(content, page)
         readings = self._recognizer.read(features)
         return assemble(Item("", ""), page, detected, readings, make_words=self._words_of)
-
-
-def _numbered(found: WindowFindings, first: int) -> list[Detection]:
-    """A window's detections, with parts numbered by the page's rows instead of the window's."""
-    return [
-        d if d.part_of is None else replace(d, part_of=first + d.part_of) for d in found.detections
-    ]
 
 
 def _boxed(word: Word, info: PageInfo | None) -> Word:

@@ -8,7 +8,6 @@ NMSRotated, is an OpenVINO operation between the converted pieces.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,20 +38,10 @@ from jobs.training.refiner.rectification import (
     shape_plane,
     side_lengths,
 )
-from jobs.training.splitter.network import (
-    COLUMNS,
-    MAP_PLANES,
-    MAP_ROWS,
-    SPLITTER_PATCH,
-    maps_along,
-    split,
-)
-from textspot_ray.spotting.composite.contract import MASK_SIDE, PART_LABEL
+from textspot_ray.spotting.composite.contract import MASK_SIDE
 
 INPUT_SHAPE = (1, 3, INPUT_SHAPES[0][1], INPUT_SHAPES[0][0])
 ANY_IMAGE = (1, 3, -1, -1)
-PARTS_OFF_PX = 1e5  # exact to 0.01 px in 32 bits
-MAX_PARTS = 100  # rows beyond `MAX_WORDS` that leave the graph
 TYPES = {torch.float32: ov.Type.f32, torch.int64: ov.Type.i64, torch.uint8: ov.Type.u8}
 
 
@@ -145,32 +134,14 @@ def _sampled(stem_map: Tensor, grid: Tensor, planes: int, shape: PatchShape) -> 
     return pixels.view(planes, -1, shape.height, shape.width).transpose(0, 1)
 
 
-class Patches(nn.Module):
-    """What refiner and splitter see of words: quads [K, 4, 2] to pixels [K, 3, height, width].
-
-    Args:
-        shape: Of the patches.
-    """
-
-    def __init__(self, shape: PatchShape) -> None:
-        super().__init__()
-        self.shape = shape
+class RefinerPatches(nn.Module):
+    """What the refiner sees of words: quads [K, 4, 2] to pixels [K, 3, 32, 128]."""
 
     def forward(self, quads: Tensor, stem_map: Tensor) -> Tensor:
         """Lay the words of one image upright."""
         planes, map_height, map_width = stem_map.shape[1:]
-        grid, _codes = planar_grid(quads, map_height, map_width, self.shape)
-        return _sampled(stem_map, grid, planes, self.shape)
-
-
-class _Along(nn.Module):
-    def forward(self, maps: Tensor, quads: Tensor) -> Tensor:
-        return maps_along(maps, quads)
-
-
-class _Split(nn.Module):
-    def forward(self, words: Tensor, gaps: Tensor) -> Tensor:
-        return split(words, gaps)
+        grid, _codes = planar_grid(quads, map_height, map_width, REFINER_PATCH)
+        return _sampled(stem_map, grid, planes, REFINER_PATCH)
 
 
 class _Corners(nn.Module):
@@ -178,33 +149,21 @@ class _Corners(nn.Module):
         return corners(words)
 
 
-class _Marked(nn.Module):
-    """Rectangles [K, 6] and their parts [N, 6] as rows [K + N, 7]: the last column marks parts."""
-
-    def forward(self, wholes: Tensor, parts: Tensor) -> Tensor:
-        wholes = torch.cat([wholes, torch.zeros_like(wholes[:, :1])], 1)
-        return torch.cat([wholes, torch.cat([parts, torch.ones_like(parts[:, :1])], 1)], 0)
-
-
 class _Rows(nn.Module):
-    """Words [K, 7] and their refined quads to rows [K, 15]: rectangle, score, mark, corners.
-
-    The rectangles are for suppression alone. Parts stand far off, so that they and their wholes do
-    not suppress each other.
-    """
+    """Words [K, 6] and their refined quads to rows [K, 14]: rectangle, score, corners."""
 
     def forward(self, words: Tensor, quads: Tensor) -> Tensor:
+        middle = quads.mean(1)
         width, height = side_lengths(quads)
         along = quads[:, 1] - quads[:, 0] + quads[:, 2] - quads[:, 3]
         angle = torch.atan2(along[:, 1], along[:, 0])
-        middle = quads.mean(1) + words[:, 6:7] * PARTS_OFF_PX
         rects = torch.cat([middle, torch.stack([width, height, angle], 1)], 1)
-        return torch.cat([rects, words[:, 5:7], quads.reshape(-1, 8)], 1)
+        return torch.cat([rects, words[:, 5:6], quads.reshape(-1, 8)], 1)
 
 
 class _Kept(nn.Module):
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return rows[:, :7], rows[:, 7:].reshape(-1, 4, 2)
+        return rows[:, :6], rows[:, 6:].reshape(-1, 4, 2)
 
 
 class _Place(nn.Module):
@@ -213,7 +172,7 @@ class _Place(nn.Module):
 
 
 class WordOutputs(nn.Module):
-    """Words [K, 7], their quads and the reader's stem map to the contract's four outputs."""
+    """Words [K, 6], their quads and the reader's stem map to the contract's four outputs."""
 
     def forward(
         self, words: Tensor, quads: Tensor, stem_map: Tensor
@@ -228,7 +187,7 @@ class WordOutputs(nn.Module):
         low = torch.minimum(low.clamp(min=0), limit - 1)
         high = torch.maximum(torch.minimum(high, limit), low + 1)
         boxes = torch.cat([low, high, words[:, 5:6]], 1)
-        labels = (words[:, 6] * PART_LABEL).to(torch.int32)
+        labels = (words[:, 0] * 0).to(torch.int32)
         return labels, boxes, quad_masks(quads, low, high), planar_features(stem_map, quads)
 
 
@@ -269,31 +228,14 @@ def convert_refiner(refiner: nn.Module) -> ov.Model:
     return convert(refiner, [torch.zeros(3, *shape)], [(-1, *shape)], ["pixels"], ["at"])
 
 
-def convert_splitter(splitter: nn.Module) -> ov.Model:
-    """Convert the splitter: ``pixels`` [K, 3, 32, 192] and ``along`` [K, 12, 48] to ``gaps``."""
-    shapes = [(3, SPLITTER_PATCH.height, SPLITTER_PATCH.width)]
-    shapes += [(MAP_PLANES * len(MAP_ROWS), COLUMNS)]
-    example = [torch.zeros(3, *shape) for shape in shapes]
-    given = [(-1, *shape) for shape in shapes]
-    return convert(splitter, example, given, ["pixels", "along"], ["gaps"])
-
-
-def assemble_detector(
-    trunk: ov.Model,
-    score: float,
-    refiner: ov.Model | None = None,
-    splitter: ov.Model | None = None,
-) -> ov.Model:
-    """Put selection, splitter, refiner and outputs behind a converted (perhaps quantised) trunk.
+def assemble_detector(trunk: ov.Model, score: float, refiner: ov.Model | None = None) -> ov.Model:
+    """Put selection, refiner and outputs behind a converted (and perhaps quantised) trunk.
 
     Args:
         trunk: As `convert_trunk` makes it; it becomes part of the detector.
         score: Words scoring no more than this never leave the graph.
         refiner: As `convert_refiner` makes it. Moves the words' corners before boxes, masks and
             features are cut.
-        splitter: As `convert_splitter` makes it. Finds the parts of rectangles around several
-            words, which leave the graph beside them, with the label `PART_LABEL` and the
-            rectangle's score.
 
     Returns:
         The detector IR of the contract: ``image`` to ``labels``, ``boxes``, ``masks`` and
@@ -302,7 +244,6 @@ def assemble_detector(
     """
     words = torch.zeros(3, 6)
     words[:, 2:4] = 20.0
-    marked = torch.cat([words, words[:, :1]], 1)
     maps_shape = (1, 7, *(n // STRIDE_PX for n in INPUT_SHAPE[2:]))
     maps = torch.zeros(maps_shape)
     packed = torch.zeros((1, 3, INPUT_SHAPE[2] * 3 // 2, INPUT_SHAPE[3]), dtype=torch.uint8)
@@ -319,8 +260,8 @@ def assemble_detector(
     quads = corners(words)
     outputs = convert(
         WordOutputs(),
-        [marked, quads, packed.float()],
-        [(-1, 7), (-1, 4, 2), (1, 3, -1, -1)],
+        [words, quads, packed.float()],
+        [(-1, 6), (-1, 4, 2), (1, 3, -1, -1)],
         ["words", "quads", "stem_map"],
         ["labels", "boxes", "masks", "text_features"],
     )
@@ -334,50 +275,38 @@ def assemble_detector(
     final = _suppress(_result(voting, 0), MAX_WORDS, LAST_NMS_IOU, score)
     _feed(levels, "image", image_in.output(0))
     stem_map = _result(levels, 0)
-
-    def cornered(rects: Any) -> Any:
-        around = convert(_Corners(), [marked], [(-1, -1)], ["words"], ["quads"])
-        _feed(around, "words", rects)
-        return _result(around, 0)
-
-    def patches(shape: PatchShape, at: Any) -> Any:
+    around = convert(_Corners(), [words], [(-1, 6)], ["words"], ["quads"])
+    _feed(around, "words", final)
+    placed = _result(around, 0)
+    for _ in range(LOOKS if refiner is not None else 0):
+        assert refiner is not None
         shown = convert(
-            Patches(shape),
+            RefinerPatches(),
             [quads, packed.float()],
             [(-1, 4, 2), (1, 3, -1, -1)],
             ["quads", "stem_map"],
             ["pixels"],
         )
-        _feed(shown, "quads", at)
-        _feed(shown, "stem_map", stem_map)
-        return _result(shown, 0)
-
-    parts = _parts(splitter, final, cornered(final), patches, _result(trunk, 0), score)
-    mark = convert(_Marked(), [words, words], [(-1, 6), (-1, 6)], ["wholes", "parts"], ["words"])
-    _feed(mark, "wholes", final)
-    _feed(mark, "parts", parts)
-    final = _result(mark, 0)
-    placed = cornered(final)
-    for _ in range(LOOKS if refiner is not None else 0):
-        assert refiner is not None
         look = refiner.clone()
         move = convert(
             _Place(), [quads, quads], [(-1, 4, 2), (-1, 4, 2)], ["quads", "at"], ["quads"]
         )
-        _feed(look, "pixels", patches(REFINER_PATCH, placed))
+        _feed(shown, "quads", placed)
+        _feed(shown, "stem_map", stem_map)
+        _feed(look, "pixels", _result(shown, 0))
         _feed(move, "quads", placed)
         _feed(move, "at", _result(look, 0))
         placed = _result(move, 0)
     if refiner is not None:  # parts of a word may have become the word
-        quads_and_words = [marked, torch.ones(3, 4, 2)]
-        shapes = [(-1, 7), (-1, 4, 2)]
+        quads_and_words = [torch.zeros(3, 6), torch.ones(3, 4, 2)]
+        shapes = [(-1, 6), (-1, 4, 2)]
         rows = convert(_Rows(), quads_and_words, shapes, ["words", "quads"], ["rows"])
         _feed(rows, "words", final)
         _feed(rows, "quads", placed)
-        once = _suppress(_result(rows, 0), MAX_WORDS + MAX_PARTS, REFINED_NMS_IOU, score)
-        kept = convert(_Kept(), [torch.zeros(3, 15)], [(-1, 15)], ["rows"], ["words", "quads"])
-        _feed(kept, "rows", once)
-        final, placed = _result(kept, 0), _result(kept, 1)
+        once = _suppress(_result(rows, 0), MAX_WORDS, REFINED_NMS_IOU, score)
+        split = convert(_Kept(), [torch.zeros(3, 14)], [(-1, 14)], ["rows"], ["words", "quads"])
+        _feed(split, "rows", once)
+        final, placed = _result(split, 0), _result(split, 1)
     _feed(outputs, "words", final)
     _feed(outputs, "quads", placed)
     _feed(outputs, "stem_map", stem_map)
@@ -393,39 +322,6 @@ def assemble_detector(
     # `reshape` gives it any other shape whose sides divide by 32
     model.reshape(list(packed.shape))
     return model
-
-
-def _parts(
-    splitter: ov.Model | None,
-    wholes: Any,
-    quads: Any,
-    patches: Callable[[PatchShape, Any], Any],
-    maps: Any,
-    score: float,
-) -> Any:
-    """Parts [N, 6] of rectangles [K, 6] around several words; none without a splitter."""
-    words, maps_example = torch.ones(3, 6), torch.zeros(1, 7, 8, 8)
-    if splitter is None:
-        return opset15.slice(wholes, *(np.array([n], np.int64) for n in (0, 0, 1, 0))).output(0)
-    look = splitter.clone()
-    told = convert(
-        _Along(),
-        [maps_example, torch.ones(3, 4, 2)],
-        [(1, 7, -1, -1), (-1, 4, 2)],
-        ["maps", "quads"],
-        ["along"],
-    )
-    _feed(told, "maps", maps)
-    _feed(told, "quads", quads)
-    _feed(look, "pixels", patches(SPLITTER_PATCH, quads))
-    _feed(look, "along", _result(told, 0))
-    shapes = [(-1, 6), (-1, COLUMNS)]
-    parting = convert(
-        _Split(), [words, torch.zeros(3, COLUMNS)], shapes, ["words", "gaps"], ["parts"]
-    )
-    _feed(parting, "words", wholes)
-    _feed(parting, "gaps", _result(look, 0))
-    return _suppress(_result(parting, 0), MAX_WORDS, LAST_NMS_IOU, score)
 
 
 def _suppress(rows: Any, top: int, iou: float, score: float) -> Any:

@@ -11,7 +11,6 @@ import openvino as ov
 from jobs.training.data.datasets import ByteArray, FloatArray, PhotoWord, rect_corners
 from jobs.training.detector.scores import quad_iou
 from textspot_ray.errors import UsageError
-from textspot_ray.spotting.composite.contract import SCORE_MAP
 from textspot_ray.spotting.composite.detector import pyramid
 
 BEFORE_REFINER = 1  # which of the graph's suppressions gives what the refiner sees
@@ -39,32 +38,18 @@ class FoundRectangles:
         if len(found) <= BEFORE_REFINER:
             raise UsageError(f"{detector} is no detector of this project")
         rows = _gathered(found[BEFORE_REFINER])
-        model = ov.Model([rows, _maps(model)], model.get_parameters(), "found")
+        model = ov.Model([rows], model.get_parameters(), "found")
         model.reshape([1, 3, size_px * 3 // 2, size_px])
         options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
         self._compiled = core.compile_model(model, "CPU", options)
 
     def rects(self, image: ByteArray) -> list[FloatArray]:
         """Rectangles [4, 2] found in a crop [size, size, 3], in its pixels, best first."""
-        return self.rects_and_maps(image)[0]
-
-    def rects_and_maps(self, image: ByteArray) -> tuple[list[FloatArray], FloatArray]:
-        """The same, and the trunk's raw maps [1, 7, size / 4, size / 4]."""
-        rows, maps = self._compiled([pyramid(image)[np.newaxis]]).values()
-        rects = [
+        rows = self._compiled([pyramid(image)[np.newaxis]])[0]
+        return [
             rect_corners((float(x), float(y)), (float(w), float(h)), float(np.degrees(angle)))
             for x, y, w, h, angle, _ in rows
         ]
-        return rects, np.array(maps)
-
-
-def _maps(model: ov.Model) -> ov.Output:
-    """The trunk's raw maps, which keep their name within a detector."""
-    for node in model.get_ordered_ops():
-        for output in node.outputs():
-            if SCORE_MAP in output.get_names():
-                return output
-    raise UsageError("the detector has no map of scores")
 
 
 def _gathered(suppression: ov.Node) -> ov.Output:

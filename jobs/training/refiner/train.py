@@ -7,7 +7,7 @@ r"""Train the refiner of word rectangles; the same command resumes.
 The network learns the way from rectangles to true corners. With ``--detector IR`` half of the
 rectangles are those that this detector finds in the crops; the others are true ones, moved as a
 detector's are off.
-Writes ``refiner.npz`` into ``--work``, beside what `jobs.training.loop.patch_training` says.
+Writes into ``--work``: ``last.pt`` (to resume), ``refiner.npz`` (averaged weights), ``log.csv``.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ from jobs.training.detector.crops import CropRules, base_scale, recolour, rect_o
 from jobs.training.detector.network import ENLARGEMENT
 from jobs.training.detector.scores import quad_iou
 from jobs.training.detector.sources import Mixture, Share, sources_of
-from jobs.training.loop import patch_training
+from jobs.training.loop import session
+from jobs.training.loop.checkpoints import load_checkpoint, save_checkpoint
+from jobs.training.loop.ema import Averaged
 from jobs.training.loop.feed import feed
+from jobs.training.loop.log import append_row
 from jobs.training.reader.cutting import cut
 from jobs.training.refiner.found import FoundRectangles, matched
 from jobs.training.refiner.network import (
@@ -278,59 +281,99 @@ def mixture(size_px: int) -> Mixture:
     )
 
 
-class RefinerTask:
-    """Training of the refiner; see `jobs.training.loop.patch_training.Task`."""
-
-    name = "refiner"
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self._args = args
-        self._held_out = validation_samples(args.icdar2015) if args.icdar2015 else []
-        self._sources = sources_of(args, mixture(args.crop))
-
-    def fresh(self) -> nn.Module:
-        """An untrained refiner: it leaves corners where they are."""
-        return Refiner()
-
-    def load(self, path: Path) -> nn.Module:
-        """A trained one."""
-        return load_refiner(path)
-
-    def save(self, model: nn.Module, path: Path) -> None:
-        """Write its weights."""
-        save_refiner(model, path)
-
-    def batches(self, samples: int, averaged: nn.Module) -> Iterator[list[Sample]]:
-        """Endless batches; second looks only where they are made in this process."""
-        args = self._args
-
-        def made(worker: int) -> Iterator[list[Sample]]:
-            seed = args.seed + samples + 10**6 * worker
-            look = None if args.workers else averaged
-            return iter(Samples(self._sources, args.crop, args.batch, seed, args.detector, look))
-
-        return feed(made, args.workers)
-
-    def loss(self, model: nn.Module, batch: Sequence[Sample], device: str) -> tuple[Tensor, int]:
-        """Mean loss of the corners."""
-        pixels, wanted, aspect = (t.to(device) for t in tensors(batch))
-        with torch.autocast(device, torch.bfloat16):
-            predicted = model(pixels.to(memory_format=torch.channels_last))
-        return corner_loss(predicted, wanted, aspect), len(batch)
-
-    def figures(self, model: nn.Module) -> dict[str, float]:
-        """How far the ends of validation photos' words are off."""
-        if not self._held_out:
-            return {}
-        return dict(zip(FIGURES, validate(model, self._held_out), strict=True))
+def train(args: argparse.Namespace) -> None:
+    """Train until the minutes are up or a signal comes."""
+    torch.set_num_threads(args.threads)
+    cv2.setNumThreads(1)
+    work: Path = args.work
+    work.mkdir(parents=True, exist_ok=True)
+    device: str = args.device
+    model = (load_refiner(args.init) if args.init else Refiner()).to(
+        device, memory_format=torch.channels_last
+    )
+    averaged = Averaged(model, 0.998)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.02)
+    samples, minutes = 0, 0.0
+    last = work / "last.pt"
+    if last.exists():
+        state = load_checkpoint(last, device)
+        model.load_state_dict(state["model"])
+        averaged.module.load_state_dict(state["averaged"])
+        averaged.steps = int(state["steps"])
+        optimiser.load_state_dict(state["optimiser"])
+        samples, minutes = int(state["samples"]), float(state["minutes"])
+        print(f"resuming at {samples} samples, {minutes:.0f} minutes", flush=True)
+    held_out = validation_samples(args.icdar2015) if args.icdar2015 else []
+    sources = sources_of(args, mixture(args.crop))
+    batches = feed(
+        lambda worker: iter(
+            Samples(
+                sources,
+                args.crop,
+                args.batch,
+                args.seed + samples + 10**6 * worker,
+                args.detector,
+                None if args.workers else averaged.module,
+            )
+        ),
+        args.workers,
+    )
+    logged = minutes
+    losses: list[float] = []
+    model.train()
+    with session.Session(args.minutes, minutes, args.until) as run:
+        while True:
+            cooled = max(run.left / args.cooldown_minutes, 0.01)
+            rate = args.lr * min(1.0, (averaged.steps + 1) / 100, cooled)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            pixels, wanted, aspect = (t.to(device) for t in tensors(next(batches)))
+            with torch.autocast(device, torch.bfloat16):
+                predicted = model(pixels.to(memory_format=torch.channels_last))
+            loss = corner_loss(predicted, wanted, aspect)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+            optimiser.step()
+            averaged.update(model)
+            losses.append(float(loss.detach()))
+            samples += len(pixels)
+            run.lap()
+            minutes = run.minutes
+            if not run.over and minutes - logged < args.every:
+                continue
+            row = {"minutes": f"{minutes:.2f}", "samples": str(samples), "lr": f"{rate:.6f}"}
+            row["loss"] = f"{np.mean(losses):.5f}"
+            if held_out:
+                figures = validate(averaged.module, held_out)
+                row |= {n: f"{x:.4f}" for n, x in zip(FIGURES, figures, strict=True)}
+            append_row(work / "log.csv", row)
+            print(",".join(row.values()), flush=True)
+            save_refiner(averaged.module, work / "refiner.npz")
+            state = {
+                "model": model.state_dict(),
+                "averaged": averaged.module.state_dict(),
+                "steps": averaged.steps,
+                "optimiser": optimiser.state_dict(),
+                "samples": samples,
+                "minutes": minutes,
+            }
+            save_checkpoint(last, state)
+            losses, logged = [], minutes
+            if run.over:
+                return
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="train_refiner", description=__doc__.split("\n")[0])
-    patch_training.add_options(parser)
-    args = parser.parse_args(argv)
-    patch_training.train(args, RefinerTask(args))
+    session.add_options(parser)
+    add = parser.add_argument
+    add("--every", type=float, default=4, help="minutes between log rows")
+    add("--batch", type=int, default=64)
+    add("--detector", type=Path, help="a detector's IR whose rectangles are learnt from, too")
+    add("--lr", type=float, default=2e-3, help="peak learning rate")
+    train(parser.parse_args(argv))
     return 0
 
 

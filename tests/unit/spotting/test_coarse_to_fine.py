@@ -185,7 +185,6 @@ class Mapped:
             np.full(len(kept), 0.9),
             np.ones((len(kept), 28, 28), np.float32),
             np.zeros((len(kept), 64, 28, 28), np.float32),
-            np.zeros(len(kept), bool),
             False,
             evidence if hold is not None else None,
         )

@@ -72,7 +72,6 @@ class Painted:
             np.full(len(rows), 0.9),
             np.ones((len(rows), 28, 28), np.float32),
             (boxes[:, :1, None, None] + np.zeros((1, 64, 28, 28))).astype(np.float32),
-            np.zeros(len(rows), bool),
             False,
         )
 
@@ -163,14 +162,7 @@ def test_rows_beside_the_picture_go_with_their_features(stub: Callable[..., Path
             features = np.arange(3, dtype=np.float32)[:, None, None, None] + np.zeros(
                 (1, 64, 28, 28), np.float32
             )
-            return RawRows(
-                boxes,
-                np.ones(3),
-                np.ones((3, 28, 28), np.float32),
-                features,
-                np.zeros(3, bool),
-                False,
-            )
+            return RawRows(boxes, np.ones(3), np.ones((3, 28, 28), np.float32), features, False)
 
     pages._regions = WordRegions(Padding())  # type: ignore[arg-type]
     detected, features = pages.detect_pixels(_decoded(np.zeros((600, 1200, 3), np.uint8)))

@@ -19,7 +19,6 @@ from jobs.training.detector.crops import target_maps
 from jobs.training.detector.graph import (
     assemble_detector,
     convert_refiner,
-    convert_splitter,
     convert_trunk,
     planar_features,
     quad_masks,
@@ -29,11 +28,10 @@ from jobs.training.reader.augmentation import BETWEEN
 from jobs.training.reader.network import Decoder, Encoder, ReaderSize, save_reader
 from jobs.training.refiner.network import LOOKS
 from jobs.training.refiner.rectification import Stem, text_features
-from jobs.training.splitter.network import COLUMNS
 from textspot_ray.errors import BundleError, UsageError
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
 from textspot_ray.spotting.catalogue import load_bundle
-from textspot_ray.spotting.composite.contract import PART_LABEL, check_augmentation
+from textspot_ray.spotting.composite.contract import check_augmentation
 from textspot_ray.spotting.composite.detector import pyramid
 from textspot_ray.spotting.geometry import mask_polygon
 
@@ -219,48 +217,6 @@ def test_parts_that_the_refiner_makes_one_word_leave_the_graph_once() -> None:
     boxes = ov.Core().compile_model(refined, "CPU", options)(white())["boxes"]
     assert len(boxes) == 1
     assert boxes[0, 2] - boxes[0, 0] == pytest.approx(100 * 2.2**LOOKS, rel=0.05)
-
-
-class Halves(torch.nn.Module):
-    """Stands in for a splitter: every rectangle has a gap in its middle."""
-
-    def forward(self, pixels: torch.Tensor, along: torch.Tensor) -> torch.Tensor:
-        logits = torch.full((1, COLUMNS), -8.0)
-        logits[:, COLUMNS // 2 - 2 : COLUMNS // 2 + 2] = 8.0
-        return logits + (pixels.mean((1, 2, 3)) + along.mean((1, 2))).unsqueeze(1) * 0
-
-
-def test_parts_of_a_rectangle_leave_the_graph_as_words() -> None:
-    joined = [datasets.PhotoWord(datasets.rect_corners((600, 400), (240, 40), 0), "two words")]
-    splitter = convert_splitter(Halves())
-    model = assemble_detector(convert_trunk(FixedMaps(joined)), 0.3, splitter=splitter)
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = compiled(white())
-    is_part = found["labels"] == PART_LABEL
-    (whole,) = found["boxes"][~is_part]
-    np.testing.assert_allclose(whole[[0, 2]], [480, 720], atol=1.5)
-    parts = found["boxes"][is_part]
-    parts = parts[parts[:, 0].argsort()]
-    gap = 4 / COLUMNS * (240 + 2 * 20)  # the patch reaches half a height beyond either end
-    np.testing.assert_allclose(parts[0, [0, 2]], [480, 600 - gap / 2], atol=1.5)
-    np.testing.assert_allclose(parts[1, [0, 2]], [600 + gap / 2, 720], atol=1.5)
-    assert (parts[:, 4] == whole[4]).all()
-    assert compiled(np.zeros((1, 3, 1440, 1600), np.uint8))["boxes"].shape == (0, 5)
-
-
-def test_a_refiner_moves_parts_as_well_and_leaves_the_whole() -> None:
-    joined = [datasets.PhotoWord(datasets.rect_corners((600, 400), (240, 40), 0), "two words")]
-    model = assemble_detector(
-        convert_trunk(FixedMaps(joined)), 0.3, convert_refiner(Longer()), convert_splitter(Halves())
-    )
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = compiled(white())
-    widths = np.sort(found["boxes"][:, 2] - found["boxes"][:, 0])
-    assert sorted(found["labels"].tolist()) == [0, PART_LABEL, PART_LABEL]
-    part = (240 - 4 / COLUMNS * 280) / 2
-    wanted = np.array([part, part, 240]) * 1.2**LOOKS
-    np.testing.assert_allclose(widths, wanted, atol=4)
-    assert compiled(np.zeros((1, 3, 1440, 1600), np.uint8))["boxes"].shape == (0, 5)
 
 
 def test_an_empty_image_gives_no_rows(detector: ov.CompiledModel) -> None:

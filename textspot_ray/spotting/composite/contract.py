@@ -22,9 +22,6 @@ HIDDEN = 256
 # A tensor anywhere in a one-stage detector's graph, [1, C, h, w]: its first channel is the logit
 # of lying inside a word. Detectors without it cannot say where text too low to be found may be.
 SCORE_MAP = "maps"
-# Label of a row that may be a part of another row with the same score, see `spotting.parts`.
-# An extension of this project's bundles; published models have 0 or 1.
-PART_LABEL = 2
 
 
 @dataclass(frozen=True, slots=True)

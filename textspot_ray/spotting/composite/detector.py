@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from textspot_ray.errors import BundleError
 from textspot_ray.spotting.composite.contract import (
-    PART_LABEL,
     DetectorPorts,
     detector_ports,
     show_score_map,
@@ -42,7 +41,6 @@ class RawRows:
         scores: N, float64.
         masks: N x 28 x 28, float32.
         features: N x 64 x 28 x 28, float32.
-        is_part: N, bool: rows with the label `PART_LABEL`.
         saturated: Whether the model's limit of rows was met, so that words may be missing.
         evidence: H x W over the window, float32, 0 to 1: whether a place is inside a word; None
             where it was not asked for or the graph has no such map.
@@ -52,7 +50,6 @@ class RawRows:
     scores: NDArray[np.float64]
     masks: NDArray[np.float32]
     features: NDArray[np.float32]
-    is_part: NDArray[np.bool_]
     saturated: bool
     evidence: NDArray[np.float32] | None = None
 
@@ -267,17 +264,13 @@ class Detector:
         boxes = rows[keep, :4].astype(np.float64) * (scale_x, scale_y, scale_x, scale_y)
         keep = keep[np.isfinite(boxes).all(axis=1)]
         boxes = boxes[np.isfinite(boxes).all(axis=1)]
-        is_part = np.zeros(len(keep), bool)
-        if ports.labels is not None:
-            is_part = request.get_output_tensor(ports.labels).data[keep] == PART_LABEL
         # indexing copies: the buffers belong to the request's next image
         return RawRows(
             boxes=boxes,
             scores=scores[keep],
             masks=request.get_output_tensor(ports.masks).data[keep].astype(np.float32),
             features=request.get_output_tensor(ports.features).data[keep].astype(np.float32),
-            is_part=is_part,
-            saturated=len(keep) - int(is_part.sum()) >= self._spec.max_rows,
+            saturated=len(keep) >= self._spec.max_rows,
         )
 
     def _evidence(self, request: Any, used_x: float, used_y: float) -> NDArray[np.float32]:

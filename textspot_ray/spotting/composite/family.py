@@ -260,7 +260,6 @@ def _detections(
 ) -> tuple[tuple[Detection, ...], list[int]]:
     """Rows of a window as detections in the pixels of the upright original, and their numbers."""
     from textspot_ray.spotting.geometry import angle_deg, clip_box, mask_polygon
-    from textspot_ray.spotting.parts import wholes_and_parts
 
     rows, columns = decoded.image.shape[:2]
     scale_x, scale_y = decoded.width / columns, decoded.height / rows
@@ -281,7 +280,4 @@ def _detections(
             )
         )
         numbers.append(i)
-    if not found.is_part.any():
-        return tuple(kept), numbers
-    placed = wholes_and_parts(kept, found.is_part[numbers].tolist())
-    return tuple(detection for _, detection in placed), [numbers[i] for i, _ in placed]
+    return tuple(kept), numbers

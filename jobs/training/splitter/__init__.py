@@ -1,1 +1,0 @@
-"""Parts rectangles that the detector laid around several words."""
