@@ -278,7 +278,7 @@ class CropSet:
 # Name, folder, how its words are kept, share among real words; street photographs have the rest.
 _WORLDS = (
     ("iiit5k", "iiit5k_train_words", listed_crops, 0.08),
-    ("plates", "plates_us_words", plate_crops, 0.12),
+    ("plates", "plates_us_words", plate_crops, 0.15),
     ("web", "born_digital_train", page_crops, 0.06),
     ("forms", "forms_train", page_crops, 0.07),
     ("pages", "pdf_pages_train", page_crops, 0.05),
