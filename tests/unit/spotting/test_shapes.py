@@ -103,10 +103,8 @@ def test_a_picture_takes_the_shape_that_shows_it_largest(
 @pytest.mark.parametrize(
     ("size", "shape"),
     [
-        (
-            (640, 480),
-            (1024, 768),
-        ),  # 4:3: as large as in 1280 x 768, a fifth of which would be empty
+        # 4:3: as large as in 1280 x 768, a fifth of which would be empty
+        ((640, 480), (1024, 768)),
         ((480, 640), (768, 1024)),
         ((1280, 720), (1280, 768)),
         ((700, 600), (1024, 1024)),

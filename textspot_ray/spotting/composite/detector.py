@@ -166,16 +166,15 @@ class Detector:
         Args:
             window: H x W x 3, uint8, BGR.
             stretch: False = keep the aspect, whatever the bundle's rule says.
-            hold: Width and height, input px, at which to show it: the smallest input that holds
-                them is taken, and the map of scores is given as well.
+            hold: Width and height, input px, at which to show it, and that the map of scores is
+                wanted; None: as large as any input shows it. The smallest input that holds it is
+                taken.
         """
         shape = self.input_size_for(window.shape[1], window.shape[0])
         stretch = stretch and self._spec.resize == "stretch"
-        if hold is not None:
-            shape = self._smallest(hold, shape)
-        elif not stretch:
-            scale = min(shape[0] / window.shape[1], shape[1] / window.shape[0])
-            shape = self._smallest((window.shape[1] * scale, window.shape[0] * scale), shape)
+        scale = min(shape[0] / window.shape[1], shape[1] / window.shape[0])
+        shown_at = hold or (window.shape[1] * scale, window.shape[0] * scale)
+        shape = self._smallest(shown_at, shape)
         shown = self._enlarged(shape)
         image, used_width, used_height = self._fit(window, shown, stretch, hold is not None)
         rows = image.shape[0] * 3 // 2 if self._spec.pyramid else image.shape[0]
