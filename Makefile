@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= demo-out
 
-.PHONY: demo test test-browser test-slow lint format docs screenshots clean help
+.PHONY: demo test test-browser test-slow test-training lint format docs screenshots clean help
 
 help:
 	@echo "make demo   spot the words in the sample images and show how to query them"
@@ -43,6 +43,10 @@ test-browser: $(BIN)/.test  # needs Chromium (apt-get install chromium)
 
 test-slow: $(BIN)/.test
 	$(BIN)/python -m pytest -m slow --timeout=3600
+
+test-training: $(BIN)/.test  # fetches PyTorch; `make test` skips these without it
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train]'
+	$(BIN)/python -m pytest tests/unit/training
 
 docs: $(BIN)/.docs
 	$(BIN)/mkdocs build --strict
