@@ -19,7 +19,12 @@ MIN_HEIGHT_PX = 7.0  # lower words than this, as the trunk sees them, are ignore
 CORE_HEIGHT = 0.5
 RIM_HEIGHT = 0.8  # between core and this the score is not trained
 END_CUT = 0.25
-TARGET_CHANNELS = 9  # score, score weight, 4 distances, cos, sin, geometry weight
+# score, score weight, 4 distances, cos, sin, geometry weight, gap, gap weight
+TARGET_CHANNELS = 11
+# Two words of one line stand next to each other if their ends are no further apart than this, in
+# heights; nearer than the other, and one of them is part of the other.
+GAP_HEIGHTS = (-0.3, 1.5)
+GAP_REACH = 0.15  # heights by which a gap reaches into the words beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +234,13 @@ def target_maps(words: Sequence[PhotoWord], size_px: int) -> FloatArray:
         size_px: Side of the crop.
 
     Returns:
-        [9, size/4, size/4]: score; its weight; distances to top, right, bottom, left in the word's
+        [11, size/4, size/4]: score; its weight; distances to top, right, bottom, left in the word's
         frame (pixels); cos; sin; geometry weight (0 outside cores; small words weigh more per
-        pixel, so that words count rather than pixels).
+        pixel, so that words count rather than pixels); gap between two words of a line; its weight.
     """
     cells = size_px // STRIDE_PX
     maps = np.zeros((TARGET_CHANNELS, cells, cells), np.float32)
-    maps[1] = 1.0
+    maps[1] = maps[10] = 1.0
     # large words first: where words overlap, the smaller one owns the pixel
     rects = [(rect_of_quad(w.quad), w.legible) for w in words]
     for rect, legible in sorted(rects, key=lambda r: -r[0].width * r[0].height):
@@ -255,6 +260,7 @@ def target_maps(words: Sequence[PhotoWord], size_px: int) -> FloatArray:
             window[0][inside] = 0
             window[1][inside] = 0
             window[8][inside] = 0
+            window[10][inside] = 0
             continue
         # every word owns at least the pixels within 0.55 strides of its middle line
         core_v = max(CORE_HEIGHT * half_h, 0.55 * STRIDE_PX)
@@ -278,7 +284,72 @@ def target_maps(words: Sequence[PhotoWord], size_px: int) -> FloatArray:
         window[6][core] = rect.cos
         window[7][core] = rect.sin
         window[8][core] = weight
+    for gap in gaps_between([rect for rect, _ in rects]):
+        _draw_gap(maps, gap, cells)
     return maps
+
+
+def gaps_between(rects: Sequence[Rect]) -> list[Rect]:
+    """Find the gaps between neighbouring words of a line, as rectangles of the words' height.
+
+    The words' own ends, which their cores leave out, were not trained at all before, so that cells
+    between two words said anything, boxes around both among it.
+    """
+    if len(rects) < 2:
+        return []
+    table = np.array([[r.cx, r.cy, r.width, r.height, r.cos, r.sin] for r in rects])
+    cx, cy, width, height, cos, sin = table.T
+    dx, dy = cx[None] - cx[:, None], cy[None] - cy[:, None]  # from the row's word
+    u, v = dx * cos[:, None] + dy * sin[:, None], dy * cos[:, None] - dx * sin[:, None]
+    tall = np.maximum(height[:, None], height[None])
+    between = u - (width[:, None] + width[None]) / 2
+    low, high = GAP_HEIGHTS
+    near = (between > low * tall) & (between < high * tall) & (np.abs(v) < 0.35 * tall)
+    near &= (u > 0) & (np.minimum(height[:, None], height[None]) > 0.5 * tall)
+    near &= cos[:, None] * cos[None] + sin[:, None] * sin[None] > 0.95
+    found = []
+    for a in np.flatnonzero(near.any(1)):
+        b = int(np.argmin(np.where(near[a], between[a], np.inf)))
+        low_height = min(height[a], height[b])
+        span = max(float(between[a, b]), 0.0) + 2 * GAP_REACH * low_height
+        along = (width[a] + between[a, b]) / 2
+        across = v[a, b] / 2
+        found.append(
+            Rect(
+                float(cx[a] + along * cos[a] - across * sin[a]),
+                float(cy[a] + along * sin[a] + across * cos[a]),
+                float(span), float(low_height), float(cos[a]), float(sin[a]),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _draw_gap(maps: FloatArray, gap: Rect, cells: int) -> None:
+    if gap.height < MIN_HEIGHT_PX:
+        return
+    reach = np.hypot(gap.width, gap.height) / 2 + 2 * STRIDE_PX
+    x0, x1 = _span(gap.cx, reach, cells)
+    y0, y1 = _span(gap.cy, reach, cells)
+    if x0 >= x1 or y0 >= y1:
+        return
+    px = (np.arange(x0, x1) + 0.5) * STRIDE_PX - gap.cx
+    py = ((np.arange(y0, y1) + 0.5) * STRIDE_PX - gap.cy)[:, None]
+    u = np.abs(px * gap.cos + py * gap.sin)
+    v = np.abs(-px * gap.sin + py * gap.cos)
+    half_u = max(gap.width / 2, 0.55 * STRIDE_PX)
+    half_v = max(CORE_HEIGHT * gap.height / 2, 0.55 * STRIDE_PX)
+    window = maps[:, y0:y1, x0:x1]
+    window[10][(u <= half_u + STRIDE_PX) & (v <= RIM_HEIGHT * gap.height / 2 + STRIDE_PX)] = 0
+    core = (u <= half_u) & (v <= half_v)
+    count = int(core.sum())
+    if not count:
+        return
+    weight = float(np.clip(np.sqrt(12.0 / count), 0.3, 3.0))
+    window[9][core] = 1
+    window[10][core] = weight
+    window[0][core] = 0
+    window[1][core] = weight
+    window[8][core] = 0
 
 
 def _span(centre: float, reach: float, cells: int) -> tuple[int, int]:

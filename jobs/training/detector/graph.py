@@ -17,7 +17,7 @@ from openvino import opset13, opset15
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jobs.training.detector.network import ENLARGEMENT, INPUT_SHAPES, STRIDE_PX
+from jobs.training.detector.network import ENLARGEMENT, INPUT_SHAPES, MAP_CHANNELS, STRIDE_PX
 from jobs.training.detector.selection import (
     FIRST_KEPT,
     FIRST_NMS_IOU,
@@ -244,12 +244,12 @@ def assemble_detector(trunk: ov.Model, score: float, refiner: ov.Model | None = 
     """
     words = torch.zeros(3, 6)
     words[:, 2:4] = 20.0
-    maps_shape = (1, 7, *(n // STRIDE_PX for n in INPUT_SHAPE[2:]))
+    maps_shape = (1, MAP_CHANNELS, *(n // STRIDE_PX for n in INPUT_SHAPE[2:]))
     maps = torch.zeros(maps_shape)
     packed = torch.zeros((1, 3, INPUT_SHAPE[2] * 3 // 2, INPUT_SHAPE[3]), dtype=torch.uint8)
     picture = convert(_Picture(), [packed], [ANY_IMAGE], ["image"], ["picture"])
     levels = convert(_Levels(), [packed], [ANY_IMAGE], ["image"], ["stem_map"])
-    pick = convert(_Candidates(), [maps], [(1, 7, -1, -1)], ["maps"], ["candidates"])
+    pick = convert(_Candidates(), [maps], [(1, MAP_CHANNELS, -1, -1)], ["maps"], ["candidates"])
     voting = convert(
         _Vote(),
         [torch.ones(3, 8), torch.ones(MAX_CANDIDATES, 8)],

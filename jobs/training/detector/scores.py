@@ -60,7 +60,7 @@ def detect(
 
 
 def select(maps: Tensor, score: float, scale: FloatArray) -> Found:
-    """Turn raw maps [1, 7, h, w] into words: candidates, NMS, vote, NMS."""
+    """Turn raw maps [1, 8, h, w] into words: candidates, NMS, vote, NMS."""
     with torch.inference_mode():
         found = candidates(maps)
         found = found[found[:, 5] > score]

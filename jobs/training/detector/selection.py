@@ -37,7 +37,7 @@ def candidates(maps: Tensor) -> Tensor:
     """Pick and decode the best pixels of one image.
 
     Args:
-        maps: [1, 7, h, w] raw; h and w even.
+        maps: [1, 8, h, w] raw; h and w even.
 
     Returns:
         [N, 8], best first: cx, cy, width, height, angle (radians, clockwise on screen), score,
@@ -45,7 +45,7 @@ def candidates(maps: Tensor) -> Tensor:
     """
     h, w = maps.shape[2], maps.shape[3]
     maps = maps.float()
-    flat = maps.reshape(7, -1)
+    flat = maps[0].flatten(1)
     # scores of a cell's pixels next to each other; of the other maps only what is chosen is moved
     best = F.pixel_unshuffle(maps[:, :1], CELL).reshape(CELL * CELL, -1).argmax(0)
     cells = torch.arange(best.shape[0], device=maps.device)  # not len: a trace would fix it

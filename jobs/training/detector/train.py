@@ -33,7 +33,7 @@ from jobs.training.loop.ema import Averaged
 from jobs.training.loop.feed import feed
 from jobs.training.loop.log import Panel, append_row, draw_curve
 
-LOSSES = ("loss", "score", "overlap", "angle")  # columns of the log
+LOSSES = ("loss", "score", "overlap", "angle", "gap")  # columns of the log
 FIGURES = ("threshold", "precision", "recall", "f1")
 PAGE_SETS = ("pdf_pages_train", "forms_train", "receipts_words")
 CURVE = (
@@ -76,8 +76,8 @@ def mixture(size_px: int) -> Mixture:
             "forms_train": Share(0.1, page),
             "receipts_words": Share(0.16, page),
             "born_digital_train": Share(0.06, web),
-            "plates_india_train": Share(0.03, near),
-            "plates_us_words": Share(0.04, plate),
+            "plates_india_train": Share(0.05, near),
+            "plates_us_words": Share(0.08, plate),
             "mlt_french_masks": Share(0.08, near),
         },
     )
@@ -123,7 +123,7 @@ def train(args: argparse.Namespace) -> None:
     )
     saved = logged = minutes
     scored = minutes if step else minutes - args.validate_every + 6
-    sums = np.zeros(4)
+    sums = np.zeros(5)
     count = 0
     model.train()
     began, first = time.monotonic(), step
@@ -144,7 +144,7 @@ def train(args: argparse.Namespace) -> None:
             if bool(torch.isfinite(norm)):
                 optimiser.step()
                 averaged.update(model)
-            parts = (loss.total, loss.score, loss.overlap, loss.angle)
+            parts = (loss.total, loss.score, loss.overlap, loss.angle, loss.gap)
             sums += [float(x.detach()) for x in parts]
             count += 1
             step += 1

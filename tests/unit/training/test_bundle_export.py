@@ -23,7 +23,7 @@ from jobs.training.detector.graph import (
     planar_features,
     quad_masks,
 )
-from jobs.training.detector.network import INPUT_SHAPES, DetectorTrunk
+from jobs.training.detector.network import INPUT_SHAPES, MAP_CHANNELS, DetectorTrunk
 from jobs.training.reader.augmentation import BETWEEN
 from jobs.training.reader.network import Decoder, Encoder, ReaderSize, save_reader
 from jobs.training.refiner.network import LOOKS
@@ -49,7 +49,7 @@ class FixedMaps(torch.nn.Module):
     def __init__(self, words: list[datasets.PhotoWord] = WORDS) -> None:
         super().__init__()
         target = torch.from_numpy(target_maps(words, 1600))[None, :, :240]
-        maps = torch.zeros(1, 7, 240, 400)
+        maps = torch.full((1, MAP_CHANNELS, 240, 400), -8.0)
         maps[:, 0] = target[:, 0] * 16 - 8
         maps[:, 1:5] = torch.log(target[:, 2:6].clamp(min=0.3) / 16)
         maps[:, 5:7] = target[:, 6:8]
@@ -57,7 +57,7 @@ class FixedMaps(torch.nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         light = torch.nn.functional.avg_pool2d(image.mean(1, keepdim=True) / 255, 4)
-        shift = torch.tensor([1.0, 0, 0, 0, 0, 0, 0]).view(1, 7, 1, 1)
+        shift = torch.tensor([1.0] + [0.0] * (MAP_CHANNELS - 1)).view(1, -1, 1, 1)
         return self.maps - shift * (1 - light) * 20
 
 
@@ -111,7 +111,7 @@ def test_the_graph_takes_other_shapes() -> None:
         def __init__(self) -> None:
             super().__init__()
             target = torch.from_numpy(target_maps(words, 960))[None]
-            maps = torch.zeros(1, 7, 240, 240)
+            maps = torch.full((1, MAP_CHANNELS, 240, 240), -8.0)
             maps[:, 0] = target[:, 0] * 16
             maps[:, 1:5] = torch.log(target[:, 2:6].clamp(min=0.3) / 16)
             maps[:, 5:7] = target[:, 6:8]
@@ -120,7 +120,7 @@ def test_the_graph_takes_other_shapes() -> None:
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             x = torch.nn.functional.avg_pool2d(image.mean(1, keepdim=True), 4) * 0
             rest = (x.shape[3] - 240, x.shape[2] - 240)
-            shift = torch.tensor([8.0, 0, 0, 0, 0, 0, 0]).view(1, 7, 1, 1)
+            shift = torch.tensor([8.0] + [0.0] * (MAP_CHANNELS - 1)).view(1, -1, 1, 1)
             return torch.nn.functional.pad(self.maps, (0, rest[0], 0, rest[1])) + x - shift
 
     model = assemble_detector(convert_trunk(ByImage()), 0.3)

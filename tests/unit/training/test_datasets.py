@@ -173,6 +173,35 @@ def test_illegible_and_tiny_words_train_nothing() -> None:
     assert maps[1, 2, 2] == 1
 
 
+def test_the_gap_between_two_words_of_a_line_is_a_target_and_no_core_of_theirs() -> None:
+    left = datasets.PhotoWord(datasets.rect_corners((50, 60), (60, 24), 0), "left")
+    right = datasets.PhotoWord(datasets.rect_corners((116, 60), (60, 24), 0), "right")
+    below = datasets.PhotoWord(datasets.rect_corners((50, 100), (60, 24), 0), "below")
+    maps = target_maps([left, right, below], 160)
+    ys, xs = np.nonzero(maps[9])
+    # from 80 to 86, and 0.15 heights into the words on both sides; as high as their cores
+    assert {(x + 0.5) * 4 for x in xs} == {78.0, 82.0, 86.0}
+    assert {(y + 0.5) * 4 for y in ys} == {54.0, 58.0, 62.0, 66.0}
+    assert (maps[0][ys, xs] == 0).all() and (maps[1][ys, xs] > 0).all()
+    assert (maps[8][ys, xs] == 0).all() and (maps[10][ys, xs] > 0).all()
+    # its rim is left open, the words' middles are none
+    assert maps[10, 15, 18] == 0 and maps[9, 15, 12] == 0 and maps[10, 15, 12] > 0
+
+
+def test_words_apart_across_or_inside_each_other_have_no_gap() -> None:
+    def gaps(centre: tuple[float, float], size: tuple[float, float], turn: float) -> float:
+        first = datasets.PhotoWord(datasets.rect_corners((50, 60), (60, 24), 0), "a")
+        second = datasets.PhotoWord(datasets.rect_corners(centre, size, turn), "b")
+        return float(target_maps([first, second], 240)[9].sum())
+
+    assert gaps((116, 60), (60, 24), 0) > 0
+    assert gaps((50, 92), (60, 24), 0) == 0  # the line below
+    assert gaps((180, 60), (60, 24), 0) == 0  # too far
+    assert gaps((110, 60), (60, 24), 90) == 0  # across
+    assert gaps((60, 60), (30, 20), 0) == 0  # inside
+    assert gaps((116, 60), (60, 10), 0) == 0  # much lower
+
+
 def test_even_the_thinnest_trained_word_has_a_positive_pixel_wherever_it_lies() -> None:
     for offset in np.linspace(0, 4, 9):
         quad = datasets.rect_corners((60, 40 + offset), (24, 7.5), 0)

@@ -12,6 +12,8 @@ from jobs.training.data import datasets
 from jobs.training.detector import scores as detector_scores
 from jobs.training.detector.crops import target_maps
 from jobs.training.detector.network import (
+    GAP,
+    MAP_CHANNELS,
     DetectorTrunk,
     count_macs,
     detector_loss,
@@ -27,10 +29,11 @@ from textspot_ray.errors import UsageError
 def perfect_maps(words: list[datasets.PhotoWord], size: int) -> torch.Tensor:
     """Raw maps that say exactly what the targets want."""
     target = torch.from_numpy(target_maps(words, size))[None]
-    maps = torch.zeros(1, 7, size // 4, size // 4)
+    maps = torch.zeros(1, MAP_CHANNELS, size // 4, size // 4)
     maps[:, 0] = target[:, 0] * 16 - 8
     maps[:, 1:5] = torch.log(target[:, 2:6].clamp(min=0.3) / 16)
     maps[:, 5:7] = target[:, 6:8]
+    maps[:, GAP] = target[:, 9] * 16 - 8
     return maps
 
 
@@ -123,7 +126,7 @@ def test_voters_that_disagree_or_score_low_are_not_heard() -> None:
 
 
 def test_candidates_are_the_best_pixels_of_their_cells_and_sorted() -> None:
-    maps = torch.full((1, 7, 64, 64), -6.0)
+    maps = torch.full((1, MAP_CHANNELS, 64, 64), -6.0)
     maps[0, 0, 11, 21] = 3
     maps[0, 0, 10, 20] = 2  # same cell, weaker
     maps[0, 0, 40, 40] = 4
@@ -136,7 +139,7 @@ def test_candidates_are_the_best_pixels_of_their_cells_and_sorted() -> None:
 
 def test_huge_words_leave_room_for_small_and_fainter_ones() -> None:
     # a picture full of huge, surely found words: more cells than the list is long
-    maps = torch.full((1, 7, 240, 400), -6.0)
+    maps = torch.full((1, MAP_CHANNELS, 240, 400), -6.0)
     maps[0, 1:5] = float(np.log(85 / 16))
     maps[0, 5] = 1
     maps[0, 0, :200] = 8 + torch.rand(200, 400, generator=torch.Generator().manual_seed(0))
@@ -153,7 +156,8 @@ def test_huge_words_leave_room_for_small_and_fainter_ones() -> None:
 def test_the_loss_falls_to_nothing_at_the_truth_and_ignores_what_is_ignored() -> None:
     target = torch.from_numpy(target_maps(WORDS, 256))[None]
     right = detector_loss(perfect_maps(WORDS, 256), target)
-    assert float(right.overlap) < 1e-3 and float(right.angle) < 1e-6 and float(right.score) < 0.02
+    assert float(right.overlap) < 1e-3 and float(right.angle) < 1e-6
+    assert float(right.score) < 0.02 and float(right.gap) < 0.2
     turned = perfect_maps(WORDS, 256)
     turned[:, 5:7] *= -1
     assert float(detector_loss(turned, target).angle) > 1.5
