@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from jobs.training.loop.session import Session
+from jobs.training.loop.session import Session, device
 
 SIGNALLED = """
 import os, signal, sys, time
@@ -51,3 +52,17 @@ def test_minutes_count_on_from_earlier_runs(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_no_minutes_are_over_at_once() -> None:
     assert Session(minutes=0).over
+
+
+def test_a_gpu_that_is_not_there_is_a_mistake_of_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch = pytest.importorskip("torch")
+    assert device("cpu") == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device("cuda") == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(argparse.ArgumentTypeError, match="give cpu"):
+        device("cuda")
+    with pytest.raises(argparse.ArgumentTypeError, match="neither cpu nor cuda"):
+        device("tpu")
