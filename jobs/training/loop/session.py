@@ -27,7 +27,7 @@ def end_time(text: str) -> float:
     return (end if end > now else end + dt.timedelta(days=1)).timestamp()
 
 
-def device(text: str) -> str:
+def usable_device(text: str) -> str:
     """``cpu``, or ``cuda`` where PyTorch has a GPU to train on; for argparse.
 
     Raises:
@@ -128,7 +128,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--until", type=end_time, help="HH:MM[:SS] by which it has ended, whatever --minutes")
     add("--save-every", type=float, default=4, help="minutes between checkpoints")
     add("--workers", type=int, default=0, help="processes that prepare batches")
-    add("--device", type=device, default="cpu", metavar="{cpu,cuda}")
+    add("--device", type=usable_device, default="cpu", metavar="{cpu,cuda}")
     add("--threads", type=int, default=1)
     add("--crop", type=int, default=448, help="side of the crops, a multiple of 32")
     add("--seed", type=int, default=1)

@@ -27,7 +27,7 @@ import torch
 
 from jobs.training.data.word_crop import Renderer, Word
 from jobs.training.loop.log import Panel, append_row, draw_curve, read_rows
-from jobs.training.loop.session import Session, end_time
+from jobs.training.loop.session import Session, end_time, usable_device
 from jobs.training.reader.batches import BatchFeed, WordSource
 from jobs.training.reader.crops import train_empties, train_sets, validation_sets
 from jobs.training.reader.network import ReaderSize
@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--until", type=end_time, help="HH:MM[:SS] by which it has ended, too")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", type=usable_device, default="cpu", metavar="{cpu,cuda}")
     parser.add_argument("--no-bf16", dest="bf16", action="store_false")
     parser.add_argument("--seed", type=int, default=1)
     for field in fields(Recipe):

@@ -59,7 +59,9 @@ def test_packing_says_what_is_wrong(tmp_path: Path) -> None:
         pack.unpack(tmp_path, tmp_path, False)
 
 
-def test_both_trainings_are_told_their_end_their_device_and_half_the_processes() -> None:
+def test_both_trainings_are_told_their_end_their_device_and_half_the_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     args = pack_run.argparse.Namespace(
         device="cuda", processes=14, out=Path("/o"), cooldown_share=0.3, parts=["reader"]
     )
@@ -70,6 +72,8 @@ def test_both_trainings_are_told_their_end_their_device_and_half_the_processes()
     )
     from jobs.training.detector.train import arguments
 
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     args.parts = ["detector"]
     command = pack_run.commands(args, "12:30:00", 9.0)["detector"]
     parsed = arguments().parse_args(command[4:])  # every option is one the trainer knows

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from jobs.training.loop.session import Session, device
+from jobs.training.loop.session import Session, usable_device
 
 SIGNALLED = """
 import os, signal, sys, time
@@ -58,11 +58,11 @@ def test_a_gpu_that_is_not_there_is_a_mistake_of_the_command_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch = pytest.importorskip("torch")
-    assert device("cpu") == "cpu"
+    assert usable_device("cpu") == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert device("cuda") == "cuda"
+    assert usable_device("cuda") == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(argparse.ArgumentTypeError, match="give cpu"):
-        device("cuda")
+        usable_device("cuda")
     with pytest.raises(argparse.ArgumentTypeError, match="neither cpu nor cuda"):
-        device("tpu")
+        usable_device("tpu")
