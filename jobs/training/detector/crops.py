@@ -244,17 +244,12 @@ def target_maps(words: Sequence[PhotoWord], size_px: int) -> FloatArray:
     # large words first: where words overlap, the smaller one owns the pixel
     rects = [(rect_of_quad(w.quad), w.legible) for w in words]
     for rect, legible in sorted(rects, key=lambda r: -r[0].width * r[0].height):
-        reach = np.hypot(rect.width, rect.height) / 2 + STRIDE_PX
-        x0, x1 = _span(rect.cx, reach, cells)
-        y0, y1 = _span(rect.cy, reach, cells)
-        if x0 >= x1 or y0 >= y1:
+        around = _around(rect, STRIDE_PX, cells)
+        if around is None:
             continue
-        px = (np.arange(x0, x1) + 0.5) * STRIDE_PX - rect.cx
-        py = ((np.arange(y0, y1) + 0.5) * STRIDE_PX - rect.cy)[:, None]
-        u = px * rect.cos + py * rect.sin
-        v = -px * rect.sin + py * rect.cos
+        rows, columns, u, v = around
         half_w, half_h = rect.width / 2, rect.height / 2
-        window = maps[:, y0:y1, x0:x1]
+        window = maps[:, rows, columns]
         inside = (np.abs(u) <= half_w) & (np.abs(v) <= half_h)
         if not legible or rect.height < MIN_HEIGHT_PX or rect.width < MIN_HEIGHT_PX:
             window[0][inside] = 0
@@ -327,18 +322,14 @@ def gaps_between(rects: Sequence[Rect]) -> list[Rect]:
 def _draw_gap(maps: FloatArray, gap: Rect, cells: int) -> None:
     if gap.height < MIN_HEIGHT_PX:
         return
-    reach = np.hypot(gap.width, gap.height) / 2 + 2 * STRIDE_PX
-    x0, x1 = _span(gap.cx, reach, cells)
-    y0, y1 = _span(gap.cy, reach, cells)
-    if x0 >= x1 or y0 >= y1:
+    around = _around(gap, 2 * STRIDE_PX, cells)
+    if around is None:
         return
-    px = (np.arange(x0, x1) + 0.5) * STRIDE_PX - gap.cx
-    py = ((np.arange(y0, y1) + 0.5) * STRIDE_PX - gap.cy)[:, None]
-    u = np.abs(px * gap.cos + py * gap.sin)
-    v = np.abs(-px * gap.sin + py * gap.cos)
+    rows, columns, u, v = around
+    u, v = np.abs(u), np.abs(v)
     half_u = max(gap.width / 2, 0.55 * STRIDE_PX)
     half_v = max(CORE_HEIGHT * gap.height / 2, 0.55 * STRIDE_PX)
-    window = maps[:, y0:y1, x0:x1]
+    window = maps[:, rows, columns]
     window[10][(u <= half_u + STRIDE_PX) & (v <= RIM_HEIGHT * gap.height / 2 + STRIDE_PX)] = 0
     core = (u <= half_u) & (v <= half_v)
     count = int(core.sum())
@@ -350,6 +341,24 @@ def _draw_gap(maps: FloatArray, gap: Rect, cells: int) -> None:
     window[0][core] = 0
     window[1][core] = weight
     window[8][core] = 0
+
+
+def _around(
+    rect: Rect, margin_px: float, cells: int
+) -> tuple[slice, slice, NDArray[np.floating], NDArray[np.floating]] | None:
+    """Rows and columns of the cells around a rectangle, and where they are in its frame, px.
+
+    None where it lies outside the maps.
+    """
+    reach = np.hypot(rect.width, rect.height) / 2 + margin_px
+    x0, x1 = _span(rect.cx, reach, cells)
+    y0, y1 = _span(rect.cy, reach, cells)
+    if x0 >= x1 or y0 >= y1:
+        return None
+    px = (np.arange(x0, x1) + 0.5) * STRIDE_PX - rect.cx
+    py = ((np.arange(y0, y1) + 0.5) * STRIDE_PX - rect.cy)[:, None]
+    u, v = px * rect.cos + py * rect.sin, -px * rect.sin + py * rect.cos
+    return slice(y0, y1), slice(x0, x1), u, v
 
 
 def _span(centre: float, reach: float, cells: int) -> tuple[int, int]:
