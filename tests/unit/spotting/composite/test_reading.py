@@ -198,15 +198,3 @@ def test_threshold_inside_the_graph_is_pointed_out(stub: Path, tmp_path: Path) -
     with pytest.raises(ConfigError, match=r"0\.3 does nothing: stub has 0\.5 inside its graph"):
         resolve(SpotterSettings(str(folder), detection_threshold=0.3))
     assert resolve(SpotterSettings(str(folder), detection_threshold=0.6)).detection_threshold == 0.6
-
-
-def test_precision_is_read_back(stub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from textspot_ray.errors import TextspotError
-    from textspot_ray.spotting import runtime as module
-
-    # what a CPU without f16 arithmetic does with such a wish: another precision, silently
-    monkeypatch.setitem(module._HINTS, "f32", "f16")
-    resolved = resolve(SpotterSettings(str(stub)))
-    with pytest.raises(TextspotError, match="not at the f16 asked for"):
-        runtime = Runtime(resolved.bundle, "f32", Share())
-        runtime.compile(runtime.read("encoder"))
