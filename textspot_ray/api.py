@@ -282,6 +282,7 @@ class ReadOptions(TypedDict, total=False):
         min_confidence: Words below it are left out; None = the bundle's threshold.
         tiles: As the command line's ``--tiles``; None = the default.
         alphabet: For bundles of the family ``lines``.
+        dictionary: Whether unsure readings are weighed by the bundle's words; default: yes.
         threads: Inference threads; None = the cores this process may use.
         colours: Channel order of arrays: ``bgr`` (default), as in OpenCV, or ``rgb``.
         storage_options: fsspec's, by protocol, for URIs: ``{"s3": {"endpoint_url": ...}}``.
@@ -293,6 +294,7 @@ class ReadOptions(TypedDict, total=False):
     min_confidence: float | None
     tiles: str | None
     alphabet: str | None
+    dictionary: bool | None
     threads: int | None
     colours: str
     storage_options: dict[str, Any] | None
@@ -316,7 +318,8 @@ def read(
             or tuple of these.
         page: Page of a multi-page file, from 0; `spot` reads all pages.
         options: ``model``, ``precision``, ``detection_threshold``, ``min_confidence``, ``tiles``,
-            ``alphabet``, ``threads``, ``colours``, ``storage_options``; see `ReadOptions`.
+            ``alphabet``, ``dictionary``, ``threads``, ``colours``, ``storage_options``; see
+            `ReadOptions`.
 
     Returns:
         One result, or a list in the order of the images. An image that cannot be decoded has its
@@ -498,6 +501,7 @@ def _loaded(model: Any, image: ImageConfig, threads: int | None, pid: int) -> Te
         precision=model.precision,
         detection_threshold=model.detection_threshold,
         alphabet=model.alphabet,
+        dictionary=model.dictionary,
         threads=threads,
         image=image,
     )

@@ -98,6 +98,7 @@ class ModelConfig:
     detection_threshold: float | None = None  # None = the bundle's
     max_steps: int | None = None  # symbols a word; None = the bundle's
     alphabet: str | None = None  # lines: all | latin | the characters; None = the bundle's
+    dictionary: bool = True  # weigh unsure readings by the bundle's list of words
 
     def __post_init__(self) -> None:
         if self.precision is not None:

@@ -28,6 +28,7 @@ KEYS: dict[str, str] = {
     "precision": "model.precision",
     "detection_threshold": "model.detection_threshold",
     "alphabet": "model.alphabet",
+    "dictionary": "model.dictionary",
     "engine": "engine.kind",
     "address": "engine.address",
     "slots": "engine.slots",

@@ -27,6 +27,7 @@ PARTS = {
     "pack": "jobs.training.pack",
     "unpack": "jobs.training.pack:main_unpack",
     "score": "jobs.training.bags",
+    "dictionary": "jobs.training.dictionary",
     "export": "jobs.training.export",
 }
 

@@ -30,11 +30,13 @@ class Judged:
     Attributes:
         steps: The decoder's confidences, a step each, that of the end included.
         right: Whether a word that says so is there.
+        confidence: Of the reading as a table has it.
         weight: How much it counts.
     """
 
     steps: tuple[float, ...]
     right: bool
+    confidence: float
     weight: float = 1.0
 
 
@@ -63,7 +65,7 @@ def judged(
         if any(not word.legible for word in over):
             continue
         right = any(target_of(word.text) == reading.text for word in over)
-        found.append(Judged(_steps(reading), right, weight))
+        found.append(Judged(_steps(reading), right, reading.confidence, weight))
     return found
 
 

@@ -112,10 +112,13 @@ def detect_all(
 
 
 def read_all(
-    folder: Path, precision: str, seen: Sequence[Seen], threads: int = 2
+    folder: Path, precision: str, seen: Sequence[Seen], threads: int = 2, *, dictionary: bool = True
 ) -> list[tuple[Reading, ...]]:
     """Run a bundle's reader over what `detect_all` found."""
-    reader = Recognizer(SpotterSettings(str(folder), precision=precision, threads=threads))
+    settings = SpotterSettings(
+        str(folder), precision=precision, threads=threads, dictionary=dictionary
+    )
+    reader = Recognizer(settings)
     return [reader.read(s.features.astype(np.float32)).readings for s in seen]
 
 
@@ -140,7 +143,7 @@ def reliability_of(
         own = [(s, r) for s, r in zip(seen, read, strict=True) if s.is_page == pages]
         words = judge_all([s for s, _ in own], [r for _, r in own])
         if words:
-            sure = [float(np.prod(word.steps)) for word in words]
+            sure = [word.confidence for word in words]
             curves[name] = reliability(sure, [word.right for word in words], CONFIDENCES)
     return curves
 

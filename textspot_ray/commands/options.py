@@ -17,12 +17,19 @@ from textspot_ray.options import KEYS, config_of
 
 
 def add_model_options(model: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add the options of the model: bundle, precision, threshold, alphabet, tiles."""
+    """Add the options of the model: bundle, precision, threshold, alphabet, dictionary, tiles."""
     model.add_argument("--model", metavar="NAME|DIR", help="embedded (default), or a bundle")
     model.add_argument("--precision", choices=("f32", "bf16", "int8"), help="default: bundle's")
     model.add_argument("--detection-threshold", type=float, metavar="T", help="default: bundle's")
     model.add_argument(
         "--alphabet", metavar="NAME", help="of a model of lines: all, latin, or the characters"
+    )
+    model.add_argument(
+        "--no-dictionary",
+        dest="dictionary",
+        action="store_false",
+        default=None,
+        help="do not weigh unsure readings by the bundle's list of words",
     )
     model.add_argument(
         "--tiles",

@@ -61,6 +61,7 @@ def main(args: argparse.Namespace) -> int:
             min_confidence=args.min_confidence,
             tiles=args.tiles,
             alphabet=args.alphabet,
+            dictionary=args.dictionary,
             threads=args.threads,
             storage_options=storage_options(args),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from textspot_ray.config import ImageConfig, RunConfig
 from textspot_ray.errors import ConfigError
@@ -10,6 +11,7 @@ from textspot_ray.spotting.bundle import LINES, Bundle
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.coarse_to_fine import RULES as COARSE_TO_FINE
 from textspot_ray.spotting.cutting import CUTTING
+from textspot_ray.spotting.dictionary import Dictionary, read_dictionary
 from textspot_ray.spotting.family import family_of
 
 # Raised whenever the same inputs would give other words, boxes or confidences than before.
@@ -27,6 +29,7 @@ class SpotterSettings:
         max_steps: Symbols a word at most; None = the bundle's.
         alphabet: Of the family lines: all, latin, or characters to cut the recogniser to; None =
             the bundle's.
+        dictionary: Whether unsure readings are weighed by the bundle's list of words.
         image: Decoding limits and tiling rules.
         threads: Inference threads of each part.
         streams: Images that the detector infers at a time.
@@ -39,6 +42,7 @@ class SpotterSettings:
     detection_threshold: float | None = None
     max_steps: int | None = None
     alphabet: str | None = None
+    dictionary: bool = True
     image: ImageConfig = field(default_factory=ImageConfig)
     threads: int = 1
     streams: int = 1
@@ -60,6 +64,23 @@ class Resolved:
     max_steps: int
     alphabet: str
 
+    @property
+    def dictionary_file(self) -> Path | None:
+        """The list of words that weighs unsure readings, where it does."""
+        part = self.bundle.model_files(self.precision).parts.get("dictionary")
+        if part is None or self.bundle.spec.dictionary_odds <= 1 or not self.settings.dictionary:
+            return None
+        return self.bundle.path(part.graph)
+
+    def dictionary(self) -> Dictionary | None:
+        """That list, read.
+
+        Raises:
+            BundleError: It has lines that are no words of the alphabet.
+        """
+        file, odds = self.dictionary_file, self.bundle.spec.dictionary_odds
+        return read_dictionary(file, odds, self.alphabet) if file else None
+
 
 def settings_from(config: RunConfig, *, threads: int = 1, streams: int = 1) -> SpotterSettings:
     """The spotter's part of a run's configuration."""
@@ -69,6 +90,7 @@ def settings_from(config: RunConfig, *, threads: int = 1, streams: int = 1) -> S
         detection_threshold=config.model.detection_threshold,
         max_steps=config.model.max_steps,
         alphabet=config.model.alphabet,
+        dictionary=config.model.dictionary,
         image=config.image,
         threads=threads,
         streams=streams,

@@ -400,6 +400,7 @@ class TextSpotter:
         precision: str | None = None,
         detection_threshold: float | None = None,
         alphabet: str | None = None,
+        dictionary: bool = True,
         threads: int | None = None,
         image: ImageConfig | None = None,
     ) -> TextSpotter:
@@ -410,6 +411,7 @@ class TextSpotter:
             precision: f32, bf16 or int8; None = the bundle's default.
             detection_threshold: None = the bundle's.
             alphabet: Of a bundle of lines: all, latin, or the characters; None = the bundle's.
+            dictionary: Whether unsure readings are weighed by the bundle's list of words.
             threads: Inference threads; None = the cores this process may use.
             image: Decoding limits and tiling rules.
 
@@ -422,6 +424,7 @@ class TextSpotter:
             "model.precision": precision,
             "model.detection_threshold": detection_threshold,
             "model.alphabet": alphabet,
+            "model.dictionary": dictionary,
             "engine.threads": threads,
         }
         checked = load_config(values=given)
@@ -432,6 +435,7 @@ class TextSpotter:
                 precision=checked.model.precision,
                 detection_threshold=checked.model.detection_threshold,
                 alphabet=checked.model.alphabet,
+                dictionary=checked.model.dictionary,
                 image=image or ImageConfig(),
                 threads=checked.engine.threads or cores or 1,
             )

@@ -48,15 +48,17 @@ def test_overconfident_readings_are_cooled_and_fitting_ones_are_left() -> None:
     steps = rng.uniform(0.7, 0.999, (3000, 4))
     said = np.array([tempered(s, 1.0) for s in steps])
     fitting = [
-        Judged(tuple(s), bool(r)) for s, r in zip(steps, rng.random(3000) < said, strict=True)
+        Judged(tuple(s), bool(r), float(np.prod(s)))
+        for s, r in zip(steps, rng.random(3000) < said, strict=True)
     ]
     assert best_temperature(fitting) == pytest.approx(1.0, abs=0.1)
     truly = np.array([tempered(s, 2.0) for s in steps])
     boasting = [
-        Judged(tuple(s), bool(r)) for s, r in zip(steps, rng.random(3000) < truly, strict=True)
+        Judged(tuple(s), bool(r), float(np.prod(s)))
+        for s, r in zip(steps, rng.random(3000) < truly, strict=True)
     ]
     assert best_temperature(boasting) == pytest.approx(2.0, abs=0.2)
-    assert best_temperature([Judged((0.9,), True)]) == 1.0
+    assert best_temperature([Judged((0.9,), True, 0.9)]) == 1.0
     assert tempered((0.9, 0.8), 2.0) < tempered((0.9, 0.8), 1.0)
 
 

@@ -2,7 +2,8 @@
 
 A bundle may bring a graph that makes other cuts of a word's features (test-time augmentation):
 words that were read with little confidence are then read from all cuts at once, each symbol by the
-mean of their probabilities.
+mean of their probabilities. If it brings a list of words, readings that are still unsure are
+weighed against listed words that look alike, see `textspot_ray.spotting.dictionary`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise, takewhile
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from textspot_ray.spotting.composite.contract import (
     decoder_ports,
 )
 from textspot_ray.spotting.composite.decoder_graph import split_decoder
+from textspot_ray.spotting.dictionary import Dictionary
 from textspot_ray.spotting.runtime import Runtime, Share
 from textspot_ray.spotting.settings import SpotterSettings, resolve
 
@@ -77,6 +80,7 @@ class Recognizer:
             graph = runtime.read("augmentation")
             further = check_augmentation(graph, files["augmentation"].graph.file)
             augmentation = runtime.compile(graph)
+        dictionary = resolved.dictionary()
         self._workers: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for _ in range(settings.threads):
             cuts = [
@@ -89,7 +93,15 @@ class Recognizer:
             ]
             augmenter = augmentation.create_infer_request() if augmentation is not None else None
             self._workers.put(
-                _Worker(cuts, augmenter, spec.augment_between, self.alphabet, resolved.max_steps)
+                _Worker(
+                    cuts,
+                    augmenter,
+                    spec.augment_between,
+                    dictionary,
+                    spec.dictionary_below,
+                    self.alphabet,
+                    resolved.max_steps,
+                )
             )
         self._pool = ThreadPoolExecutor(settings.threads, "read") if settings.threads > 1 else None
 
@@ -175,10 +187,34 @@ class _Cut:
         grown = np.exp(logits.astype(np.float64) - logits.max())
         return np.asarray(grown / grown.sum())
 
-    def go_on(self, symbol: int) -> None:
-        """Take a symbol for the one at that place."""
+    def state(self) -> NDArray[np.float32]:
+        """What the step leaves for the next one."""
+        return np.array(self._step.get_output_tensor(self._ports.next_hidden).data)
+
+    def go_on(self, symbol: int, state: NDArray[np.float32]) -> None:
+        """Take a symbol for the one at the place whose step left a state."""
         self._symbol[...] = symbol
-        self._hidden[...] = self._step.get_output_tensor(self._ports.next_hidden).data
+        self._hidden[...] = state
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A reading and how it came about.
+
+    Attributes:
+        reading: Text and confidences.
+        steps: Probabilities of all symbols at each step, the end's included.
+        states: What each step left, cut by cut.
+    """
+
+    reading: Reading
+    steps: Sequence[NDArray[np.float64]]
+    states: Sequence[Sequence[NDArray[np.float32]]]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the word came to its end within the step limit."""
+        return len(self.steps) > len(self.reading.text)
 
 
 class _Worker:
@@ -188,6 +224,8 @@ class _Worker:
         cuts: For the word as it came, and for each that the augmentation makes of it.
         augmenter: Request of the augmentation, if there is one.
         between: Confidences from and below which it is used.
+        dictionary: Weighs unsure readings, if there is one.
+        dictionary_below: Confidence below which it does.
         alphabet: Of the symbols from 2 on.
         max_steps: Symbols at most.
     """
@@ -197,26 +235,33 @@ class _Worker:
         cuts: Sequence[_Cut],
         augmenter: Any,
         between: tuple[float, float],
+        dictionary: Dictionary | None,
+        dictionary_below: float,
         alphabet: str,
         max_steps: int,
     ) -> None:
         self._cuts, self._augmenter, self._between = cuts, augmenter, between
+        self._dictionary, self._dictionary_below = dictionary, dictionary_below
         self._alphabet, self._max_steps = alphabet, max_steps
 
     def read(self, row: NDArray[np.float32]) -> Reading:
-        """Read a word, and once more from all cuts if that is to be."""
-        self._cuts[0].show(row)
-        reading = self._decode(self._cuts[:1])
+        """Read a word, once more from all cuts if that is to be, and weigh it if it is unsure."""
+        cuts = self._cuts[:1]
+        cuts[0].show(row)
+        decoded = self._decode(cuts)
         low, high = self._between
-        if self._augmenter is None or not low <= reading.confidence < high:
-            return reading
-        self._augmenter.infer({0: np.ascontiguousarray(row)}, share_inputs=True, share_outputs=True)
-        made = self._augmenter.get_output_tensor(0).data
-        for i, cut in enumerate(self._cuts[1:]):
-            cut.show(made[i : i + 1])
-        return self._decode(self._cuts)
+        if self._augmenter is not None and low <= decoded.reading.confidence < high:
+            self._augmenter.infer(
+                {0: np.ascontiguousarray(row)}, share_inputs=True, share_outputs=True
+            )
+            made = self._augmenter.get_output_tensor(0).data
+            cuts = self._cuts
+            for i, cut in enumerate(cuts[1:]):
+                cut.show(made[i : i + 1])
+            decoded = self._decode(cuts)
+        return self._weighed(decoded, cuts)
 
-    def _decode(self, cuts: Sequence[_Cut]) -> Reading:
+    def _decode(self, cuts: Sequence[_Cut]) -> _Decoded:
         """Greedy decoding by the published rule.
 
         The confidence is the product of each step's softmax at its argmax, the end step included;
@@ -226,18 +271,69 @@ class _Worker:
             cut.begin()
         text: list[str] = []
         confidences: list[float] = []
+        steps: list[NDArray[np.float64]] = []
+        states: list[list[NDArray[np.float32]]] = []
         confidence = 1.0
         for _ in range(self._max_steps):
             mean = np.mean([cut.probabilities() for cut in cuts], axis=0)
             best = int(mean.argmax())
             probability = float(mean[best])
             if not math.isfinite(probability):  # broken features: no reading, no invented figure
-                return Reading("", 0.0, ())
+                return _Decoded(Reading("", 0.0, ()), (), ())
             confidence *= probability
+            steps.append(mean)
+            states.append([cut.state() for cut in cuts])
             if best == END:
                 break
             text.append(PLACEHOLDER if best == START else self._alphabet[best - 2])
             confidences.append(probability)
-            for cut in cuts:
-                cut.go_on(best)
-        return Reading("".join(text), confidence, tuple(confidences))
+            for cut, state in zip(cuts, states[-1], strict=True):
+                cut.go_on(best, state)
+        return _Decoded(Reading("".join(text), confidence, tuple(confidences)), steps, states)
+
+    def _weighed(self, decoded: _Decoded, cuts: Sequence[_Cut]) -> Reading:
+        """The likeliest of a reading and the listed words near it.
+
+        Its confidence is then that of the dictionary; those of its symbols stay the reader's.
+        """
+        reading = decoded.reading
+        if (
+            self._dictionary is None
+            or not decoded.ended
+            or reading.confidence >= self._dictionary_below
+            or PLACEHOLDER in reading.text
+        ):
+            return reading
+        steps = np.stack(decoded.steps)[:, END:]
+        least = reading.confidence * self._dictionary.share(reading.text)
+        readings = {reading.text: reading}
+        for word in self._dictionary.similar(reading.text, steps, self._alphabet):
+            other = self._read_as(word, decoded, cuts, least)
+            if other is not None:
+                readings[word] = other
+        weights = self._dictionary.weigh({text: r.confidence for text, r in readings.items()})
+        best = max(readings, key=lambda text: weights[text])
+        return Reading(best, weights[best], readings[best].char_confidences)
+
+    def _read_as(
+        self, word: str, decoded: _Decoded, cuts: Sequence[_Cut], least: float
+    ) -> Reading | None:
+        """A given word, with the confidences that the reader gives it; None if below the least.
+
+        Up to the first symbol that differs, and for that one, the steps are those of the reading.
+        """
+        pairs = zip(word, decoded.reading.text, strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        symbols = [*(self._alphabet.index(letter) + 2 for letter in word), END]
+        confidences = [float(decoded.steps[i][symbols[i]]) for i in range(same + 1)]
+        states = decoded.states[same]
+        for before, symbol in pairwise(symbols[same:]):
+            if math.prod(confidences) <= least:
+                return None
+            for cut, state in zip(cuts, states, strict=True):
+                cut.go_on(before, state)
+            mean = np.mean([cut.probabilities() for cut in cuts], axis=0)
+            states = [cut.state() for cut in cuts]
+            confidences.append(float(mean[symbol]))
+        confidence = math.prod(confidences)
+        return Reading(word, confidence, tuple(confidences[:-1])) if confidence > least else None
