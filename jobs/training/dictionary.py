@@ -1,8 +1,8 @@
-"""The embedded bundle's list of words, from spelling dictionaries and our own street words.
+"""The package's list of English words, from spelling dictionaries and our own street words.
 
     cd /usr/share/dict
     python -m jobs.training dictionary american-english-large american-english british-english \\
-        --out dictionary.txt
+        --out textspot_ray/spotting/data/english.txt
 
 The committed list is of these, from Debian's packages wamerican-large, wamerican and wbritish
 2020.12.07-2 (SCOWL).
@@ -17,7 +17,7 @@ from pathlib import Path
 from jobs.training.reader.network import ALPHABET
 from jobs.training.render.words import STREET_WORDS
 from textspot_ray.errors import UsageError
-from textspot_ray.spotting.dictionary import listed_words
+from textspot_ray.spotting.dictionary import words_of_lists
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not path.is_file():
             raise UsageError(f"{path}: no such list; install a dictionary, such as wamerican-large")
         texts += path.read_text(encoding="utf-8", errors="replace").splitlines()
-    words = listed_words(texts, ALPHABET)
+    words = words_of_lists(texts, ALPHABET)
     args.out.write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
     print(f"{args.out}: {len(words):,} words")
     return 0

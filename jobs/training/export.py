@@ -77,13 +77,11 @@ class Weights:
         detector: Checkpoint or weights file of the detector.
         reader: The reader's .npz.
         refiner: The refiner's .npz, or None for rectangles as the trunk gives them.
-        dictionary: List of words from `jobs.training.dictionary`, or None for readings as they are.
     """
 
     detector: Path
     reader: Path
     refiner: Path | None = None
-    dictionary: Path | None = None
 
 
 def convert_encoder(encoder: Encoder) -> ov.Model:
@@ -275,14 +273,11 @@ def export(
     # to train on from: --init weights/detector.npz, and the reader's own option
     (out / "weights").mkdir(exist_ok=True)
     save_weights(loaded.state_dict(), out / "weights" / "detector.npz")
-    keep_file(weights.reader, out / "weights" / "reader.npz")
+    keep_weights(weights.reader, out / "weights" / "reader.npz")
     if weights.refiner:
-        keep_file(weights.refiner, out / "weights" / "refiner.npz")
+        keep_weights(weights.refiner, out / "weights" / "refiner.npz")
     parts = ("detector", "encoder", "decoder", "augmentation")
-    plain: dict[str, tuple[str, ...]] = {p: (f"{p}.xml", f"{p}.bin") for p in parts}
-    if weights.dictionary:
-        keep_file(weights.dictionary, out / "dictionary.txt")
-        plain["dictionary"] = ("dictionary.txt",)
+    plain = {p: (f"{p}.xml", f"{p}.bin") for p in parts}
     named = {"f32": plain}
     if int8 and icdar2015 is not None:
         photos = datasets.icdar2015_training(icdar2015)
@@ -336,7 +331,8 @@ def export(
         max_rows=MAX_WORDS,
         zoom_below=ZOOM_BELOW_PX,
         augment_between=BETWEEN,
-        dictionary_odds=DICTIONARY_ODDS if weights.dictionary else 1.0,
+        dictionary="english",
+        dictionary_odds=DICTIONARY_ODDS,
         dictionary_below=DICTIONARY_BELOW,
         default_precision=AUTO if "int8" in named else "f32",
         bf16=False,
@@ -358,8 +354,8 @@ def export(
     return spec
 
 
-def keep_file(source: Path, kept: Path) -> None:
-    """Copy a file into the bundle, unless it comes from there."""
+def keep_weights(source: Path, kept: Path) -> None:
+    """Copy weights beside the bundle, unless they come from there."""
     if source.resolve() != kept.resolve():
         shutil.copyfile(source, kept)
 
@@ -439,7 +435,6 @@ def arguments() -> argparse.ArgumentParser:
     add("--detector", type=Path, help="detector checkpoint, instead of the one in --work")
     add("--reader", type=Path, help="reader weights (.npz), instead of those in --work")
     add("--refiner", type=Path, help="refiner weights (.npz), instead of those in --work")
-    add("--dictionary", type=Path, help="list of words that weighs unsure readings")
     add("--out", type=Path, required=True, help="the bundle's folder")
     add("--icdar2015", type=Path, help="folder with images/ and gt/: calibration, thresholds")
     add("--data", type=Path, help="folder of further data sets: documents to calibrate, choose by")
@@ -462,7 +457,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if detector is None or reader is None:
         raise UsageError("give --work, or both --detector and --reader")
     spec = export(
-        Weights(detector, reader, refiner, args.dictionary),
+        Weights(detector, reader, refiner),
         args.out,
         icdar2015=args.icdar2015,
         data=args.data,

@@ -24,9 +24,10 @@
     zoom_below: 0                 # px: a pass of many words lower than this is cut; 0 = never
     augment_between: [0, 0]       # confidences from and below which a word is read again together
                                   # with what the part `augmentation` makes of it
-    dictionary_odds: 1            # how much likelier than other strings its words are taken to be
-                                  # beforehand; 1 = it is not used
-    dictionary_below: 0.9         # confidence below which a reading is weighed so
+    dictionary: english           # list of the package (data/NAME.txt) that weighs unsure readings;
+                                  # absent = none
+    dictionary_odds: 8            # how much likelier than other strings its words are beforehand
+    dictionary_below: 0.9         # confidence below which a reading is weighed
     lines: {...}                  # the family lines: its own rules, see `LinesRules`
     default_precision: f32        # a key of precisions, bf16, or auto: int8 where there are files
                                   # for it and the CPU is fast at it, else bf16, else f32
@@ -38,7 +39,6 @@
         encoder: {...}            # lines: detector, recognizer; perhaps classifier, characters
         decoder: {...}            # a part is xml and bin, or onnx; characters is txt
         augmentation: {...}       # may be absent: features of a word, to those of other cuts of it
-        dictionary: {...}         # may be absent: txt, a word a line
     licence: Apache-2.0
     provenance: {...}             # free: where it came from
     accuracy: {...}               # free: measured figures, each with its command
@@ -72,7 +72,7 @@ PUBLISHED = ("text-spotting-0003", "text-spotting-0004", "text-spotting-0005")
 # the parts that a family's bundle must have, and those that it may have besides
 PARTS = ("detector", "encoder", "decoder")
 _REQUIRED = {SPOTTING: PARTS, LINES: ("detector", "recognizer")}
-_OPTIONAL = {SPOTTING: ("augmentation", "dictionary"), LINES: ("classifier", "characters")}
+_OPTIONAL = {SPOTTING: ("augmentation",), LINES: ("classifier", "characters")}
 _SUFFIXES = (("xml", "bin"), ("onnx",), ("txt",))
 
 # what the values of keys may be
@@ -193,7 +193,8 @@ class BundleSpec:
     max_rows: _Count = 100
     zoom_below: Annotated[float, Meta(ge=0, lt=100)] = 0.0
     augment_between: tuple[_Share, _Share] = (0.0, 0.0)
-    dictionary_odds: Annotated[float, Meta(ge=1, le=1000)] = 1.0
+    dictionary: Literal["english"] | None = None
+    dictionary_odds: Annotated[float, Meta(gt=1, le=1000)] = 8.0
     dictionary_below: _Share = 0.9
     lines: LinesRules | None = None
     default_precision: str = "f32"

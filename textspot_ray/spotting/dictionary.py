@@ -14,21 +14,33 @@ so names, numbers and words of other languages mostly stay what they are.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
-
-from textspot_ray.errors import BundleError
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 LEAST_CHARS = 3  # of listed words; shorter ones look like too much
-MOST_CANDIDATES = 2  # read to the end; on validation words eight set no more right
-# Log-likelihood that a candidate may lose against the reading by the reading's own steps. They are
-# not those of the candidate, so this is wider than what `odds` can make up for.
-_FLOOR = -6.0
+MOST_SIMILAR = 2  # words looked at for a reading; on validation words eight set no more right
+
+
+@dataclass(frozen=True, slots=True)
+class Slips:
+    """What a reader may have got wrong in a reading of L symbols.
+
+    All numbers are logarithms: of what the reader gives the reading with that change, over what it
+    gives the reading.
+
+    Attributes:
+        replaced: [L] by another symbol than the one that was read.
+        inserted: [L + 1] by symbol: before each symbol, and after the last.
+        omitted: [L] without that symbol.
+    """
+
+    replaced: Sequence[Mapping[str, float]]
+    inserted: Sequence[Mapping[str, float]]
+    omitted: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,68 +48,53 @@ class Dictionary:
     """Listed words and how much more likely than other strings they are.
 
     Args:
-        words: In the symbols of the reader.
+        words: Lower case, in the symbols of the reader.
         odds: Above 1.
     """
 
     words: frozenset[str]
     odds: float
-    _symbols: frozenset[str] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_symbols", frozenset("".join(self.words)))
-
-    def similar(self, text: str, steps: NDArray[np.floating], alphabet: str) -> list[str]:
-        """Listed words near a reading: two symbols replaced, or one left out or put in.
+    def similar(self, text: str, slips: Slips, least: float) -> dict[str, float]:
+        """Listed words near a reading: one or two symbols replaced, one left out or put in.
 
         Args:
-            text: What was read, L symbols of the alphabet.
-            steps: [L + 1, 1 + len(alphabet)] probabilities at each place of the reading: of the
-                word's end, then of the symbols.
-            alphabet: The reader's symbols.
+            text: What was read, lower case.
+            slips: What may be wrong in it.
+            least: Words that lose more are left out: where the first change is a likelihood to go
+                by and the second is not, `share` holds for the first alone.
 
         Returns:
-            At most `MOST_CANDIDATES`, the likeliest by those steps first; without the reading.
+            At most `MOST_SIMILAR`, the likeliest first, each with its logarithm; without the
+            reading.
         """
-        chosen = [1 + alphabet.index(symbol) for symbol in text] + [0]
-        logs = np.log(np.maximum(steps, 1e-12))
-        losses = logs - logs[np.arange(len(chosen)), chosen][:, np.newaxis]
-        # of each place: the other symbols that come into question, and what they lose
-        others = [
-            [
-                (alphabet[k - 1], row[k])
-                for k in range(1, len(row))
-                if row[k] > _FLOOR and k != own and alphabet[k - 1] in self._symbols
-            ]
-            for row, own in zip(losses.tolist(), chosen, strict=True)
-        ]
         found: dict[str, float] = {}
 
         def try_(word: str, loss: float) -> None:
             if word in self.words:
                 found[word] = max(loss, found.get(word, -math.inf))
 
-        # up to the first place that differs the steps are the candidate's own: that loss is exact
-        bound = math.log(self.share(text))
-        for i, place in enumerate(others):
-            head, tail = text[:i], text[i:]
-            for symbol, loss in place:
+        bound = max(math.log(self.share(text)), least)
+        for i, place in enumerate(slips.inserted):
+            for symbol, loss in place.items():
+                if loss >= bound:
+                    try_(text[:i] + symbol + text[i:], loss)
+        for i, loss in enumerate(slips.omitted):
+            if loss >= bound:
+                try_(text[:i] + text[i + 1 :], loss)
+        for i, place in enumerate(slips.replaced):
+            for symbol, loss in place.items():
                 if loss < bound:
                     continue
-                try_(head + symbol + tail, loss)
-                if not tail:
-                    continue
-                replaced = head + symbol + tail[1:]
-                try_(replaced, loss)
+                changed = text[:i] + symbol + text[i + 1 :]
+                try_(changed, loss)
                 for j in range(i + 1, len(text)):
-                    for second, more in others[j]:
-                        if loss + more > _FLOOR:
-                            try_(replaced[:j] + second + replaced[j + 1 :], loss + more)
-            if tail and losses[i, chosen[i + 1]] >= bound:
-                try_(head + tail[1:], float(losses[i, chosen[i + 1]]))
+                    for second, more in slips.replaced[j].items():
+                        if loss + more >= least:
+                            try_(changed[:j] + second + changed[j + 1 :], loss + more)
         found.pop(text, None)
-        ranked = sorted(found, key=lambda word: (-found[word], word))
-        return ranked[:MOST_CANDIDATES]
+        likeliest = sorted(found, key=lambda word: (-found[word], word))[:MOST_SIMILAR]
+        return {word: found[word] for word in likeliest}
 
     def share(self, text: str) -> float:
         """Of a reading's likelihood, what the reader must give a listed word to be of any weight.
@@ -124,28 +121,25 @@ class Dictionary:
         }
 
 
-def read_dictionary(path: Path, odds: float, alphabet: str) -> Dictionary:
-    """Read a bundle's list, a word a line.
-
-    Raises:
-        BundleError: It has a line that is no word of at least `LEAST_CHARS` of the alphabet's
-            symbols, or none at all.
-    """
-    words = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    known = frozenset(alphabet)
-    for number, word in enumerate(words, 1):
-        if len(word) < LEAST_CHARS or not known.issuperset(word):
-            raise BundleError(
-                f"{path}: line {number} is not {LEAST_CHARS} or more symbols of the bundle's "
-                "alphabet; give one word a line"
-            )
-    if not words:
-        raise BundleError(f"{path}: no words; give one a line, or leave the dictionary out")
-    return Dictionary(frozenset(words), odds)
+@cache
+def listed(name: str) -> frozenset[str]:
+    """The words of a list of this package, ``data/NAME.txt``."""
+    return frozenset(_text(name).split())
 
 
-def listed_words(texts: Iterable[str], alphabet: str) -> list[str]:
-    """The words of a word list that a dictionary can have: lower case, sorted, each once."""
-    known = frozenset(alphabet)
-    words = {text.strip().lower() for text in texts}
+@cache
+def list_sha256(name: str) -> str:
+    """Of its text."""
+    return hashlib.sha256(_text(name).encode()).hexdigest()
+
+
+def _text(name: str) -> str:
+    folder = resources.files("textspot_ray.spotting")
+    return folder.joinpath(f"data/{name}.txt").read_text(encoding="ascii")
+
+
+def words_of_lists(lines: Iterable[str], symbols: str) -> list[str]:
+    """The words of spelling dictionaries that a list can have: lower case, sorted, each once."""
+    known = frozenset(symbols)
+    words = {line.strip().lower() for line in lines}
     return sorted(w for w in words if len(w) >= LEAST_CHARS and known.issuperset(w))

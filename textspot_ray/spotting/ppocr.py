@@ -62,6 +62,7 @@ def spec_of(name: str) -> BundleSpec:
         text_threshold=TEXT_THRESHOLD,
         lines=LinesRules(),
         zoom_below=_ZOOM_BELOW,
+        dictionary="english",
         default_precision=AUTO,
         licence=facts["licence"],
         provenance={
@@ -108,6 +109,7 @@ def undescribed_bundle(folder: Path) -> Bundle | None:
         text_threshold=TEXT_THRESHOLD,
         lines=LinesRules(),
         zoom_below=_ZOOM_BELOW,
+        dictionary="english",
         default_precision=AUTO,
     )
     return Bundle(folder, spec, str(folder))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from textspot_ray.config import ImageConfig, RunConfig
 from textspot_ray.errors import ConfigError
@@ -11,7 +10,7 @@ from textspot_ray.spotting.bundle import LINES, Bundle
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.coarse_to_fine import RULES as COARSE_TO_FINE
 from textspot_ray.spotting.cutting import CUTTING
-from textspot_ray.spotting.dictionary import Dictionary, read_dictionary
+from textspot_ray.spotting.dictionary import Dictionary, list_sha256, listed
 from textspot_ray.spotting.family import family_of
 
 # Raised whenever the same inputs would give other words, boxes or confidences than before.
@@ -64,22 +63,12 @@ class Resolved:
     max_steps: int
     alphabet: str
 
-    @property
-    def dictionary_file(self) -> Path | None:
-        """The list of words that weighs unsure readings, where it does."""
-        part = self.bundle.model_files(self.precision).parts.get("dictionary")
-        if part is None or self.bundle.spec.dictionary_odds <= 1 or not self.settings.dictionary:
-            return None
-        return self.bundle.path(part.graph)
-
     def dictionary(self) -> Dictionary | None:
-        """That list, read.
-
-        Raises:
-            BundleError: It has lines that are no words of the alphabet.
-        """
-        file, odds = self.dictionary_file, self.bundle.spec.dictionary_odds
-        return read_dictionary(file, odds, self.alphabet) if file else None
+        """The words that weigh unsure readings, if there are any."""
+        spec = self.bundle.spec
+        if spec.dictionary is None or not self.settings.dictionary:
+            return None
+        return Dictionary(listed(spec.dictionary), spec.dictionary_odds)
 
 
 def settings_from(config: RunConfig, *, threads: int = 1, streams: int = 1) -> SpotterSettings:
@@ -147,6 +136,7 @@ def result_fingerprint(resolved: Resolved) -> dict[str, str]:
         "precision": resolved.precision,
         "detection_threshold": f"{resolved.detection_threshold:g}",
         **family_of(spec).fingerprint(resolved),
+        **_dictionary(resolved),
         "tiles": tiling,
         "min_side": str(image.min_side),
         # Only if they are not the defaults, as older tables do not have these keys.
@@ -154,3 +144,13 @@ def result_fingerprint(resolved: Resolved) -> dict[str, str]:
         **({"pdf_dpi": str(settings.pdf_dpi)} if settings.pdf_dpi != 200 else {}),
         "result_version": str(RESULT_VERSION),
     }
+
+
+def _dictionary(resolved: Resolved) -> dict[str, str]:
+    """List, odds and confidence, if readings are weighed; older tables have no such key."""
+    spec = resolved.bundle.spec
+    if spec.dictionary is None or not resolved.settings.dictionary:
+        return {}
+    digest = list_sha256(spec.dictionary)[:16]
+    rule = f"odds {spec.dictionary_odds:g} below {spec.dictionary_below:g}"
+    return {"dictionary": f"{spec.dictionary} {digest}, {rule}"}

@@ -60,7 +60,7 @@ class CompositeFamily:
         return word_of_box
 
     def check_graphs(self, resolved: Resolved) -> None:
-        """Check inputs and outputs of the graphs, and the list of words."""
+        """Check inputs and outputs of the graphs."""
         from textspot_ray.spotting.composite.contract import (
             check_augmentation,
             check_encoder,
@@ -77,10 +77,9 @@ class CompositeFamily:
         decoder_ports(decoder, files["decoder"].graph.file, len(bundle.spec.alphabet) + 2)
         if "augmentation" in files.parts:
             check_augmentation(runtime.read("augmentation"), files["augmentation"].graph.file)
-        resolved.dictionary()
 
     def fingerprint(self, resolved: Resolved) -> Mapping[str, str]:
-        """Steps, symbols, what weighs a reading, and the way the picture is resized."""
+        """Steps, symbols and the way the picture is resized."""
         spec = resolved.bundle.spec
         shapes = "".join(f" {width}x{height}" for width, height in spec.shapes)
         if spec.max_stretch > 1:
@@ -90,11 +89,9 @@ class CompositeFamily:
         if spec.shapes:  # older tables took whole inputs for all pictures
             shapes += " smallest"
         low, high = spec.augment_between
-        dictionary = f"{spec.dictionary_odds:g} below {spec.dictionary_below:g}"
         return {
             "max_steps": str(resolved.max_steps),
             **({"augment_between": f"{low:g} {high:g}"} if high > low else {}),
-            **({"dictionary": dictionary} if resolved.dictionary_file else {}),
             "alphabet": spec.alphabet,
             "resize": f"{spec.resize} {spec.interpolation}{shapes}",
             "max_rows": str(spec.max_rows),

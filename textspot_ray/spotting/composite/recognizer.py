@@ -29,11 +29,14 @@ from textspot_ray.spotting.composite.contract import (
     decoder_ports,
 )
 from textspot_ray.spotting.composite.decoder_graph import split_decoder
-from textspot_ray.spotting.dictionary import Dictionary
+from textspot_ray.spotting.dictionary import Dictionary, Slips
 from textspot_ray.spotting.runtime import Runtime, Share
 from textspot_ray.spotting.settings import SpotterSettings, resolve
 
 START, END = 0, 1
+# What a listed word may lose by the reading's steps, which are not quite its own: more than the
+# odds make up for.
+_LEAST_LOSS = -6.0
 # A start symbol in mid-word stands for no letter; the published evaluation shows it like this.
 PLACEHOLDER = "_"
 
@@ -197,6 +200,27 @@ class _Cut:
         self._hidden[...] = state
 
 
+def slips_of(text: str, steps: NDArray[np.floating], alphabet: str) -> Slips:
+    """What may be wrong in a reading, by its own steps.
+
+    Up to the first change these are a changed word's own steps too; behind it they are not.
+
+    Args:
+        text: What was read, L symbols of the alphabet.
+        steps: [L + 1, 1 + len(alphabet)] probabilities: of the word's end, then of the symbols.
+        alphabet: The reader's symbols.
+    """
+    chosen = [1 + alphabet.index(symbol) for symbol in text] + [0]
+    logs = np.log(np.maximum(steps, 1e-12))
+    losses = (logs - logs[np.arange(len(chosen)), chosen][:, np.newaxis]).tolist()
+    others = [
+        {alphabet[k - 1]: row[k] for k in range(1, len(row)) if row[k] >= _LEAST_LOSS and k != own}
+        for row, own in zip(losses, chosen, strict=True)
+    ]
+    omitted = [row[after] for row, after in zip(losses, chosen[1:], strict=False)]
+    return Slips(others[:-1], others, omitted)
+
+
 @dataclass(frozen=True, slots=True)
 class _Decoded:
     """A reading and how it came about.
@@ -304,10 +328,10 @@ class _Worker:
             or PLACEHOLDER in reading.text
         ):
             return reading
-        steps = np.stack(decoded.steps)[:, END:]
         least = reading.confidence * self._dictionary.share(reading.text)
         readings = {reading.text: reading}
-        for word in self._dictionary.similar(reading.text, steps, self._alphabet):
+        slips = slips_of(reading.text, np.stack(decoded.steps)[:, END:], self._alphabet)
+        for word in self._dictionary.similar(reading.text, slips, _LEAST_LOSS):
             other = self._read_as(word, decoded, cuts, least)
             if other is not None:
                 readings[word] = other

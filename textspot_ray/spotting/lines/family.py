@@ -81,9 +81,11 @@ class LinesFamily:
         from textspot_ray.spotting.lines.recognizer import (
             MAX_BATCH,
             LineRecognizer,
+            letters_of,
             reading_model,
             takes_bytes,
         )
+        from textspot_ray.spotting.lines.weighing import LineWeigher
         from textspot_ray.spotting.runtime import Runtime, Share
         from textspot_ray.spotting.settings import resolve
 
@@ -95,7 +97,12 @@ class LinesFamily:
         known = characters if kept is None else tuple(characters[i] for i in kept)
         space = known.index(" ") if " " in known else None
         most = MAX_BATCH if reads_batches(model) else 1
-        compiled = runtime.compile(reading_model(model, kept, space, where))
+        dictionary, letters = resolved.dictionary(), letters_of(known)
+        weigher = None
+        if dictionary is not None and letters is not None:
+            weigher = LineWeigher(dictionary, resolved.bundle.spec.dictionary_below)
+        told = letters if weigher else None
+        compiled = runtime.compile(reading_model(model, kept, space, where, told))
         classifier = None
         files = resolved.bundle.model_files(resolved.precision)
         if "classifier" in files.parts:
@@ -103,7 +110,9 @@ class LinesFamily:
             check_classifier(turned, files["classifier"].graph.file)
             classifier = runtime.compile(takes_bytes(turned))
         threshold = _rules(resolved.bundle.spec).space_threshold
-        return LineRecognizer(compiled, known, settings.threads, threshold, classifier, most)
+        return LineRecognizer(
+            compiled, known, settings.threads, threshold, classifier, most, weigher
+        )
 
     def recognizer_threads(self, detector: int, usual: int) -> int:
         """As many as the detector's: reading is two thirds of the work on documents and a fifth on

@@ -20,6 +20,7 @@ from textspot_ray.errors import BundleError
 from textspot_ray.records import Reading, Readings
 from textspot_ray.spotting.lines.rewrites import constant_of, through
 from textspot_ray.spotting.lines.strips import MIN_STRIP, PADDING, STRIP_HEIGHT, LineStrips
+from textspot_ray.spotting.lines.weighing import LETTERS, LineWeigher, Steps, Symbol
 
 Strips = NDArray[np.uint8]  # N x 48 x padded width x 3
 
@@ -44,6 +45,7 @@ class LineReader:
         space_threshold: A space between two characters is kept if it is this likely, even if blank
             is likelier; recognisers miss many otherwise.
         classifier: The compiled classifier of upside-down lines, if the bundle has one.
+        weigher: Weighs unsure words; the model must tell letters.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class LineReader:
         characters: Sequence[str],
         space_threshold: float,
         classifier: Any = None,
+        weigher: LineWeigher | None = None,
     ) -> None:
+        self._weigher = weigher
         self._space_threshold = space_threshold
         self._request = compiled.create_infer_request()
         self._classifier: Any = None
@@ -92,20 +96,22 @@ class LineReader:
         sure, best, gap = (
             self._request.get_output_tensor(i).data.reshape(len(widths), -1) for i in range(3)
         )
+        letters = self._request.get_output_tensor(3).data if self._weigher else best
         px = strips.shape[2] / max(best.shape[1], 1)
-        rows = zip(sure, best, gap, widths, strict=True)
-        return [self._line(s, b, g, px, width) for s, b, g, width in rows]
+        rows = zip(sure, best, gap, letters, widths, strict=True)
+        return [self._line(s, b, g, some, px, width) for s, b, g, some, width in rows]
 
     def _line(
         self,
         sure: NDArray[np.float32],
         best: NDArray[np.int32],
         gap: NDArray[np.float32],
+        letters: NDArray[Any],
         px: float,
         width: int,
     ) -> Reading:
         """Decode a line of that width; a step is ``px`` pixels."""
-        found: list[tuple[str, float, float]] = []  # character, confidence, step of its centre
+        found: list[Symbol] = []
         ended: int | None = None  # the step after the last character
         for start, end in _runs(best):
             confidence = float(sure[start:end].max())
@@ -116,16 +122,19 @@ class LineReader:
             if ended is not None and ended < start:
                 between = gap[ended:start]
                 if between.max() > self._space_threshold:
-                    found.append((" ", float(between.max()), ended + int(between.argmax()) + 0.5))
+                    step = ended + int(between.argmax())
+                    found.append(Symbol(" ", float(between.max()), step, step + 1))
             for character in self._characters[best[start]]:
-                found.append((character, confidence, (start + end) / 2))
+                found.append(Symbol(character, confidence, start, end))
             ended = end
-        confidences = tuple(confidence for _, confidence, _ in found)
+        if self._weigher is not None:
+            found = self._weigher.weighed(found, Steps(sure, letters))
+        confidences = tuple(symbol.confidence for symbol in found)
         return Reading(
-            text="".join(character for character, _, _ in found),
+            text="".join(symbol.text for symbol in found),
             confidence=math.prod(confidences),
             char_confidences=confidences,
-            places=tuple(min(max(step * px / width, 0.0), 1.0) for _, _, step in found),
+            places=tuple(min(max(symbol.centre * px / width, 0.0), 1.0) for symbol in found),
         )
 
 
@@ -137,15 +146,31 @@ def _runs(best: NDArray[np.int32]) -> list[tuple[int, int]]:
     return [(a, b) for a, b in zip(starts, ends, strict=True) if a < b and best[a] != BLANK]
 
 
-def reading_model(model: Any, kept: Sequence[int] | None, space: int | None, where: str) -> Any:
+def letters_of(characters: Sequence[str]) -> list[tuple[int, int]] | None:
+    """Classes of each letter's lower and upper case; None if a letter is missing."""
+    places = {character: i for i, character in enumerate(characters)}
+    if not places.keys() >= {*LETTERS, *LETTERS.upper()}:
+        return None
+    return [(places[letter], places[letter.upper()]) for letter in LETTERS]
+
+
+def reading_model(
+    model: Any,
+    kept: Sequence[int] | None,
+    space: int | None,
+    where: str,
+    letters: Sequence[tuple[int, int]] | None = None,
+) -> Any:
     """A recogniser that takes bytes and yields what a greedy decoder needs of each step.
 
-    Outputs: the best class's softmax, the best class, and the space's softmax (0 without one).
+    Outputs: the best class's softmax, the best class, and the space's softmax (0 without one); with
+    letters, the softmax of blank and of each letter in its likelier case besides.
 
     Args:
         model: A recogniser that follows the contract.
         kept: Classes that stay, ascending, blank first; None = all.
         space: The space's class among those that stay.
+        letters: From `letters_of`, among those that stay.
         where: The file, for the message.
 
     Raises:
@@ -174,7 +199,15 @@ def reading_model(model: Any, kept: Sequence[int] | None, space: int | None, whe
     gap = ops.gather(likely, ops.constant(np.array([space or 0])), ops.constant(np.int64(2)))
     if space is None:
         gap = ops.multiply(gap, ops.constant(np.float32(0)))
-    short = ov.Model([sure, best, gap.output(0)], model.get_parameters(), "recognizer")
+    outputs = [sure, best, gap.output(0)]
+    if letters is not None:
+        axis = ops.constant(np.int64(2))
+        lower, upper = (
+            ops.gather(likely, ops.constant(np.array(c)), axis) for c in zip(*letters, strict=True)
+        )
+        blank = ops.gather(likely, ops.constant(np.array([BLANK])), axis)
+        outputs.append(ops.concat([blank, ops.maximum(lower, upper)], 2).output(0))
+    short = ov.Model(outputs, model.get_parameters(), "recognizer")
     return takes_bytes(short)
 
 
@@ -269,6 +302,7 @@ class LineRecognizer:
         space_threshold: See `LineReader`.
         classifier: The compiled classifier of upside-down lines, if the bundle has one.
         most: Lines of a batch.
+        weigher: See `LineReader`.
     """
 
     def __init__(
@@ -279,11 +313,14 @@ class LineRecognizer:
         space_threshold: float,
         classifier: Any = None,
         most: int = MAX_BATCH,
+        weigher: LineWeigher | None = None,
     ) -> None:
         self._most = most
         self._readers: queue.SimpleQueue[LineReader] = queue.SimpleQueue()
         for _ in range(threads):
-            self._readers.put(LineReader(compiled, characters, space_threshold, classifier))
+            self._readers.put(
+                LineReader(compiled, characters, space_threshold, classifier, weigher)
+            )
         self._pool = ThreadPoolExecutor(threads, "read") if threads > 1 else None
 
     def read(self, features: LineStrips) -> Readings:

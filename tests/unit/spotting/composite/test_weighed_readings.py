@@ -13,19 +13,27 @@ from tests.support.stub_bundle import write_stub_bundle
 from tests.unit.spotting.composite.test_augmentation import shifted, softmax, word
 from textspot_ray.errors import BundleError
 from textspot_ray.records import Reading
+from textspot_ray.spotting import settings
 from textspot_ray.spotting.bundle import describe_files, write_spec
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.recognizer import Recognizer
-from textspot_ray.spotting.family import family_of
+from textspot_ray.spotting.dictionary import list_sha256
 from textspot_ray.spotting.settings import SpotterSettings, resolve, result_fingerprint
 
 ODDS = 8.0
+WORDS = ("bab", "abab", "abaa", "bbaab")
 A, B = 2, 3  # symbols of the stub; a value between two of them leaves it unsure
 END = softmax(1.0)[1]  # the stub takes what is below 1 for the end
 
 
-def bundle(folder: Path, *words: str, below: float = 0.9, shift: float | None = None) -> str:
-    """The stub with a list of words, and perhaps two more cuts that are shifted so far."""
+@pytest.fixture(autouse=True)
+def _few_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of words that the stub can read, in place of the package's."""
+    monkeypatch.setattr(settings, "listed", lambda _: frozenset(WORDS))
+
+
+def bundle(folder: Path, *, below: float = 0.9, shift: float | None = None) -> str:
+    """The stub with the list, and perhaps two more cuts that are shifted so far."""
     write_stub_bundle(folder)
     names = {p: (f"{p}.xml", f"{p}.bin") for p in ("detector", "encoder", "decoder")}
     between = (0.0, 0.0)
@@ -34,8 +42,7 @@ def bundle(folder: Path, *words: str, below: float = 0.9, shift: float | None = 
         ov.save_model(shifted(shift, shift), graph, compress_to_fp16=False)
         names["augmentation"] = ("augmentation.xml", "augmentation.bin")
         between = (0.05, 0.9)
-    (folder / "dictionary.txt").write_text("".join(f"{w}\n" for w in words))
-    files = describe_files(folder, {**names, "dictionary": ("dictionary.txt",)})
+    files = describe_files(folder, names)
     spec = load_bundle(str(folder)).spec
     write_spec(
         folder,
@@ -43,6 +50,7 @@ def bundle(folder: Path, *words: str, below: float = 0.9, shift: float | None = 
             spec,
             precisions={"f32": files},
             augment_between=between,
+            dictionary="english",
             dictionary_odds=ODDS,
             dictionary_below=below,
         ),
@@ -58,7 +66,7 @@ def read(model: str, features: np.ndarray, *, dictionary: bool = True) -> Readin
 def test_a_listed_word_that_is_nearly_as_likely_is_read(tmp_path: Path) -> None:
     unsure = word(2.0, 2.45, 2.55, 3.0)
     assert read(str(write_stub_bundle(tmp_path / "plain")), unsure).text == "aabb"
-    reading = read(bundle(tmp_path / "b", "abab", "zzzz"), unsure)
+    reading = read(bundle(tmp_path / "b"), unsure)
     assert reading.text == "abab"
     own = [softmax(2.0)[A], softmax(2.45)[B], softmax(2.55)[A], softmax(3.0)[B]]
     assert reading.char_confidences == pytest.approx(own, abs=1e-6)
@@ -70,29 +78,29 @@ def test_a_listed_word_that_is_nearly_as_likely_is_read(tmp_path: Path) -> None:
 def test_longer_and_shorter_words_are_read_to_their_own_end(tmp_path: Path) -> None:
     unsure = word(2.0, 3.0, 2.0, 1.42)  # the last is an "a" rather than the end, or the reverse
     assert read(str(write_stub_bundle(tmp_path / "plain")), unsure).text == "aba"
-    reading = read(bundle(tmp_path / "longer", "abaa"), unsure)
+    reading = read(bundle(tmp_path / "longer"), unsure)
     assert (reading.text, len(reading.char_confidences)) == ("abaa", 4)
     assert reading.char_confidences[-1] == pytest.approx(softmax(1.42)[A], abs=1e-6)
-    unsure = word(2.0, 3.0, 2.0, 1.58)
-    assert read(str(write_stub_bundle(tmp_path / "other")), unsure).text == "abaa"
-    reading = read(bundle(tmp_path / "shorter", "aba"), unsure)
-    assert (reading.text, len(reading.char_confidences)) == ("aba", 3)
+    unsure = word(3.0, 2.0, 3.0, 1.58)
+    assert read(str(write_stub_bundle(tmp_path / "other")), unsure).text == "baba"
+    reading = read(bundle(tmp_path / "shorter"), unsure)
+    assert (reading.text, len(reading.char_confidences)) == ("bab", 3)
 
 
 def test_what_is_surely_read_stays(tmp_path: Path) -> None:
-    listed = bundle(tmp_path / "b", "bab")
+    listed = bundle(tmp_path / "b")
     plain = str(write_stub_bundle(tmp_path / "plain"))
     for features in (word(2.0, 2.0, 3.0), word(2.3, 2.0, 3.0)):  # surely "aab", and rather surely
         assert read(listed, features) == read(plain, features)
         assert read(listed, features).text == "aab"
 
 
-def test_a_listed_reading_is_surer_and_an_unlisted_rival_makes_it_no_less(tmp_path: Path) -> None:
-    unsure = word(2.45, 2.0, 3.0)
+def test_a_listed_reading_is_surer(tmp_path: Path) -> None:
+    unsure = word(2.55, 2.0, 3.0)
     plain = read(str(write_stub_bundle(tmp_path / "plain")), unsure)
-    reading = read(bundle(tmp_path / "b", "aab"), unsure)
+    reading = read(bundle(tmp_path / "b"), unsure)
     p = plain.confidence
-    assert (reading.text, plain.text) == ("aab", "aab")
+    assert (reading.text, plain.text) == ("bab", "bab")
     assert reading.confidence == pytest.approx(p * ODDS / (1 + (ODDS - 1) * p))
     assert reading.char_confidences == plain.char_confidences
 
@@ -100,14 +108,14 @@ def test_a_listed_reading_is_surer_and_an_unlisted_rival_makes_it_no_less(tmp_pa
 def test_only_readings_below_the_bundles_confidence_are_weighed(tmp_path: Path) -> None:
     unsure = word(2.45, 2.0, 3.0)
     plain = read(str(write_stub_bundle(tmp_path / "plain")), unsure)
-    assert read(bundle(tmp_path / "b", "bab", below=plain.confidence), unsure) == plain
-    assert read(bundle(tmp_path / "c", "bab", below=plain.confidence + 0.01), unsure).text == "bab"
+    assert read(bundle(tmp_path / "b", below=plain.confidence), unsure) == plain
+    assert read(bundle(tmp_path / "c", below=plain.confidence + 0.01), unsure).text == "bab"
 
 
 def test_all_cuts_have_a_say(tmp_path: Path) -> None:
     # one cut alone would rather read "bab"; all three together are further from it
     unsure = word(2.4, 2.0, 3.0)
-    model = bundle(tmp_path / "b", "bab", shift=-0.05)
+    model = bundle(tmp_path / "b", shift=-0.05)
     reading = read(model, unsure)
     symbol = (softmax(2.4) + 2 * softmax(2.35)) / 3
     others = [(softmax(v) + 2 * softmax(v - 0.05)) / 3 for v in (2.0, 3.0)]
@@ -123,7 +131,7 @@ def test_all_cuts_have_a_say(tmp_path: Path) -> None:
 
 
 def test_neither_order_nor_threads_change_an_answer(tmp_path: Path) -> None:
-    model = bundle(tmp_path / "b", "bab", "abab", "aba", shift=0.02)
+    model = bundle(tmp_path / "b", shift=0.02)
     words = np.concatenate(
         [word(2.45, 2.0, 3.0), word(2.0), word(2.0, 2.45, 2.55, 3.0), word(2.5, 3.0, 2.0)] * 3
     )
@@ -135,35 +143,28 @@ def test_neither_order_nor_threads_change_an_answer(tmp_path: Path) -> None:
 
 def test_it_can_be_left_out(tmp_path: Path) -> None:
     unsure = word(2.45, 2.0, 3.0)
-    model = bundle(tmp_path / "b", "bab")
+    model = bundle(tmp_path / "b")
     assert read(model, unsure).text == "bab"
     plain = read(str(write_stub_bundle(tmp_path / "plain")), unsure)
     assert read(model, unsure, dictionary=False) == plain
 
 
 def test_it_is_part_of_what_a_table_has_in_common(tmp_path: Path) -> None:
-    model = bundle(tmp_path / "b", "bab")
+    model = bundle(tmp_path / "b")
     used = result_fingerprint(resolve(SpotterSettings(model)))
     unused = result_fingerprint(resolve(SpotterSettings(model, dictionary=False)))
-    assert used["dictionary"] == "8 below 0.9"
+    assert used["dictionary"] == f"english {list_sha256('english')[:16]}, odds 8 below 0.9"
     assert "dictionary" not in unused
-    assert "sha256 dictionary.txt" in used
     plain = str(write_stub_bundle(tmp_path / "plain"))
-    both = [
+    prints = [
         result_fingerprint(resolve(SpotterSettings(plain, dictionary=on))) for on in (True, False)
     ]
-    assert both[0] == both[1]
+    assert prints[0] == prints[1]
 
 
-def test_a_list_of_something_else_is_refused(tmp_path: Path) -> None:
-    model = bundle(tmp_path / "b", "bab", "Café")
-    told = r"dictionary\.txt: line 2 is not 3 or more symbols of the bundle's alphabet"
-    with pytest.raises(BundleError, match=told):
-        Recognizer(SpotterSettings(model))
-    resolved = resolve(SpotterSettings(model))
-    with pytest.raises(BundleError, match=told):
-        family_of(resolved.bundle.spec).check_graphs(resolved)
-    Recognizer(SpotterSettings(model, dictionary=False))
-    (tmp_path / "b" / "dictionary.txt").write_text("bab\n")
-    with pytest.raises(BundleError, match=r"dictionary\.txt is damaged"):
-        Recognizer(SpotterSettings(model))
+def test_a_list_that_the_package_lacks_is_named(tmp_path: Path) -> None:
+    folder = Path(bundle(tmp_path / "b"))
+    text = (folder / "bundle.yaml").read_text()
+    (folder / "bundle.yaml").write_text(text.replace("dictionary: english", "dictionary: klingon"))
+    with pytest.raises(BundleError, match=r"dictionary.*klingon"):
+        resolve(SpotterSettings(str(folder)))

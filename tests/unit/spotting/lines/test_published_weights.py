@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from textspot_ray.records import Word
+from textspot_ray.spotting.bundle import write_spec
 from textspot_ray.spotting.ppocr import installed_bundle
 from textspot_ray.spotting.spotter import TextSpotter
 
@@ -109,3 +111,37 @@ def test_latin_alone_reads_the_same_words(spotter: TextSpotter) -> None:
         a.text_confidence >= b.text_confidence - 1e-4
         for a, b in zip(cut(page), spotter(page), strict=True)
     )
+
+
+def test_the_dictionary_changes_nothing_that_is_surely_read(spotter: TextSpotter) -> None:
+    page = _page(["Nunber 12 of the arivals", "Rechnung für Frühstück"], "en")
+    plain = TextSpotter.load("ppocrv6-small", precision="f32", dictionary=False, threads=2)
+    surely = [word for word in plain(page) if word.text_confidence >= 0.9]
+    assert len(surely) >= 6
+    weighed = {word.text: word for word in spotter(page)}
+    for word in surely:
+        assert weighed[word.text].text_confidence == pytest.approx(word.text_confidence, abs=1e-5)
+        assert weighed[word.text].polygon == pytest.approx(word.polygon)
+
+
+def test_each_letter_is_told_as_the_dictionary_needs_it(tmp_path: Path) -> None:
+    """With every word weighed, listed ones become surer by Bayes' rule and the others do not."""
+    bundle = installed_bundle("ppocrv6-small")
+    assert bundle is not None
+    for file in bundle.spec.precisions["f32"].files():
+        (tmp_path / file.file).symlink_to(bundle.path(file))
+    write_spec(tmp_path, replace(bundle.spec, dictionary_below=1.0, dictionary_odds=8.0))
+    plain, weighed = (
+        {w.text: w for w in TextSpotter.load(name, precision="f32", dictionary=on)(page)}
+        for page in [_page(["Invoice, total zqjw", "receipt 117"], "en")]
+        for name, on in (("ppocrv6-small", False), (str(tmp_path), True))
+    )
+    assert plain.keys() == weighed.keys() == {"Invoice,", "total", "zqjw", "receipt", "117"}
+    for text, word in weighed.items():
+        p = plain[text].text_confidence
+        if text in ("total", "receipt"):
+            p = p * 8 / (1 + 7 * p)
+            assert word.text_confidence > plain[text].text_confidence
+        if text != "Invoice,":  # its comma is not weighed
+            assert word.text_confidence == pytest.approx(p, abs=1e-4)
+        assert np.prod(word.char_confidences) == pytest.approx(word.text_confidence, abs=1e-5)
