@@ -122,12 +122,14 @@ def kinds(folder: Path) -> Iterator[Made]:
             f"palette {bits}-bit", f"palette{bits}", write_png(index, bits, 3, extra=palette),
             colours[index],
         )  # fmt: skip
-        clear = chunk(b"tRNS", b"\0")
+        # dark, so that transparent pixels are laid on white
+        dark = colours // 2
+        clear = chunk(b"PLTE", dark.tobytes()) + chunk(b"tRNS", b"\0")
         yield made(
             f"palette {bits}-bit, tRNS",
             f"palette{bits}-trns",
-            write_png(index, bits, 3, extra=palette + clear),
-            np.where((index == 0)[..., None], 255, colours[index]).astype(np.uint8),
+            write_png(index, bits, 3, extra=clear),
+            np.where((index == 0)[..., None], 255, dark[index]).astype(np.uint8),
         )
     for bits in (10, 11, 12):
         for name, colour, source in (("grey", 0, level), ("rgb", 2, picture)):

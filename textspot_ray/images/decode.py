@@ -56,7 +56,10 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
 
 # A broken image is one row in the errors table; decoders would also print on stderr.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+if hasattr(cv2, "setLogLevel"):  # up to OpenCV 4.12
+    cv2.setLogLevel(0)
+else:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _PAGED = frozenset({Format.TIFF, Format.PDF})

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from jobs.compat import jpeg2000_kinds, png_kinds, tiff_kinds, tiff_tools
+from jobs.compat import judge as compat_judge
 from jobs.compat.judge import Made, judge
 from jobs.compat.other_kinds import bitmap, digital_negative, exif_block, scan_pdf
 from jobs.compat.pictures import words
@@ -29,6 +30,12 @@ from textspot_ray.records import ErrorKind, ImageError
 MAX = 200_000_000
 imagecodecs = pytest.importorskip("imagecodecs")
 tifffile = pytest.importorskip("tifffile")
+
+
+@pytest.fixture(autouse=True)
+def _no_second_opinions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoders that happen to be installed have no say in what is right."""
+    monkeypatch.setattr(compat_judge, "second_opinions", lambda *_: [])
 
 
 def read(data: bytes, **options: Any) -> Decoded:
