@@ -151,6 +151,6 @@ def _dictionary(resolved: Resolved) -> dict[str, str]:
     spec = resolved.bundle.spec
     if spec.dictionary is None or not resolved.settings.dictionary:
         return {}
-    digest = list_sha256(spec.dictionary)[:16]
+    digest = list_sha256(spec.dictionary)[:8]  # short, so that messages show the rest
     rule = f"odds {spec.dictionary_odds:g} below {spec.dictionary_below:g}"
     return {"dictionary": f"{spec.dictionary} {digest}, {rule}"}

@@ -153,7 +153,7 @@ def test_it_is_part_of_what_a_table_has_in_common(tmp_path: Path) -> None:
     model = bundle(tmp_path / "b")
     used = result_fingerprint(resolve(SpotterSettings(model)))
     unused = result_fingerprint(resolve(SpotterSettings(model, dictionary=False)))
-    assert used["dictionary"] == f"english {list_sha256('english')[:16]}, odds 8 below 0.9"
+    assert used["dictionary"] == f"english {list_sha256('english')[:8]}, odds 8 below 0.9"
     assert "dictionary" not in unused
     plain = str(write_stub_bundle(tmp_path / "plain"))
     prints = [
