@@ -2,8 +2,8 @@
 
 A bundle may bring a graph that makes other cuts of a word's features (test-time augmentation):
 words that were read with little confidence are then read from all cuts at once, each symbol by the
-mean of their probabilities. If it brings a list of words, readings that are still unsure are
-weighed against listed words that look alike, see `textspot_ray.spotting.dictionary`.
+mean of their probabilities. If it names a dictionary, readings that are still unsure are weighed
+against listed words that look alike, see `textspot_ray.spotting.dictionary`.
 """
 
 from __future__ import annotations
