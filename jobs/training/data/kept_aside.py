@@ -33,6 +33,7 @@ SPLITS = {
     "forms_train": Split(measure=30, validate=10),
     "receipts_train": Split(validate=12),
     "receipts_words": Split(validate=12),
+    "packages_words": Split(validate=30),
     "born_digital_train": Split(validate=30),
     "plates_us_words": Split(validate=150),
     "iiit5k_train_words": Split(validate=150),

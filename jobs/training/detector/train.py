@@ -79,6 +79,7 @@ def mixture(size_px: int) -> Mixture:
             "plates_india_train": Share(0.05, near),
             "plates_us_words": Share(0.08, plate),
             "mlt_french_masks": Share(0.08, near),
+            "packages_words": Share(0.05, near),
         },
     )
 

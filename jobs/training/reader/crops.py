@@ -283,6 +283,7 @@ _WORLDS = (
     ("forms", "forms_train", page_crops, 0.07),
     ("pages", "pdf_pages_train", page_crops, 0.05),
     ("receipts", "receipts_words", page_crops, 0.12),
+    ("packages", "packages_words", page_crops, 0.03),
 )
 
 

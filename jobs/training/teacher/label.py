@@ -1,18 +1,21 @@
 """Labels by the teacher: lines cut into words, and readings of words that have no transcription.
 
     python -m jobs.training teacher lines --from D/receipts_train --out D/receipts_words
+    python -m jobs.training teacher photos --from D/packages_unlabelled --out D/packages_words
     python -m jobs.training teacher masks --from D/mlt_english_masks D/mlt_french_masks \\
         --eye jobs/labels/mlt_by_eye.tsv --out jobs/labels/mlt_words.tsv
 
 ``lines`` keeps the transcription and finds where its words lie; pictures are linked, not copied.
-``masks`` reads words along their masks' quads and keeps what it is sure of.
+``photos`` finds the words of pictures that come with nothing, by the bundle ``ppocrv6-small``;
+those that it is not sure of become ignored regions. ``masks`` reads words along their masks' quads
+and keeps what it is sure of.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -33,10 +36,14 @@ from jobs.training.teacher.model import (
     word_spans,
 )
 from textspot_ray.errors import UsageError
+from textspot_ray.records import Word
+from textspot_ray.spotting.spotter import TextSpotter
 
 # A word of a line whose symbols the teacher finds less likely than this becomes an ignored region:
 # the transcription is of another line, or its place is a guess.
 LEAST_ALIGNED = 0.3
+# Word confidence of the bundle from which its words of unlabelled pictures are taken.
+SURE_WORD = 0.9
 TIGHT = 0.06  # share of a line's height that its box may be wider than its ink
 
 
@@ -105,16 +112,45 @@ def cut_lines(source: Path, out: Path, reader: LineReader) -> int:
         image = datasets.read_image(path)
         lines = datasets.parse_gt(gt.read_text(encoding="utf-8-sig"), str(gt))
         words = [word for line in lines for word in words_of_line(reader, image, line)]
-        rows = []
-        for word in words:
-            numbers = ",".join(str(round(float(v))) for v in word.quad.reshape(-1))
-            rows.append(f"{numbers},{word.text if word.legible else datasets.IGNORED_TEXT}\n")
-        (out / "gt" / gt.name).write_text("".join(rows), encoding="utf-8")
-        link = out / "images" / path.name
-        link.unlink(missing_ok=True)
-        link.symlink_to(path.resolve())
-        total += sum(word.legible for word in words)
+        total += write_page(out, path, words)
     return total
+
+
+def find_words(source: Path, out: Path, spot: Callable[[Image], Sequence[Word]]) -> int:
+    """Write a data set of words from pictures without ground truth; returns how many words.
+
+    Args:
+        source: Holds ``images/``.
+        out: The data set.
+        spot: Finds and reads the words of a picture [H, W, 3] BGR.
+
+    Raises:
+        SourceError: `source` has no images.
+    """
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    (out / "gt").mkdir(exist_ok=True)
+    total = 0
+    for path in datasets.image_files(source / "images"):
+        words = []
+        for word in spot(datasets.read_image(path)):
+            quad = np.array(word.polygon, np.float32).reshape(4, 2)
+            legible = word.text_confidence >= SURE_WORD and bool(target_of(word.text))
+            words.append(PhotoWord(quad, word.text, legible))
+        total += write_page(out, path, words)
+    return total
+
+
+def write_page(out: Path, picture: Path, words: Sequence[PhotoWord]) -> int:
+    """Add a picture, by a link, and its words to a data set; returns how many are legible."""
+    rows = []
+    for word in words:
+        numbers = ",".join(str(round(float(v))) for v in word.quad.reshape(-1))
+        rows.append(f"{numbers},{word.text if word.legible else datasets.IGNORED_TEXT}\n")
+    (out / "gt" / f"gt_{picture.stem}.txt").write_text("".join(rows), encoding="utf-8")
+    link = out / "images" / picture.name
+    link.unlink(missing_ok=True)
+    link.symlink_to(picture.resolve())
+    return sum(word.legible for word in words)
 
 
 def label_masks(
@@ -161,17 +197,21 @@ def reading(reader: LineReader, crop: Crop) -> tuple[str, float]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="teacher", description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("lines", "masks"))
+    parser.add_argument("what", choices=("lines", "photos", "masks"))
     parser.add_argument("--from", dest="source", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--eye", type=Path, nargs="*", default=[], help="words transcribed by eye")
     parser.add_argument("--models", type=Path, help="folder of PP-OCRv6_rec_small.onnx")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
+    if args.what != "masks" and len(args.source) != 1:
+        raise UsageError(f"give one folder of {args.what} after --from")
+    if args.what == "photos":
+        spotter = TextSpotter.load("ppocrv6-small", dictionary=False, threads=args.threads)
+        print(f"{args.out}: {find_words(args.source[0], args.out, spotter)} words")
+        return 0
     reader = LineReader(args.models, args.threads)
     if args.what == "lines":
-        if len(args.source) != 1:
-            raise UsageError("give one folder of lines after --from")
         print(f"{args.out}: {cut_lines(args.source[0], args.out, reader)} words")
     else:
         counts = label_masks(args.source, args.eye, args.out, reader)

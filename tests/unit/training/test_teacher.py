@@ -10,9 +10,11 @@ import pytest
 pytest.importorskip("openvino")
 pytest.importorskip("torch")
 
+from jobs.training.data import datasets
 from jobs.training.data.datasets import PhotoWord, rect_corners
 from jobs.training.teacher import label
 from jobs.training.teacher.model import Symbol, mean_confidence, viterbi, word_spans
+from textspot_ray.records import Word
 
 
 def log_probabilities(path: list[int], symbols: int = 5) -> np.ndarray:
@@ -86,3 +88,25 @@ def test_a_data_set_of_lines_becomes_one_of_words(tmp_path: Path) -> None:
     assert (tmp_path / "words" / "images" / "r1.png").is_file()
     rows = (tmp_path / "words" / "gt" / "gt_r1.txt").read_text().splitlines()
     assert [r.rpartition(",")[2] for r in rows] == ["CASH", "ONLY"]
+
+
+def test_pictures_without_ground_truth_become_a_data_set_of_what_is_sure(tmp_path: Path) -> None:
+    import cv2
+
+    source = tmp_path / "packages"
+    (source / "images").mkdir(parents=True)
+    cv2.imwrite(str(source / "images" / "milk 1.png"), np.zeros((60, 300, 3), np.uint8))
+    polygon = (10.2, 10.0, 90.0, 10.0, 90.0, 40.0, 10.0, 40.0)
+
+    def word(text: str, sure: float) -> Word:
+        return Word(text, sure, (), 0.9, (10, 10, 90, 40), polygon, 0.0)
+
+    def spot(image: np.ndarray) -> list[Word]:
+        assert image.shape == (60, 300, 3)
+        return [word("Mjölk", 0.95), word("3dl", 0.89), word("&", 0.99)]
+
+    assert label.find_words(source, tmp_path / "words", spot) == 1
+    assert datasets.read_image(tmp_path / "words" / "images" / "milk 1.png").shape == (60, 300, 3)
+    words = datasets.parse_gt((tmp_path / "words/gt/gt_milk 1.txt").read_text(encoding="utf-8"))
+    assert [w.text for w in words if w.legible] == ["Mjölk"] and len(words) == 3
+    np.testing.assert_array_equal(words[0].quad.reshape(-1), np.round(polygon))
