@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cv2
+import numpy as np
 import pytest
 
 from tests.support.lines_bundle import dark, draw_line, write_lines_bundle
@@ -111,6 +112,45 @@ def test_same_tables_with_a_bundle_of_lines(tmp_path, ray_cluster):
         assert found[f"{n}.png"] == wanted
     assert found["large.png"] == ["small", "print"]
     assert "0.png" not in found
+
+
+def test_same_tables_where_unsure_readings_are_weighed(tmp_path, ray_cluster):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for n, words in enumerate(
+        (("l1brary", "i1legal"), ("mi1lion", "bi1lboard"), ("fa1ling", "l1ttle"))
+    ):
+        picture = np.full((360, 640, 3), 150, np.uint8)
+        for row, word in enumerate(words):  # a digit between letters that look like it
+            place = (60, 120 + 120 * row)
+            cv2.putText(picture, word, place, cv2.FONT_HERSHEY_DUPLEX, 0.7 + 0.1 * n, (50, 50, 50))
+        cv2.imwrite(str(folder / f"{n}.png"), cv2.GaussianBlur(picture, (0, 0), 1.2))
+
+    def words_of(kind, dictionary):
+        out = tmp_path / f"{kind}-{dictionary}"
+        run(
+            config_from_dict(
+                {
+                    "source": {"uris": [str(folder)]},
+                    "model": {"dictionary": dictionary},
+                    "engine": {"kind": kind},
+                    "output": {"uri": str(out)},
+                }
+            )
+        )
+        return all_rows(out)["words"]
+
+    local = words_of("local", True)
+    assert local == words_of("ray", True)
+    plain = {(row["image_id"], row["x_min"], row["y_min"]): row for row in words_of("local", False)}
+    assert local and {(row["image_id"], row["x_min"], row["y_min"]) for row in local} == set(plain)
+    weighed = [
+        row
+        for row in local
+        if row["text_confidence"]
+        != plain[row["image_id"], row["x_min"], row["y_min"]]["text_confidence"]
+    ]
+    assert weighed, "no reading was unsure"
 
 
 def test_the_same_fault_where_models_cannot_be_loaded(tmp_path, ray_cluster):

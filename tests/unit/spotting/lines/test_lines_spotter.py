@@ -137,7 +137,7 @@ def test_a_long_receipt_is_read_at_its_own_size(bundle: str) -> None:
 
 def test_pages_of_small_print_are_looked_at_more_closely(tmp_path: Path) -> None:
     folder = str(write_lines_bundle(tmp_path / "lines", zoom_below=12))
-    for height, closer in ((14, True), (40, False)):
+    for height, closer in ((16, True), (40, False)):
         image = dark(2400, 1600)
         wanted = []
         for row in range(60):
