@@ -59,6 +59,8 @@ from textspot_ray.spotting.runtime import shared_core
 GRAPH_THRESHOLD = 0.3
 # Words lower than this are read better after a cut (see the model card for what it brought).
 ZOOM_BELOW_PX = 14.0
+# Of words higher than this, parts were found as often as wholes.
+SHRINK_ABOVE_PX = 48.0
 CALIBRATION_PHOTOS = 36
 CALIBRATION_PAGES = 16
 CALIBRATION_WORDS = 300
@@ -330,6 +332,7 @@ def export(
         max_stretch=MAX_STRETCH,
         max_rows=MAX_WORDS,
         zoom_below=ZOOM_BELOW_PX,
+        shrink_above=SHRINK_ABOVE_PX,
         augment_between=BETWEEN,
         dictionary="english",
         dictionary_odds=DICTIONARY_ODDS,

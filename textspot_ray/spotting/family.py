@@ -70,12 +70,15 @@ class TilingRule:
         zoom_below: Cut a pass of many words that are lower than this, input px; 0 = never.
         small: Width and height, input px, of windows that cost a quarter of a whole one; None: all
             cost the same.
+        shrink_above: Words higher than this, input px, are seen better in a coarser pass; 0 =
+            never.
     """
 
     input_size: tuple[int, int]
     over: float
     zoom_below: float = 0.0
     small: tuple[int, int] | None = None
+    shrink_above: float = 0.0
 
 
 class RegionDetector(Protocol):

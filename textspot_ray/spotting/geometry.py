@@ -119,6 +119,13 @@ def angle_deg(polygon: tuple[float, ...]) -> float:
     return _half_open(math.degrees(math.atan2(y1 - y0, x1 - x0)))
 
 
+def short_side(polygon: tuple[float, ...]) -> float:
+    """The shorter of a rectangle's sides, x0, y0, ... x3, y3: a word's height, or its width where
+    it stands or has one narrow letter."""
+    x0, y0, x1, y1, x2, y2 = polygon[:6]
+    return min(math.hypot(x1 - x0, y1 - y0), math.hypot(x2 - x1, y2 - y1))
+
+
 def box_ious(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     """Intersection over union of every box of ``a`` with every box of ``b``.
 

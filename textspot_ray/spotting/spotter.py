@@ -48,8 +48,9 @@ from textspot_ray.spotting.family import (
 )
 from textspot_ray.spotting.geometry import polygon_box
 from textspot_ray.spotting.inputs import image_content
+from textspot_ray.spotting.large_words import look_from_afar, regions_of
 from textspot_ray.spotting.settings import SpotterSettings
-from textspot_ray.spotting.tiling import Seen, TileWindow, cut, merge, plan_passes
+from textspot_ray.spotting.tiling import TileWindow, cut, merge, plan_passes
 
 FEATURES_IN_MEMORY: Final = 512 * 2**20  # bytes, of all windows of a picture
 
@@ -136,12 +137,21 @@ class PageDetector:
     def _detect_pixels(self, pixels: _Pixels, held: _WindowRows) -> tuple[DetectedPage, Features]:
         width, height = pixels.decoded.width, pixels.decoded.height
         made, lost = self._look(pixels, held)
+        rule = self._regions.tiling(width, height, self._rules.tile_over)
+        large_above = 0.0 if self._rules.tiles == "off" else rule.shrink_above
+        if large_above:
+
+            def look(window: TileWindow) -> WindowFindings:
+                found = self._regions.find(pixels.decoded, window, whole=False, evidence=True)
+                return held.hold(found)
+
+            made += look_from_afar(made, width, height, look, large_above)
         decoded = pixels.decoded
-        seen: list[Seen] = []
-        for window, found in made:
-            seen += [Seen(d, window, len(seen) + i) for i, d in enumerate(found.detections)]
+        seen = regions_of(made, width, height, large_above)
         if len(made) > 1:
-            seen = merge(seen, width, height, joins=self._regions.joins_pieces)
+            joins = self._regions.joins_pieces
+            large_above = large_above or math.inf
+            seen = merge(seen, width, height, joins=joins, large_above=large_above)
         kept = self._regions.fitting(seen)
         saturated = lost or len(kept) < len(seen)
         info = _info(decoded, tiles=len(made), saturated=saturated)

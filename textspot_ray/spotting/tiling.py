@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from textspot_ray.images.decode import Decoded
 from textspot_ray.records import Detection
-from textspot_ray.spotting.geometry import angle_deg, order_corners
+from textspot_ray.spotting.geometry import angle_deg, order_corners, short_side
 
 _LEVEL_FACTOR = 4.0
 # a box that ends this close to an inner edge, in input pixels, is taken to be cut by it
@@ -105,18 +105,27 @@ def cut(decoded: Decoded, window: TileWindow) -> NDArray[np.uint8]:
     return decoded.image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
 
 
-def merge(seen: Sequence[Seen], width: int, height: int, *, joins: bool = False) -> list[Seen]:
+def merge(
+    seen: Sequence[Seen],
+    width: int,
+    height: int,
+    *,
+    joins: bool = False,
+    large_above: float = math.inf,
+) -> list[Seen]:
     """Keep each word once, from the pass that shows it best.
 
     Only detections of different passes are compared: within one pass the model has decided. In this
     order:
 
     1. The same place seen more than once: boxes clear of their tile's inner edges come first, then
-       the finest pass, then the surest box. Boxes close to an inner edge may lack letters, so they
-       also give way to a box that holds most of them.
+       those that are not too large for their pass, then the finest pass (of those too large the
+       coarsest), then the surest box. Boxes close to an inner edge may lack letters, so they also
+       give way to a box that holds most of them.
     2. A box that holds smaller ones, of finer or equal passes: where several clear ones fill most
-       of it they are its words, and it goes; otherwise those as high as it are letters of it and
-       go, and lower ones are words of their own.
+       of it they are its words, and it goes (those too large for their pass do not count: they
+       may be parts of it); otherwise those as high as it are letters of it and go, and lower ones
+       are words of their own.
     3. Boxes cut by an inner edge give way to whatever is left there. Of a word that no pass shows
        whole, the largest piece stays.
 
@@ -125,14 +134,16 @@ def merge(seen: Sequence[Seen], width: int, height: int, *, joins: bool = False)
         width: Of the image, pixels.
         height: Of the image, pixels.
         joins: Whether pieces of one region may be joined if no pass shows it whole.
+        large_above: Boxes higher than this, input px, are too large for their pass.
 
     Returns:
         The kept ones from top to bottom, left to right.
     """
-    ranked = sorted(seen, key=lambda s: _rank(s, width, height))
+    ranked = sorted(seen, key=lambda s: _rank(s, width, height, large_above))
     rivals = _Rivals(ranked)
     gaps = [_gap(s, width, height) for s in ranked]
     clear = {i for i, gap in enumerate(gaps) if gap >= _doubt_px(ranked[i])}
+    large = {i for i, s in enumerate(ranked) if _is_large(s, large_above)}
     kept: set[int] = set()
     for i, gap in enumerate(gaps):
         if gap < _EDGE_PX:
@@ -143,7 +154,7 @@ def merge(seen: Sequence[Seen], width: int, height: int, *, joins: bool = False)
             if j in kept
         ):
             kept.add(i)
-    _drop_nested(kept, clear, ranked, rivals)
+    _drop_nested(kept, clear - large, ranked, rivals)
     pieces = {
         i
         for i, gap in enumerate(gaps)
@@ -159,7 +170,7 @@ def merge(seen: Sequence[Seen], width: int, height: int, *, joins: bool = False)
 
 
 def _drop_nested(kept: set[int], clear: set[int], ranked: Sequence[Seen], rivals: _Rivals) -> None:
-    """Rule 2 of `merge`, in place, from the largest box down."""
+    """Rule 2 of `merge`, in place, from the largest box down; ``clear``: whole words."""
     for outer in sorted(kept, key=lambda i: (-rivals.area(i), i)):
         if outer not in kept:
             continue
@@ -241,11 +252,17 @@ def _around(detections: Sequence[Detection]) -> Detection:
     )
 
 
-def _rank(seen: Seen, width: int, height: int) -> tuple[object, ...]:
+def _is_large(seen: Seen, above: float) -> bool:
+    return short_side(seen.detection.polygon) > above * seen.seen_in.shrink
+
+
+def _rank(seen: Seen, width: int, height: int, large_above: float) -> tuple[object, ...]:
     gap = _gap(seen, width, height)
+    is_large = _is_large(seen, large_above)
     return (
         gap < _doubt_px(seen),
-        seen.seen_in.shrink,
+        is_large,
+        -seen.seen_in.shrink if is_large else seen.seen_in.shrink,
         -seen.detection.confidence,
         seen.detection.box,
         seen.seen_in.y,

@@ -147,6 +147,7 @@ class Mapped:
 
     input_size = INPUT
     zoom_below = 0.0
+    shrink_above = 0.0
     has_score_map = True
 
     def __init__(self) -> None:

@@ -28,6 +28,7 @@ class Painted:
 
     input_size = (1280, 768)
     zoom_below = 0.0
+    shrink_above = 0.0
     has_score_map = False
 
     def __init__(self, resize: str = "stretch") -> None:

@@ -100,6 +100,12 @@ class Detector:
         """Height of words, input px, below which a pass of many is cut; 0 = never."""
         return self._spec.zoom_below
 
+    @property
+    def shrink_above(self) -> float:
+        """Height of words, input px, above which a coarser pass sees them better; 0 = never, also
+        where the graph has no smaller inputs to make one with."""
+        return self._spec.shrink_above if self._smaller else 0.0
+
     def input_size_for(self, width: int, height: int) -> Shape:
         """The input that shows a window of that size largest, the first of equals."""
         return max(self._shapes, key=lambda shape: min(shape[0] / width, shape[1] / height))

@@ -96,6 +96,7 @@ class CompositeFamily:
             "resize": f"{spec.resize} {spec.interpolation}{shapes}",
             "max_rows": str(spec.max_rows),
             "zoom_below": f"{spec.zoom_below:g}",
+            **({"shrink_above": f"{spec.shrink_above:g}"} if spec.shrink_above else {}),
         }
 
     def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:
@@ -156,6 +157,7 @@ class WordRegions:
             self._detector.tile_over(width, height, over),
             self._detector.zoom_below,
             self._detector.small_size_for(width, height),
+            self._detector.shrink_above,
         )
 
     @property
