@@ -29,14 +29,7 @@ from jobs.training.detector.selection import (
     corners,
     vote,
 )
-from jobs.training.refiner.network import (
-    FURTHER_LOOKS,
-    LOOKS,
-    REFINER_PATCH,
-    STILL_EXTENDS,
-    extension,
-    place,
-)
+from jobs.training.refiner.network import LOOKS, REFINER_PATCH, place
 from jobs.training.refiner.rectification import (
     READER_PATCH,
     PatchShape,
@@ -173,9 +166,9 @@ class _Kept(nn.Module):
         return rows[:, :6], rows[:, 6:].reshape(-1, 4, 2)
 
 
-class _Move(nn.Module):
-    def forward(self, quads: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-        return place(quads, at), extension(quads, at)
+class _Place(nn.Module):
+    def forward(self, quads: Tensor, at: Tensor) -> Tensor:
+        return place(quads, at)
 
 
 class WordOutputs(nn.Module):
@@ -285,9 +278,26 @@ def assemble_detector(trunk: ov.Model, score: float, refiner: ov.Model | None = 
     around = convert(_Corners(), [words], [(-1, 6)], ["words"], ["quads"])
     _feed(around, "words", final)
     placed = _result(around, 0)
-    if refiner is not None:
-        placed = _refined(refiner, placed, stem_map)
-        # parts of a word may have become the word
+    for _ in range(LOOKS if refiner is not None else 0):
+        assert refiner is not None
+        shown = convert(
+            RefinerPatches(),
+            [quads, packed.float()],
+            [(-1, 4, 2), (1, 3, -1, -1)],
+            ["quads", "stem_map"],
+            ["pixels"],
+        )
+        look = refiner.clone()
+        move = convert(
+            _Place(), [quads, quads], [(-1, 4, 2), (-1, 4, 2)], ["quads", "at"], ["quads"]
+        )
+        _feed(shown, "quads", placed)
+        _feed(shown, "stem_map", stem_map)
+        _feed(look, "pixels", _result(shown, 0))
+        _feed(move, "quads", placed)
+        _feed(move, "at", _result(look, 0))
+        placed = _result(move, 0)
+    if refiner is not None:  # parts of a word may have become the word
         quads_and_words = [torch.zeros(3, 6), torch.ones(3, 4, 2)]
         shapes = [(-1, 6), (-1, 4, 2)]
         rows = convert(_Rows(), quads_and_words, shapes, ["words", "quads"], ["rows"])
@@ -312,40 +322,6 @@ def assemble_detector(trunk: ov.Model, score: float, refiner: ov.Model | None = 
     # `reshape` gives it any other shape whose sides divide by 32
     model.reshape(list(packed.shape))
     return model
-
-
-def _refined(refiner: ov.Model, quads: Any, stem_map: Any) -> Any:
-    """Quads [K, 4, 2] after all looks: `LOOKS` at each, more at those whose ends still move out."""
-    for _ in range(LOOKS):
-        quads, extended = _look(refiner, quads, stem_map)
-    rows = None  # those looked at last; None: all
-    first = np.array(0, np.int64)
-    for _ in range(FURTHER_LOOKS):
-        still = opset15.greater(extended, np.array(STILL_EXTENDS, np.float32))
-        still = opset15.squeeze(opset15.non_zero(still, "i64"), np.array([0], np.int64))
-        rows = still if rows is None else opset15.gather(rows, still, first)
-        moved, extended = _look(refiner, opset15.gather(quads, rows, first).output(0), stem_map)
-        quads = opset15.scatter_update(quads, rows, moved, first).output(0)
-    return quads
-
-
-def _look(refiner: ov.Model, quads: Any, stem_map: Any) -> tuple[Any, Any]:
-    """One look at quads [K, 4, 2]: where it moves them, and how far out their ends."""
-    some = corners(torch.ones(3, 6))
-    shapes: list[Any] = [(-1, 4, 2), (1, 3, -1, -1)]
-    pyramid_map = torch.zeros(1, 3, INPUT_SHAPE[2] * 3 // 2, INPUT_SHAPE[3])
-    shown = convert(
-        RefinerPatches(), [some, pyramid_map], shapes, ["quads", "stem_map"], ["pixels"]
-    )
-    look = refiner.clone()
-    shapes = [(-1, 4, 2), (-1, 4, 2)]
-    move = convert(_Move(), [some, some], shapes, ["quads", "at"], ["quads", "extended"])
-    _feed(shown, "quads", quads)
-    _feed(shown, "stem_map", stem_map)
-    _feed(look, "pixels", _result(shown, 0))
-    _feed(move, "quads", quads)
-    _feed(move, "at", _result(look, 0))
-    return _result(move, 0), _result(move, 1)
 
 
 def _suppress(rows: Any, top: int, iou: float, score: float) -> Any:

@@ -16,15 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jobs.training.loop.checkpoints import as_tensors, fill, load_arrays, save_arrays
-from jobs.training.refiner.rectification import PatchShape, side_lengths
+from jobs.training.refiner.rectification import PatchShape
 
 # Wide enough that the true ends are seen where the rectangle lost a letter or two.
 REFINER_PATCH = PatchShape(height=32, width=128, margin_x=1.0, margin_y=0.35, max_margin=0.8)
 LOOKS = 2  # how often a word is looked at: what lay outside the first patch is in the second
-# A word whose end the last look has still moved out by so many heights is looked at again: of very
-# large words the detector sees a half, and a look sees one height beyond it.
-STILL_EXTENDS = 0.2
-FURTHER_LOOKS = 6
 STEP = 0.25  # of the rectangle's sides, an output of 1
 LARGEST = 1.5  # outputs are cut here
 BASE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
@@ -79,18 +75,6 @@ def place(quads: Tensor, at: Tensor) -> Tensor:
     tl, tr, br, bl = (c.unsqueeze(1) for c in quads.unbind(1))
     u, v = at[:, :, 0:1], at[:, :, 1:2]
     return (tl * (1 - u) + tr * u) * (1 - v) + (bl * (1 - u) + br * u) * v
-
-
-def extension(quads: Tensor, at: Tensor) -> Tensor:
-    """How far a look moves the farther end out, in heights: [K], negative where both go in.
-
-    Args:
-        quads: [K, 4, 2], clockwise from the text's top left.
-        at: [K, 4, 2] within them, see `Refiner.forward`.
-    """
-    left, right = -(at[:, 0, 0] + at[:, 3, 0]) / 2, (at[:, 1, 0] + at[:, 2, 0]) / 2 - 1
-    width, height = side_lengths(quads)
-    return torch.maximum(left, right) * width / height
 
 
 def corner_loss(predicted: Tensor, wanted: Tensor, aspect: Tensor) -> Tensor:
