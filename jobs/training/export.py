@@ -59,7 +59,8 @@ from textspot_ray.spotting.runtime import shared_core
 GRAPH_THRESHOLD = 0.3
 # Words lower than this are read better after a cut (see the model card for what it brought).
 ZOOM_BELOW_PX = 14.0
-# Of words higher than this, parts were found as often as wholes.
+# Higher words are looked at in a coarser pass. Rendered clean scenes and validation photos: 48 read
+# more than never, 40 or 64 did, by a few words.
 SHRINK_ABOVE_PX = 48.0
 CALIBRATION_PHOTOS = 36
 CALIBRATION_PAGES = 16
