@@ -153,6 +153,37 @@ def test_same_tables_where_unsure_readings_are_weighed(tmp_path, ray_cluster):
     assert weighed, "no reading was unsure"
 
 
+def test_same_tables_where_large_words_are_looked_at_from_afar(tmp_path, ray_cluster):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    ink = {"color": (40, 30, 60), "lineType": cv2.LINE_AA}
+    for n, word in enumerate(("BREADTALK", "LIBRARY", "")):
+        picture = np.full((720, 1280, 3), 170, np.uint8)
+        cv2.putText(picture, word, (60, 330), cv2.FONT_HERSHEY_DUPLEX, 5, thickness=16, **ink)
+        cv2.putText(picture, "small", (900, 650), cv2.FONT_HERSHEY_DUPLEX, 1, thickness=2, **ink)
+        cv2.imwrite(str(folder / f"{n}.png"), picture)
+    for kind, tiles in (("local", "auto"), ("ray", "auto"), ("local", "off")):
+        run(
+            config_from_dict(
+                {
+                    "source": {"uris": [str(folder)]},
+                    "image": {"tiles": tiles},
+                    "engine": {"kind": kind},
+                    "output": {"uri": str(tmp_path / f"{kind}-{tiles}")},
+                }
+            )
+        )
+    local, once = all_rows(tmp_path / "local-auto"), all_rows(tmp_path / "local-off")
+    assert local == all_rows(tmp_path / "ray-auto")
+    texts = [sorted(row["text"] for row in local["words"] if f"{n}.png" in row["image_id"])
+             for n in range(3)]  # fmt: skip
+    assert texts == [["breadtalk", "small"], ["library", "small"], ["small"]]
+    # a pass over the whole, two coarser ones where the word is large in both
+    assert [row["tiles"] for row in local["images"]] == [3, 3, 1]
+    assert [row["tiles"] for row in once["images"]] == [1, 1, 1]
+    assert "breadtalk" not in {row["text"] for row in once["words"]}
+
+
 def test_the_same_fault_where_models_cannot_be_loaded(tmp_path, ray_cluster):
     folder = write_images(tmp_path / "in", plain_scripts(4))
     models = ScriptedModels(refuse="bundle x: detector.bin is truncated")

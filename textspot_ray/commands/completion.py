@@ -56,9 +56,9 @@ def _suggest(action: argparse.Action) -> None:
 
 
 def _models(**_: Any) -> Iterable[str]:
-    from textspot_ray.spotting.catalogue import published_names
+    from textspot_ray.spotting.catalogue import known_names
 
-    return ("embedded", *published_names())
+    return known_names()
 
 
 def _keys(**_: Any) -> Iterable[str]:

@@ -59,10 +59,10 @@ def main(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     from textspot_ray.errors import BundleError
-    from textspot_ray.spotting.catalogue import load_bundle, published_names
+    from textspot_ray.spotting.catalogue import known_names, load_bundle
     from textspot_ray.spotting.family import family_of
 
-    for name in ("embedded", *published_names()):
+    for name in known_names():
         try:
             bundle = load_bundle(name)
         except BundleError as exc:

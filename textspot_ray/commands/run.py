@@ -72,11 +72,11 @@ def main(args: argparse.Namespace) -> int:
 
 def model_line(spec: BundleSpec, precision: str) -> str:
     """Which bundle runs, and what it can read."""
-    from textspot_ray.spotting.bundle import EMBEDDED
+    from textspot_ray.spotting.bundle import BUILT_IN
     from textspot_ray.spotting.family import family_of
 
     limits = family_of(spec).limits(spec)
     line = f"model: {spec.name} {spec.version} ({precision})" + (f", {limits}" if limits else "")
-    if spec.name == EMBEDDED:
+    if spec.name in BUILT_IN:
         line += "; case, accents, punctuation, other scripts: --model ppocrv6-small"
     return line

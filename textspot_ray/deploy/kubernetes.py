@@ -20,7 +20,7 @@ from textspot_ray.config import RunConfig, dump_config, unsafe_keys, with_overri
 from textspot_ray.deploy.pod_size import GIB, WorkerSize, worker_size
 from textspot_ray.deploy.pre_stop import GRACE_S
 from textspot_ray.errors import UsageError
-from textspot_ray.spotting.catalogue import published_names
+from textspot_ray.spotting.catalogue import known_names, published_names
 from textspot_ray.storage.filesystem import LOCAL, split_uri
 
 Manifest = dict[str, Any]
@@ -139,7 +139,7 @@ def configure(config: RunConfig, options: KubeOptions, size: WorkerSize) -> RunC
     for uri in (*config.source.uris, config.output.uri):
         _refuse_local("", uri, mounts)
     name = config.model.name
-    if name != "embedded" and name not in published_names():
+    if name not in known_names():
         _refuse_local("model ", name, mounts)
     pending_s = max(config.engine.pending_timeout_s, PENDING_S)
     return with_overrides(

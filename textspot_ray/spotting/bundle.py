@@ -69,6 +69,7 @@ SPOTTING, LINES = "spotting", "lines"
 AUTO = "auto"
 ALL, LATIN = "all", "latin"  # alphabets of the family lines
 EMBEDDED = "embedded"
+BUILT_IN = (EMBEDDED,)  # bundles that ship in the package
 BUNDLE_FILE = "bundle.yaml"
 PUBLISHED = ("text-spotting-0003", "text-spotting-0004", "text-spotting-0005")
 # the parts that a family's bundle must have, and those that it may have besides
@@ -308,9 +309,9 @@ def _file_sha256(path: Path, *state: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def embedded_folder() -> Path:
-    """Folder of the bundle that ships in the package."""
-    return Path(__file__).parent.parent / "models" / EMBEDDED
+def built_in_folder(name: str = EMBEDDED) -> Path:
+    """Folder of a bundle that ships in the package, one of `BUILT_IN`."""
+    return Path(__file__).parent.parent / "models" / name
 
 
 def cache_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Bundles by name: the embedded one, published ones (fetched or installed), folders."""
+"""Bundles by name: those in the package, published ones (fetched or installed), folders."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from textspot_ray.errors import BundleError, did_you_mean
 from textspot_ray.spotting.bundle import (
+    BUILT_IN,
     BUNDLE_FILE,
-    EMBEDDED,
     PUBLISHED,
     Bundle,
+    built_in_folder,
     cache_folder,
-    embedded_folder,
     read_spec,
 )
 from textspot_ray.spotting.ppocr import how_to_get, installed_bundle, names, undescribed_bundle
@@ -22,19 +22,24 @@ def published_names() -> tuple[str, ...]:
     return (*PUBLISHED, *names())
 
 
+def known_names() -> tuple[str, ...]:
+    """All names that ``--model`` takes: of bundles in the package and of published models."""
+    return (*BUILT_IN, *published_names())
+
+
 def load_bundle(name: str, cache: Path | None = None) -> Bundle:
     """Find a bundle by name or folder and read its ``bundle.yaml`` (not yet its files).
 
     Args:
-        name: ``embedded``, a published model's name (searched in the cache and in the installed
-            package that ships it), or a folder.
+        name: ``embedded``, ``embedded-open``, a published model's name (searched in the
+            cache and in the installed package that ships it), or a folder.
         cache: Instead of `cache_folder`.
 
     Raises:
         BundleError: There is no such bundle, or its description is wrong.
     """
-    if name == EMBEDDED:
-        folder = embedded_folder()
+    if name in BUILT_IN:
+        folder = built_in_folder(name)
     elif name in published_names():
         folder = (cache or cache_folder()) / "models" / name
         if not (folder / BUNDLE_FILE).is_file():
@@ -42,7 +47,7 @@ def load_bundle(name: str, cache: Path | None = None) -> Bundle:
     else:
         folder = Path(name)
         if not folder.is_dir():
-            hint = did_you_mean(name, (EMBEDDED, *published_names()))
+            hint = did_you_mean(name, known_names())
             raise BundleError(
                 f"no model {name!r}, nor a folder of that name"
                 f"{hint or '; textspot models list names them'}"

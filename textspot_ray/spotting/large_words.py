@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from textspot_ray.spotting.geometry import short_side
+from textspot_ray.spotting.geometry import long_side, short_side
 from textspot_ray.spotting.tiling import Seen, TileWindow
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ _STEP = 2.0
 _MOST_STEPS = 2
 # Of the height of large words, what a coarser pass keeps: walls of bricks look like text from afar.
 _LEAST_SHARE = 0.75
+# A large word has to be so many times as long as large words are high: short ones are found whole,
+# and pictures that show only those are spared the pass.
+_LEAST_LENGTH = 3.0
 
 
 def look_from_afar(
@@ -39,7 +42,8 @@ def look_from_afar(
         width: Of the picture, pixels.
         height: Of the picture, pixels.
         look: Makes a pass.
-        shrink_above: Words higher than this are large, input px; 0 = never look again.
+        shrink_above: Words higher than this and three times as long are large, input px; 0 = never
+            look again.
 
     Returns:
         The further passes and what they found.
@@ -48,13 +52,17 @@ def look_from_afar(
     wholes = [(w, f) for w, f in made if (w.width, w.height) == (width, height)]
     while shrink_above and wholes and len(further) < _MOST_STEPS:
         window, found = wholes[-1]
-        largest = max((short_side(d.polygon) for d in found.detections), default=0.0)
-        if largest <= shrink_above * window.shrink:
+        high = shrink_above * window.shrink
+        if not any(_is_large(detection.polygon, high) for detection in found.detections):
             break
         coarser = replace(window, shrink=window.shrink * _STEP)
         wholes = [(coarser, look(coarser))]
         further += wholes
     return further
+
+
+def _is_large(polygon: tuple[float, ...], high: float) -> bool:
+    return short_side(polygon) > high and long_side(polygon) > _LEAST_LENGTH * high
 
 
 def regions_of(
