@@ -70,6 +70,10 @@ FEATURES_SHAPE = (1, 64, 28, 28)
 # on validation photos and pages 4.5, 8 and 15 are as good as each other, 0.97 as 0.9.
 DICTIONARY_ODDS, DICTIONARY_BELOW = 8.0, 0.9
 LICENCE = "Code: Apache-2.0. Weights: trained on research-only data sets, see MODEL_CARD.md"
+OPEN_LICENCE = "Apache-2.0, code and weights; what they were trained on: see MODEL_CARD.md"
+# of weights with free terms, whose thresholds no research data may choose: the other bundle's
+OPEN_TEMPERATURE = 1.2
+OPEN_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +240,7 @@ def export(
     version: str | None = None,
     name: str = "embedded",
     measure_command: str = "",
+    calibration: Path | None = None,
 ) -> BundleSpec:
     """Write a bundle.
 
@@ -254,10 +259,15 @@ def export(
         version: Default: today's date.
         name: The bundle's name.
         measure_command: Stored with the figures.
+        calibration: Folder of pictures with words (``images/``, ``gt/``) that INT8 is calibrated on
+            instead of those of `icdar2015` and `data`, which then must be None: for weights with
+            free terms. Temperature and thresholds are fixed, and no figures are measured.
 
     Returns:
         What was written to ``bundle.yaml``.
     """
+    if calibration and (icdar2015 or data):
+        raise UsageError("--open DIR: leave --icdar2015 and --data out, their terms are not free")
     out.mkdir(parents=True, exist_ok=True)
     loaded = load_trunk(weights.detector)
     trunk = convert_trunk(loaded)
@@ -282,8 +292,12 @@ def export(
     parts = ("detector", "encoder", "decoder", "augmentation")
     plain = {p: (f"{p}.xml", f"{p}.bin") for p in parts}
     named = {"f32": plain}
-    if int8 and icdar2015 is not None:
-        photos = datasets.icdar2015_training(icdar2015)
+    if int8 and (icdar2015 or calibration):
+        photos = (
+            datasets.icdar2015_training(icdar2015)
+            if icdar2015
+            else datasets.pages(calibration or Path())
+        )
         ops = convolutions(quantisable)
         pages = [
             page
@@ -340,8 +354,8 @@ def export(
         dictionary_below=DICTIONARY_BELOW,
         default_precision=AUTO if "int8" in named else "f32",
         bf16=False,
-        research_only=True,
-        licence=LICENCE,
+        research_only=calibration is None,
+        licence=OPEN_LICENCE if calibration else LICENCE,
         provenance={
             "made_by": "jobs.training.export",
             "detector_weights": datasets.file_sha256(weights.detector),
@@ -350,6 +364,10 @@ def export(
             "frameworks": f"torch {torch.__version__}, openvino {ov.__version__}",
         },
     )
+    if calibration:
+        provenance = {**spec.provenance, "temperature": OPEN_TEMPERATURE}
+        files = save_decoder(OPEN_TEMPERATURE)
+        spec = replace(spec, precisions=files, provenance=provenance, text_threshold=OPEN_THRESHOLD)
     write_spec(out, spec)
     if icdar2015 is not None:
         pages = validation_pages(data)
@@ -442,6 +460,12 @@ def arguments() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help="the bundle's folder")
     add("--icdar2015", type=Path, help="folder with images/ and gt/: calibration, thresholds")
     add("--data", type=Path, help="folder of further data sets: documents to calibrate, choose by")
+    add(
+        "--open",
+        type=Path,
+        metavar="DIR",
+        help="weights with free terms: calibrate on the pictures in DIR (images/, gt/) instead",
+    )
     add("--no-int8", action="store_true", help="leave the INT8 files out")
     add("--int8-encoder", action="store_true", help="INT8 for the encoder too")
     add("--version")
@@ -469,6 +493,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         int8_encoder=args.int8_encoder,
         version=args.version,
         name=args.name,
+        calibration=args.open,
         measure_command="python -m jobs.training export --work DIR --icdar2015 DIR --data DIR "
         "--out DIR --int8-encoder",
     )

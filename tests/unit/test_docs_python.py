@@ -24,7 +24,7 @@ def test_examples_run(
     import textspot_ray.spotting.catalogue as catalogue
 
     stub = write_stub_bundle(tmp_path / "stub")
-    monkeypatch.setattr(catalogue, "embedded_folder", lambda: stub)
+    monkeypatch.setattr(catalogue, "built_in_folder", lambda name: stub)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     photo = cv2.imencode(".jpg", draw({3: "one", 70: "two"}))[1].tobytes()

@@ -77,7 +77,9 @@ def sources_of(args: argparse.Namespace, mixture: Mixture) -> list[Source | Scen
     for folder, share in mixture.worlds.items() if args.data else ():
         if (args.data / folder).is_dir():
             add(load_world(args.data / folder), share)
-    if mixture.backgrounds and args.backgrounds:
+    # photos with ground truth serve scenes, their words painted over; textless they are not
+    worded = bool(args.backgrounds) and (args.backgrounds / "gt").is_dir()
+    if mixture.backgrounds and args.backgrounds and not worded:
         add(datasets.background_photos(args.backgrounds), mixture.backgrounds)
     if args.scenes:
         scenes = SceneSource(args.scenes, mixture.scenes, args.backgrounds, uses=mixture.scene_uses)
@@ -88,3 +90,11 @@ def sources_of(args: argparse.Namespace, mixture: Mixture) -> list[Source | Scen
             f"no training data: give at least one of --icdar2015, {older}--mlt, --scenes"
         )
     return sources
+
+
+def validation_photos(args: argparse.Namespace) -> list[Photo]:
+    """The street photos kept for validation, of ``--validation`` or else of ``--icdar2015``."""
+    folder: Path | None = args.icdar2015
+    if args.validation:
+        folder = args.validation / "icdar2015_train"
+    return datasets.icdar2015_validation(folder) if folder else []

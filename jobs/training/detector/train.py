@@ -25,7 +25,7 @@ from jobs.training.detector.batches import Batches
 from jobs.training.detector.crops import CropRules
 from jobs.training.detector.network import DetectorTrunk, detector_loss
 from jobs.training.detector.scores import validate
-from jobs.training.detector.sources import Mixture, Share, sources_of
+from jobs.training.detector.sources import Mixture, Share, sources_of, validation_photos
 from jobs.training.detector.weights import load_trunk, save_weights
 from jobs.training.loop import session
 from jobs.training.loop.checkpoints import load_checkpoint, save_checkpoint
@@ -110,12 +110,13 @@ def train(args: argparse.Namespace) -> None:
         optimiser.load_state_dict(state["optimiser"])
         step, minutes, best = int(state["step"]), float(state["minutes"]), float(state["best"])
         print(f"resuming at step {step}, {minutes:.0f} minutes, best F1 {best:.3f}", flush=True)
-    validation = datasets.icdar2015_validation(args.icdar2015) if args.icdar2015 else []
+    validation = validation_photos(args)
+    measured: Path | None = args.validation or args.data
     pages = [
         page
         for name in PAGE_SETS
-        if args.data and (args.data / name).is_dir()
-        for page in datasets.pages(args.data / name, "validate")
+        if measured and (measured / name).is_dir()
+        for page in datasets.pages(measured / name, "validate")
     ]
     sources = sources_of(args, mixture(args.crop))
     batches = feed(

@@ -115,6 +115,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--icdar2003", type=Path, help="folder with images/ and gt/")
     add("--mlt", type=Path, help="folder with images/ and masks/")
     add("--data", type=Path, help="folder of further data sets: documents, web graphics, plates")
+    add("--validation", type=Path, help="folder of unpacked sets to measure on, not learnt from")
     add("--backgrounds", type=Path, help="folder of photos without text")
     add("--scenes", type=float, default=0.0, help="share of rendered scenes, real photos being 1")
     add("--init", type=Path, help="weights to start from, where --work has none")

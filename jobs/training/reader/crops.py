@@ -6,7 +6,7 @@ ICDAR2015's come twice: as crops at full resolution and from the photos as the d
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,25 +89,40 @@ def empty_crops(folder: Path, first: int, last: int, per_photo: int = 3) -> list
     to_input = np.array(DETECTOR_SIZE) / np.array(datasets.ICDAR2015_GT_SIZE)
     for photo, words in _photos(folder, first, last):
         image = np.asarray(cv2.resize(photo, DETECTOR_SIZE), np.uint8)
-        taken = np.zeros(image.shape[:2], np.uint8)
-        for word in words:
-            centre = word.quad.mean(0)
-            wide = (word.quad - centre) * 1.3 + centre
-            cv2.fillConvexPoly(taken, (wide * to_input).round().astype(np.int32), 1)
-        for _ in range(per_photo):
-            quad = _drawn_quad(rng)
-            here = np.zeros_like(taken)
-            cv2.fillConvexPoly(here, quad.round().astype(np.int32), 1)
-            if (here & taken).any():
-                continue
-            crop = surroundings(image, quad)
-            if crop is not None:
-                crops.append(Crop(crop.image, crop.quad, "", sharp=False))
+        crops += empty_places(rng, image, [word.quad * to_input for word in words], per_photo)
     return crops
 
 
-def _drawn_quad(rng: np.random.Generator) -> Floats:
-    """A quad [4, 2] of a word's size and slope, anywhere in the detector's input."""
+def empty_places(
+    rng: np.random.Generator, image: Image, quads: Sequence[Floats], tries: int
+) -> list[Crop]:
+    """Places of a word's size and slope that no word is near, of so many tries.
+
+    Args:
+        rng: Where chance comes from.
+        image: [H, W, 3] uint8, H and W at least 200.
+        quads: [4, 2] corners of all words in it, legible or not.
+        tries: Places tried; those on a word or at the rim are passed over.
+    """
+    crops = []
+    taken = np.zeros(image.shape[:2], np.uint8)
+    for quad in quads:
+        centre = quad.mean(0)
+        cv2.fillConvexPoly(taken, ((quad - centre) * 1.3 + centre).round().astype(np.int32), 1)
+    for _ in range(tries):
+        quad = _drawn_quad(rng, image.shape[1], image.shape[0])
+        here = np.zeros_like(taken)
+        cv2.fillConvexPoly(here, quad.round().astype(np.int32), 1)
+        if (here & taken).any():
+            continue
+        crop = surroundings(image, quad)
+        if crop is not None:
+            crops.append(Crop(crop.image, crop.quad, "", sharp=False))
+    return crops
+
+
+def _drawn_quad(rng: np.random.Generator, width_px: int, height_px: int) -> Floats:
+    """A quad [4, 2] of a word's size and slope, anywhere in a picture but at its rim."""
     height = float(np.exp(rng.uniform(np.log(9), np.log(60))))
     width = height * float(np.exp(rng.uniform(np.log(0.8), np.log(7))))
     angle = rng.normal(0, 0.15)
@@ -115,7 +130,7 @@ def _drawn_quad(rng: np.random.Generator) -> Floats:
     corners = np.array([[-width, -height], [width, -height], [width, height]]) / 2
     corners = np.concatenate((corners, [[-width / 2, height / 2]]))
     quad = corners @ np.array([[c, s], [-s, c]])
-    return np.asarray(quad + rng.uniform([60, 60], [1220, 708]), np.float32)
+    return np.asarray(quad + rng.uniform([60, 60], [width_px - 60, height_px - 60]), np.float32)
 
 
 def _photos(
@@ -275,6 +290,8 @@ class CropSet:
     share: float
 
 
+_STREET = ("icdar2015_words", "icdar2015_train", "icdar2003_train")
+
 # Name, folder, how its words are kept, share among real words; street photographs have the rest.
 _WORLDS = (
     ("iiit5k", "iiit5k_train_words", listed_crops, 0.08),
@@ -290,11 +307,21 @@ _WORLDS = (
 def train_sets(data: Path, labels: Path | None = None) -> list[CropSet]:
     """All real training words below ``data``, by kind; kinds whose folder is missing are left out.
 
+    Street photographs are left out where none of their sets is there, as for weights with free
+    terms; of those sets all are needed otherwise.
+
     Args:
         data: folder of the unpacked data sets.
         labels: transcriptions of MLT words.
+
+    Raises:
+        SourceError: there is nothing to learn from, or a part of the street photographs only.
     """
     sets = world_sets(data)
+    if not any((data / name).is_dir() for name in _STREET):
+        if not sets:
+            raise SourceError(f"{data}: no data set in it; unpack one, or leave --data out")
+        return sets
     street = CropSet("street", train_crops(data, labels), 1.0 - sum(s.share for s in sets))
     return [street, *sets]
 
@@ -319,5 +346,7 @@ def validation_sets(data: Path) -> dict[str, list[Crop]]:
 
 
 def train_empties(data: Path) -> list[Crop]:
-    """Places without text in the training photos below ``data``."""
+    """Places without text in the street photographs below ``data``; none without those."""
+    if not (data / "icdar2015_train").is_dir():
+        return []
     return empty_crops(data / "icdar2015_train", 1, LAST_TRAIN_PHOTO)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from jobs.training.data.word_crop import Crop, Renderer, Word, surroundings
-from jobs.training.reader.crops import MAX_TARGET
+from jobs.training.reader.crops import MAX_TARGET, empty_places
 from jobs.training.render.documents import render_document
 from jobs.training.render.plates import render_plate_scene
 from jobs.training.render.scenes import Scene, render_word
 from jobs.training.render.words import target_of
-from jobs.training.render.worlds import Props, World, draw_world
+from jobs.training.render.worlds import Props, World, draw_world, render_picture
 
 # Of rendered words; a plate's number is drawn far more often than it is met, since no dictionary
 # helps with it.
@@ -48,6 +48,16 @@ class SceneWords:
                 if crop is not None:
                     self._ready.append(Crop(crop.image, crop.quad, word.text, sharp=False))
         return self._ready.pop()
+
+
+def scene_empties(props: Props, count: int, seed: int = 0) -> list[Crop]:
+    """Places without text in rendered street scenes, which the reader has to read as ""."""
+    rng = np.random.default_rng(seed)
+    crops: list[Crop] = []
+    while len(crops) < count:
+        scene = render_picture(rng, props, World.STREET)
+        crops += empty_places(rng, scene.image, [word.quad for word in scene.words], 4)
+    return crops[:count]
 
 
 def word_renderer(props: Props, shares: Mapping[World, float] = WORD_SHARES) -> Renderer:

@@ -25,13 +25,13 @@ import cv2
 import numpy as np
 import torch
 
-from jobs.training.data.word_crop import Renderer, Word
+from jobs.training.data.word_crop import Word
 from jobs.training.loop.log import Panel, append_row, draw_curve, read_rows
 from jobs.training.loop.session import Session, end_time, usable_device
 from jobs.training.reader.batches import BatchFeed, WordSource
 from jobs.training.reader.crops import train_empties, train_sets, validation_sets
 from jobs.training.reader.network import ReaderSize
-from jobs.training.reader.scene_words import word_renderer
+from jobs.training.reader.scene_words import scene_empties, word_renderer
 from jobs.training.reader.scores import measure, real_sets, rendered_sets
 from jobs.training.reader.trainer import Recipe, Trainer, grow, stored_size
 from jobs.training.render.fonts import find_fonts
@@ -39,11 +39,19 @@ from jobs.training.render.surfaces import load_backgrounds
 from jobs.training.render.words import load_vocabulary
 from jobs.training.render.worlds import Props
 
+RENDERED_EMPTIES = 400  # places without text, where no photos are learnt from
 
-def renderer_of(extra_words: Sequence[str], backgrounds: Path | None) -> Renderer:
-    """The project's own renderer with this machine's fonts and word list."""
+
+def props_of(extra_words: Sequence[str], backgrounds: Path | None) -> Props:
+    """What is rendered with: this machine's fonts and word list, and photos where there are."""
     library = load_backgrounds(backgrounds) if backgrounds else None
-    return word_renderer(Props(find_fonts(), load_vocabulary(extra=extra_words), library))
+    return Props(find_fonts(), load_vocabulary(extra=extra_words), library)
+
+
+def backgrounds_of(data: Path | None) -> Path | None:
+    """The folder of backgrounds below the data sets, if it is there."""
+    folder = data / "backgrounds" if data else None
+    return folder if folder and folder.is_dir() else None
 
 
 def run(args: argparse.Namespace, recipe: Recipe, size: ReaderSize) -> None:
@@ -57,12 +65,14 @@ def run(args: argparse.Namespace, recipe: Recipe, size: ReaderSize) -> None:
     kinds = train_sets(args.data, args.labels) if args.data else []
     crops = [crop for kind in kinds for crop in kind.crops]
     shares = [kind.share / len(kind.crops) for kind in kinds for _ in kind.crops]
+    props = props_of(sorted({c.text for c in crops}), backgrounds_of(args.data))
+    renderer = word_renderer(props)
     empties = train_empties(args.data) if args.data else []
-    backgrounds = args.data / "backgrounds" if args.data else None
-    renderer = renderer_of(sorted({c.text for c in crops}), backgrounds)
-    sets = rendered_sets(renderer)
-    if args.data:
-        sets |= real_sets(args.data) | validation_sets(args.data)
+    empties = empties or scene_empties(props, RENDERED_EMPTIES)
+    sets: dict[str, Sequence[Word]] = dict(rendered_sets(renderer))
+    validation: Path | None = args.validation or args.data
+    if validation:
+        sets |= real_sets(validation) | validation_sets(validation)
     state = work / "state.pt"
     trainer = Trainer(recipe, stored_size(state) if state.exists() else size, device, args.bf16)
     seed = args.seed
@@ -168,6 +178,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="train_reader", description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, required=True, help="folder of state, log, weights")
     parser.add_argument("--data", type=Path, help="folder of unpacked ICDAR sets and backgrounds")
+    parser.add_argument(
+        "--validation", type=Path, help="folder of unpacked sets to measure on; --data by default"
+    )
     parser.add_argument("--labels", type=Path, help="transcriptions of MLT words (.tsv)")
     parser.add_argument("--init", type=Path, help="FP16 weights to start from, when no state yet")
     parser.add_argument("--difficulty", type=float, default=0.6, help="to start at with --init")

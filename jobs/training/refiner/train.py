@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from jobs.training.data import datasets
-from jobs.training.data.datasets import ByteArray, FloatArray, PhotoWord
+from jobs.training.data.datasets import ByteArray, FloatArray, Photo, PhotoWord
 from jobs.training.detector.batches import SceneSource, Source
 from jobs.training.detector.crops import CropRules, base_scale, recolour, rect_of_quad
 from jobs.training.detector.network import ENLARGEMENT
 from jobs.training.detector.scores import quad_iou
-from jobs.training.detector.sources import Mixture, Share, sources_of
+from jobs.training.detector.sources import Mixture, Share, sources_of, validation_photos
 from jobs.training.loop import session
 from jobs.training.loop.checkpoints import load_checkpoint, save_checkpoint
 from jobs.training.loop.ema import Averaged
@@ -222,11 +222,11 @@ def tensors(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
     return pixels, wanted, torch.tensor([s.aspect for s in samples], dtype=torch.float32)
 
 
-def validation_samples(folder: Path) -> list[Sample]:
+def validation_samples(photos: Sequence[Photo]) -> list[Sample]:
     """Moved rectangles of the validation photos' words, as the trunk sees them."""
     rng = np.random.default_rng(0)
     found = []
-    for photo in datasets.icdar2015_validation(folder):
+    for photo in photos:
         image = photo.pixels()
         scale = base_scale(image.shape[1], image.shape[0])
         size = (round(image.shape[1] * float(scale[0])), round(image.shape[0] * float(scale[1])))
@@ -305,7 +305,7 @@ def train(args: argparse.Namespace) -> None:
         optimiser.load_state_dict(state["optimiser"])
         samples, minutes = int(state["samples"]), float(state["minutes"])
         print(f"resuming at {samples} samples, {minutes:.0f} minutes", flush=True)
-    held_out = validation_samples(args.icdar2015) if args.icdar2015 else []
+    held_out = validation_samples(validation_photos(args))
     sources = sources_of(args, mixture(args.crop))
     batches = feed(
         lambda worker: iter(

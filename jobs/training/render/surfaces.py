@@ -137,8 +137,9 @@ def load_backgrounds(
 
     Args:
         folder: Photographs: without words, unless gt says where they are.
-        gt: Folder of ICDAR2015 ground truth (gt_NAME.txt for NAME.jpg). Photographs without a
-            file there are left out; in the others all words, legible or not, are painted over.
+        gt: Folder of ICDAR2015 ground truth (gt_NAME.txt for NAME.jpg), by default the folder's
+            own gt/, where it has one. Photographs without a file there are left out; in the others
+            all words, legible or not, are painted over.
         gt_size: Width and height that the ground truth's coordinates are for; the image's own
             when None.
 
@@ -147,6 +148,8 @@ def load_backgrounds(
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     nothing = np.zeros((0, 4, 2), np.float32)
+    if gt is None and (folder / "gt").is_dir():
+        gt = folder / "gt"
     photos = []
     for path in paths:
         if gt is None:
@@ -221,7 +224,9 @@ def shaded(
 
 
 def textured(rng: np.random.Generator, width: int, height: int) -> Pixels:
-    """A made-up wall: shaded, with stripes, bricks, panes or stray shapes."""
+    """A made-up wall: shaded, with stripes, bricks, panes or stray shapes; or a mottled one."""
+    if rng.random() < 0.3:
+        return mottled(rng, width, height)
     # Walls, floors and skies have little colour, unlike signs.
     surface = shaded(rng, width, height, 1.0, pale=float(rng.uniform(0.3, 1.0)))
     kind = int(rng.integers(0, 4))
@@ -256,6 +261,32 @@ def textured(rng: np.random.Generator, width: int, height: int) -> Pixels:
     if rng.random() < 0.7:
         surface = cv2.GaussianBlur(surface, (0, 0), float(rng.uniform(0.4, 2.5)))
     return np.asarray(surface, dtype=np.uint8)
+
+
+def mottled(rng: np.random.Generator, width: int, height: int) -> Pixels:
+    """Foliage, gravel, stone, fur or clouds: noise whose coarse parts are the stronger.
+
+    Octaves of noise weigh more the coarser they are, as in natural pictures, whose amplitude falls
+    with frequency (Field 1987, "Relations between the statistics of natural images", eq. 2).
+    """
+    one, other = plain_colour(rng), plain_colour(rng)
+    if rng.random() < 0.7:  # tones of one thing
+        other = np.asarray((one * rng.uniform(0.3, 1.7)).clip(0, 255), np.float32)
+    fall = float(rng.uniform(0.1, 1.2))
+    stretch = float(np.exp(rng.normal(0, 0.4)))
+    mix = np.zeros((height, width), np.float32)
+    cells = int(rng.integers(2, 6))
+    weight = 1.0
+    while cells < max(width, height):
+        down = max(2, round(cells * height / max(width, height) * stretch))
+        noise = rng.normal(0, weight, (down, max(2, cells))).astype(np.float32)
+        mix += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+        cells *= 2
+        weight *= 2.0**-fall
+    mix /= max(float(mix.std()), 1e-3)
+    sharpness = float(rng.uniform(0.4, 3.0))  # leaves have edges, clouds have none
+    share = (0.5 + 0.5 * np.tanh(mix * sharpness))[:, :, None]
+    return np.asarray(one + share * (other - one), np.uint8)
 
 
 def any_surface(

@@ -23,7 +23,7 @@ from textspot_ray.doctor.finding import CheckResult, Level, fail, guarded, ok, w
 from textspot_ray.doctor.model import check_model
 from textspot_ray.doctor.nodes import NodeFacts, compare_nodes
 from textspot_ray.errors import BundleError, ExitCode, StorageError
-from textspot_ray.spotting.bundle import embedded_folder
+from textspot_ray.spotting.bundle import built_in_folder
 from textspot_ray.storage.faults import hint_of
 from textspot_ray.storage.stores import LocalStore
 
@@ -266,10 +266,10 @@ def test_a_missing_bundle_is_a_failure_with_its_own_line() -> None:
 
 
 def test_a_damaged_bundle_is_not_loaded(tmp_path: Path) -> None:
-    if not (embedded_folder() / "bundle.yaml").is_file():
+    if not (built_in_folder() / "bundle.yaml").is_file():
         pytest.skip("this checkout has no embedded bundle")
     folder = tmp_path / "bundle"
-    shutil.copytree(embedded_folder(), folder)
+    shutil.copytree(built_in_folder(), folder)
     for weights in folder.glob("detector*.bin"):  # whichever the CPU's precision has
         with weights.open("r+b") as file:
             file.write(b"\0\1\2\3damaged")
@@ -281,7 +281,7 @@ def test_a_damaged_bundle_is_not_loaded(tmp_path: Path) -> None:
 def test_the_embedded_bundle_compiles_and_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not (embedded_folder() / "bundle.yaml").is_file():
+    if not (built_in_folder() / "bundle.yaml").is_file():
         pytest.skip("this checkout has no embedded bundle")
     monkeypatch.setenv("TEXTSPOT_CACHE", str(tmp_path))
     findings = list(check_model(ModelConfig()))

@@ -15,7 +15,9 @@ from tests.support.tiny_reader import draw
 
 
 def test_command_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "renderer_of", lambda extra, backgrounds: draw)
+    monkeypatch.setattr(training, "word_renderer", lambda props: draw)
+    monkeypatch.setattr(training, "props_of", lambda extra, backgrounds: None)
+    monkeypatch.setattr(training, "scene_empties", lambda props, count: [])
     monkeypatch.setattr(training, "rendered_sets", lambda renderer: {"easy": []})
     size = ["--tall-blocks", "0"]
     command = ["--work", str(tmp_path), "--minutes", "0.02", "--batch", "4", "--no-bf16", *size]
