@@ -28,7 +28,7 @@ from jobs.training.reader.augmentation import BETWEEN
 from jobs.training.reader.network import Decoder, Encoder, ReaderSize, save_reader
 from jobs.training.refiner.network import LOOKS
 from jobs.training.refiner.rectification import Stem, text_features
-from textspot_ray.errors import BundleError, UsageError
+from textspot_ray.errors import BundleError, SourceError, UsageError
 from textspot_ray.evaluation.ground_truth import GtWord, Predicted
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.contract import check_augmentation
@@ -290,6 +290,29 @@ def test_export_writes_a_bundle_of_the_contract(tmp_path: Path) -> None:
     (out / "encoder.bin").write_bytes(b"x")
     with pytest.raises(BundleError, match=r"encoder\.bin is damaged"):
         bundle.verify("f32")
+
+
+def test_weights_with_free_terms_are_calibrated_on_pictures_of_their_own(tmp_path: Path) -> None:
+    detector, reader = write_checkpoints(tmp_path)
+    command = ["--detector", str(detector), "--reader", str(reader), "--out", str(tmp_path / "b")]
+    command += ["--open", str(tmp_path / "pictures"), "--name", "free"]
+    with pytest.raises(UsageError, match="--icdar2015"):
+        export.main([*command, "--icdar2015", str(tmp_path)])
+    with pytest.raises(SourceError, match="pictures"):
+        export.main(command)
+    (tmp_path / "pictures" / "images").mkdir(parents=True)
+    (tmp_path / "pictures" / "gt").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        picture = rng.integers(0, 255, (96, 160, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / "pictures" / "images" / f"img_{number}.png"), picture)
+        gt = tmp_path / "pictures" / "gt" / f"gt_img_{number}.txt"
+        gt.write_text("40,40,90,40,90,60,40,60,word\n")
+    assert export.main(command) == 0
+    spec = load_bundle(str(tmp_path / "b")).spec
+    assert set(spec.precisions) == {"f32", "int8"} and spec.name == "free"
+    assert not spec.research_only and "research" not in spec.licence
+    assert spec.text_threshold == export.OPEN_THRESHOLD and spec.accuracy == {}
 
 
 def test_export_says_what_is_missing(tmp_path: Path) -> None:

@@ -64,6 +64,17 @@ def test_empty_crops_avoid_every_word(tmp_path: Path) -> None:
     assert all(cut(c.image, c.quad)[0][16:-16, 32:-32].max() < 90 for c in crops)
 
 
+def test_street_photos_are_left_out_where_none_of_their_sets_is_there(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no data set in it"):
+        reader_crops.train_sets(tmp_path)
+    write_set(tmp_path / "packages_words")
+    assert [kind.name for kind in reader_crops.train_sets(tmp_path)] == ["packages"]
+    assert reader_crops.train_empties(tmp_path) == []
+    write_set(tmp_path / "icdar2015_train")
+    with pytest.raises(SourceError, match="icdar2015_words"):  # a part of them was forgotten
+        reader_crops.train_sets(tmp_path)
+
+
 def test_missing_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="photos"):
         reader_crops.photo_crops(tmp_path / "photos", 1, 2)

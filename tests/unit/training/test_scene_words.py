@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="needs the extra [train]")
 
-from jobs.training.reader.scene_words import SceneWords, word_renderer
+from jobs.training.reader import scene_words
+from jobs.training.reader.cutting import cut
+from jobs.training.reader.scene_words import SceneWords, scene_empties, word_renderer
 from jobs.training.render.fonts import BUILTIN_PATH, FontFace, FontLibrary
 from jobs.training.render.placing import SceneWord
 from jobs.training.render.scenes import Scene
 from jobs.training.render.words import Vocabulary, target_of
-from jobs.training.render.worlds import Props, World
+from jobs.training.render.worlds import Props, World, render_picture
 
 FONTS = FontLibrary((FontFace(BUILTIN_PATH, 0, "built-in", 1.0, True),))
 PROPS = Props(FONTS, Vocabulary(("apple", "harbour", "window")))
@@ -65,3 +68,22 @@ def test_words_of_every_world(world: World) -> None:
         assert target_of(word.text)
         height, width = word.image.shape[:2]
         assert (word.quad > -1).all() and (word.quad < [width + 1, height + 1]).all()
+
+
+def test_places_without_text_keep_clear_of_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Scene] = []
+
+    def noted(rng: np.random.Generator, props: Props, world: World) -> Scene:
+        rendered = render_picture(rng, props, world)
+        white = rendered.image.copy()
+        white[:] = 90
+        for word in rendered.words:
+            cv2.fillConvexPoly(white, word.quad.round().astype(np.int32), (255, 255, 255))
+        seen.append(Scene(white, rendered.words))
+        return seen[-1]
+
+    monkeypatch.setattr(scene_words, "render_picture", noted)
+    empties = scene_empties(PROPS, 9)
+    assert len(empties) == 9 and {crop.text for crop in empties} == {""}
+    assert any(len(scene.words) for scene in seen)
+    assert all(cut(crop.image, crop.quad)[0][18:-18, 36:-36].max() < 120 for crop in empties)

@@ -339,6 +339,23 @@ def test_annotated_words_are_painted_over(tmp_path: Path) -> None:
     library = surfaces.load_backgrounds(tmp_path / "images", tmp_path / "gt", (800, 400))
     assert [photo.path.stem for photo in library.photos] == ["img_1"]
     assert int(library.photo(np.random.default_rng(0)).max()) < 110
+    # ground truth beside the photographs is found, in pixels of the files
+    halves = ",".join(str(v // 2) for v in (220, 120, 580, 120, 580, 260, 220, 260))
+    (tmp_path / "gt" / "gt_img_1.txt").write_text(halves + ",WORD\n", encoding="utf-8")
+    library = surfaces.load_backgrounds(tmp_path)
+    assert [photo.path.stem for photo in library.photos] == ["img_1"]
+    assert int(library.photo(np.random.default_rng(0)).max()) < 110
+
+
+def test_mottled_grounds_are_coarse_and_fine_at_once() -> None:
+    for seed in range(20):
+        ground = surfaces.mottled(np.random.default_rng(seed), 256, 160)
+        assert ground.shape == (160, 256, 3) and ground.dtype == np.uint8
+    rough = np.stack([surfaces.mottled(np.random.default_rng(n), 256, 256) for n in range(30)])
+    grey = rough.astype(np.float64).mean(axis=3)
+    power = (np.abs(np.fft.fft2(grey - grey.mean(axis=(1, 2), keepdims=True))) ** 2).mean(axis=0)
+    # amplitude falls with frequency, but nowhere to nothing
+    assert power[0, 2:6].mean() > 4 * power[0, 16:32].mean() > 4 * power[0, 64:128].mean() > 0
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:

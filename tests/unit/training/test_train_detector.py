@@ -12,7 +12,9 @@ torch = pytest.importorskip("torch", reason="needs the extra [train]")
 torch.set_num_threads(1)
 
 from jobs.training.detector import train as train_detector
+from jobs.training.detector.batches import SceneSource
 from jobs.training.detector.network import DetectorTrunk
+from jobs.training.detector.sources import sources_of, validation_photos
 from jobs.training.detector.weights import load_weights
 from textspot_ray.errors import UsageError
 
@@ -46,6 +48,24 @@ def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
     assert not list((tmp_path / "work").glob("*.tmp"))
     weights = load_weights(last)
     DetectorTrunk().load_state_dict(weights)
+
+
+def test_photos_to_measure_on_are_not_learnt_from(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "sets" / "icdar2015_train")
+    options = train_detector.arguments()
+    args = options.parse_args(["--work", "w", "--scenes", "1", "--validation", str(photos.parent)])
+    (validation,) = validation_photos(args)
+    assert validation.path.stem == "img_801"
+    sources = sources_of(args, train_detector.mixture(64))
+    assert [type(source) for source in sources] == [SceneSource]
+
+
+def test_photos_with_ground_truth_are_no_photos_without_text(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos")
+    command = ["--work", "w", "--scenes", "1", "--backgrounds", str(photos)]
+    args = train_detector.arguments().parse_args(command)
+    (only,) = sources_of(args, train_detector.mixture(64))
+    assert isinstance(only, SceneSource) and only.backgrounds == photos
 
 
 def test_training_without_data_is_refused(tmp_path: Path) -> None:
