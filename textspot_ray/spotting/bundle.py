@@ -22,6 +22,7 @@
     max_stretch: 1.0              # keep_aspect: a picture may be distorted so far to fill its input
     max_rows: 100                 # rows at which the detector may have left words out
     zoom_below: 0                 # px: a pass of many words lower than this is cut; 0 = never
+    read_batch: 1                 # words that go through encoder and decoder side by side, at most
     shrink_above: 0               # px: a picture with words higher than this is looked at once more
                                   # at half the size; 0 = never
     augment_between: [0, 0]       # confidences from and below which a word is read again together
@@ -195,6 +196,7 @@ class BundleSpec:
     max_stretch: Annotated[float, Meta(ge=1, le=2)] = 1.0
     max_rows: _Count = 100
     zoom_below: Annotated[float, Meta(ge=0, lt=100)] = 0.0
+    read_batch: Annotated[int, Meta(ge=1, le=64)] = 1
     shrink_above: Annotated[float, Meta(ge=0, lt=1000)] = 0.0
     augment_between: tuple[_Share, _Share] = (0.0, 0.0)
     dictionary: Literal["english"] | None = None

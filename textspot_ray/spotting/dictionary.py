@@ -75,6 +75,9 @@ class Dictionary:
                 found[word] = max(loss, found.get(word, -math.inf))
 
         bound = max(math.log(self.share(text)), least)
+        # a second change may lose what is left beside the likeliest first one
+        likeliest_loss = max((max(p.values(), default=least) for p in slips.replaced), default=0.0)
+        lowest = min(bound, least - likeliest_loss)
         for i, place in enumerate(slips.inserted):
             for symbol, loss in place.items():
                 if loss >= bound:
@@ -82,16 +85,22 @@ class Dictionary:
         for i, loss in enumerate(slips.omitted):
             if loss >= bound:
                 try_(text[:i] + text[i + 1 :], loss)
-        for i, place in enumerate(slips.replaced):
-            for symbol, loss in place.items():
+        places = [
+            [(symbol, loss) for symbol, loss in place.items() if loss >= lowest]
+            for place in slips.replaced
+        ]
+        for i, symbols in enumerate(places):
+            for symbol, loss in symbols:
                 if loss < bound:
                     continue
                 changed = text[:i] + symbol + text[i + 1 :]
                 try_(changed, loss)
                 for j in range(i + 1, len(text)):
-                    for second, more in slips.replaced[j].items():
-                        if loss + more >= least:
-                            try_(changed[:j] + second + changed[j + 1 :], loss + more)
+                    before, after = changed[:j], changed[j + 1 :]
+                    for second, more in places[j]:
+                        # most of the time: hundreds of strings for a reading
+                        if loss + more >= least and (word := before + second + after) in self.words:
+                            try_(word, loss + more)
         found.pop(text, None)
         likeliest = sorted(found, key=lambda word: (-found[word], word))[:MOST_SIMILAR]
         return {word: found[word] for word in likeliest}

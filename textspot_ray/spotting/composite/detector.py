@@ -273,8 +273,10 @@ class Detector:
         return RawRows(
             boxes=boxes,
             scores=scores[keep],
-            masks=request.get_output_tensor(ports.masks).data[keep].astype(np.float32),
-            features=request.get_output_tensor(ports.features).data[keep].astype(np.float32),
+            masks=request.get_output_tensor(ports.masks).data[keep].astype(np.float32, copy=False),
+            features=request.get_output_tensor(ports.features)
+            .data[keep]
+            .astype(np.float32, copy=False),
             saturated=len(keep) >= self._spec.max_rows,
         )
 

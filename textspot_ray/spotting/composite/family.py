@@ -96,6 +96,8 @@ class CompositeFamily:
             "resize": f"{spec.resize} {spec.interpolation}{shapes}",
             "max_rows": str(spec.max_rows),
             "zoom_below": f"{spec.zoom_below:g}",
+            # since it decides how sums are rounded
+            **({"read_batch": str(spec.read_batch)} if spec.read_batch > 1 else {}),
             **({"shrink_above": f"{spec.shrink_above:g}"} if spec.shrink_above else {}),
         }
 
@@ -193,7 +195,8 @@ class WordRegions:
         else:
             found = self._detector.detect(cut(decoded, window), stretch=stretch)
         detections, rows = _detections(found, window, decoded)
-        return WindowFindings(detections, found.features[rows], found.saturated, found.evidence)
+        features = found.features if len(rows) == len(found.features) else found.features[rows]
+        return WindowFindings(detections, features, found.saturated, found.evidence)
 
     def fitting(self, seen: list[Seen]) -> list[Seen]:
         """All: the detector has its own limit."""
