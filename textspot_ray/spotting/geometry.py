@@ -120,8 +120,8 @@ def angle_deg(polygon: tuple[float, ...]) -> float:
 
 
 def long_side(polygon: tuple[float, ...]) -> float:
-    """Length of the longer of a quad's first two sides, in pixels; 0 without a quad."""
-    x0, y0, x1, y1, x2, y2 = polygon[:6] if len(polygon) == 8 else (0.0,) * 6
+    """The longer of a rectangle's sides, x0, y0, ... x3, y3, in pixels."""
+    x0, y0, x1, y1, x2, y2 = polygon[:6]
     return max(math.hypot(x1 - x0, y1 - y0), math.hypot(x2 - x1, y2 - y1))
 
 

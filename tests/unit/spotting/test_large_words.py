@@ -34,6 +34,7 @@ def looks(*made: WindowFindings, first: WindowFindings, above: float = ABOVE) ->
 def test_a_picture_is_looked_at_again_as_long_as_it_shows_large_words() -> None:
     low, large, huge = word(0, 0, 200, 40), word(0, 100, 400, 60), word(0, 300, 900, 150)
     assert looks(first=found(low)) == looks(first=found()) == []
+    assert looks(first=found(word(0, 0, 140, 60))) == []  # as short as that it is found whole
     assert looks(found(large), first=found(low, large)) == [2.0]
     assert looks(found(huge), found(huge), first=found(huge)) == [2.0, 4.0]
     assert looks(first=found(huge), above=0.0) == []
