@@ -283,6 +283,7 @@ class ReadOptions(TypedDict, total=False):
         tiles: As the command line's ``--tiles``; None = the default.
         alphabet: For bundles of the family ``lines``.
         dictionary: Whether unsure readings are weighed by the bundle's words; default: yes.
+        words: A text of words of your own that weigh them, too.
         threads: Inference threads; None = the cores this process may use.
         colours: Channel order of arrays: ``bgr`` (default), as in OpenCV, or ``rgb``.
         storage_options: fsspec's, by protocol, for URIs: ``{"s3": {"endpoint_url": ...}}``.
@@ -295,6 +296,7 @@ class ReadOptions(TypedDict, total=False):
     tiles: str | None
     alphabet: str | None
     dictionary: bool | None
+    words: str | None
     threads: int | None
     colours: str
     storage_options: dict[str, Any] | None
@@ -318,8 +320,8 @@ def read(
             or tuple of these.
         page: Page of a multi-page file, from 0; `spot` reads all pages.
         options: ``model``, ``precision``, ``detection_threshold``, ``min_confidence``, ``tiles``,
-            ``alphabet``, ``dictionary``, ``threads``, ``colours``, ``storage_options``; see
-            `ReadOptions`.
+            ``alphabet``, ``dictionary``, ``words``, ``threads``, ``colours``,
+            ``storage_options``; see `ReadOptions`.
 
     Returns:
         One result, or a list in the order of the images. An image that cannot be decoded has its
@@ -502,6 +504,7 @@ def _loaded(model: Any, image: ImageConfig, threads: int | None, pid: int) -> Te
         detection_threshold=model.detection_threshold,
         alphabet=model.alphabet,
         dictionary=model.dictionary,
+        words=model.words,
         threads=threads,
         image=image,
     )

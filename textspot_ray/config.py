@@ -99,6 +99,7 @@ class ModelConfig:
     max_steps: int | None = None  # symbols a word; None = the bundle's
     alphabet: str | None = None  # lines: all | latin | the characters; None = the bundle's
     dictionary: bool = True  # weigh unsure readings by the bundle's list of words
+    words: str | None = None  # a text of words of your own that weigh them, too
 
     def __post_init__(self) -> None:
         if self.precision is not None:

@@ -29,6 +29,7 @@ KEYS: dict[str, str] = {
     "detection_threshold": "model.detection_threshold",
     "alphabet": "model.alphabet",
     "dictionary": "model.dictionary",
+    "words": "model.words",
     "engine": "engine.kind",
     "address": "engine.address",
     "slots": "engine.slots",

@@ -17,7 +17,7 @@ from textspot_ray.options import KEYS, config_of
 
 
 def add_model_options(model: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add the options of the model: bundle, precision, threshold, alphabet, dictionary, tiles."""
+    """Add the options of the model: bundle, precision, threshold, alphabet, lists, tiles."""
     model.add_argument("--model", metavar="NAME|DIR", help="embedded (default), or a bundle")
     model.add_argument("--precision", choices=("f32", "bf16", "int8"), help="default: bundle's")
     model.add_argument("--detection-threshold", type=float, metavar="T", help="default: bundle's")
@@ -30,6 +30,11 @@ def add_model_options(model: argparse.ArgumentParser | argparse._ArgumentGroup) 
         action="store_false",
         default=None,
         help="do not weigh unsure readings by the bundle's list of words",
+    )
+    model.add_argument(
+        "--words",
+        metavar="FILE",
+        help="words of your own (UTF-8 text) that weigh unsure readings, too",
     )
     model.add_argument(
         "--tiles",

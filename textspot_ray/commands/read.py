@@ -62,6 +62,7 @@ def main(args: argparse.Namespace) -> int:
             tiles=args.tiles,
             alphabet=args.alphabet,
             dictionary=args.dictionary,
+            words=args.words,
             threads=args.threads,
             storage_options=storage_options(args),
         )

@@ -141,6 +141,7 @@ def configure(config: RunConfig, options: KubeOptions, size: WorkerSize) -> RunC
     name = config.model.name
     if name not in known_names():
         _refuse_local("model ", name, mounts)
+    _refuse_local("words ", config.model.words or "", mounts)
     pending_s = max(config.engine.pending_timeout_s, PENDING_S)
     return with_overrides(
         config,

@@ -35,6 +35,7 @@ def check_model(model: ModelConfig) -> Iterator[CheckResult]:
         detection_threshold=model.detection_threshold,
         alphabet=model.alphabet,
         dictionary=model.dictionary,
+        words=model.words,
         threads=max(1, int(available_cpus())),
     )
     blank = np.full((INPUT_HEIGHT, INPUT_WIDTH, 3), 255, np.uint8)

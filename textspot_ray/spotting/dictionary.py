@@ -2,10 +2,10 @@
 
 A reader says how likely each symbol is at each place, and knows little of what words there are. So
 an unsure reading is compared with the words of the list that differ from it where it was unsure.
-By Bayes' rule, with a listed word `odds` times as likely beforehand as any other string, and p(w)
-for what the reader gives a string w::
+By Bayes' rule, with a listed word o(w) times as likely beforehand as any other string, for which o
+is 1, and p(w) for what the reader gives a string w::
 
-    P(w) = p(w) * (odds if w is listed else 1) / (1 + (odds - 1) * sum of p over listed words)
+    P(w) = p(w) * o(w) / (1 + sum of (o(v) - 1) * p(v) over listed words v)
 
 The sum is over the reading and the listed words that may be likelier; others weigh little in it.
 Nothing becomes a word that the reader thinks less likely than what it read by more than the odds,
@@ -22,6 +22,8 @@ from functools import cache
 from importlib import resources
 
 LEAST_CHARS = 3  # of listed words; shorter ones look like too much
+# What a user lists is there to be found, unlike most words of a language: eight times its odds.
+OWN_ODDS = 64.0
 MOST_SIMILAR = 2  # words looked at for a reading; on validation words eight set no more right
 
 
@@ -48,12 +50,26 @@ class Dictionary:
     """Listed words and how much more likely than other strings they are.
 
     Args:
-        words: Lower case, in the symbols of the reader.
-        odds: Above 1.
+        words: Of a language; lower case, in the symbols of the reader.
+        odds: Of these; above 1.
+        own: Words that a user expects.
+        own_odds: Of these.
     """
 
     words: frozenset[str]
     odds: float
+    own: frozenset[str] = frozenset()
+    own_odds: float = OWN_ODDS
+
+    def lists(self, text: str) -> bool:
+        """Whether a text is a listed word."""
+        return text in self.words or text in self.own
+
+    def odds_of(self, text: str) -> float:
+        """How much likelier than strings that are not listed it is beforehand."""
+        if text in self.own:
+            return self.own_odds
+        return self.odds if text in self.words else 1.0
 
     def similar(self, text: str, slips: Slips, least: float) -> dict[str, float]:
         """Listed words near a reading: one or two symbols replaced, one left out or put in.
@@ -71,7 +87,7 @@ class Dictionary:
         found: dict[str, float] = {}
 
         def try_(word: str, loss: float) -> None:
-            if word in self.words:
+            if self.lists(word):
                 found[word] = max(loss, found.get(word, -math.inf))
 
         bound = max(math.log(self.share(text)), least)
@@ -99,7 +115,10 @@ class Dictionary:
                     before, after = changed[:j], changed[j + 1 :]
                     for second, more in places[j]:
                         # most of the time: hundreds of strings for a reading
-                        if loss + more >= least and (word := before + second + after) in self.words:
+                        if loss + more < least:
+                            continue
+                        word = before + second + after
+                        if word in self.words or word in self.own:
                             try_(word, loss + more)
         found.pop(text, None)
         likeliest = sorted(found, key=lambda word: (-found[word], word))[:MOST_SIMILAR]
@@ -111,7 +130,8 @@ class Dictionary:
         A third of what makes it the likelier one: below that it would hardly change the confidence
         of the reading either.
         """
-        return (1.0 if text in self.words else 1.0 / self.odds) / 3
+        most = max(self.odds, self.own_odds) if self.own else self.odds
+        return self.odds_of(text) / most / 3
 
     def weigh(self, likelihoods: Mapping[str, float]) -> dict[str, float]:
         """Probabilities of strings, from what the reader gives each of them.
@@ -122,12 +142,8 @@ class Dictionary:
         Returns:
             P by string, see the module's text.
         """
-        listed = sum(p for word, p in likelihoods.items() if word in self.words)
-        whole = 1 + (self.odds - 1) * listed
-        return {
-            word: p * (self.odds if word in self.words else 1.0) / whole
-            for word, p in likelihoods.items()
-        }
+        whole = 1 + sum((self.odds_of(word) - 1) * p for word, p in likelihoods.items())
+        return {word: p * self.odds_of(word) / whole for word, p in likelihoods.items()}
 
 
 @cache

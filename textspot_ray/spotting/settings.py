@@ -10,8 +10,10 @@ from textspot_ray.spotting.bundle import LINES, Bundle
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.coarse_to_fine import RULES as COARSE_TO_FINE
 from textspot_ray.spotting.cutting import CUTTING
-from textspot_ray.spotting.dictionary import Dictionary, list_sha256, listed
+from textspot_ray.spotting.dictionary import OWN_ODDS, Dictionary, list_sha256, listed
 from textspot_ray.spotting.family import family_of
+from textspot_ray.spotting.own_words import read_own_words, words_sha256
+from textspot_ray.wording import counted
 
 # Raised whenever the same inputs would give other words, boxes or confidences than before.
 RESULT_VERSION = 3
@@ -29,6 +31,7 @@ class SpotterSettings:
         alphabet: Of the family lines: all, latin, or characters to cut the recogniser to; None =
             the bundle's.
         dictionary: Whether unsure readings are weighed by the bundle's list of words.
+        words: The user's own, which weigh them too.
         image: Decoding limits and tiling rules.
         threads: Inference threads of each part.
         streams: Images that the detector infers at a time.
@@ -42,6 +45,7 @@ class SpotterSettings:
     max_steps: int | None = None
     alphabet: str | None = None
     dictionary: bool = True
+    words: frozenset[str] = frozenset()
     image: ImageConfig = field(default_factory=ImageConfig)
     threads: int = 1
     streams: int = 1
@@ -66,13 +70,19 @@ class Resolved:
     def dictionary(self) -> Dictionary | None:
         """The words that weigh unsure readings, if there are any."""
         spec = self.bundle.spec
-        if spec.dictionary is None or not self.settings.dictionary:
+        general = spec.dictionary if self.settings.dictionary else None
+        if general is None and not self.settings.words:
             return None
-        return Dictionary(listed(spec.dictionary), spec.dictionary_odds)
+        words = listed(general) if general else frozenset()
+        return Dictionary(words, spec.dictionary_odds, self.settings.words)
 
 
 def settings_from(config: RunConfig, *, threads: int = 1, streams: int = 1) -> SpotterSettings:
-    """The spotter's part of a run's configuration."""
+    """The spotter's part of a run's configuration; the user's words are read here.
+
+    Raises:
+        ConfigError: They cannot be read.
+    """
     return SpotterSettings(
         model=config.model.name,
         precision=config.model.precision,
@@ -80,6 +90,7 @@ def settings_from(config: RunConfig, *, threads: int = 1, streams: int = 1) -> S
         max_steps=config.model.max_steps,
         alphabet=config.model.alphabet,
         dictionary=config.model.dictionary,
+        words=read_own_words(config.model.words) if config.model.words else frozenset(),
         image=config.image,
         threads=threads,
         streams=streams,
@@ -147,10 +158,15 @@ def result_fingerprint(resolved: Resolved) -> dict[str, str]:
 
 
 def _dictionary(resolved: Resolved) -> dict[str, str]:
-    """List, odds and confidence, if readings are weighed; older tables have no such key."""
-    spec = resolved.bundle.spec
-    if spec.dictionary is None or not resolved.settings.dictionary:
-        return {}
-    digest = list_sha256(spec.dictionary)[:8]  # short, so that messages show the rest
-    rule = f"odds {spec.dictionary_odds:g} below {spec.dictionary_below:g}"
-    return {"dictionary": f"{spec.dictionary} {digest}, {rule}"}
+    """Lists, odds and confidence, if readings are weighed; older tables have no such keys."""
+    spec, own = resolved.bundle.spec, resolved.settings.words
+    below = f"below {spec.dictionary_below:g}"
+    keys = {}
+    if spec.dictionary is not None and resolved.settings.dictionary:
+        digest = list_sha256(spec.dictionary)[:8]  # short, so that messages show the rest
+        keys["dictionary"] = f"{spec.dictionary} {digest}, odds {spec.dictionary_odds:g} {below}"
+    if own:
+        keys["words"] = (
+            f"{counted(len(own), 'word')} {words_sha256(own)[:8]}, odds {OWN_ODDS:g} {below}"
+        )
+    return keys

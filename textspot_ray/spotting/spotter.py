@@ -49,6 +49,7 @@ from textspot_ray.spotting.family import (
 from textspot_ray.spotting.geometry import polygon_box
 from textspot_ray.spotting.inputs import image_content
 from textspot_ray.spotting.large_words import look_from_afar, regions_of
+from textspot_ray.spotting.own_words import read_own_words
 from textspot_ray.spotting.settings import SpotterSettings
 from textspot_ray.spotting.tiling import TileWindow, cut, merge, plan_passes
 
@@ -411,6 +412,7 @@ class TextSpotter:
         detection_threshold: float | None = None,
         alphabet: str | None = None,
         dictionary: bool = True,
+        words: str | None = None,
         threads: int | None = None,
         image: ImageConfig | None = None,
     ) -> TextSpotter:
@@ -422,6 +424,7 @@ class TextSpotter:
             detection_threshold: None = the bundle's.
             alphabet: Of a bundle of lines: all, latin, or the characters; None = the bundle's.
             dictionary: Whether unsure readings are weighed by the bundle's list of words.
+            words: UTF-8 text of words of your own that weigh them, too; a path or URI.
             threads: Inference threads; None = the cores this process may use.
             image: Decoding limits and tiling rules.
 
@@ -435,6 +438,7 @@ class TextSpotter:
             "model.detection_threshold": detection_threshold,
             "model.alphabet": alphabet,
             "model.dictionary": dictionary,
+            "model.words": words,
             "engine.threads": threads,
         }
         checked = load_config(values=given)
@@ -446,6 +450,7 @@ class TextSpotter:
                 detection_threshold=checked.model.detection_threshold,
                 alphabet=checked.model.alphabet,
                 dictionary=checked.model.dictionary,
+                words=read_own_words(words) if words else frozenset(),
                 image=image or ImageConfig(),
                 threads=checked.engine.threads or cores or 1,
             )

@@ -109,7 +109,7 @@ class LineWeigher:
         if best != text:
             each = weights[best] ** (1 / len(best))
             return [replace(s, confidence=each) for s in _spelt(core, best, before, after)]
-        if len(weights) == 1 and text not in self._dictionary.words:
+        if len(weights) == 1 and not self._dictionary.lists(text):
             return core
         power = math.log(weights[text]) / math.log(confidence)
         return [replace(symbol, confidence=symbol.confidence**power) for symbol in core]

@@ -17,7 +17,7 @@ from textspot_ray.spotting import settings
 from textspot_ray.spotting.bundle import describe_files, write_spec
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.recognizer import Recognizer
-from textspot_ray.spotting.dictionary import list_sha256
+from textspot_ray.spotting.dictionary import OWN_ODDS, list_sha256
 from textspot_ray.spotting.settings import SpotterSettings, resolve, result_fingerprint
 
 ODDS = 8.0
@@ -147,6 +147,21 @@ def test_it_can_be_left_out(tmp_path: Path) -> None:
     assert read(model, unsure).text == "bab"
     plain = read(str(write_stub_bundle(tmp_path / "plain")), unsure)
     assert read(model, unsure, dictionary=False) == plain
+
+
+def test_a_users_words_weigh_readings_of_any_bundle(tmp_path: Path) -> None:
+    unsure = word(2.0, 2.3, 2.45)  # an "a" rather than a "b", by more than the odds of the list
+    plain = str(write_stub_bundle(tmp_path / "plain"))
+    for model, dictionary in ((bundle(tmp_path / "b"), True), (plain, True), (plain, False)):
+        assert read(model, unsure, dictionary=dictionary).text == "aaa"
+        own = SpotterSettings(model, dictionary=dictionary, words=frozenset({"aba"}))
+        (reading,) = Recognizer(own).read(unsure).readings
+        assert reading.text == "aba"
+        likelihood = softmax(2.0)[A] * softmax(2.3)[B] * softmax(2.45)[A] * END
+        other = softmax(2.0)[A] * softmax(2.3)[A] * softmax(2.45)[A] * END
+        weighed = likelihood * OWN_ODDS / (1 + (OWN_ODDS - 1) * likelihood)
+        assert reading.confidence == pytest.approx(weighed, abs=1e-6)
+        assert ODDS * likelihood < other < OWN_ODDS * likelihood
 
 
 def test_it_is_part_of_what_a_table_has_in_common(tmp_path: Path) -> None:
