@@ -296,7 +296,7 @@ class ReadOptions(TypedDict, total=False):
     tiles: str | None
     alphabet: str | None
     dictionary: bool | None
-    words: str | None
+    words: str | os.PathLike[str] | None
     threads: int | None
     colours: str
     storage_options: dict[str, Any] | None
@@ -458,11 +458,17 @@ class _Reading:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> _Reading:
         """From keyword options, checked as those of the command line and of YAML are."""
+        from textspot_ray.spotting.own_words import read_own_words
+
         _check_names(options)
         colours, min_confidence = options.get("colours", "bgr"), options.get("min_confidence")
         known = {name: value for name, value in options.items() if name not in _RESULT_OPTIONS}
+        if known.get("words") is not None:
+            known["words"] = os.fspath(known["words"])
         made = config_of((), known)
-        spotter = _loaded(made.model, made.image, options.get("threads"), os.getpid())
+        # by content: the file may be another one by the next call
+        words = read_own_words(made.model.words) if made.model.words else frozenset()
+        spotter = _loaded(made.model, words, made.image, options.get("threads"), os.getpid())
         if min_confidence is None:
             min_confidence = spotter.text_threshold
         _check_confidence(min_confidence)
@@ -494,7 +500,9 @@ def _check_names(options: Mapping[str, Any]) -> None:
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(model: Any, image: ImageConfig, threads: int | None, pid: int) -> TextSpotter:
+def _loaded(
+    model: Any, words: frozenset[str], image: ImageConfig, threads: int | None, pid: int
+) -> TextSpotter:
     """Cached by settings and process: models do not survive a fork."""
     from textspot_ray.spotting.spotter import TextSpotter
 
@@ -504,7 +512,7 @@ def _loaded(model: Any, image: ImageConfig, threads: int | None, pid: int) -> Te
         detection_threshold=model.detection_threshold,
         alphabet=model.alphabet,
         dictionary=model.dictionary,
-        words=model.words,
+        words=words,
         threads=threads,
         image=image,
     )

@@ -104,6 +104,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.precision is not None:
             _choice("model.precision", self.precision, ("f32", "bf16", "int8"))
+        if self.words is not None and not self.words.strip():
+            raise ConfigError("model.words must name a file of words, or be null")
         if self.detection_threshold is not None and not 0 <= self.detection_threshold < 1:
             raise ConfigError(
                 f"model.detection_threshold must be in [0, 1), not {self.detection_threshold}"
@@ -272,7 +274,12 @@ def redactor_of(config: RunConfig) -> Redactor:
     """A function that removes a configuration's secrets from messages."""
     return Redactor(
         (config.source.storage_options, config.output.storage_options),
-        (*config.source.uris, config.output.uri, config.source.base or ""),
+        (
+            *config.source.uris,
+            config.output.uri,
+            config.source.base or "",
+            config.model.words or "",
+        ),
     )
 
 

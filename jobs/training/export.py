@@ -72,7 +72,8 @@ FEATURES_SHAPE = (1, 64, 28, 28)
 DICTIONARY_ODDS, DICTIONARY_BELOW = 8.0, 0.9
 LICENCE = "Code: Apache-2.0. Weights: trained on research-only data sets, see MODEL_CARD.md"
 OPEN_LICENCE = "Apache-2.0, code and weights; what they were trained on: see MODEL_CARD.md"
-# of weights with free terms, whose thresholds no research data may choose: the other bundle's
+# Of weights with free terms: they are those of the other bundle, and not chosen anew, which would
+# take the same pictures for research.
 OPEN_TEMPERATURE = 1.2
 OPEN_THRESHOLD = 0.5
 

@@ -24,6 +24,7 @@ from textspot_ray._version import __version__
 from textspot_ray.config import RunConfig, dump_config, with_overrides
 from textspot_ray.deploy.kubernetes import refuse_secrets
 from textspot_ray.errors import AbortedError, ExitCode, MissingExtraError, UsageError, one_line
+from textspot_ray.spotting.catalogue import known_names
 from textspot_ray.storage.filesystem import LOCAL, split_uri
 
 DEFAULT_ADDRESS: Final = "http://127.0.0.1:8265"
@@ -210,8 +211,10 @@ def follow(
 
 
 def local_paths(config: RunConfig) -> list[str]:
-    """Sources and output that are local paths, which every node of the cluster must have."""
-    uris = (*config.source.uris, config.output.uri)
+    """Sources, output and files of the model that are local paths, which nodes must have."""
+    uris = [*config.source.uris, config.output.uri, config.model.words or ""]
+    if config.model.name not in known_names():
+        uris.append(config.model.name)
     return [uri for uri in uris if uri and split_uri(uri)[0] == LOCAL]
 
 
@@ -223,9 +226,11 @@ def _absolute(config: RunConfig) -> RunConfig:
         return str(Path(uri).expanduser().absolute()) if is_path else uri
 
     source = replace(config.source, uris=tuple(whole(uri) for uri in config.source.uris))
-    return replace(
-        config, source=source, output=replace(config.output, uri=whole(config.output.uri))
-    )
+    model = replace(config.model, words=whole(config.model.words or "") or None)
+    if model.name not in known_names():
+        model = replace(model, name=whole(model.name))
+    output = replace(config.output, uri=whole(config.output.uri))
+    return replace(config, source=source, model=model, output=output)
 
 
 def _outcome(info: Any, tail: str) -> ExitCode:

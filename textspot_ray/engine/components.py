@@ -46,6 +46,7 @@ def components_from(config: RunConfig) -> Components:
 
     Raises:
         BundleError: The model cannot be used; raised before anything is read.
+        ConfigError: The user's words cannot be read, or a threshold does nothing.
     """
     from textspot_ray.sources.listing import list_items
     from textspot_ray.sources.reader import Reader
@@ -81,6 +82,7 @@ def fingerprint_of(config: RunConfig) -> dict[str, str]:
 
     Raises:
         BundleError: The model cannot be used.
+        ConfigError: As `components_from`.
     """
     from textspot_ray.spotting.settings import resolve, settings_from
 

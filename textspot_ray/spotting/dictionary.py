@@ -81,8 +81,8 @@ class Dictionary:
                 by and the second is not, `share` holds for the first alone.
 
         Returns:
-            At most `MOST_SIMILAR`, the likeliest first, each with its logarithm; without the
-            reading.
+            At most `MOST_SIMILAR`, the likeliest by their odds first, each with its logarithm;
+            without the reading.
         """
         found: dict[str, float] = {}
 
@@ -121,8 +121,12 @@ class Dictionary:
                         if word in self.words or word in self.own:
                             try_(word, loss + more)
         found.pop(text, None)
-        likeliest = sorted(found, key=lambda word: (-found[word], word))[:MOST_SIMILAR]
-        return {word: found[word] for word in likeliest}
+
+        def rank(word: str) -> tuple[float, str]:
+            own = math.log(self.own_odds / self.odds) if word in self.own else 0.0
+            return -found[word] - own, word
+
+        return {word: found[word] for word in sorted(found, key=rank)[:MOST_SIMILAR]}
 
     def share(self, text: str) -> float:
         """Of a reading's likelihood, what the reader must give a listed word to be of any weight.
@@ -142,7 +146,9 @@ class Dictionary:
         Returns:
             P by string, see the module's text.
         """
-        whole = 1 + sum((self.odds_of(word) - 1) * p for word, p in likelihoods.items())
+        own = sum(p for word, p in likelihoods.items() if word in self.own)
+        others = {w: p for w, p in likelihoods.items() if w in self.words and w not in self.own}
+        whole = 1 + (self.odds - 1) * sum(others.values()) + (self.own_odds - 1) * own
         return {word: p * self.odds_of(word) / whole for word, p in likelihoods.items()}
 
 

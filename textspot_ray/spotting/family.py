@@ -106,7 +106,13 @@ class RegionDetector(Protocol):
         """Idle inference requests, a queue: calibration puts one that records among them."""
 
     def find(
-        self, decoded: Decoded, window: TileWindow, *, whole: bool, evidence: bool = False
+        self,
+        decoded: Decoded,
+        window: TileWindow,
+        *,
+        whole: bool,
+        evidence: bool = False,
+        fill: bool = True,
     ) -> WindowFindings:
         """Find regions in a window.
 
@@ -116,6 +122,7 @@ class RegionDetector(Protocol):
             whole: Whether this is the only pass over the picture.
             evidence: Whether `WindowFindings.evidence` is wanted; the window may then be fitted
                 into the smallest input that shows it at its shrink.
+            fill: Such a window may be shown larger, as far as the input goes.
         """
 
     def fitting(self, seen: list[Seen]) -> list[Seen]:

@@ -143,7 +143,9 @@ class PageDetector:
         if large_above:
 
             def look(window: TileWindow) -> WindowFindings:
-                found = self._regions.find(pixels.decoded, window, whole=False, evidence=True)
+                found = self._regions.find(
+                    pixels.decoded, window, whole=False, evidence=True, fill=False
+                )
                 return held.hold(found)
 
             made += look_from_afar(made, width, height, look, large_above)
@@ -412,7 +414,7 @@ class TextSpotter:
         detection_threshold: float | None = None,
         alphabet: str | None = None,
         dictionary: bool = True,
-        words: str | None = None,
+        words: str | os.PathLike[str] | frozenset[str] | None = None,
         threads: int | None = None,
         image: ImageConfig | None = None,
     ) -> TextSpotter:
@@ -424,7 +426,8 @@ class TextSpotter:
             detection_threshold: None = the bundle's.
             alphabet: Of a bundle of lines: all, latin, or the characters; None = the bundle's.
             dictionary: Whether unsure readings are weighed by the bundle's list of words.
-            words: UTF-8 text of words of your own that weigh them, too; a path or URI.
+            words: Words of your own that weigh them, too: a UTF-8 text's path or URI, or what
+                `read_own_words` gives.
             threads: Inference threads; None = the cores this process may use.
             image: Decoding limits and tiling rules.
 
@@ -438,10 +441,12 @@ class TextSpotter:
             "model.detection_threshold": detection_threshold,
             "model.alphabet": alphabet,
             "model.dictionary": dictionary,
-            "model.words": words,
             "engine.threads": threads,
         }
         checked = load_config(values=given)
+        own = words if isinstance(words, frozenset) else frozenset()
+        if words is not None and not isinstance(words, frozenset):
+            own = read_own_words(os.fspath(words))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return cls(
             SpotterSettings(
@@ -450,7 +455,7 @@ class TextSpotter:
                 detection_threshold=checked.model.detection_threshold,
                 alphabet=checked.model.alphabet,
                 dictionary=checked.model.dictionary,
-                words=read_own_words(words) if words else frozenset(),
+                words=own,
                 image=image or ImageConfig(),
                 threads=checked.engine.threads or cores or 1,
             )

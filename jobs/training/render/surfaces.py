@@ -158,6 +158,8 @@ def load_backgrounds(
         truth = gt / f"gt_{path.stem}.txt"
         if truth.is_file():
             photos.append(BackgroundPhoto(path, _read_quads(truth, gt_size or _size_of(path))))
+    if not photos and paths:
+        raise SourceError(f"no image of {folder} has a gt_NAME.txt in {gt}")
     if not photos:
         raise SourceError(f"no images in {folder}: name a folder of photographs without words")
     return BackgroundLibrary(tuple(photos))

@@ -346,6 +346,24 @@ def test_a_yaml_file_in_the_sources_place_is_the_configuration(
     assert run == load_config(path, ["image.tiles=off", "engine.address=auto"])
 
 
+def test_relative_files_of_the_model_are_made_absolute(
+    sent: FakeClient,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("s3://p/", "--out", "s3://t", "--words", "names.txt", "--model", "mine", "--detach")
+    command.main(parse(*words))
+    run = load_config_text(sent.config_text)
+    assert (run.model.words, run.model.name) == (f"{tmp_path}/names.txt", f"{tmp_path}/mine")
+    told = capsys.readouterr().err
+    assert f"{tmp_path}/names.txt" in told or "names.txt must be there on every node" in told
+    command.main(parse("s3://p/", "--out", "s3://t", "--words", "s3://w/n.txt", "--detach"))
+    run = load_config_text(sent.config_text)
+    assert (run.model.words, run.model.name) == ("s3://w/n.txt", "embedded")
+
+
 def test_local_paths_are_mentioned(
     sent: FakeClient, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

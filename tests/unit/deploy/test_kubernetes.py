@@ -176,6 +176,7 @@ def test_a_password_in_a_uri_is_refused_and_not_shown() -> None:
         config(source={"uris": ["/mnt/photos"]}),
         config(output={"uri": "memory://x"}),
         config(model={"name": "/models/mine"}),
+        config(model={"words": "names.txt"}),
     ],
 )
 def test_a_path_of_this_machine_is_refused(run: RunConfig) -> None:

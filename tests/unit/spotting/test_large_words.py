@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import pytest
 
 from textspot_ray.records import Detection
 from textspot_ray.spotting.family import WindowFindings
 from textspot_ray.spotting.large_words import look_from_afar, regions_of
+from textspot_ray.spotting.settings import SpotterSettings
+from textspot_ray.spotting.spotter import PageDetector, TextSpotter
 from textspot_ray.spotting.tiling import Seen, TileWindow, merge
 
 ABOVE = 48.0
@@ -76,3 +80,46 @@ def test_rows_of_features_are_those_of_all_findings() -> None:
     first, second = found(word(0, 0, 90, 60)), found(word(0, 400, 9, 9), word(0, 0, 99, 60))
     seen = regions_of([(WHOLE, first), (HALF, second)], 1280, 720, ABOVE)
     assert [s.row for s in seen] == [0, 2]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (720, 1280), (900, 900)])
+def test_a_coarser_pass_shows_the_picture_half_and_a_quarter_as_large(
+    width: int, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = PageDetector(SpotterSettings())
+    detector = pages._regions._detector  # type: ignore[attr-defined]
+    shown: list[tuple[int, int]] = []
+    fit, placed = detector._fit, detector._placed
+
+    def noted_fit(*given: object) -> object:
+        made = fit(*given)
+        shown.append(made[1:])
+        return made
+
+    def noted(*given: object) -> object:
+        made = placed(*given)
+        shown.append(made[1:])
+        return made
+
+    monkeypatch.setattr(detector, "_fit", noted_fit)
+    monkeypatch.setattr(detector, "_placed", noted)
+    picture = np.full((height, width, 3), 170, np.uint8)
+    ink = {"color": (40, 30, 60), "thickness": 26, "lineType": cv2.LINE_AA}
+    cv2.putText(picture, "SALE", (30, height // 2 + 60), cv2.FONT_HERSHEY_TRIPLEX, 8, **ink)
+    done, data = cv2.imencode(".png", picture)
+    assert done
+    pages.detect(data.tobytes())
+    first, *further = shown
+    assert 1 <= len(further) <= 2
+    for n, size in enumerate(further, 1):
+        assert size[0] == pytest.approx(width / max(width, height) * max(first) / 2**n, rel=0.15)
+        assert size[1] / size[0] == pytest.approx(height / width, rel=0.02)
+
+
+def test_large_words_are_read_in_portraits_too() -> None:
+    picture = np.full((1280, 720, 3), 170, np.uint8)
+    ink = {"color": (40, 30, 60), "thickness": 30, "lineType": cv2.LINE_AA}
+    (width, _), _ = cv2.getTextSize("SALE", cv2.FONT_HERSHEY_TRIPLEX, 10, 30)
+    at = ((720 - width) // 2, 700)
+    cv2.putText(picture, "SALE", at, cv2.FONT_HERSHEY_TRIPLEX, 10, **ink)
+    assert [w.text for w in TextSpotter.load()(picture)] == ["sale"]

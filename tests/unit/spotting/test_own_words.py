@@ -8,22 +8,24 @@ import cv2
 import numpy as np
 import pytest
 
-from textspot_ray.config import config_from_dict
+import textspot_ray as ts
+from textspot_ray.cli import main
+from textspot_ray.config import config_from_dict, redactor_of
 from textspot_ray.engine.run import run
 from textspot_ray.errors import ConfigError, FingerprintError
 from textspot_ray.spotting import own_words
-from textspot_ray.spotting.dictionary import OWN_ODDS, Dictionary
+from textspot_ray.spotting.dictionary import OWN_ODDS, Dictionary, Slips
 from textspot_ray.spotting.own_words import read_own_words, words_sha256
 from textspot_ray.spotting.settings import SpotterSettings, resolve, result_fingerprint
+from textspot_ray.spotting.spotter import TextSpotter
 
 
-def test_words_are_bare_in_lower_case_and_without_accents(tmp_path: Path) -> None:
+def test_words_are_listed_as_readings_are_weighed(tmp_path: Path) -> None:
     file = tmp_path / "words.txt"
-    file.write_text("\ufeffOrchard  (Müller)\nStraße\n\nO'Brien ab -- 4711,\n", encoding="utf-8")
-    assert read_own_words(str(file)) == {
-        "orchard", "müller", "muller", "straße", "strasse", "o'brien", "obrien", "4711",
-    }  # fmt: skip
-    assert read_own_words(file.as_uri()) == read_own_words(str(file))
+    text = "\ufeffOrchard  (Müller)\nStraße;AB-02,Road|1,500\n\nO'Brien ab -- 4711, 東京都庁"
+    file.write_text(text, encoding="utf-8")
+    wanted = {"orchard", "muller", "strasse", "ab02", "road", "1500", "obrien", "4711"}
+    assert read_own_words(str(file)) == read_own_words(file.as_uri()) == wanted
 
 
 def test_what_is_no_list_is_told_with_its_name(
@@ -34,16 +36,36 @@ def test_what_is_no_list_is_told_with_its_name(
         read_own_words(str(file))
     with pytest.raises(ConfigError, match=r"gopher://x cannot be read \(.*gopher"):
         read_own_words("gopher://x")
+    with pytest.raises(ConfigError, match=r"words must name a file"):
+        config_from_dict({"model": {"words": " "}})
     file.write_bytes(b"caf\xe9")
     with pytest.raises(ConfigError, match=r"words\.txt is no UTF-8 text"):
         read_own_words(str(file))
-    file.write_text("a bc --\n")
+    with pytest.raises(ConfigError, match=r"zip://a\.txt::.*cannot be read \("):
+        read_own_words(f"zip://a.txt::{file}")  # no zip
+    file.write_text("a bc -- 東京都庁\n")
     with pytest.raises(ConfigError, match=r"words\.txt holds no word of 3"):
         read_own_words(str(file))
     monkeypatch.setattr(own_words, "MOST_BYTES", 5)
     file.write_text("orchard")
     with pytest.raises(ConfigError, match=r"words\.txt is larger than"):
         read_own_words(str(file))
+
+
+def test_no_secret_of_its_address_is_told() -> None:
+    address = "http://user:secretpw@127.0.0.1:9/w.txt?sig=abcdef"
+    with pytest.raises(ConfigError) as caught:
+        read_own_words(address)
+    assert "127.0.0.1" in str(caught.value)
+    assert "secretpw" not in str(caught.value) and "abcdef" not in str(caught.value)
+    blanked = redactor_of(config_from_dict({"model": {"words": address}}))
+    assert "secretpw" not in blanked("GET with secretpw failed")
+
+
+def test_a_likelier_word_of_the_language_does_not_crowd_out_the_users() -> None:
+    dictionary = Dictionary(frozenset({"bat", "bet"}), 8.0, frozenset({"bot"}), 64.0)
+    slips = Slips([{}, {"a": -1.0, "e": -1.2, "o": -1.6}, {}], [{}] * 4, [-20.0] * 3)
+    assert list(dictionary.similar("bxt", slips, -6.0)) == ["bot", "bat"]
 
 
 def test_own_words_count_for_more_than_those_of_a_language() -> None:
@@ -96,3 +118,33 @@ def test_a_job_goes_by_the_words_and_a_table_keeps_to_them(tmp_path: Path) -> No
         spot(None)
     with pytest.raises(ConfigError, match=r"words\.txt cannot be read"):
         spot(str(tmp_path / "words.txt"))
+
+
+def test_every_way_in_takes_the_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, picture = tmp_path / "words.txt", str(tmp_path / "empty.png")
+    cv2.imwrite(picture, np.full((64, 64, 3), 150, np.uint8))
+    seen: list[frozenset[str]] = []
+    made = TextSpotter.__init__
+
+    def noted(self: TextSpotter, settings: SpotterSettings) -> None:
+        seen.append(settings.words)
+        made(self, settings)
+
+    monkeypatch.setattr(TextSpotter, "__init__", noted)
+    orchard, road = frozenset({"orchard"}), frozenset({"road"})
+    file.write_text("Orchard")
+    TextSpotter.load(words=file)
+    TextSpotter.load(words=orchard)
+    ts.read(picture, words=file)
+    assert seen == [orchard] * 3
+    file.write_text("Road")  # another list at the same place
+    ts.read(picture, words=str(file))
+    assert main(["read", picture, "--words", str(file)]) == 0
+    assert seen[3:] in ([road], [road, road])  # the same spotter may serve both
+    assert main(["doctor", "--set", f"model.words={file}", "--set", "engine.kind=local"]) in (0, 1)
+    assert seen[-1] == road
+    file.unlink()
+    assert main(["read", picture, "--words", str(file)]) == 2
+    assert "words.txt cannot be read" in capsys.readouterr().err

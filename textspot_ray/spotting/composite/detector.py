@@ -166,6 +166,7 @@ class Detector:
         *,
         stretch: bool = True,
         hold: tuple[float, float] | None = None,
+        fill: bool = True,
     ) -> RawRows:
         """Find words in a window.
 
@@ -175,6 +176,7 @@ class Detector:
             hold: Width and height, input px, at which to show it, and that the map of scores is
                 wanted; None: as large as any input shows it. The smallest input that holds it is
                 taken.
+            fill: Show it as large as that input does, rather than no larger than `hold`.
         """
         shape = self.input_size_for(window.shape[1], window.shape[0])
         stretch = stretch and self._spec.resize == "stretch"
@@ -182,7 +184,12 @@ class Detector:
         shown_at = hold or (window.shape[1] * scale, window.shape[0] * scale)
         shape = self._smallest(shown_at, shape)
         shown = self._enlarged(shape)
-        image, used_width, used_height = self._fit(window, shown, stretch, hold is not None)
+        sharp = hold is not None
+        if hold is None or fill:
+            image, used_width, used_height = self._fit(window, shown, stretch, sharp)
+        else:
+            size = hold[0] * self._spec.enlargement, hold[1] * self._spec.enlargement
+            image, used_width, used_height = self._placed(window, shown, size)
         rows = image.shape[0] * 3 // 2 if self._spec.pyramid else image.shape[0]
         planes = self._buffer("planes", (3, rows, image.shape[1]))
         if self._spec.pyramid:
@@ -219,6 +226,19 @@ class Detector:
         h = min(height, max(1, round(rows * scale)))
         if max(width / w, height / h) <= self._spec.max_stretch:
             return self._resized(window, width, height, sharp), width, height
+        return self._placed(window, shape, (w, h), sharp)
+
+    def _placed(
+        self,
+        window: NDArray[np.uint8],
+        shape: Shape,
+        size: tuple[float, float],
+        sharp: bool = False,
+    ) -> tuple[NDArray[np.uint8], int, int]:
+        """Resize to a size, with zeros beside it; also that size in pixels."""
+        width, height = shape
+        w = min(width, max(1, round(size[0])))
+        h = min(height, max(1, round(size[1])))
         canvas = self._buffer("canvas", (height, width, 3))
         canvas[:h, :w] = self._resized(window, w, h, sharp)
         canvas[h:] = 0

@@ -183,7 +183,13 @@ class WordRegions:
         return self._detector.requests
 
     def find(
-        self, decoded: Decoded, window: TileWindow, *, whole: bool, evidence: bool = False
+        self,
+        decoded: Decoded,
+        window: TileWindow,
+        *,
+        whole: bool,
+        evidence: bool = False,
+        fill: bool = True,
     ) -> WindowFindings:
         """Find words in a window."""
         from textspot_ray.spotting.tiling import cut
@@ -191,7 +197,9 @@ class WordRegions:
         stretch = whole or self._is_like_input(window)
         if evidence:
             size = window.width / window.shrink, window.height / window.shrink
-            found = self._detector.detect(cut(decoded, window), stretch=stretch, hold=size)
+            found = self._detector.detect(
+                cut(decoded, window), stretch=stretch, hold=size, fill=fill
+            )
         else:
             found = self._detector.detect(cut(decoded, window), stretch=stretch)
         detections, rows = _detections(found, window, decoded)

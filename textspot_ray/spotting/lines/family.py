@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from textspot_ray.errors import ConfigError
 from textspot_ray.records import Detection
 from textspot_ray.spotting.bundle import BundleSpec, LinesRules
 from textspot_ray.spotting.family import (
@@ -98,6 +99,11 @@ class LinesFamily:
         space = known.index(" ") if " " in known else None
         most = MAX_BATCH if reads_batches(model) else 1
         dictionary, letters = resolved.dictionary(), letters_of(known)
+        if settings.words and letters is None:
+            raise ConfigError(
+                f"model.words: {resolved.bundle.spec.name} with this alphabet lacks some of a-z, A-Z "
+                "and 0-9, and weighs no words"
+            )
         weigher = None
         if dictionary is not None and letters is not None:
             weigher = LineWeigher(dictionary, resolved.bundle.spec.dictionary_below)
@@ -221,7 +227,13 @@ class LineRegions:
         return self._detector.requests
 
     def find(
-        self, decoded: Decoded, window: TileWindow, *, whole: bool, evidence: bool = False
+        self,
+        decoded: Decoded,
+        window: TileWindow,
+        *,
+        whole: bool,
+        evidence: bool = False,
+        fill: bool = True,
     ) -> WindowFindings:
         """Find lines in a window."""
         from textspot_ray.spotting.geometry import angle_deg, order_corners, polygon_box

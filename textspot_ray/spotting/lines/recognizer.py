@@ -147,7 +147,7 @@ def _runs(best: NDArray[np.int32]) -> list[tuple[int, int]]:
 
 
 def letters_of(characters: Sequence[str]) -> list[tuple[int, int]] | None:
-    """Classes of each letter's lower and upper case; None if a letter is missing."""
+    """Classes of each of `LETTERS` in lower and upper case; None if one is missing."""
     places = {character: i for i, character in enumerate(characters)}
     if not places.keys() >= {*LETTERS, *LETTERS.upper()}:
         return None

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from textspot_ray.spotting.dictionary import Dictionary, Slips
 
-LETTERS = string.ascii_lowercase
+LETTERS = string.ascii_lowercase + string.digits  # what a slip may be taken for
 _ALPHANUMERIC = frozenset(string.ascii_letters + string.digits)
 _TINY = 1e-9
 
@@ -52,7 +52,7 @@ class Steps:
 
     Attributes:
         best: [T] softmax of the best class.
-        letters: [T, 1 + 26] softmax of blank, then of each letter in its likelier case.
+        letters: [T, 1 + 36] softmax of blank, then of each of `LETTERS` in its likelier case.
     """
 
     best: NDArray[np.float32]
@@ -155,7 +155,7 @@ def _slips(core: Sequence[Symbol], steps: Steps, before: int, after: int, least:
 
 
 def _put_in(gap: NDArray[np.float32], least: float) -> dict[str, float]:
-    """Letters that a gap may hold, against its being blank there."""
+    """Letters and digits that a gap may hold, against its being blank there."""
     if not len(gap):
         return {}
     ratios = np.log(gap[:, 1:] + _TINY) - np.log(gap[:, :1] + _TINY)

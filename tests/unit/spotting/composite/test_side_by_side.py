@@ -63,7 +63,7 @@ def test_the_words_are_those_of_one_at_a_time(tmp_path: Path, features: np.ndarr
         many = read(features, with_batch(tmp_path / f"b{batch}", batch))
         assert [r.text for r in many] == [r.text for r in single]
         np.testing.assert_allclose(
-            [r.confidence for r in many], [r.confidence for r in single], atol=2e-3
+            [r.confidence for r in many], [r.confidence for r in single], atol=1e-5
         )
         assert [len(r.char_confidences) for r in many] == [len(r.text) for r in single]
 

@@ -19,7 +19,7 @@ def line(text: str, sure: float = 0.99) -> tuple[list[Symbol], Steps]:
     """A line whose symbols all have one confidence, and its steps, which rule out all else."""
     symbols = [Symbol(c, sure, WIDTH * i, WIDTH * i + 1) for i, c in enumerate(text)]
     best = np.full(WIDTH * len(text), 0.999, np.float32)
-    letters = np.full((len(best), 27), 1e-6, np.float32)
+    letters = np.full((len(best), 1 + len(LETTERS)), 1e-6, np.float32)
     letters[:, 0] = 0.999
     for symbol in symbols:
         best[symbol.start] = sure
@@ -52,6 +52,12 @@ def test_a_letter_is_replaced_in_the_words_own_case() -> None:
         made = weighed(symbols, steps, "number")
         assert text_of(made) == told
         assert [(s.start, s.end) for s in made] == [(s.start, s.end) for s in symbols]
+
+
+def test_a_digit_is_replaced_too() -> None:
+    symbols, steps = line("ab0z", sure=1.0)
+    doubt(symbols, steps, 3, 0.6, "2", 0.3)
+    assert text_of(weighed(symbols, steps, "ab02")) == "ab02"
 
 
 def test_the_symbols_of_a_weighed_word_share_its_confidence() -> None:
@@ -137,7 +143,8 @@ def test_any_line_stays_a_line(text: str, sure: list[float], seed: int) -> None:
     ]
     rng = np.random.default_rng(seed)
     steps = Steps(
-        rng.random(WIDTH * len(text), np.float32), rng.random((WIDTH * len(text), 27), np.float32)
+        rng.random(WIDTH * len(text), np.float32),
+        rng.random((WIDTH * len(text), 1 + len(LETTERS)), np.float32),
     )
     words = ("abc", "cab", "aab", "bcca", "abba")
     made = weighed(symbols, steps, *words)
@@ -150,8 +157,11 @@ def test_any_line_stays_a_line(text: str, sure: list[float], seed: int) -> None:
 
 
 def test_letters_are_found_in_both_cases_or_not_at_all() -> None:
-    known = ["", *LETTERS, "0", *LETTERS.upper()]
+    lower = LETTERS[:26]
+    known = ["", *lower, "%", *lower.upper(), *"0123456789"]
     pairs = letters_of(known)
     assert pairs is not None
     assert pairs[0] == (1, 28) and pairs[25] == (26, 53)
+    assert pairs[26] == (54, 54) and pairs[35] == (63, 63)  # digits have one case
+    assert letters_of(known[:-1]) is None
     assert letters_of(["", *LETTERS]) is None
