@@ -101,8 +101,8 @@ class LinesFamily:
         dictionary, letters = resolved.dictionary(), letters_of(known)
         if settings.words and letters is None:
             raise ConfigError(
-                f"model.words: {resolved.bundle.spec.name} with this alphabet lacks some of a-z, A-Z "
-                "and 0-9, and weighs no words"
+                f"model.words: {resolved.bundle.spec.name}, with this alphabet, lacks some of a-z, "
+                "A-Z and 0-9, and weighs no words"
             )
         weigher = None
         if dictionary is not None and letters is not None:
