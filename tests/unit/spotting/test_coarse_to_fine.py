@@ -168,6 +168,7 @@ class Mapped:
         *,
         stretch: bool = True,
         hold: tuple[float, float] | None = None,
+        fill: bool = True,
     ) -> RawRows:
         rows, columns = window.shape[:2]
         width, height = INPUT
