@@ -70,7 +70,7 @@ SPOTTING, LINES = "spotting", "lines"
 AUTO = "auto"
 ALL, LATIN = "all", "latin"  # alphabets of the family lines
 EMBEDDED = "embedded"
-BUILT_IN = (EMBEDDED,)  # bundles that ship in the package
+BUILT_IN = (EMBEDDED, "embedded-open")  # bundles that ship in the package
 BUNDLE_FILE = "bundle.yaml"
 PUBLISHED = ("text-spotting-0003", "text-spotting-0004", "text-spotting-0005")
 # the parts that a family's bundle must have, and those that it may have besides
