@@ -6,8 +6,9 @@
 # memory, and leaves the first array alone.
 # What happens: the request keeps the first array as its input, and the copy of the next input goes
 # there: the caller's first array now holds the second picture. Only a read-only array is safe, as it
-# is copied even where sharing was asked for. With a dynamic batch a smaller input overwrites the first rows, and a larger one is refused with
-# "Could set new shape". CompiledModel's own call does the same where it is asked to copy.
+# is copied even where sharing was asked for. With a dynamic batch a smaller input overwrites the
+# first rows, and a larger one is refused with "Could set new shape". CompiledModel's own call does
+# the same where it is asked to copy.
 # Consequence: a program that shares some inputs and copies others loses pictures that it still means
 # to use (a cache, a crop that is read twice), without an error. Share always or never with a request.
 # Versions: openvino 2026.4.1, numpy 2.4.6, Python 3.11. November 2026.
