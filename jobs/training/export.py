@@ -353,6 +353,7 @@ def export(
         read_batch=READ_BATCH,
         augment_between=BETWEEN,
         dictionary="english",
+        number_formats="plates",
         dictionary_odds=DICTIONARY_ODDS,
         dictionary_below=DICTIONARY_BELOW,
         default_precision=AUTO if "int8" in named else "f32",

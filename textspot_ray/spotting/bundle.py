@@ -29,6 +29,7 @@
                                   # with what the part `augmentation` makes of it
     dictionary: english           # list of the package (data/NAME.txt) that weighs unsure readings;
                                   # absent = none
+    number_formats: plates        # formats of numbers (data/NAME.txt) that are listed like words
     dictionary_odds: 8            # how much likelier than other strings its words are beforehand
     dictionary_below: 0.9         # confidence below which a reading is weighed
     lines: {...}                  # the family lines: its own rules, see `LinesRules`
@@ -200,6 +201,7 @@ class BundleSpec:
     shrink_above: Annotated[float, Meta(ge=0, lt=1000)] = 0.0
     augment_between: tuple[_Share, _Share] = (0.0, 0.0)
     dictionary: Literal["english"] | None = None
+    number_formats: Literal["plates"] | None = None
     dictionary_odds: Annotated[float, Meta(gt=1, le=1000)] = 8.0
     dictionary_below: _Share = 0.9
     lines: LinesRules | None = None

@@ -10,15 +10,20 @@ is 1, and p(w) for what the reader gives a string w::
 The sum is over the reading and the listed words that may be likelier; others weigh little in it.
 Nothing becomes a word that the reader thinks less likely than what it read by more than the odds,
 so names, numbers and words of other languages mostly stay what they are.
+
+Number plates are in no list, but their formats are: O and 0 look alike on them, 8 and B, 2 and Z,
+and which one it is the format tells. Strings of a listed format count as listed words; one of them
+is no likelier than another of them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 LEAST_CHARS = 3  # of listed words; shorter ones look like too much
@@ -54,22 +59,24 @@ class Dictionary:
         odds: Of these; above 1.
         own: Words that a user expects.
         own_odds: Of these.
+        formats: Of number plates, see `format_of`; strings in them have the odds of `words`.
     """
 
     words: frozenset[str]
     odds: float
     own: frozenset[str] = frozenset()
     own_odds: float = OWN_ODDS
+    formats: frozenset[str] = frozenset()
 
     def lists(self, text: str) -> bool:
-        """Whether a text is a listed word."""
-        return text in self.words or text in self.own
+        """Whether a text is a listed word, or in a listed format."""
+        return text in self.words or text in self.own or format_of(text) in self.formats
 
     def odds_of(self, text: str) -> float:
         """How much likelier than strings that are not listed it is beforehand."""
         if text in self.own:
             return self.own_odds
-        return self.odds if text in self.words else 1.0
+        return self.odds if self.lists(text) else 1.0
 
     def similar(self, text: str, slips: Slips, least: float) -> dict[str, float]:
         """Listed words near a reading: one or two symbols replaced, one left out or put in.
@@ -85,9 +92,10 @@ class Dictionary:
             without the reading.
         """
         found: dict[str, float] = {}
+        formats = _near(self.formats, format_of(text))
 
         def try_(word: str, loss: float) -> None:
-            if self.lists(word):
+            if word in self.words or word in self.own or (formats and format_of(word) in formats):
                 found[word] = max(loss, found.get(word, -math.inf))
 
         bound = max(math.log(self.share(text)), least)
@@ -118,7 +126,11 @@ class Dictionary:
                         if loss + more < least:
                             continue
                         word = before + second + after
-                        if word in self.words or word in self.own:
+                        if (
+                            word in self.words
+                            or word in self.own
+                            or (formats and format_of(word) in formats)
+                        ):
                             try_(word, loss + more)
         found.pop(text, None)
 
@@ -146,15 +158,46 @@ class Dictionary:
         Returns:
             P by string, see the module's text.
         """
-        own = sum(p for word, p in likelihoods.items() if word in self.own)
-        others = {w: p for w, p in likelihoods.items() if w in self.words and w not in self.own}
-        whole = 1 + (self.odds - 1) * sum(others.values()) + (self.own_odds - 1) * own
+        whole = 1 + sum((self.odds_of(word) - 1) * p for word, p in likelihoods.items())
         return {word: p * self.odds_of(word) / whole for word, p in likelihoods.items()}
+
+
+_LETTER_OR_DIGIT = str.maketrans(
+    string.ascii_lowercase + string.digits, "L" * len(string.ascii_lowercase) + "0" * 10
+)
+
+
+def format_of(text: str) -> str:
+    """A text with ``L`` for each letter a-z and ``0`` for each digit: LLL0000."""
+    return text.translate(_LETTER_OR_DIGIT)
+
+
+@lru_cache(maxsize=4096)
+def _near(formats: frozenset[str], read: str) -> frozenset[str]:
+    """Formats that slips in a reading of such a format may have hidden.
+
+    None if it is one of them: all their strings are as likely beforehand.
+    """
+    if read in formats:
+        return frozenset()
+
+    def one_more(longer: str, shorter: str) -> bool:
+        return len(longer) == len(shorter) + 1 and any(
+            longer[:i] + longer[i + 1 :] == shorter for i in range(len(longer))
+        )
+
+    return frozenset(
+        f
+        for f in formats
+        if (len(f) == len(read) and sum(map(str.__ne__, f, read)) <= 2)
+        or one_more(f, read)
+        or one_more(read, f)
+    )
 
 
 @cache
 def listed(name: str) -> frozenset[str]:
-    """The words of a list of this package, ``data/NAME.txt``."""
+    """The words or formats of a list of this package, ``data/NAME.txt``."""
     return frozenset(_text(name).split())
 
 

@@ -73,8 +73,13 @@ class Resolved:
         general = spec.dictionary if self.settings.dictionary else None
         if general is None and not self.settings.words:
             return None
-        words = listed(general) if general else frozenset()
-        return Dictionary(words, spec.dictionary_odds, self.settings.words)
+        formats = spec.number_formats if general else None
+        return Dictionary(
+            listed(general) if general else frozenset(),
+            spec.dictionary_odds,
+            own=self.settings.words,
+            formats=listed(formats) if formats else frozenset(),
+        )
 
 
 def settings_from(config: RunConfig, *, threads: int = 1, streams: int = 1) -> SpotterSettings:
@@ -165,6 +170,8 @@ def _dictionary(resolved: Resolved) -> dict[str, str]:
     if spec.dictionary is not None and resolved.settings.dictionary:
         digest = list_sha256(spec.dictionary)[:8]  # short, so that messages show the rest
         keys["dictionary"] = f"{spec.dictionary} {digest}, odds {spec.dictionary_odds:g} {below}"
+        if spec.number_formats is not None:
+            keys["number_formats"] = f"{spec.number_formats} {list_sha256(spec.number_formats)[:8]}"
     if own:
         keys["words"] = (
             f"{counted(len(own), 'word')} {words_sha256(own)[:8]}, odds {OWN_ODDS:g} {below}"

@@ -13,6 +13,7 @@ from textspot_ray.spotting.dictionary import (
     MOST_SIMILAR,
     Dictionary,
     Slips,
+    format_of,
     list_sha256,
     listed,
     words_of_lists,
@@ -108,6 +109,42 @@ def test_weights_are_probabilities_and_odds_never_turn_round(
         for other, q in likelihoods.items():
             if (one in dictionary.words) == (other in dictionary.words) and p >= q:
                 assert weights[one] >= weights[other]
+
+
+PLATES = Dictionary(frozenset({"kobe"}), 8.0, formats=frozenset({"LL0L0L", "LLL000"}))
+
+
+def test_strings_of_a_listed_format_are_similar() -> None:
+    assert format_of("ch0p8y") == "LL0L0L"
+    assert list(PLATES.similar("ch0pby", slips("ch0pby", {4: {"8": 0.3}}), LEAST)) == ["ch0p8y"]
+    two = slips("fkzxzz", {2: {"2": 0.7}, 4: {"2": 0.6}})
+    assert PLATES.similar("fkzxzz", two, LEAST) == pytest.approx({"fk2x2z": math.log(0.42)})
+    lost = slips("abc12", inserted={5: {"7": 0.4}})
+    assert list(PLATES.similar("abc12", lost, LEAST)) == ["abc127"]
+    assert PLATES.similar("0cab9", slips("0cab9", {0: {"o": 0.9}}), LEAST) == {}
+
+
+def test_strings_of_formats_are_not_weighed_against_each_other() -> None:
+    # as the second one is in another format, and both as likely beforehand
+    unsure = slips("osg719", {0: {"c": 0.9}, 2: {"6": 0.9}, 3: {"1": 0.9}})
+    assert PLATES.lists("osg719")
+    assert PLATES.similar("osg719", unsure, LEAST) == {}
+    own = Dictionary(frozenset(), 8.0, own=frozenset({"csg719"}), formats=PLATES.formats)
+    assert list(own.similar("osg719", unsure, LEAST)) == ["csg719"]
+
+
+def test_a_string_of_a_format_weighs_as_a_listed_word() -> None:
+    weights = PLATES.weigh({"ch0pby": 0.6, "ch0p8y": 0.2})
+    assert weights == pytest.approx({"ch0pby": 0.6 / 2.4, "ch0p8y": 1.6 / 2.4})
+    assert PLATES.odds_of("kobe") == PLATES.odds_of("ch0p8y") == 8
+    assert PLATES.odds_of("ch0pby") == 1
+
+
+def test_the_formats_of_number_plates() -> None:
+    formats = listed("plates")
+    assert {"LLL0000", "LL00LLL", "0000LLL"} <= formats
+    # words, years, prices and telephone numbers have none of them
+    assert all(set(plate) == {"L", "0"} and 5 <= len(plate) <= 10 for plate in formats)
 
 
 def test_the_list_of_english_words() -> None:

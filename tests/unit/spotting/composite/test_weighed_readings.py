@@ -170,6 +170,11 @@ def test_it_is_part_of_what_a_table_has_in_common(tmp_path: Path) -> None:
     unused = result_fingerprint(resolve(SpotterSettings(model, dictionary=False)))
     assert used["dictionary"] == f"english {list_sha256('english')[:8]}, odds 8 below 0.9"
     assert "dictionary" not in unused
+    folder = Path(model)
+    write_spec(folder, replace(load_bundle(model).spec, number_formats="plates"))
+    plates = result_fingerprint(resolve(SpotterSettings(model)))
+    assert plates == used | {"number_formats": f"plates {list_sha256('plates')[:8]}"}
+    assert result_fingerprint(resolve(SpotterSettings(model, dictionary=False))) == unused
     plain = str(write_stub_bundle(tmp_path / "plain"))
     prints = [
         result_fingerprint(resolve(SpotterSettings(plain, dictionary=on))) for on in (True, False)
