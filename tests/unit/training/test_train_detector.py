@@ -11,8 +11,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 torch.set_num_threads(1)
 
+from jobs.training.data.datasets import Photo
+from jobs.training.detector import batches
 from jobs.training.detector import train as train_detector
-from jobs.training.detector.batches import SceneSource
+from jobs.training.detector.batches import SceneSource, Source
+from jobs.training.detector.crops import CropRules
 from jobs.training.detector.network import DetectorTrunk
 from jobs.training.detector.sources import sources_of, validation_photos
 from jobs.training.detector.weights import load_weights
@@ -71,3 +74,17 @@ def test_photos_with_ground_truth_are_no_photos_without_text(tmp_path: Path) -> 
 def test_training_without_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--icdar2015"):
         train_detector.main(["--work", str(tmp_path)])
+
+
+def test_decoded_photos_are_kept_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [Photo(tmp_path / f"{i}.png", ()) for i in range(5)]
+    for photo in photos:
+        cv2.imwrite(str(photo.path), np.full((40, 50, 3), 90, np.uint8))
+    monkeypatch.setattr(batches, "_KEPT_BYTES", 2 * 40 * 50 * 3)
+    source = Source(photos, 1.0, CropRules(size_px=32, scale_range=(1.0, 1.0)))
+    rng = np.random.default_rng(0)
+    crops = [source.draw(rng)[0] for _ in range(30)]
+    assert {crop.shape for crop in crops} == {(32, 32, 3)}
+    assert len(source.cache) == 2
