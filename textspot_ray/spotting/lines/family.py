@@ -146,6 +146,7 @@ class LinesFamily:
     def fingerprint(self, resolved: Resolved) -> Mapping[str, str]:
         """The alphabet and all rules."""
         rules = _rules(resolved.bundle.spec)
+        dictionary = resolved.dictionary()
         return {
             "lines_version": str(_VERSION),
             "alphabet": resolved.alphabet,
@@ -161,6 +162,7 @@ class LinesFamily:
             "long_scale": f"{rules.long_scale:g}",
             "tile_factor": f"{rules.tile_factor:g}",
             "zoom_below": f"{resolved.bundle.spec.zoom_below:g}",
+            **({"split_words": "joined"} if dictionary and dictionary.words else {}),
         }
 
     def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:

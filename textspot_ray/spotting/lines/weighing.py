@@ -4,6 +4,9 @@ A CTC recogniser gives each step's softmax. A word of the line is a run of chara
 spaces, without the punctuation at its ends. What it could be instead is told by the steps: another
 letter where one was read, a letter where there is a gap, or blank where there is a letter. The
 product of the letters' best steps stands for the likelihood, as it does for confidences.
+
+Print with wide gaps is read with spaces that are none, surely: "adjus tment". Two neighbours of
+which neither is a listed word become one if that is one.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import math
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,7 @@ from textspot_ray.spotting.dictionary import Dictionary, Slips
 LETTERS = string.ascii_lowercase + string.digits  # what a slip may be taken for
 _ALPHANUMERIC = frozenset(string.ascii_letters + string.digits)
 _TINY = 1e-9
+_LEAST_PIECE = 3  # of a word that was read in two; "to me" is no "tome"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class LineWeigher:
             symbols: The line's, spaces included, from left to right.
             steps: Of the line.
         """
+        symbols = self._joined(symbols)
         made: list[Symbol] = []
         first = 0
         for start, end in _cores(symbols):
@@ -90,6 +95,29 @@ class LineWeigher:
             made += self._word(core, steps, before, after)
             first = end
         return [*made, *symbols[first:]]
+
+    def _joined(self, symbols: Sequence[Symbol]) -> Sequence[Symbol]:
+        """A line without the spaces within listed words."""
+        cores = _cores(symbols)
+        spaces = {
+            i
+            for (start, end), (again, stop) in pairwise(cores)
+            if all(s.text == " " for s in symbols[end:again])  # a wide gap is read as two of them
+            and self._is_one(symbols[start:end], symbols[again:stop])
+            for i in range(end, again)
+        }
+        return [s for i, s in enumerate(symbols) if i not in spaces] if spaces else symbols
+
+    def _is_one(self, left: Sequence[Symbol], right: Sequence[Symbol]) -> bool:
+        """Whether two neighbours are the pieces of a word: by the list and by their case."""
+        pieces = ["".join(s.text for s in piece) for piece in (left, right)]
+        if not all(len(piece) >= _LEAST_PIECE and piece.isalpha() for piece in pieces):
+            return False
+        if not (pieces[1].islower() or "".join(pieces).isupper()):
+            return False
+        words = self._dictionary.words
+        first, second = (piece.lower() for piece in pieces)
+        return first + second in words and first not in words and second not in words
 
     def _word(
         self, core: Sequence[Symbol], steps: Steps, before: int, after: int

@@ -125,6 +125,35 @@ def test_sure_words_numbers_and_spaces_stay_as_they_are() -> None:
     assert made[:6] == symbols[:6]
 
 
+def test_a_listed_word_that_was_read_in_two_is_one() -> None:
+    listed = ("adjustment", "car", "carpet", "tome", "pet")
+    for written, told in (
+        ("adjus tment 5", "adjustment 5"),
+        ("ADJUS TMENT,", "ADJUSTMENT,"),
+        ("(Adjus  tment)", "(Adjustment)"),
+        ("x adjus tment adjus tment", "x adjustment adjustment"),
+    ):
+        made = weighed(*line(written), *listed)
+        assert text_of(made) == told
+        symbols = line(written)[0]
+        assert all(s in symbols for s in made)  # each where it was, as sure as before
+    # words of their own, too short to tell, two names, punctuation between
+    for written in ("car pet", "to me", "Adjus Tment", "adjus-tment", "adjus. tment"):
+        symbols, steps = line(written)
+        assert weighed(symbols, steps, *listed) == symbols
+    symbols, steps = line("adjus tment")
+    own = Dictionary(frozenset(), ODDS, own=frozenset({"adjustment"}))
+    assert LineWeigher(own, 0.9).weighed(symbols, steps) == symbols  # it lists few words
+
+
+def test_a_word_that_was_read_in_two_is_weighed_as_one() -> None:
+    symbols, steps = line("adjus tment", sure=1.0)
+    doubt(symbols, steps, 7, 0.5, "n", 0.2)
+    made = weighed(symbols, steps, "adjustment")
+    assert text_of(made) == "adjustment"
+    assert np.prod([s.confidence for s in made]) == pytest.approx(0.5 * ODDS / (1 + 0.5 * 7))
+
+
 def test_a_symbol_of_several_characters_is_no_letter() -> None:
     symbols, steps = line("nunber")
     symbols[0] = Symbol("...", 0.5, 0, 1)
