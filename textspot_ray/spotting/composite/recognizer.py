@@ -35,7 +35,7 @@ from textspot_ray.spotting.composite.contract import (
     check_encoder,
     decoder_ports,
 )
-from textspot_ray.spotting.composite.decoder_graph import split_decoder
+from textspot_ray.spotting.composite.decoder_graph import SplitDecoder, split_decoder
 from textspot_ray.spotting.dictionary import Dictionary, Slips
 from textspot_ray.spotting.runtime import Runtime, Share
 from textspot_ray.spotting.settings import SpotterSettings, resolve
@@ -77,6 +77,8 @@ class Recognizer:
         if self._batch > 1:
             widen(encoder, decoder, ports, self._batch, where)
         split = split_decoder(encoder, decoder, ports, narrow=resolved.precision == "bf16")
+        if self._batch > 1:
+            check_rows(split, self._batch, where)
         self.note = split.note
         compiled_encoder = runtime.compile(split.encoder)
         compiled_step = runtime.compile(split.step)
@@ -175,7 +177,24 @@ def widen(encoder: Any, decoder: Any, ports: DecoderPorts, batch: int, where: st
     except RuntimeError:
         fits = False
     if not fits:
-        raise BundleError(f"{where} reads one word at a time; leave read_batch: {batch} out")
+        raise _no_batch(where, batch)
+
+
+def check_rows(split: SplitDecoder, batch: int, where: str) -> None:
+    """Check that what the encoder hands over has a row a word, which is what words are parted by.
+
+    Raises:
+        BundleError: A step-independent part of the decoder is laid out otherwise.
+    """
+    words = ov.Dimension(1, batch)
+    for output in split.encoder.outputs:
+        shape = output.get_partial_shape()
+        if shape.rank.is_dynamic or not len(shape) or shape[0] != words:
+            raise _no_batch(where, batch)
+
+
+def _no_batch(where: str, batch: int) -> BundleError:
+    return BundleError(f"{where} reads one word at a time; leave read_batch: {batch} out")
 
 
 @dataclass(frozen=True, slots=True)

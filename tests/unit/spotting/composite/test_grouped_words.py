@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import openvino as ov
+import openvino.opset13 as ops
 import pytest
 
 from tests.support.stub_bundle import write_stub_bundle
@@ -18,8 +19,8 @@ from textspot_ray.records import Reading
 from textspot_ray.spotting.bundle import built_in_folder, read_spec, write_spec
 from textspot_ray.spotting.catalogue import load_bundle
 from textspot_ray.spotting.composite.contract import decoder_ports
-from textspot_ray.spotting.composite.decoder_graph import split_decoder
-from textspot_ray.spotting.composite.recognizer import Recognizer
+from textspot_ray.spotting.composite.decoder_graph import SplitDecoder, split_decoder
+from textspot_ray.spotting.composite.recognizer import Recognizer, check_rows
 from textspot_ray.spotting.settings import SpotterSettings, resolve, result_fingerprint
 from textspot_ray.spotting.spotter import PageDetector
 
@@ -89,6 +90,21 @@ def test_graphs_for_one_word_are_refused(tmp_path: Path) -> None:
     write_spec(folder, replace(read_spec(folder / "bundle.yaml"), read_batch=4))
     with pytest.raises(BundleError, match=r"decoder\.xml reads one word at a time.*read_batch"):
         Recognizer(SpotterSettings(str(folder)))
+
+
+def handed_over(batch: int, order: tuple[int, int, int]) -> SplitDecoder:
+    """A reader whose second output has the rows of its input in another place."""
+    words = ov.PartialShape([ov.Dimension(1, batch), 784, 256])
+    shown = ops.parameter(words, ov.Type.f32)
+    moved = ops.transpose(shown, ops.constant(np.array(order, np.int64)))
+    encoder = ov.Model([ops.result(shown.output(0)), ops.result(moved)], [shown], "encoder")
+    return SplitDecoder(encoder, None, True, 1, 0, "")
+
+
+def test_what_is_handed_over_has_a_row_a_word() -> None:
+    check_rows(handed_over(4, (0, 2, 1)), 4, "decoder.xml")
+    with pytest.raises(BundleError, match=r"decoder\.xml reads one word at a time.*read_batch: 4"):
+        check_rows(handed_over(4, (1, 0, 2)), 4, "decoder.xml")
 
 
 def test_it_is_part_of_what_a_table_has_in_common(tmp_path: Path) -> None:
