@@ -23,6 +23,7 @@ from torch import nn
 from jobs.training.data import datasets
 from jobs.training.detector.batches import Batches
 from jobs.training.detector.crops import CropRules
+from jobs.training.detector.fake_int8 import simulate_int8
 from jobs.training.detector.network import DetectorTrunk, detector_loss
 from jobs.training.detector.scores import validate
 from jobs.training.detector.sources import Mixture, Share, sources_of, validation_photos
@@ -123,6 +124,8 @@ def train(args: argparse.Namespace) -> None:
         lambda worker: iter(Batches(sources, args.batch, seed=args.seed + step + 10**6 * worker)),
         args.workers,
     )
+    if args.int8:  # the average computes as before: both are of the same weights
+        simulate_int8(model)
     saved = logged = minutes
     scored = minutes if step else minutes - args.validate_every + 6
     sums = np.zeros(5)
@@ -215,6 +218,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--batch", type=int, default=8)
     add("--lr", type=float, default=1.5e-3, help="peak learning rate")
     add("--warmup-steps", type=int, default=300, help="until the rate is at its peak")
+    add("--int8", action="store_true", help="with the rounding of INT8, for the last minutes")
     add("--validate-every", type=float, default=10, help="minutes")
     add("--validate-step", type=int, default=2, help="every n-th validation photo is used")
     return parser
