@@ -18,8 +18,8 @@ from jobs.training.render.surfaces import load_backgrounds
 from jobs.training.render.words import load_vocabulary
 from jobs.training.render.worlds import Props, render_picture
 
-# Decoded photos that a source of a worker keeps: all of them were 13 GB a worker after an hour.
-_KEPT_BYTES = 400_000_000
+# Decoded photos that a source of a worker keeps: in all, they were most of a worker of 13 GB.
+_KEPT_BYTES = 150_000_000
 
 
 @dataclass(slots=True)
