@@ -18,7 +18,7 @@ from jobs.training.render.surfaces import load_backgrounds
 from jobs.training.render.words import load_vocabulary
 from jobs.training.render.worlds import Props, render_picture
 
-# Decoded photos that a source of a worker keeps: in all, they were most of a worker of 13 GB.
+# Decoded photos that a source of a worker keeps; of thirteen sources they would be 13 GB in all.
 _KEPT_BYTES = 150_000_000
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -10,6 +12,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 Made = TypeVar("Made")
 AHEAD = 4  # batches that each process may be ahead
+_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+_LARGE_BYTES = 1 << 20
 
 
 class _Endless(IterableDataset[Any]):
@@ -38,5 +42,17 @@ def feed(make: Callable[[int], Iterator[Made]], processes: int) -> Iterator[Made
         num_workers=processes,
         prefetch_factor=AHEAD,
         multiprocessing_context="fork",
+        worker_init_fn=_give_pictures_back,
     )
     return iter(loader)
+
+
+def _give_pictures_back(_: int) -> None:
+    """Have this process return the memory of freed pictures to the system, where glibc is.
+
+    It keeps blocks of up to 32 MB once the first of that size was freed, and with pictures of all
+    sizes grows by half a gigabyte a minute. The network's process must not do so: there every
+    step frees the same blocks, and took twice as long.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
