@@ -29,7 +29,8 @@
                                   # with what the part `augmentation` makes of it
     dictionary: english           # list of the package (data/NAME.txt) that weighs unsure readings;
                                   # absent = none
-    number_formats: plates        # formats of numbers (data/NAME.txt) that are listed like words
+    number_formats: plates        # formats of numbers (data/NAME.txt) that are listed like words;
+                                  # nothing without a dictionary
     dictionary_odds: 8            # how much likelier than other strings its words are beforehand
     dictionary_below: 0.9         # confidence below which a reading is weighed
     lines: {...}                  # the family lines: its own rules, see `LinesRules`

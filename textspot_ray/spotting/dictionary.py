@@ -12,8 +12,9 @@ Nothing becomes a word that the reader thinks less likely than what it read by m
 so names, numbers and words of other languages mostly stay what they are.
 
 Number plates are in no list, but their formats are: O and 0 look alike on them, 8 and B, 2 and Z,
-and which one it is the format tells. Strings of a listed format count as listed words; one of them
-is no likelier than another of them.
+and which one it is the format tells. A reading of letters and digits that is in no listed format is
+compared with strings near it that are, which have the odds of listed words. One that is in a
+format stays what it is, and as sure: others of the format are as likely beforehand.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Dictionary:
         odds: Of these; above 1.
         own: Words that a user expects.
         own_odds: Of these.
-        formats: Of number plates, see `format_of`; strings in them have the odds of `words`.
+        formats: Of number plates, see `format_of`; strings in them have the odds of `words` where
+            what was read is in none.
     """
 
     words: frozenset[str]
@@ -69,14 +71,20 @@ class Dictionary:
     formats: frozenset[str] = frozenset()
 
     def lists(self, text: str) -> bool:
-        """Whether a text is a listed word, or in a listed format."""
-        return text in self.words or text in self.own or format_of(text) in self.formats
+        """Whether a text is a listed word."""
+        return text in self.words or text in self.own
 
-    def odds_of(self, text: str) -> float:
-        """How much likelier than strings that are not listed it is beforehand."""
+    def odds_of(self, text: str, read: str) -> float:
+        """How much likelier than strings that are not listed a text is beforehand.
+
+        Args:
+            text: What may be there.
+            read: What was read there.
+        """
         if text in self.own:
             return self.own_odds
-        return self.odds if self.lists(text) else 1.0
+        in_format = format_of(text) in _near(self.formats, format_of(read))
+        return self.odds if text in self.words or in_format else 1.0
 
     def similar(self, text: str, slips: Slips, least: float) -> dict[str, float]:
         """Listed words near a reading: one or two symbols replaced, one left out or put in.
@@ -88,8 +96,8 @@ class Dictionary:
                 by and the second is not, `share` holds for the first alone.
 
         Returns:
-            At most `MOST_SIMILAR`, the likeliest by their odds first, each with its logarithm;
-            without the reading.
+            At most `MOST_SIMILAR` words, the likeliest by their odds first, and as many strings of
+            a format, each with its logarithm; without the reading.
         """
         found: dict[str, float] = {}
         formats = _near(self.formats, format_of(text))
@@ -138,7 +146,10 @@ class Dictionary:
             own = math.log(self.own_odds / self.odds) if word in self.own else 0.0
             return -found[word] - own, word
 
-        return {word: found[word] for word in sorted(found, key=rank)[:MOST_SIMILAR]}
+        ranked = sorted(found, key=rank)
+        words = [word for word in ranked if self.lists(word)][:MOST_SIMILAR]
+        numbers = [word for word in ranked if not self.lists(word)][:MOST_SIMILAR]
+        return {word: found[word] for word in (*words, *numbers)}
 
     def share(self, text: str) -> float:
         """Of a reading's likelihood, what the reader must give a listed word to be of any weight.
@@ -147,19 +158,21 @@ class Dictionary:
         of the reading either.
         """
         most = max(self.odds, self.own_odds) if self.own else self.odds
-        return self.odds_of(text) / most / 3
+        return self.odds_of(text, text) / most / 3
 
-    def weigh(self, likelihoods: Mapping[str, float]) -> dict[str, float]:
+    def weigh(self, read: str, likelihoods: Mapping[str, float]) -> dict[str, float]:
         """Probabilities of strings, from what the reader gives each of them.
 
         Args:
+            read: What was read.
             likelihoods: p by string, in all at most 1.
 
         Returns:
             P by string, see the module's text.
         """
-        whole = 1 + sum((self.odds_of(word) - 1) * p for word, p in likelihoods.items())
-        return {word: p * self.odds_of(word) / whole for word, p in likelihoods.items()}
+        odds = {word: self.odds_of(word, read) for word in likelihoods}
+        whole = 1 + sum((odds[word] - 1) * p for word, p in likelihoods.items())
+        return {word: p * odds[word] / whole for word, p in likelihoods.items()}
 
 
 _LETTER_OR_DIGIT = str.maketrans(
@@ -176,9 +189,9 @@ def format_of(text: str) -> str:
 def _near(formats: frozenset[str], read: str) -> frozenset[str]:
     """Formats that slips in a reading of such a format may have hidden.
 
-    None if it is one of them: all their strings are as likely beforehand.
+    None if it is one of them, or a word or a number: names and amounts are no plates.
     """
-    if read in formats:
+    if read in formats or "L" not in read or "0" not in read:
         return frozenset()
 
     def one_more(longer: str, shorter: str) -> bool:

@@ -4,6 +4,7 @@
 Convolutions see their input and their weights in the steps that INT8 has for them: 256 over the
 input's range, 255 over that of each output channel's weights. The gradient passes as if nothing had
 been rounded (Jacob et al. 2018). The batch's own ranges stand for those that calibration will find.
+The layer on the pixels is left out: its input is whole numbers, and its few weights are rounded finely.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ def _round_input(_: nn.Module, given: tuple[Tensor]) -> Tensor:
 
 def rounded_input(x: Tensor) -> Tensor:
     """A tensor in 256 steps from its least value, or 0, to its largest."""
-    low = x.amin().clamp(max=0).float()
-    step = (x.amax().float() - low).clamp(min=1e-8) / 255
-    return (((x - low) / step).round_() * step + low).to(x.dtype)
+    exact = x.float()  # bfloat16 has 256 steps an octave: rounding in it is off by more than one
+    low = exact.amin().clamp(max=0)
+    step = (exact.amax() - low).clamp(min=1e-8) / 255
+    return (((exact - low) / step).round_() * step + low).to(x.dtype)
 
 
 def rounded_weights(weight: Tensor) -> Tensor:

@@ -218,7 +218,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--batch", type=int, default=8)
     add("--lr", type=float, default=1.5e-3, help="peak learning rate")
     add("--warmup-steps", type=int, default=300, help="until the rate is at its peak")
-    add("--int8", action="store_true", help="with the rounding of INT8, for the last minutes")
+    add("--int8", action="store_true", help="with the rounding of INT8; for a run's end")
     add("--validate-every", type=float, default=10, help="minutes")
     add("--validate-step", type=int, default=2, help="every n-th validation photo is used")
     return parser

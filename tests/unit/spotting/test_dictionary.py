@@ -84,16 +84,16 @@ def test_only_the_likeliest_few_are_looked_at() -> None:
 
 def test_a_listed_word_weighs_as_its_odds_say() -> None:
     dictionary = Dictionary(frozenset({"year"}), 8.0)
-    weights = dictionary.weigh({"mear": 0.6, "year": 0.2})
+    weights = dictionary.weigh("mear", {"mear": 0.6, "year": 0.2})
     # Bayes: 0.2 * 8 against 0.6 and all that is left, 1 - 0.2 in all
     assert weights == pytest.approx({"mear": 0.6 / 2.4, "year": 1.6 / 2.4})
-    assert dictionary.weigh({"mear": 0.6}) == {"mear": 0.6}
-    assert dictionary.weigh({"year": 0.5})["year"] == pytest.approx(4 / 4.5)
+    assert dictionary.weigh("mear", {"mear": 0.6}) == {"mear": 0.6}
+    assert dictionary.weigh("year", {"year": 0.5})["year"] == pytest.approx(4 / 4.5)
 
 
 @given(
     st.dictionaries(
-        st.text(alphabet="abc", min_size=1, max_size=3), st.floats(0, 1), min_size=1, max_size=6
+        st.text(alphabet="abc01", min_size=1, max_size=3), st.floats(0, 1), min_size=1, max_size=6
     ),
     st.floats(1.01, 100),
 )
@@ -102,12 +102,14 @@ def test_weights_are_probabilities_and_odds_never_turn_round(
 ) -> None:
     whole = sum(given.values())
     likelihoods = {w: p / whole if whole > 1 else p for w, p in given.items()}
-    dictionary = Dictionary(frozenset({"abc", "cab", "aa"}), odds)
-    weights = dictionary.weigh(likelihoods)
+    formats = frozenset({"LL0", "L0"})
+    dictionary = Dictionary(frozenset({"abc", "cab", "aa"}), odds, formats=formats)
+    read = max(likelihoods, key=lambda word: (likelihoods[word], word))
+    weights = dictionary.weigh(read, likelihoods)
     assert sum(weights.values()) <= 1 + 1e-9
     for one, p in likelihoods.items():
         for other, q in likelihoods.items():
-            if (one in dictionary.words) == (other in dictionary.words) and p >= q:
+            if dictionary.odds_of(one, read) == dictionary.odds_of(other, read) and p >= q:
                 assert weights[one] >= weights[other]
 
 
@@ -117,27 +119,46 @@ PLATES = Dictionary(frozenset({"kobe"}), 8.0, formats=frozenset({"LL0L0L", "LLL0
 def test_strings_of_a_listed_format_are_similar() -> None:
     assert format_of("ch0p8y") == "LL0L0L"
     assert list(PLATES.similar("ch0pby", slips("ch0pby", {4: {"8": 0.3}}), LEAST)) == ["ch0p8y"]
-    two = slips("fkzxzz", {2: {"2": 0.7}, 4: {"2": 0.6}})
-    assert PLATES.similar("fkzxzz", two, LEAST) == pytest.approx({"fk2x2z": math.log(0.42)})
+    two = slips("fk2xzzz", {4: {"2": 0.7}}, omitted={5: 0.6, 6: 0.5})
+    assert PLATES.similar("fk2xzzz", two, LEAST) == {}  # two kinds of slips
+    two = slips("fkzx2zz", {4: {"z": 0.9}}, omitted={5: 0.6})
+    assert PLATES.similar("fkzx2zz", two, LEAST) == {}
+    two = slips("fkzx2z", {2: {"2": 0.42}})
+    assert PLATES.similar("fkzx2z", two, LEAST) == pytest.approx({"fk2x2z": math.log(0.42)})
     lost = slips("abc12", inserted={5: {"7": 0.4}})
     assert list(PLATES.similar("abc12", lost, LEAST)) == ["abc127"]
     assert PLATES.similar("0cab9", slips("0cab9", {0: {"o": 0.9}}), LEAST) == {}
 
 
-def test_strings_of_formats_are_not_weighed_against_each_other() -> None:
-    # as the second one is in another format, and both as likely beforehand
+def test_names_and_amounts_are_no_plates() -> None:
+    formats = Dictionary(frozenset(), 8.0, formats=frozenset({"LL00LL", "L00000"}))
+    doubts = slips("olsson", {2: {"5": 0.9}, 3: {"5": 0.9}})
+    assert formats.similar("olsson", doubts, LEAST) == {}
+    assert formats.similar("812345", slips("812345", {0: {"b": 0.9}}), LEAST) == {}
+
+
+def test_a_reading_in_a_format_stays_as_it_is_and_as_sure() -> None:
     unsure = slips("osg719", {0: {"c": 0.9}, 2: {"6": 0.9}, 3: {"1": 0.9}})
-    assert PLATES.lists("osg719")
     assert PLATES.similar("osg719", unsure, LEAST) == {}
+    assert PLATES.weigh("osg719", {"osg719": 0.5}) == {"osg719": 0.5}
     own = Dictionary(frozenset(), 8.0, own=frozenset({"csg719"}), formats=PLATES.formats)
     assert list(own.similar("osg719", unsure, LEAST)) == ["csg719"]
+    word = Dictionary(frozenset({"village"}), 8.0, formats=frozenset({"LL00LLL"}))
+    weights = word.weigh("vi11age", {"vi11age": 0.25, "village": 0.2})
+    assert weights["village"] == pytest.approx(1.6 / 2.4)
 
 
 def test_a_string_of_a_format_weighs_as_a_listed_word() -> None:
-    weights = PLATES.weigh({"ch0pby": 0.6, "ch0p8y": 0.2})
+    weights = PLATES.weigh("ch0pby", {"ch0pby": 0.6, "ch0p8y": 0.2})
     assert weights == pytest.approx({"ch0pby": 0.6 / 2.4, "ch0p8y": 1.6 / 2.4})
-    assert PLATES.odds_of("kobe") == PLATES.odds_of("ch0p8y") == 8
-    assert PLATES.odds_of("ch0pby") == 1
+    assert PLATES.odds_of("kobe", "ch0pby") == PLATES.odds_of("ch0p8y", "ch0pby") == 8
+    assert PLATES.odds_of("ch0pby", "ch0pby") == PLATES.odds_of("osg719", "osg719") == 1
+
+
+def test_numbers_do_not_crowd_words_out() -> None:
+    both = Dictionary(frozenset({"hollow"}), 8.0, formats=frozenset({"L00LLL", "LL00LL"}))
+    doubts = slips("ho1low", {1: {"0": 0.9}, 2: {"l": 0.5}, 3: {"1": 0.8}})
+    assert list(both.similar("ho1low", doubts, LEAST)) == ["hollow", "h01low", "ho11ow"]
 
 
 def test_the_formats_of_number_plates() -> None:

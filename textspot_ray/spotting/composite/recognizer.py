@@ -510,7 +510,8 @@ class _Worker:
             other = self._read_as(word, decoded, least)
             if other is not None:
                 readings[word] = other
-        weights = self._dictionary.weigh({text: r.confidence for text, r in readings.items()})
+        likelihoods = {text: r.confidence for text, r in readings.items()}
+        weights = self._dictionary.weigh(reading.text, likelihoods)
         best = max(readings, key=lambda text: weights[text])
         return Reading(best, weights[best], readings[best].char_confidences)
 

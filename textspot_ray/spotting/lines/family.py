@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textspot_ray.errors import ConfigError
 from textspot_ray.records import Detection
-from textspot_ray.spotting.bundle import BundleSpec, LinesRules
+from textspot_ray.spotting.bundle import ALL, LATIN, BundleSpec, LinesRules
 from textspot_ray.spotting.family import (
     Recognizes,
     RegionDetector,
@@ -37,6 +38,8 @@ _FINER = 2.0
 _SHAPE_ENTRIES = 1000
 # Raised whenever the family's own code changes words, boxes or confidences.
 _VERSION = 3
+# what a recogniser must tell for its words to be weighed
+_LETTERS = frozenset(string.ascii_letters + string.digits)
 # A picture counts as long if it is shrunk this many times more than its area requires.
 _LONG = 2.0
 
@@ -147,6 +150,8 @@ class LinesFamily:
         """The alphabet and all rules."""
         rules = _rules(resolved.bundle.spec)
         dictionary = resolved.dictionary()
+        # a recogniser that was cut to other letters weighs no words
+        weighs = resolved.alphabet in (ALL, LATIN) or _LETTERS.issubset(resolved.alphabet)
         return {
             "lines_version": str(_VERSION),
             "alphabet": resolved.alphabet,
@@ -162,7 +167,7 @@ class LinesFamily:
             "long_scale": f"{rules.long_scale:g}",
             "tile_factor": f"{rules.tile_factor:g}",
             "zoom_below": f"{resolved.bundle.spec.zoom_below:g}",
-            **({"split_words": "joined"} if dictionary and dictionary.words else {}),
+            **({"split_words": "joined"} if weighs and dictionary and dictionary.words else {}),
         }
 
     def quantised(self, bundle: Bundle, calibration: Calibration) -> Mapping[str, Any]:

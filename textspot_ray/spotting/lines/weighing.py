@@ -5,8 +5,8 @@ spaces, without the punctuation at its ends. What it could be instead is told by
 letter where one was read, a letter where there is a gap, or blank where there is a letter. The
 product of the letters' best steps stands for the likelihood, as it does for confidences.
 
-Print with wide gaps is read with spaces that are none, surely: "adjus tment". Two neighbours of
-which neither is a listed word become one if that is one.
+Print with wide gaps is read with spaces that are none, and surely: "adjus tment". Two neighbours of
+which neither is a listed word become one if that is one, however sure the space.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ LETTERS = string.ascii_lowercase + string.digits  # what a slip may be taken for
 _ALPHANUMERIC = frozenset(string.ascii_letters + string.digits)
 _TINY = 1e-9
 _LEAST_PIECE = 3  # of a word that was read in two; "to me" is no "tome"
+_MOST_PITCHES = 3.0  # between its pieces' letters: 1 within a word, 2 with a space
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class LineWeigher:
             symbols: The line's, spaces included, from left to right.
             steps: Of the line.
         """
-        symbols = self._joined(symbols)
+        symbols, steps = self._joined(symbols, steps)
         made: list[Symbol] = []
         first = 0
         for start, end in _cores(symbols):
@@ -96,17 +97,29 @@ class LineWeigher:
             first = end
         return [*made, *symbols[first:]]
 
-    def _joined(self, symbols: Sequence[Symbol]) -> Sequence[Symbol]:
-        """A line without the spaces within listed words."""
-        cores = _cores(symbols)
-        spaces = {
-            i
-            for (start, end), (again, stop) in pairwise(cores)
-            if all(s.text == " " for s in symbols[end:again])  # a wide gap is read as two of them
-            and self._is_one(symbols[start:end], symbols[again:stop])
-            for i in range(end, again)
-        }
-        return [s for i, s in enumerate(symbols) if i not in spaces] if spaces else symbols
+    def _joined(self, symbols: Sequence[Symbol], steps: Steps) -> tuple[Sequence[Symbol], Steps]:
+        """A line without the spaces within listed words, and its steps with blank there."""
+        spaces: list[int] = []
+        joined = -1  # where the last piece that was joined to one before it begins
+        for (start, end), (again, stop) in pairwise(_cores(symbols)):
+            left, right, between = symbols[start:end], symbols[again:stop], symbols[end:again]
+            if (
+                start != joined
+                and all(symbol.text == " " for symbol in between)
+                and _near(left, right)
+                and self._is_one(left, right)
+            ):
+                spaces += range(end, again)
+                joined = again
+        if not spaces:
+            return symbols, steps
+        best, letters = steps.best.copy(), steps.letters.copy()
+        for i in spaces:
+            run = slice(symbols[i].start, symbols[i].end)
+            # no letter is to be put in where a space was seen
+            best[run], letters[run] = 1.0, [1.0, *[0.0] * len(LETTERS)]
+        kept = [symbol for i, symbol in enumerate(symbols) if i not in set(spaces)]
+        return kept, Steps(best, letters)
 
     def _is_one(self, left: Sequence[Symbol], right: Sequence[Symbol]) -> bool:
         """Whether two neighbours are the pieces of a word: by the list and by their case."""
@@ -115,9 +128,10 @@ class LineWeigher:
             return False
         if not (pieces[1].islower() or "".join(pieces).isupper()):
             return False
-        words = self._dictionary.words
         first, second = (piece.lower() for piece in pieces)
-        return first + second in words and first not in words and second not in words
+        if self._dictionary.lists(first) or self._dictionary.lists(second):
+            return False
+        return first + second in self._dictionary.words  # a user's list has too few to tell
 
     def _word(
         self, core: Sequence[Symbol], steps: Steps, before: int, after: int
@@ -132,7 +146,7 @@ class LineWeigher:
         losses = self._dictionary.similar(text, slips, least)
         # the best of a run's steps are from different steps: a sum may come out above its parts
         likely = {word: confidence * math.exp(min(loss, 0.0)) for word, loss in losses.items()}
-        weights = self._dictionary.weigh({text: confidence, **likely})
+        weights = self._dictionary.weigh(text, {text: confidence, **likely})
         best = max(weights, key=lambda word: weights[word])
         if best != text:
             each = weights[best] ** (1 / len(best))
@@ -141,6 +155,13 @@ class LineWeigher:
             return core
         power = math.log(weights[text]) / math.log(confidence)
         return [replace(symbol, confidence=symbol.confidence**power) for symbol in core]
+
+
+def _near(left: Sequence[Symbol], right: Sequence[Symbol]) -> bool:
+    """Whether a word goes on about where its next letter would stand."""
+    letters = len(left) + len(right) - 2
+    widths = left[-1].centre - left[0].centre + right[-1].centre - right[0].centre
+    return right[0].centre - left[-1].centre <= _MOST_PITCHES * widths / letters
 
 
 def _cores(symbols: Sequence[Symbol]) -> list[tuple[int, int]]:

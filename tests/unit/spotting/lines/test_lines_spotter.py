@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from tests.support.lines_bundle import RULES, dark, draw_line, write_lines_bundle
 from textspot_ray.config import ImageConfig
 from textspot_ray.errors import ConfigError
+from textspot_ray.spotting.bundle import read_spec, write_spec
 from textspot_ray.spotting.settings import SpotterSettings, resolve, result_fingerprint
 from textspot_ray.spotting.spotter import PageDetector, TextSpotter
 
@@ -100,6 +102,19 @@ def test_every_rule_is_in_the_fingerprint(tmp_path: Path) -> None:
         rules = replace(RULES, **{key: value})
         folder = write_lines_bundle(tmp_path / key, rules)
         assert result_fingerprint(resolve(SpotterSettings(str(folder)), verify=False)) != base, key
+
+
+def test_words_that_are_joined_are_in_the_fingerprint(tmp_path: Path) -> None:
+    folder = write_lines_bundle(tmp_path / "b")
+    settings = SpotterSettings(str(folder))
+    assert "split_words" not in result_fingerprint(resolve(settings, verify=False))
+    write_spec(folder, replace(read_spec(folder / "bundle.yaml"), dictionary="english"))
+    letters = string.ascii_letters + string.digits
+    for alphabet, joins in (("", True), ("latin", True), (letters, True), (letters[1:], False)):
+        given = resolve(replace(settings, alphabet=alphabet or None), verify=False)
+        assert ("split_words" in result_fingerprint(given)) == joins, alphabet
+    own = replace(settings, dictionary=False, words=frozenset({"adjustment"}))
+    assert "split_words" not in result_fingerprint(resolve(own, verify=False))
 
 
 def test_small_lines_of_a_large_picture_are_found_in_tiles(bundle: str) -> None:

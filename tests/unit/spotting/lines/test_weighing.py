@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -142,8 +144,29 @@ def test_a_listed_word_that_was_read_in_two_is_one() -> None:
         symbols, steps = line(written)
         assert weighed(symbols, steps, *listed) == symbols
     symbols, steps = line("adjus tment")
-    own = Dictionary(frozenset(), ODDS, own=frozenset({"adjustment"}))
-    assert LineWeigher(own, 0.9).weighed(symbols, steps) == symbols  # it lists few words
+    for own in ({"adjustment"}, {"tment"}):  # a user's list has too few, and counts its words
+        words = frozenset() if own == {"adjustment"} else frozenset({"adjustment"})
+        weigher = LineWeigher(Dictionary(words, ODDS, own=frozenset(own)), 0.9)
+        assert weigher.weighed(symbols, steps) == symbols
+    far = [
+        replace(s, start=s.start + 30, end=s.end + 30) if i > 5 else s
+        for i, s in enumerate(symbols)
+    ]
+    assert weighed(far, line("adjus tment" + 12 * " ")[1], "adjustment") == far
+
+
+def test_a_piece_is_joined_to_one_side_alone() -> None:
+    made = weighed(*line("perc ent erostomy"), "percent", "enterostomy")
+    assert text_of(made) == "percent erostomy"
+
+
+def test_nothing_is_put_in_where_a_space_was() -> None:
+    symbols, steps = line("neu ral", sure=0.95)
+    steps.letters[symbols[3].start] = 1e-12
+    made = weighed(symbols, steps, "neural", "neutral")
+    assert text_of(made) == "neural"
+    whole = weighed(*line("neural", sure=0.95), "neural", "neutral")
+    assert [s.confidence for s in made] == pytest.approx([s.confidence for s in whole])
 
 
 def test_a_word_that_was_read_in_two_is_weighed_as_one() -> None:
@@ -194,3 +217,14 @@ def test_letters_are_found_in_both_cases_or_not_at_all() -> None:
     assert pairs[26] == (54, 54) and pairs[35] == (63, 63)  # digits have one case
     assert letters_of(known[:-1]) is None
     assert letters_of(["", *LETTERS]) is None
+
+
+@given(st.lists(st.sampled_from(["abc", "cab", "bba", "aa", "x", "."]), min_size=2, max_size=5))
+def test_any_line_that_is_joined_keeps_its_letters(pieces: list[str]) -> None:
+    symbols, steps = line(" ".join(pieces))
+    words = frozenset({"abccab", "cabbba", "bbaabc"})
+    made = weighed(symbols, steps, *words)
+    assert text_of(made).replace(" ", "") == "".join(pieces)
+    assert all(s in symbols for s in made)
+    for word in text_of(made).split():
+        assert word in pieces or word in words
