@@ -4,7 +4,7 @@
 Convolutions see their input and their weights in the steps that INT8 has for them: 256 over the
 input's range, 255 over that of each output channel's weights. The gradient passes as if nothing had
 been rounded (Jacob et al. 2018). The batch's own ranges stand for those that calibration will find.
-The layer on the pixels is left out: its input is whole numbers, and its few weights are rounded finely.
+The layer on the pixels is left out: its input is whole numbers already.
 """
 
 from __future__ import annotations
