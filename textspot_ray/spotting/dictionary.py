@@ -60,7 +60,7 @@ class Dictionary:
         odds: Of these; above 1.
         own: Words that a user expects.
         own_odds: Of these.
-        formats: Of number plates, see `format_of`; strings in them have the odds of `words` where
+        formats: Of number plates, see `number_format`; strings in them have the odds of `words` where
             what was read is in none.
     """
 
@@ -83,7 +83,7 @@ class Dictionary:
         """
         if text in self.own:
             return self.own_odds
-        in_format = format_of(text) in _near(self.formats, format_of(read))
+        in_format = number_format(text) in _near(self.formats, number_format(read))
         return self.odds if text in self.words or in_format else 1.0
 
     def similar(self, text: str, slips: Slips, least: float) -> dict[str, float]:
@@ -100,10 +100,14 @@ class Dictionary:
             a format, each with its logarithm; without the reading.
         """
         found: dict[str, float] = {}
-        formats = _near(self.formats, format_of(text))
+        formats = _near(self.formats, number_format(text))
 
         def try_(word: str, loss: float) -> None:
-            if word in self.words or word in self.own or (formats and format_of(word) in formats):
+            if (
+                word in self.words
+                or word in self.own
+                or (formats and number_format(word) in formats)
+            ):
                 found[word] = max(loss, found.get(word, -math.inf))
 
         bound = max(math.log(self.share(text)), least)
@@ -137,7 +141,7 @@ class Dictionary:
                         if (
                             word in self.words
                             or word in self.own
-                            or (formats and format_of(word) in formats)
+                            or (formats and number_format(word) in formats)
                         ):
                             try_(word, loss + more)
         found.pop(text, None)
@@ -180,7 +184,7 @@ _LETTER_OR_DIGIT = str.maketrans(
 )
 
 
-def format_of(text: str) -> str:
+def number_format(text: str) -> str:
     """A text with ``L`` for each letter a-z and ``0`` for each digit: LLL0000."""
     return text.translate(_LETTER_OR_DIGIT)
 

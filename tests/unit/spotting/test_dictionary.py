@@ -13,9 +13,9 @@ from textspot_ray.spotting.dictionary import (
     MOST_SIMILAR,
     Dictionary,
     Slips,
-    format_of,
     list_sha256,
     listed,
+    number_format,
     words_of_lists,
 )
 
@@ -117,7 +117,7 @@ PLATES = Dictionary(frozenset({"kobe"}), 8.0, formats=frozenset({"LL0L0L", "LLL0
 
 
 def test_strings_of_a_listed_format_are_similar() -> None:
-    assert format_of("ch0p8y") == "LL0L0L"
+    assert number_format("ch0p8y") == "LL0L0L"
     assert list(PLATES.similar("ch0pby", slips("ch0pby", {4: {"8": 0.3}}), LEAST)) == ["ch0p8y"]
     two = slips("fk2xzzz", {4: {"2": 0.7}}, omitted={5: 0.6, 6: 0.5})
     assert PLATES.similar("fk2xzzz", two, LEAST) == {}  # two kinds of slips

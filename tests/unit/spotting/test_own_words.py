@@ -71,7 +71,7 @@ def test_a_likelier_word_of_the_language_does_not_crowd_out_the_users() -> None:
 def test_own_words_count_for_more_than_those_of_a_language() -> None:
     dictionary = Dictionary(frozenset({"bat"}), 8.0, frozenset({"bet"}), 64.0)
     likelihoods = {"bxt": 0.4, "bat": 0.1, "bet": 0.02}
-    weights = dictionary.weigh(likelihoods)
+    weights = dictionary.weigh("bxt", likelihoods)
     whole = 1 + 7 * 0.1 + 63 * 0.02
     assert weights == pytest.approx({"bxt": 0.4 / whole, "bat": 0.8 / whole, "bet": 1.28 / whole})
     # what a listed word must have, of a reading's likelihood, to be of any weight beside it
