@@ -60,8 +60,8 @@ class Dictionary:
         odds: Of these; above 1.
         own: Words that a user expects.
         own_odds: Of these.
-        formats: Of number plates, see `number_format`; strings in them have the odds of `words` where
-            what was read is in none.
+        formats: Of number plates, see `number_format`; strings in them have the odds of `words`
+            where what was read is in none.
     """
 
     words: frozenset[str]
